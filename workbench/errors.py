@@ -1,0 +1,86 @@
+"""Every error that the workbench raises on purpose.
+
+    WorkbenchError
+    ├── SettingsError            a variable is missing, wrong, or contradicts another
+    ├── ComponentError           an embedded server cannot be prepared or started
+    │   ├── PortTaken
+    │   ├── NoDiskSpace
+    │   ├── JavaMissing
+    │   ├── JarsError            a jar cannot be fetched, or is not the one in the lock
+    │   └── DataFolderError      a data folder is damaged or of another version
+    ├── KafkaError               the cluster refused or did not answer
+    ├── WarehouseError           the warehouse refused or did not answer
+    ├── SparkError               no session could be had
+    └── NotebookFailed           a cell of a production notebook raised
+
+Each says what happened, with the value, and what to do about it:
+
+>>> raise WorkbenchError("port 5439 is in use", remedy="Set DW_PORT to a free port.")
+Traceback (most recent call last):
+    ...
+workbench.errors.WorkbenchError: port 5439 is in use
+  Remedy: Set DW_PORT to a free port.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class WorkbenchError(Exception):
+    """Base of all; `message` says what happened and `remedy` what to do about it."""
+
+    def __init__(self, message: str, *, remedy: str = "") -> None:
+        self.message = message
+        self.remedy = remedy
+        super().__init__(f"{message}\n  Remedy: {remedy}" if remedy else message)
+
+
+class SettingsError(WorkbenchError):
+    """One or more settings are missing or wrong; `problems` holds every one of them."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        lines = "".join(f"\n  - {problem}" for problem in problems)
+        super().__init__(f"{count} in the settings:{lines}")
+
+
+class ComponentError(WorkbenchError):
+    """A server that the workbench runs itself could not be prepared or started."""
+
+
+class PortTaken(ComponentError):
+    """Another program listens on a port that was asked for by name."""
+
+
+class NoDiskSpace(ComponentError):
+    """The disk under WORKBENCH_HOME has less room than the servers need to start."""
+
+
+class JavaMissing(ComponentError):
+    """Neither a Java of version 17 or later nor the bundled runtime is there."""
+
+
+class JarsError(ComponentError):
+    """A jar could not be fetched, or its sha256 is not the one in spark_conf/jars.lock."""
+
+
+class DataFolderError(ComponentError):
+    """A server's data folder is damaged, half-written or of another version."""
+
+
+class KafkaError(WorkbenchError):
+    """The Kafka cluster refused a request or did not answer."""
+
+
+class WarehouseError(WorkbenchError):
+    """The SQL warehouse refused a request or did not answer."""
+
+
+class SparkError(WorkbenchError):
+    """No Spark session could be had."""
+
+
+class NotebookFailed(WorkbenchError):
+    """A cell of a production notebook raised; the output notebook holds the traceback."""

@@ -1,0 +1,1 @@
+"""Processes that the workbench keeps running on this machine, whatever they are."""

@@ -1,0 +1,170 @@
+"""One guarded server process: how it is launched, watched and stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import psutil
+
+from workbench.runtime import guard
+
+KILL_MARGIN_SECONDS = 10.0  # what the guard needs beyond the server's own time to stop
+LOG_TAIL_LINES = 15
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launch:
+    """What to run for a component. Secrets belong in files or `environment`, never in `argv`."""
+
+    argv: tuple[str, ...]
+    log: Path
+    lock: Path
+    folder: Path
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    stop_signal: int = signal.SIGTERM
+    stop_seconds: float = 10.0
+
+
+class Component(Protocol):
+    """A server that the supervisor keeps running. Implementations hold settings, not processes."""
+
+    @property
+    def name(self) -> str:
+        """Short name, as `workbench status` shows it."""
+
+    @property
+    def address(self) -> str:
+        """Where it can be reached once it is healthy."""
+
+    @property
+    def start_seconds(self) -> float:
+        """How long a start may take before it counts as failed."""
+
+    @property
+    def lock(self) -> Path:
+        """The file that is locked while the server runs."""
+
+    def prepare(self) -> Launch:
+        """Write what the server needs and tell how to run it.
+
+        Called before each start, so it must be repeatable. Raises ComponentError when the
+        server cannot be started, with the remedy.
+        """
+
+    def is_healthy(self) -> bool:
+        """Ask the server once, in at most a second or two; False for every failure."""
+
+    def complete(self) -> None:
+        """Do what needs the running server (roles, databases, a first query). Repeatable."""
+
+
+class GuardedProcess:
+    """A server under its guard. `start` runs it, `stop` ends it and everything it started."""
+
+    def __init__(self, launch: Launch) -> None:
+        self.launch = launch
+        self._guard: subprocess.Popen[bytes] | None = None
+        self._lifeline: int | None = None
+
+    def start(self) -> None:
+        """Run the server; its output is appended to the log file."""
+        launch = self.launch
+        for file in (launch.log, launch.lock):
+            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        read_end, self._lifeline = os.pipe()
+        command = [
+            *(sys.executable, "-I", "-S", guard.__file__, str(read_end), str(launch.lock)),
+            *(str(int(launch.stop_signal)), str(launch.stop_seconds), "--", *launch.argv),
+        ]
+        try:
+            with os.fdopen(os.open(launch.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as log:
+                self._guard = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    cwd=launch.folder,
+                    env={**os.environ, **launch.environment},
+                    pass_fds=(read_end,),
+                )
+        finally:
+            os.close(read_end)
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the server itself, while it runs."""
+        with contextlib.suppress(psutil.Error):
+            if self._guard and self._guard.poll() is None:
+                children = psutil.Process(self._guard.pid).children()
+                return children[0].pid if children else None
+        return None
+
+    def poll(self) -> int | None:
+        """The guard's exit code, or None while the server runs."""
+        return self._guard.poll() if self._guard else None
+
+    def is_locked_out(self) -> bool:
+        """Whether the start failed because the server of an earlier run still holds the lock."""
+        return self.poll() == guard.LOCK_TAKEN
+
+    def kill_server(self) -> None:
+        """Kill a server that no longer answers; the guard then ends what it left behind."""
+        if pid := self.pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def wait(self, seconds: float | None = None) -> int:
+        """Wait for the end and return the exit code; raises subprocess.TimeoutExpired."""
+        assert self._guard is not None, "wait() before start()"
+        return self._guard.wait(seconds)
+
+    def stop(self) -> None:
+        """Stop the server as its launch says, and everything that it started. Safe to call twice."""
+        if self._lifeline is not None:
+            os.close(self._lifeline)
+            self._lifeline = None
+        if self._guard:
+            try:
+                self._guard.wait(self.launch.stop_seconds + KILL_MARGIN_SECONDS)
+            except subprocess.TimeoutExpired:
+                self._guard.kill()
+                self._guard.wait()
+
+    def log_tail(self) -> str:
+        """The last lines that the server wrote."""
+        with contextlib.suppress(OSError):
+            lines = self.launch.log.read_text(encoding="utf-8", errors="replace").splitlines()
+            return "\n".join(lines[-LOG_TAIL_LINES:])
+        return ""
+
+
+def wait_for_lock(path: Path, seconds: float) -> bool:
+    """Whether nobody holds the lock at *path*, waiting for that up to *seconds*."""
+    deadline = time.monotonic() + seconds
+    while is_lock_held(path):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def is_lock_held(path: Path) -> bool:
+    """Whether a running process holds the lock at *path*."""
+    if not path.exists():
+        return False
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False

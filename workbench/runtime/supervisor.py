@@ -1,0 +1,222 @@
+"""Starts components side by side, watches them, restarts what dies, stops them all."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+from workbench.errors import ComponentError, WorkbenchError
+from workbench.runtime.process import Component, GuardedProcess, wait_for_lock
+from workbench.runtime.state import ComponentStatus, State, WorkbenchStatus, supervisor_lock, write_status
+
+logger = logging.getLogger(__name__)
+
+STARTING_POLL_SECONDS = 0.1
+HEALTH_INTERVAL_SECONDS = 5.0
+FAILED_CHECKS_TO_RESTART = 3
+RESTART_DELAYS_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0)
+RESTARTS_FORGOTTEN_AFTER_SECONDS = 300.0
+PREVIOUS_RUN_SECONDS = 30.0  # how long the servers of a killed run may take to end
+
+Listener = Callable[[ComponentStatus], None]
+
+
+class Supervisor:
+    """Keeps components running under one WORKBENCH_HOME; a context manager that stops them on exit.
+
+    Only one supervisor runs per home: `__enter__` takes a lock and raises ComponentError when
+    it is held. Every change of a component's state goes to `listener` and to run/state.json.
+    """
+
+    def __init__(self, home: Path, url: str, listener: Listener = lambda _: None) -> None:
+        self._home = home
+        self._url = url
+        self._listener = listener
+        self._groups: list[list[_Keeper]] = []
+        self._external: list[ComponentStatus] = []
+        self._lock: IO[bytes] | None = None
+        self._publishing = threading.Lock()
+
+    def __enter__(self) -> Self:
+        path = supervisor_lock(self._home)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._lock = path.open("wb")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._lock.close()
+            raise ComponentError(
+                f"a workbench already runs on {self._home}", remedy="Use it, or stop it with `workbench down`."
+            ) from None
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop()
+        assert self._lock is not None
+        self._lock.close()
+
+    def add_external(self, name: str, address: str) -> None:
+        """Show a server that somebody else runs in the status."""
+        self._external.append(ComponentStatus(name=name, state=State.EXTERNAL, address=address))
+
+    def start(self, components: Sequence[Component]) -> None:
+        """Start *components* side by side and return when all of them answer.
+
+        Raises:
+            WorkbenchError: of the first that could not be started; the others keep running
+                until `stop`.
+        """
+        wait_for_previous_run(component.lock for component in components)
+        keepers = [_Keeper(component, self._publish) for component in components]
+        self._groups.append(keepers)
+        for keeper in keepers:
+            keeper.start()
+        while pending := [keeper for keeper in keepers if not keeper.settled.is_set()]:
+            if any(keeper.error for keeper in keepers):
+                break
+            pending[0].settled.wait(STARTING_POLL_SECONDS)
+        for keeper in keepers:
+            if keeper.error:
+                raise keeper.error
+
+    def stop(self) -> None:
+        """Stop everything, the components of the last `start` first. Safe to call twice."""
+        for keepers in reversed(self._groups):
+            for keeper in keepers:
+                keeper.request_stop()
+            for keeper in keepers:
+                keeper.join()
+
+    def _publish(self, status: ComponentStatus) -> None:
+        self._listener(status)
+        with self._publishing:
+            components = (*self._external, *(keeper.status for group in self._groups for keeper in group))
+            write_status(self._home, WorkbenchStatus(pid=os.getpid(), url=self._url, components=components))
+
+
+def wait_for_previous_run(locks: Iterable[Path]) -> None:
+    """Wait until the servers of a run that was killed have ended; their guards see to it.
+
+    Raises:
+        ComponentError: when one still holds its lock after 30 s.
+    """
+    deadline = time.monotonic() + PREVIOUS_RUN_SECONDS
+    for lock in locks:
+        if not wait_for_lock(lock, max(0.0, deadline - time.monotonic())):
+            raise ComponentError(
+                f"a server of an earlier run still holds {lock}", remedy=f"End the process that `fuser {lock}` names."
+            )
+
+
+class _Keeper(threading.Thread):
+    """The thread that keeps one component running."""
+
+    def __init__(self, component: Component, publish: Listener) -> None:
+        super().__init__(name=f"keep-{component.name}", daemon=True)
+        self.component = component
+        self.status = ComponentStatus(name=component.name, state=State.WAITING, address=component.address)
+        self.settled = threading.Event()  #: running for the first time, or failed
+        self.error: WorkbenchError | None = None
+        self._publish = publish
+        self._stopping = threading.Event()
+
+    def request_stop(self) -> None:
+        self._stopping.set()
+
+    def run(self) -> None:
+        try:
+            self._keep()
+        except WorkbenchError as error:
+            self._fail(error)
+        except Exception as error:
+            logger.exception("keeping %s failed", self.component.name)
+            self._fail(ComponentError(f"{self.component.name} could not be kept running: {error!r}", remedy="This is a defect; please report it."))
+        finally:
+            self.settled.set()
+
+    def _keep(self) -> None:
+        failures, last_start = 0, time.monotonic()
+        while not self._stopping.is_set():
+            process = GuardedProcess(self.component.prepare())
+            last_start = time.monotonic()
+            try:
+                reason = self._run_once(process)
+            finally:
+                process.stop()
+            if self._stopping.is_set():
+                break
+            if not self.settled.is_set():
+                raise start_error(self.component, process, reason)
+            failures = 0 if time.monotonic() - last_start > RESTARTS_FORGOTTEN_AFTER_SECONDS else failures + 1
+            if failures > len(RESTART_DELAYS_SECONDS):
+                raise start_error(self.component, process, f"it died {failures} times: {reason}")
+            logger.warning("%s: %s; restarting", self.component.name, reason)
+            self._change(State.RESTARTING, reason=reason, restarts=self.status.restarts + 1)
+            self._stopping.wait(RESTART_DELAYS_SECONDS[failures - 1])
+        self._change(State.STOPPED)
+
+    def _run_once(self, process: GuardedProcess) -> str:
+        """Start the server and stay until it has ended or stopped answering; returns why."""
+        self._change(State.STARTING)
+        process.start()
+        if reason := self._wait_until_healthy(process):
+            return reason
+        self.component.complete()
+        self._change(State.RUNNING, pid=process.pid)
+        self.settled.set()
+        return self._watch(process)
+
+    def _wait_until_healthy(self, process: GuardedProcess) -> str:
+        deadline = time.monotonic() + self.component.start_seconds
+        while not self._stopping.wait(STARTING_POLL_SECONDS):
+            if process.poll() is not None:
+                return f"it ended with code {process.poll()}"
+            if self.component.is_healthy():
+                return ""
+            if time.monotonic() > deadline:
+                return f"it did not answer within {self.component.start_seconds:.0f} s"
+        return "stopped"
+
+    def _watch(self, process: GuardedProcess) -> str:
+        failed = 0
+        while not self._stopping.is_set():
+            try:
+                return f"it ended with code {process.wait(0.2)}"
+            except subprocess.TimeoutExpired:
+                pass
+            if time.monotonic() < self._next_check:
+                continue
+            self._next_check = time.monotonic() + HEALTH_INTERVAL_SECONDS
+            failed = 0 if self.component.is_healthy() else failed + 1
+            if failed >= FAILED_CHECKS_TO_RESTART:
+                process.kill_server()
+                return f"it failed {failed} health checks"
+        return "stopped"
+
+    _next_check = 0.0
+
+    def _fail(self, error: WorkbenchError) -> None:
+        self.error = error
+        self._change(State.FAILED, reason=error.message)
+
+    def _change(self, state: State, **fields: int | str | None) -> None:
+        self.status = replace(self.status, **{"state": state, "pid": None, "reason": "", **fields})  # type: ignore[arg-type]
+        self._publish(self.status)
+
+
+def start_error(component: Component, process: GuardedProcess, reason: str) -> ComponentError:
+    """The error for a component that could not be started, with the last lines of its log."""
+    tail = "\n".join(f"    {line}" for line in process.log_tail().splitlines())
+    return ComponentError(
+        f"{component.name} could not be started: {reason}. The end of {process.launch.log}:\n{tail}",
+        remedy="Correct what the log names, then run the command again; `workbench doctor` checks the rest.",
+    )

@@ -1,0 +1,1 @@
+"""Secrets, and later keys, encryption, audit and policies."""

@@ -1,0 +1,51 @@
+"""Secrets that live in files only their owner can read."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import tempfile
+from pathlib import Path
+
+TOKEN_BYTES = 32
+# Letters and digits that nobody confuses on a screen (no 0, O, 1, I, L, U).
+CODE_ALPHABET = "23456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+
+def private_folder(path: Path) -> Path:
+    """Make *path* a folder of mode 0700 if it is not there yet, and return it."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.chmod(0o700)
+    return path
+
+
+def write_private(path: Path, content: str | bytes) -> None:
+    """Replace *path* with *content* at mode 0600: readers see the old file or the new one, never a part."""
+    private = tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False)
+    try:
+        with private as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(private.name).replace(path)
+    except BaseException:
+        Path(private.name).unlink(missing_ok=True)
+        raise
+
+
+def ensure_token(path: Path) -> str:
+    """Return the secret kept at *path*; make one of 256 random bits when there is none."""
+    return _ensure(path, secrets.token_hex(TOKEN_BYTES))
+
+
+def ensure_code(path: Path) -> str:
+    """Return the code kept at *path*; make one a person can type (XXXX-XXXX-XXXX, 58 bits) when there is none."""
+    groups = ("".join(secrets.choice(CODE_ALPHABET) for _ in range(4)) for _ in range(3))
+    return _ensure(path, "-".join(groups))
+
+
+def _ensure(path: Path, fresh: str) -> str:
+    if not path.is_file() or not path.read_text(encoding="utf-8").strip():
+        private_folder(path.parent)
+        write_private(path, fresh + "\n")
+    return path.read_text(encoding="utf-8").strip()

@@ -1,0 +1,1 @@
+"""Spark: the session, and later the steps, quality checks and streams."""
