@@ -1,0 +1,1 @@
+"""Who may enter the workbench, and what they get: JupyterHub, configured and extended."""

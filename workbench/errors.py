@@ -30,6 +30,8 @@ from collections.abc import Sequence
 class WorkbenchError(Exception):
     """Base of all; `message` says what happened and `remedy` what to do about it."""
 
+    exit_code = 2  #: of the command that ends with it: it could not do what was asked
+
     def __init__(self, message: str, *, remedy: str = "") -> None:
         self.message = message
         self.remedy = remedy
@@ -84,3 +86,5 @@ class SparkError(WorkbenchError):
 
 class NotebookFailed(WorkbenchError):
     """A cell of a production notebook raised; the output notebook holds the traceback."""
+
+    exit_code = 1

@@ -59,6 +59,13 @@ class _Section(BaseSettings):
         """What contradicts itself inside the section, one sentence with its remedy each."""
         return []
 
+    def as_environment(self) -> dict[str, str]:
+        """The variables that were set, with their values, secrets in clear: for a child process only."""
+        return {
+            str(type(self).model_fields[name].validation_alias): _as_text(getattr(self, name))
+            for name in self.model_fields_set
+        }
+
 
 class KafkaSettings(_Section):
     """How to reach the Kafka cluster; without KAFKA_BROKERS an embedded broker is started."""
@@ -243,6 +250,11 @@ class Settings(BaseModel):
         return cls(home=home, **sections)
 
 
+    def as_environment(self) -> dict[str, str]:
+        """Every variable that was set, secrets in clear: for a child process only."""
+        return {name: value for section in SECTIONS for name, value in getattr(self, section).as_environment().items()}
+
+
 SECTIONS: dict[str, type[_Section]] = {
     "kafka": KafkaSettings,
     "spark": SparkSettings,
@@ -274,6 +286,14 @@ def is_loopback(host: str) -> bool:
 def variables() -> dict[str, type[_Section]]:
     """Every variable that is read, with the section that it belongs to."""
     return {str(field.validation_alias): section for section in SECTIONS.values() for field in section.model_fields.values()}
+
+
+def _as_text(value: object) -> str:
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    if isinstance(value, tuple):
+        return ",".join(value)
+    return str(value)
 
 
 def _exposure_problems(hub: HubSettings, login: LoginSettings) -> list[str]:

@@ -14,7 +14,7 @@ from socket import create_connection
 
 from workbench.embedded.certificates import CertificateFiles, ensure_certificates
 from workbench.embedded.java import Java
-from workbench.embedded.ports import LOOPBACK
+from workbench.runtime.ports import LOOPBACK
 from workbench.errors import ComponentError, DataFolderError
 from workbench.runtime.process import Launch
 from workbench.security.secrets import ensure_token, private_folder, write_private

@@ -14,7 +14,7 @@ import psycopg
 from psycopg import sql
 
 from workbench.embedded.drop_privileges import Unprivileged, as_ordinary_user
-from workbench.embedded.ports import LOOPBACK
+from workbench.runtime.ports import LOOPBACK
 from workbench.errors import ComponentError, DataFolderError
 from workbench.runtime.process import Launch
 from workbench.security.secrets import ensure_token, write_private

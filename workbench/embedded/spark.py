@@ -12,7 +12,7 @@ from pathlib import Path
 
 from workbench.embedded.jars import pyspark_home
 from workbench.embedded.java import Java
-from workbench.embedded.ports import LOOPBACK, answers
+from workbench.runtime.ports import LOOPBACK, answers
 from workbench.errors import ComponentError
 from workbench.resources import resource
 from workbench.runtime.process import Launch

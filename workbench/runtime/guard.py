@@ -58,13 +58,10 @@ def _catch_signals() -> int:
     signal.set_wakeup_fd(write_end)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
         signal.signal(number, lambda *_: None)
-    # A terminal sends Ctrl-C to the whole group; the supervisor decides what stops, and in which order.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     return read_end
 
 
 def _die_with_the_guard() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
     if IS_LINUX:
         _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
@@ -82,7 +79,7 @@ def _wait(server: subprocess.Popen[bytes], lifeline: int, wakeup: int) -> None:
             for key, _ in selector.select():
                 if key.fd == lifeline:
                     return
-                if {signal.SIGTERM, signal.SIGHUP} & set(os.read(wakeup, 64)):
+                if {signal.SIGTERM, signal.SIGINT, signal.SIGHUP} & set(os.read(wakeup, 64)):
                     return
 
 

@@ -68,6 +68,15 @@ class Component(Protocol):
         """Do what needs the running server (roles, databases, a first query). Repeatable."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Contribution:
+    """What another package adds to `workbench up`, through the entry point group `workbench.components`."""
+
+    components: tuple[Component, ...]
+    url: str = ""  #: the address to open
+    sign_in_code: str = field(default="", repr=False)  #: what the person at the terminal types to log in
+
+
 class GuardedProcess:
     """A server under its guard. `start` runs it, `stop` ends it and everything it started."""
 
@@ -96,6 +105,9 @@ class GuardedProcess:
                     cwd=launch.folder,
                     env={**os.environ, **launch.environment},
                     pass_fds=(read_end,),
+                    # Ctrl-C and a closing terminal signal the whole group; what stops, and in
+                    # which order, is the supervisor's to say.
+                    start_new_session=True,
                 )
         finally:
             os.close(read_end)

@@ -45,12 +45,22 @@ class WorkbenchStatus:
     """All of `workbench status`; `pid` is None when no workbench runs here."""
 
     pid: int | None
-    url: str
+    url: str  #: the address to open, once people can use it
     components: tuple[ComponentStatus, ...]
 
     def as_json(self) -> str:
         """The status as one JSON object."""
         return json.dumps(asdict(self), indent=2)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether people can use it: its address is out."""
+        return self.pid is not None and bool(self.url)
+
+    @property
+    def memory_bytes(self) -> int:
+        """Memory of all components together."""
+        return sum(component.memory_bytes or 0 for component in self.components)
 
     @property
     def is_healthy(self) -> bool:

@@ -8,7 +8,7 @@ import os
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -37,9 +37,9 @@ class Supervisor:
     it is held. Every change of a component's state goes to `listener` and to run/state.json.
     """
 
-    def __init__(self, home: Path, url: str, listener: Listener = lambda _: None) -> None:
+    def __init__(self, home: Path, listener: Listener = lambda _: None) -> None:
         self._home = home
-        self._url = url
+        self._url = ""
         self._listener = listener
         self._groups: list[list[_Keeper]] = []
         self._external: list[ComponentStatus] = []
@@ -57,6 +57,11 @@ class Supervisor:
             raise ComponentError(
                 f"a workbench already runs on {self._home}", remedy="Use it, or stop it with `workbench down`."
             ) from None
+        try:
+            wait_for_previous_run(path.parent)
+        except ComponentError:
+            self._lock.close()
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -75,11 +80,7 @@ class Supervisor:
             WorkbenchError: of the first that could not be started; the others keep running
                 until `stop`.
         """
-        wait_for_previous_run(component.lock for component in components)
-        keepers = [_Keeper(component, self._publish) for component in components]
-        self._groups.append(keepers)
-        for keeper in keepers:
-            keeper.start()
+        keepers = self.launch(components)
         while pending := [keeper for keeper in keepers if not keeper.settled.is_set()]:
             if any(keeper.error for keeper in keepers):
                 break
@@ -87,6 +88,19 @@ class Supervisor:
         for keeper in keepers:
             if keeper.error:
                 raise keeper.error
+
+    def launch(self, components: Sequence[Component]) -> list[_Keeper]:
+        """Begin to start *components* side by side and return at once; the listener hears how it goes."""
+        keepers = [_Keeper(component, self._publish) for component in components]
+        self._groups.append(keepers)
+        for keeper in keepers:
+            keeper.start()
+        return keepers
+
+    def announce(self, url: str) -> None:
+        """Publish the address to open: people can use the workbench from now on."""
+        self._url = url
+        self._write_status()
 
     def stop(self) -> None:
         """Stop everything, the components of the last `start` first. Safe to call twice."""
@@ -98,19 +112,27 @@ class Supervisor:
 
     def _publish(self, status: ComponentStatus) -> None:
         self._listener(status)
+        self._write_status()
+
+    def _write_status(self) -> None:
         with self._publishing:
             components = (*self._external, *(keeper.status for group in self._groups for keeper in group))
             write_status(self._home, WorkbenchStatus(pid=os.getpid(), url=self._url, components=components))
 
 
-def wait_for_previous_run(locks: Iterable[Path]) -> None:
+def wait_for_previous_run(folder: Path) -> None:
     """Wait until the servers of a run that was killed have ended; their guards see to it.
+
+    Args:
+        folder: where the lock files of the servers are.
 
     Raises:
         ComponentError: when one still holds its lock after 30 s.
     """
     deadline = time.monotonic() + PREVIOUS_RUN_SECONDS
-    for lock in locks:
+    for lock in folder.glob("*.lock"):
+        if lock.name == "supervisor.lock":
+            continue
         if not wait_for_lock(lock, max(0.0, deadline - time.monotonic())):
             raise ComponentError(
                 f"a server of an earlier run still holds {lock}", remedy=f"End the process that `fuser {lock}` names."

@@ -28,13 +28,13 @@ def any_free() -> int:
         return int(probe.getsockname()[1])
 
 
-def choose(preferred: int, *, variable: str = "", asked_for: bool = False) -> int:
+def choose(preferred: int, *, variable: str = "", asked_for: bool = False, host: str = LOOPBACK) -> int:
     """*preferred* when it is free, else any free port.
 
     Raises:
         PortTaken: when it is taken and the user asked for it by setting *variable*.
     """
-    if is_free(preferred):
+    if is_free(preferred, host):
         return preferred
     if asked_for:
         raise PortTaken(f"port {preferred} ({variable}) is in use by another program", remedy=f"End that program, or set {variable} to a free port.")

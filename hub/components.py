@@ -1,0 +1,104 @@
+"""The processes that `workbench up` runs for the hub: JupyterHub itself and, at first, the demo identity provider."""
+
+from __future__ import annotations
+
+import os
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hub.addresses import HubPorts, public_url
+from workbench.resources import resource
+from workbench.runtime.ports import any_free, choose
+from workbench.runtime.process import Contribution, Launch
+from workbench.security.secrets import ensure_code, private_folder, write_private
+from workbench.settings import Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class _HttpComponent:
+    """A process that answers HTTP on loopback when it is healthy."""
+
+    name: str
+    home: Path
+    address: str
+    probe: str  #: URL that answers 200
+    argv: tuple[str, ...]
+    ports: HubPorts
+    environment: Mapping[str, str] = field(repr=False)
+    stop_seconds: float = 5.0
+    start_seconds: float = 90.0
+
+    @property
+    def lock(self) -> Path:
+        """Locked while the process runs."""
+        return self.home / "run" / f"{self.name}.lock"
+
+    def prepare(self) -> Launch:
+        """Write the ports for the process to read."""
+        write_private(private_folder(self.home / "run") / "hub.json", self.ports.as_json())
+        binaries = str(Path(sys.executable).parent)
+        return Launch(
+            argv=self.argv,
+            # JupyterHub finds traefik on PATH.
+            environment={**self.environment, "WORKBENCH_HOME": str(self.home), "PATH": f"{binaries}:{os.environ.get('PATH', os.defpath)}"},
+            log=self.home / "logs" / f"{self.name}.log",
+            lock=self.lock,
+            folder=private_folder(self.home / "hub"),
+            stop_seconds=self.stop_seconds,
+        )
+
+    def is_healthy(self) -> bool:
+        """Whether the probe answers 200."""
+        try:
+            with urllib.request.urlopen(self.probe, timeout=3) as response:
+                return bool(response.status == 200)
+        except (OSError, urllib.error.URLError):
+            return False
+
+    def complete(self) -> None:
+        """Nothing is left to do once it answers."""
+
+
+def contribute(settings: Settings) -> Contribution:
+    """What `workbench up` runs for the hub. Called through the entry point group `workbench.components`.
+
+    Raises:
+        PortTaken: when the hub's port was asked for, or is registered with a real provider, and is in use.
+    """
+    asked_for = "port" in settings.hub.model_fields_set or not settings.login.is_demo
+    ports = HubPorts(
+        proxy=choose(settings.hub.port, variable="WORKBENCH_HUB_PORT", asked_for=asked_for, host=settings.hub.host),
+        hub_api=any_free(),
+        proxy_api=any_free(),
+        identity=any_free(),
+    )
+    url, issuer = public_url(settings, ports), f"http://127.0.0.1:{ports.identity}"
+    # Each process reads the settings anew, in another folder: what `.env` said goes along.
+    environment = settings.as_environment()
+    hub = _HttpComponent(
+        name="hub",
+        home=settings.home,
+        address=url,
+        # Through the proxy: what a browser would see.
+        probe=f"http://{settings.hub.host}:{ports.proxy}/hub/health",
+        argv=(sys.executable, "-m", "jupyterhub", "-f", str(resource("jupyterhub_config.py"))),
+        ports=ports,
+        environment=environment,
+        stop_seconds=20.0,
+    )
+    if not settings.login.is_demo:
+        return Contribution(url=url, components=(hub,))
+    identity = _HttpComponent(
+        name="identity",
+        home=settings.home,
+        address=issuer,
+        probe=f"{issuer}/health",
+        argv=(sys.executable, "-m", "hub.demo_identity"),
+        ports=ports,
+        environment=environment,
+    )
+    return Contribution(url=url, components=(identity, hub), sign_in_code=ensure_code(settings.home / "keys" / "sign-in-code"))

@@ -1,0 +1,45 @@
+"""What a user's JupyterLab starts with: a private home, the first notebook, and the way to the data."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from workbench.resources import resource
+from workbench.security.secrets import private_folder
+from workbench.settings import Settings
+
+FIRST_NOTEBOOK = "00-start-here.ipynb"
+
+
+def kernel_environment(settings: Settings) -> Mapping[str, str]:
+    """Environment of every single-user server.
+
+    Servers that `workbench up` started are found through WORKBENCH_HOME; external ones are
+    told by the same variables that told us. Login secrets stay in the hub.
+    """
+    external = Settings.load(embedded=False)
+    jupyter = resource("workbench") / "jupyter"
+    return {
+        "WORKBENCH_HOME": str(settings.home),
+        # Kernels whose `spark` is bound, and JupyterLab with the extension that starts Spark.
+        "JUPYTER_PATH": str(jupyter / "share"),
+        "JUPYTER_CONFIG_PATH": str(jupyter / "etc"),
+        **external.kafka.as_environment(),
+        **external.warehouse.as_environment(),
+        **external.spark.as_environment(),
+    }
+
+
+def prepare_home(spawner: Any) -> None:
+    """Make the user's home private and put the first notebook there; what the user has is never overwritten."""
+    home = private_folder(_home(spawner))
+    target = home / FIRST_NOTEBOOK
+    if not target.exists():
+        shutil.copyfile(resource("notebooks") / FIRST_NOTEBOOK, target)
+
+
+def _home(spawner: Any) -> Path:
+    return Path(spawner.home_dir_template.format(userid=spawner.user.id, username=spawner.user.name))

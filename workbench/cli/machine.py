@@ -1,0 +1,207 @@
+"""`workbench up`, `status`, `down`, `code` and `doctor`: the servers on this machine."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import FrameType
+
+import psutil
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from workbench.cli.doctor import Finding, examine
+from workbench.embedded.machine import plan_machine
+from workbench.errors import ComponentError, WorkbenchError
+from workbench.runtime.process import Contribution, is_lock_held, wait_for_lock
+from workbench.runtime.state import ComponentStatus, State, WorkbenchStatus, read_status, supervisor_lock
+from workbench.runtime.supervisor import Supervisor
+from workbench.security.secrets import private_folder
+from workbench.settings import Settings, find_home
+
+DOWN_SECONDS = 60.0
+DETACHED_SECONDS = 600.0  # the first start fetches jars
+SYMBOLS = {State.RUNNING: "✓", State.FAILED: "✗", State.RESTARTING: "↻", State.EXTERNAL: "→"}
+
+
+def add_commands(application: typer.Typer) -> None:
+    """Register the commands of this module."""
+    for command in (up, status, down, code, doctor):
+        application.command()(command)
+
+
+def up(
+    detach: bool = typer.Option(False, "--detach", "-d", help="Return as soon as everything runs, and keep it running."),
+) -> None:
+    """Start what is missing, then JupyterHub, and print the address to open.
+
+    Runs until Ctrl-C or `workbench down`. A server that is configured to be elsewhere
+    (KAFKA_BROKERS, DW_HOST, WORKBENCH_SPARK_REMOTE) is used and not started.
+
+    Example: workbench up --detach && workbench status
+    """
+    home = find_home()
+    running = read_status(home)
+    if running.pid is not None and running.is_ready:
+        typer.echo(f"Already running (pid {running.pid}): {running.url}")
+        return
+    if detach:
+        _detach(home)
+    else:
+        _run(Settings.load(embedded=False), Console(soft_wrap=True, highlight=False))
+
+
+def _run(settings: Settings, console: Console) -> None:
+    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGHUP, _interrupt)
+    started = time.monotonic()
+
+    def report(status: ComponentStatus) -> None:
+        if symbol := SYMBOLS.get(status.state):
+            seconds = f"{time.monotonic() - started:5.1f} s"
+            first_line = status.reason.partition("\n")[0]
+            console.print(f"  {symbol} {seconds}  {status.name:<10} {status.address}  {first_line}".rstrip(), markup=False)
+
+    private_folder(settings.home)
+    with Supervisor(settings.home, report) as supervisor:
+        contributions: list[Contribution] = [entry.load()(settings) for entry in entry_points(group="workbench.components")]
+        console.print(f"Starting the workbench in {settings.home}", markup=False)
+        machine = plan_machine(settings, console.print)
+        try:
+            for name, address in machine.external.items():
+                supervisor.add_external(name, address)
+            others = [component for contribution in contributions for component in contribution.components]
+            supervisor.start([*machine.data, *others])
+            supervisor.announce(next((each.url for each in contributions if each.url), ""))
+            _welcome(console, contributions)
+            _start_spark(supervisor, machine.spark, console)
+            while True:
+                signal.pause()
+        except KeyboardInterrupt:
+            console.print("Stopping…")
+        finally:
+            machine.forget()
+
+
+def _start_spark(supervisor: Supervisor, components: tuple[object, ...], console: Console) -> None:
+    """Start the jobs' Spark server last: people can log in meanwhile, and their own servers do not need it."""
+    try:
+        supervisor.start(components)  # type: ignore[arg-type]
+    except WorkbenchError as error:
+        console.print(f"{error.message}\nThe hub runs on; jobs on this machine have no Spark until it is restarted.", markup=False)
+
+
+def _welcome(console: Console, contributions: list[Contribution]) -> None:
+    for contribution in contributions:
+        if contribution.url:
+            console.print(f"\n  Open {contribution.url}", markup=False)
+        if contribution.sign_in_code:
+            # A terminal is read by one person; a log file by many.
+            shown = contribution.sign_in_code if console.is_terminal else "printed by `workbench code`"
+            console.print(f"  Sign-in code: {shown}\n", markup=False)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _detach(home: Path) -> None:
+    log_path = private_folder(home / "logs") / "up.log"
+    private_folder(home)
+    with os.fdopen(os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "workbench.cli", "up"], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
+    deadline = time.monotonic() + DETACHED_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise ComponentError(f"the workbench could not be started:\n{log_path.read_text(encoding='utf-8').strip()}", remedy="Correct what it says, then run the command again.")
+        if (found := read_status(home)).pid is not None and found.is_ready:
+            typer.echo(f"Running (pid {found.pid}): {found.url}")
+            return
+        time.sleep(0.2)
+    raise ComponentError(f"the workbench was not up after {DETACHED_SECONDS:.0f} s", remedy=f"See {log_path}.")
+
+
+def status(
+    as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
+) -> None:
+    """Tell each component's state, address, process id and memory. Exit code 1 when something is not running.
+
+    Example: workbench status --json
+    """
+    found = read_status(find_home())
+    if as_json:
+        typer.echo(found.as_json())
+    else:
+        _print_status(found)
+    if not found.is_healthy:
+        raise typer.Exit(1)
+
+
+def _print_status(found: WorkbenchStatus) -> None:
+    if found.pid is None:
+        typer.echo("Not running. `workbench up` starts it.")
+        return
+    table = Table("component", "state", "address", "pid", "memory", "restarts", box=None, header_style="bold")
+    for each in found.components:
+        memory = f"{each.memory_bytes / 1e6:.0f} MB" if each.memory_bytes else ""
+        table.add_row(each.name, each.state, each.address, str(each.pid or ""), memory, str(each.restarts or ""))
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(f"{found.url}  (pid {found.pid}, {found.memory_bytes / 1e6:.0f} MB in all)", markup=False)
+    console.print(table)
+    for each in found.components:
+        if each.reason:
+            console.print(f"{each.name}: {each.reason}", markup=False)
+
+
+def down() -> None:
+    """Stop everything that `workbench up` started, users' servers included.
+
+    Example: workbench down
+    """
+    home = find_home()
+    lock = supervisor_lock(home)
+    if not is_lock_held(lock):
+        typer.echo("Not running.")
+        return
+    pid = read_status(home).pid
+    if pid is None or not psutil.pid_exists(pid):
+        raise ComponentError("a workbench is just starting or stopping", remedy="Try again in a few seconds.")
+    os.kill(pid, signal.SIGTERM)
+    if not wait_for_lock(lock, DOWN_SECONDS):
+        raise ComponentError(f"the workbench (pid {pid}) did not stop within {DOWN_SECONDS:.0f} s", remedy=f"End it with `kill -9 {pid}`; its servers end by themselves then.")
+    typer.echo("Stopped.")
+
+
+def code() -> None:
+    """Print the sign-in code of the demo identity provider, for the person who owns this workbench.
+
+    Example: workbench code
+    """
+    path = find_home() / "keys" / "sign-in-code"
+    if not path.is_file():
+        raise WorkbenchError(f"there is no sign-in code in {path.parent}", remedy="`workbench up` makes one, unless a real identity provider is configured.")
+    typer.echo(path.read_text(encoding="utf-8").strip())
+
+
+def doctor(
+    as_json: bool = typer.Option(False, "--json", help="Print a JSON array of findings."),
+) -> None:
+    """Name what is missing or unsafe, each with its remedy. Exit code 1 when there is anything.
+
+    Example: workbench doctor
+    """
+    findings = examine(find_home())
+    if as_json:
+        typer.echo(Finding.as_json(findings))
+    for finding in [] if as_json else findings:
+        typer.echo(finding.as_text())
+    if any(not finding.ok for finding in findings):
+        raise typer.Exit(1)

@@ -1,0 +1,62 @@
+"""Puts the `workbench` command together and turns errors into one message and an exit code.
+
+Other packages add theirs through the entry point group `workbench.commands`: each entry is a
+function that takes the typer application.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from importlib.metadata import entry_points
+
+import typer
+from rich.console import Console
+
+from workbench import __version__
+from workbench.cli import data, machine
+from workbench.errors import WorkbenchError
+
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+
+def make_application() -> typer.Typer:
+    """The whole command tree."""
+    application = typer.Typer(
+        name="workbench",
+        help="Kafka to a SQL warehouse exactly once, Spark in every notebook, one hub for the team.\n\n"
+        "Start everything: workbench up. Then, for example: workbench sql 'SELECT count(*) FROM raw.flights'",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+    application.callback(invoke_without_command=True)(_root)
+    machine.add_commands(application)
+    data.add_commands(application)
+    for entry in sorted(entry_points(group="workbench.commands"), key=lambda entry: entry.name):
+        entry.load()(application)
+    return application
+
+
+def main() -> None:
+    """Run the command line; exit 0 when it worked, 1 when something was found, 2 when it could not be tried."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        make_application()(standalone_mode=True)
+    except WorkbenchError as error:
+        console = Console(stderr=True, highlight=False, soft_wrap=True)
+        console.print("Error:", error.message, style="red", markup=False)
+        if error.remedy:
+            console.print("Remedy:", error.remedy, markup=False)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+
+
+def _root(
+    version: bool = typer.Option(False, "--version", help="Print the version and exit."),
+) -> None:
+    if version:
+        typer.echo(f"workbench {__version__}")
+        raise typer.Exit

@@ -1,0 +1,78 @@
+"""A JupyterLab extension that gives each user a Spark Connect server of their own.
+
+JupyterLab's server loads it (jupyter_server_config.json). It starts Spark in the background
+under the user's own account, tells the kernels where to find it, restarts it when it dies,
+and takes it down with the server.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from workbench.embedded.machine import make_spark
+from workbench.errors import WorkbenchError
+from workbench.runtime.supervisor import Supervisor
+from workbench.runtime.state import ComponentStatus, State
+from workbench.security.secrets import private_folder, write_private
+from workbench.settings import Settings
+
+logger = logging.getLogger(__name__)
+ENDPOINT_VARIABLE = "WORKBENCH_SPARK_ENDPOINT_FILE"
+
+
+class UserSpark:
+    """The Spark server of one JupyterLab: `start` returns at once, `stop` ends it."""
+
+    def __init__(self, settings: Settings, folder: Path) -> None:
+        self._server = make_spark(settings, folder, name="spark")
+        self._folder = folder
+        self._supervisor = Supervisor(folder, self._report)
+
+    @property
+    def endpoint_file(self) -> Path:
+        """Where kernels find the address and the token, once the server is ready."""
+        return self._server.endpoint_file
+
+    def start(self) -> None:
+        """Begin to start the server; a failure is written where kernels look for it."""
+        self._supervisor.__enter__()
+        self._supervisor.launch([self._server])
+
+    def stop(self) -> None:
+        """End the server."""
+        self._supervisor.__exit__(None, None, None)
+
+    def _report(self, status: ComponentStatus) -> None:
+        failure = self.endpoint_file.with_name("failure.txt")
+        if status.state is State.FAILED:
+            write_private(failure, status.reason)
+        elif status.state is State.STARTING:
+            failure.unlink(missing_ok=True)
+
+
+def _jupyter_server_extension_points() -> list[dict[str, str]]:
+    return [{"module": "workbench.embedded.lab"}]
+
+
+def _load_jupyter_server_extension(server: Any) -> None:
+    """Called by jupyter-server when it starts."""
+    settings = Settings.load(embedded=False)
+    if settings.spark.remote:
+        logger.info("Spark is configured to be at %s; none is started", settings.spark.remote)
+        return
+    folder = Path(tempfile.mkdtemp(prefix="spark-", dir=private_folder(Path.home() / ".workbench-spark")))
+    try:
+        spark = UserSpark(settings, folder)
+        spark.start()
+    except WorkbenchError as error:
+        logger.error("Spark could not be started: %s", error)
+        return
+    # Kernels are children of this server and inherit its environment.
+    os.environ[ENDPOINT_VARIABLE] = str(spark.endpoint_file)
+    import atexit
+
+    atexit.register(spark.stop)

@@ -1,0 +1,149 @@
+"""Which servers `workbench up` and `workbench demo` start on this machine, and how others find them."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from workbench.embedded.jars import ensure_jars, read_lock
+from workbench.embedded.java import Java, find_java
+from workbench.embedded.kafka import USER as KAFKA_USER
+from workbench.embedded.kafka import KafkaBroker
+from workbench.embedded.postgres import PostgresServer
+from workbench.embedded.spark import SparkConnectServer
+from workbench.errors import NoDiskSpace
+from workbench.runtime.ports import LOOPBACK, any_free, choose
+from workbench.runtime.process import Component
+from workbench.security.secrets import private_folder, write_private
+from workbench.settings import EMBEDDED_ENV, Settings
+
+FREE_BYTES_NEEDED = 1_000_000_000
+KAFKA_PORT = 9092
+WAREHOUSE_USER = "workbench"
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The servers of one machine: those to start, those that are somebody else's, and how to reach them."""
+
+    home: Path
+    data: tuple[Component, ...]  #: broker and warehouse, needed at once
+    spark: tuple[Component, ...]  #: the Connect server of jobs, which takes longest
+    external: dict[str, str]  #: name and address of what is configured to be elsewhere
+
+    def forget(self) -> None:
+        """Stop telling others where the servers are."""
+        (self.home / EMBEDDED_ENV).unlink(missing_ok=True)
+
+
+def plan_machine(settings: Settings, tell: Callable[[str], None] = lambda _: None) -> Machine:
+    """Decide what to start for *settings*, fetch what that needs, and write run/embedded.env.
+
+    Args:
+        settings: loaded with `embedded=False`: a server of an earlier run is not an external one.
+        tell: called with a sentence before something that takes long.
+
+    Raises:
+        ComponentError: when Java, a jar, disk space or a port that was asked for is missing.
+    """
+    home = private_folder(settings.home)
+    check_disk(home)
+    data: list[Component] = []
+    spark: list[Component] = []
+    external: dict[str, str] = {}
+    found: dict[str, str] = {}
+    if settings.kafka.brokers:
+        external["kafka"] = ",".join(settings.kafka.brokers)
+    else:
+        broker = _kafka(home, *_java_and_jars(home, "kafka", tell))
+        data.append(broker)
+        found |= _kafka_variables(broker)
+    if settings.warehouse.host:
+        external["warehouse"] = f"{settings.warehouse.host}:{settings.warehouse.port}/{settings.warehouse.database}"
+    else:
+        warehouse = _postgres(home, settings)
+        data.append(warehouse)
+        found |= _warehouse_variables(warehouse)
+    if settings.spark.remote:
+        external["spark"] = settings.spark.remote
+    else:
+        server = make_spark(settings, home / "spark", name="spark", tell=tell)
+        spark.append(server)
+        found |= {"WORKBENCH_SPARK_REMOTE": server.address, "WORKBENCH_SPARK_TOKEN": server.token}
+    private_folder(home / "run")
+    write_private(home / EMBEDDED_ENV, "".join(f"{name}={value}\n" for name, value in found.items()))
+    return Machine(home, tuple(data), tuple(spark), external)
+
+
+def make_spark(settings: Settings, folder: Path, *, name: str, tell: Callable[[str], None] = lambda _: None) -> SparkConnectServer:
+    """A Connect server with a fresh token and port, whose files are in *folder*."""
+    java, jars = _java_and_jars(settings.home, "spark", tell)
+    return SparkConnectServer(
+        name=name,
+        folder=folder,
+        log=settings.home / "logs" / "spark.log" if folder.parent == settings.home else folder / "spark.log",
+        lock=settings.home / "run" / "spark.lock" if folder.parent == settings.home else folder / "spark.lock",
+        java=java,
+        jars=jars,
+        port=any_free(),
+        token=secrets.token_hex(32),
+        master_url=settings.spark.master_url,
+        driver_memory=settings.spark.driver_memory,
+        executor_memory=settings.spark.executor_memory,
+    )
+
+
+def check_disk(home: Path) -> None:
+    """Raise NoDiskSpace when less than 1 GB is free under *home*."""
+    free = shutil.disk_usage(home).free
+    if free < FREE_BYTES_NEEDED:
+        raise NoDiskSpace(
+            f"{free / 1e6:.0f} MB are free under {home}; the servers need {FREE_BYTES_NEEDED / 1e6:.0f} MB to start",
+            remedy="Free some space, or set WORKBENCH_HOME to a folder on another disk.",
+        )
+
+
+def _java_and_jars(home: Path, server: str, tell: Callable[[str], None]) -> tuple[Java, list[Path]]:
+    folder = home / "jars"
+    wanted = [jar for jar in read_lock() if jar.server == server]
+    if not all((folder / server / jar.file_name).exists() for jar in wanted):
+        tell(f"Fetching {len(wanted)} jars for {server}, once…")
+    return find_java(), ensure_jars(folder, wanted)[server]
+
+
+def _kafka(home: Path, java: Java, jars: list[Path]) -> KafkaBroker:
+    return KafkaBroker(home=home, java=java, jars=jars, port=choose(KAFKA_PORT), controller_port=any_free())
+
+
+def _postgres(home: Path, settings: Settings) -> PostgresServer:
+    asked_for = "port" in settings.warehouse.model_fields_set
+    return PostgresServer(
+        home=home,
+        port=choose(settings.warehouse.port, variable="DW_PORT", asked_for=asked_for),
+        database=settings.warehouse.database,
+        user=settings.warehouse.user or WAREHOUSE_USER,
+        password_override=settings.warehouse.password.get_secret_value(),
+    )
+
+
+def _kafka_variables(broker: KafkaBroker) -> dict[str, str]:
+    return {
+        "KAFKA_BROKERS": broker.address,
+        "KAFKA_USERNAME": KAFKA_USER,
+        "KAFKA_PASSWORD": broker.password,
+        "WORKBENCH_KAFKA_SASL_MECHANISM": "SCRAM-SHA-512",
+        "WORKBENCH_KAFKA_CA_FILE": str(broker.certificates.authority),
+    }
+
+
+def _warehouse_variables(warehouse: PostgresServer) -> dict[str, str]:
+    return {
+        "DW_HOST": LOOPBACK,
+        "DW_PORT": str(warehouse.port),
+        "DW_DATABASE": warehouse.database,
+        "DW_USER": warehouse.user,
+        "DW_PASSWORD": warehouse.password,
+    }

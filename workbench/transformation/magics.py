@@ -1,0 +1,58 @@
+"""The kernel extension that makes `spark` be there: `%load_ext workbench.transformation.magics`.
+
+The session is made when a cell first mentions `spark`, not before: a kernel that never does
+stays at 60 MB and starts in a second.
+"""
+
+from __future__ import annotations
+
+import ast
+from typing import TYPE_CHECKING, Any
+
+from workbench.errors import WorkbenchError
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+NAME = "spark"
+
+
+class SparkBinder(ast.NodeTransformer):
+    """Binds `spark` before a cell runs that reads the name, unless the user has bound it."""
+
+    def __init__(self, shell: InteractiveShell) -> None:
+        self._shell = shell
+
+    def visit(self, node: ast.AST) -> Any:
+        """Called by IPython with the syntax tree of each cell; returns it unchanged.
+
+        Raises:
+            InputRejected: so that the cell does not run, when there is no session to be had.
+        """
+        if NAME not in self._shell.user_ns and _reads(node, NAME):
+            self._bind()
+        return node
+
+    def _bind(self) -> None:
+        from IPython.core.error import InputRejected
+
+        from workbench.notebook import spark
+
+        try:
+            self._shell.user_ns[NAME] = spark()
+        except WorkbenchError as error:
+            raise InputRejected(str(error)) from None
+
+
+def load_ipython_extension(shell: InteractiveShell) -> None:
+    """Called by IPython when the kernel starts."""
+    shell.ast_transformers.append(SparkBinder(shell))
+
+
+def unload_ipython_extension(shell: InteractiveShell) -> None:
+    """Called by IPython on `%unload_ext`."""
+    shell.ast_transformers[:] = [each for each in shell.ast_transformers if not isinstance(each, SparkBinder)]
+
+
+def _reads(tree: ast.AST, name: str) -> bool:
+    return any(isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Load) for node in ast.walk(tree))

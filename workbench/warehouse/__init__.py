@@ -1,0 +1,1 @@
+"""The SQL warehouse: engine, bulk load, offsets, and tables for Spark."""

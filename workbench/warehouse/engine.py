@@ -1,0 +1,94 @@
+"""SQLAlchemy engines for the warehouse, and queries with bound parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+from sqlalchemy import exc
+
+from workbench.errors import WarehouseError
+from workbench.settings import WarehouseSettings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CONNECT_SECONDS = 10
+
+
+def make_engine(settings: WarehouseSettings) -> sa.Engine:
+    """An engine for *settings*; opens no connection yet.
+
+    Raises:
+        WarehouseError: when no warehouse is configured or running.
+    """
+    return sa.create_engine(
+        url(settings, "postgresql+psycopg"),
+        connect_args={"connect_timeout": CONNECT_SECONDS, "sslmode": settings.effective_sslmode, "application_name": "workbench"},
+        pool_pre_ping=True,
+        pool_size=2,
+    )
+
+
+def url(settings: WarehouseSettings, driver: str) -> sa.URL:
+    """The address with the password in it; its repr masks the password.
+
+    Raises:
+        WarehouseError: when no warehouse is configured or running.
+    """
+    if not settings.host:
+        raise WarehouseError("no warehouse is configured, and none is running here", remedy="Start one with `workbench up`, or set DW_HOST, DW_USER and DW_PASSWORD.")
+    return sa.URL.create(
+        driver,
+        username=settings.user,
+        password=settings.password.get_secret_value(),
+        host=settings.host,
+        port=settings.port,
+        database=settings.database,
+    )
+
+
+@contextmanager
+def reported(settings: WarehouseSettings) -> Iterator[None]:
+    """Turn the driver's errors into WarehouseError, which says where, what and what to do."""
+    try:
+        yield
+    except exc.OperationalError as error:
+        where = f"{settings.host}:{settings.port}/{settings.database}"
+        raise WarehouseError(
+            f"the warehouse at {where} did not let {settings.user} in or did not answer: {_first_line(error)}",
+            remedy="`workbench status` shows whether it runs; otherwise check DW_HOST, DW_PORT, DW_USER and DW_PASSWORD.",
+        ) from None
+    except exc.DBAPIError as error:
+        raise WarehouseError(f"the warehouse refused the query: {_message(error)}", remedy="Correct the query.") from None
+    except exc.StatementError as error:
+        raise WarehouseError(f"the query could not be sent: {_first_line(error)}", remedy="Give a value for each :name in the query.") from None
+
+
+def read_frame(settings: WarehouseSettings, query: str, parameters: Mapping[str, object]) -> pd.DataFrame:
+    """The whole answer of *query* as a pandas DataFrame.
+
+    Raises:
+        WarehouseError: when the warehouse cannot be reached or refuses the query.
+    """
+    import pandas as pd
+
+    engine = make_engine(settings)
+    try:
+        with reported(settings), engine.begin() as connection:
+            result = connection.execute(sa.text(query), dict(parameters))
+            if not result.returns_rows:
+                return pd.DataFrame({"rows": [result.rowcount]})
+            return pd.DataFrame(result.fetchall(), columns=list(result.keys()))
+    finally:
+        engine.dispose()
+
+
+def _first_line(error: exc.StatementError) -> str:
+    return _message(error).splitlines()[0]
+
+
+def _message(error: exc.StatementError) -> str:
+    return str(error.orig or error).strip()
