@@ -7,9 +7,9 @@ and takes it down with the server.
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,9 @@ def _load_jupyter_server_extension(server: Any) -> None:
     if settings.spark.remote:
         logger.info("Spark is configured to be at %s; none is started", settings.spark.remote)
         return
-    folder = Path(tempfile.mkdtemp(prefix="spark-", dir=private_folder(Path.home() / ".workbench-spark")))
+    # A user may run several named servers; each has a Spark of its own.
+    server_name = os.environ.get("JUPYTERHUB_SERVER_NAME", "") or "default"
+    folder = private_folder(private_folder(Path.home() / ".workbench-spark") / server_name)
     try:
         spark = UserSpark(settings, folder)
         spark.start()
@@ -73,6 +75,4 @@ def _load_jupyter_server_extension(server: Any) -> None:
         return
     # Kernels are children of this server and inherit its environment.
     os.environ[ENDPOINT_VARIABLE] = str(spark.endpoint_file)
-    import atexit
-
     atexit.register(spark.stop)

@@ -136,6 +136,8 @@ def warm_up(remote: str, token: str) -> None:
     """
     command = [sys.executable, "-m", "workbench.transformation.warm_up"]
     environment = {**os.environ, "WORKBENCH_SPARK_REMOTE": remote, "WORKBENCH_SPARK_TOKEN": token}
+    # In JupyterLab it leads kernels to this very server, which has no endpoint file before it is warm.
+    environment.pop("WORKBENCH_SPARK_ENDPOINT_FILE", None)
     try:
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=WARM_UP_SECONDS, check=False)
     except subprocess.TimeoutExpired:
