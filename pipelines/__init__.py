@@ -1,0 +1,1 @@
+"""Which notebook runs when; papermill injects the parameters and runs it."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import secrets
 import shutil
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,12 +16,15 @@ from workbench.embedded.kafka import USER as KAFKA_USER
 from workbench.embedded.kafka import KafkaBroker
 from workbench.embedded.postgres import PostgresServer
 from workbench.embedded.spark import SparkConnectServer
-from workbench.errors import NoDiskSpace
+from workbench.errors import ComponentError, NoDiskSpace
 from workbench.runtime.ports import LOOPBACK, any_free, choose
 from workbench.runtime.process import Component
+from workbench.runtime.state import State, read_status
+from workbench.runtime.supervisor import Supervisor
 from workbench.security.secrets import private_folder, write_private
 from workbench.settings import EMBEDDED_ENV, Settings
 
+SPARK_SECONDS = 180.0
 FREE_BYTES_NEEDED = 1_000_000_000
 KAFKA_PORT = 9092
 WAREHOUSE_USER = "workbench"
@@ -147,3 +152,46 @@ def _warehouse_variables(warehouse: PostgresServer) -> dict[str, str]:
         "DW_USER": warehouse.user,
         "DW_PASSWORD": warehouse.password,
     }
+
+
+@contextmanager
+def running_servers(tell: Callable[[str], None] = lambda _: None) -> Iterator[Settings]:
+    """Settings that lead to running servers: those of a running workbench, else started here and stopped after.
+
+    Raises:
+        ComponentError: when one cannot be started.
+    """
+    settings = Settings.load(embedded=False)
+    if read_status(settings.home).pid is not None:
+        _wait_for_spark(settings.home, tell)
+        yield Settings.load()
+        return
+    with Supervisor(settings.home) as supervisor:
+        machine = plan_machine(settings, tell)
+        try:
+            components = (*machine.data, *machine.spark)
+            if components:
+                tell(f"Starting {', '.join(component.name for component in components)}…")
+            supervisor.start(components)
+            yield Settings.load()
+        finally:
+            machine.forget()
+
+
+def _wait_for_spark(home: Path, tell: Callable[[str], None]) -> None:
+    """`workbench up` opens its door before Spark is warm."""
+    deadline, told = time.monotonic() + SPARK_SECONDS, False
+    while (status := read_status(home)).pid is not None:
+        states = {component.name: component for component in status.components}
+        spark = states.get("spark")
+        if status.is_ready and spark and spark.state in {State.RUNNING, State.EXTERNAL}:
+            return
+        if spark and spark.state is State.FAILED:
+            raise ComponentError(f"Spark is not running: {spark.reason}", remedy="Stop the workbench with `workbench down` and start it again.")
+        if time.monotonic() > deadline:
+            raise ComponentError(f"Spark was not ready after {SPARK_SECONDS:.0f} s", remedy="`workbench status` shows what it waits for.")
+        if not told:
+            tell("Waiting for Spark to be ready…")
+            told = True
+        time.sleep(0.2)
+    raise ComponentError("the workbench was stopped meanwhile", remedy="Run the command again.")

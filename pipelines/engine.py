@@ -1,0 +1,60 @@
+"""Runs one notebook with parameters through papermill; the output appears whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from workbench.errors import NotebookFailed, WorkbenchError
+from workbench.resources import resource
+from workbench.security.secrets import private_folder
+
+KERNEL = "python3"
+START_SECONDS = 60
+
+
+def run_notebook(notebook: Path, output: Path, parameters: Mapping[str, object], *, progress_bar: bool = False) -> Path:
+    """Run *notebook* with *parameters* and write the executed copy to *output*.
+
+    The input is never changed. The output is written beside its place and moved there when the
+    run has ended, failed runs included: their notebook holds the traceback.
+
+    Raises:
+        WorkbenchError: when there is no such notebook, or it does not take a parameter.
+        NotebookFailed: when a cell raised; `output` shows which.
+    """
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
+    if not notebook.is_file():
+        raise WorkbenchError(f"there is no notebook {notebook}", remedy="Give the path of an .ipynb file.")
+    _check_parameters(notebook, parameters)
+    private_folder(output.parent)
+    running = output.with_name(f".{output.stem}.running.ipynb")
+    # Kernels find their specification by this variable: the one that binds `spark`.
+    os.environ["JUPYTER_PATH"] = str(resource("workbench") / "jupyter" / "share")
+    try:
+        papermill.execute_notebook(
+            str(notebook), str(running), parameters=dict(parameters), kernel_name=KERNEL, progress_bar=progress_bar,
+            start_timeout=START_SECONDS, cwd=str(output.parent),
+        )  # fmt: skip
+    except PapermillExecutionError as error:
+        raise NotebookFailed(
+            f"cell {error.exec_count} of {notebook.name} raised {error.ename}: {error.evalue}", remedy=f"The output notebook has the traceback: {output}"
+        ) from None
+    finally:
+        if running.exists():
+            running.chmod(0o600)
+            running.replace(output)
+    return output
+
+
+def _check_parameters(notebook: Path, parameters: Mapping[str, object]) -> None:
+    import papermill
+
+    known = papermill.inspect_notebook(str(notebook))
+    if unknown := sorted(set(parameters) - set(known)):
+        raise WorkbenchError(
+            f"{notebook.name} does not take {', '.join(unknown)}", remedy=f"Its parameters cell has {', '.join(sorted(known)) or 'none'}."
+        )

@@ -1,0 +1,1 @@
+"""Kafka topics into warehouse tables, each record exactly once."""

@@ -1,0 +1,144 @@
+"""A flow moves a topic into a table: the rows, the dead letters and the next offsets are one transaction.
+
+The warehouse holds the truth about offsets. A flow claims its partitions there, which raises
+their epoch; a commit names the epoch and the offset that it goes on from, and changes nothing
+when either is no longer so. Killed at any instant, a flow goes on from the last commit: no
+record is lost, none is written twice, and a worker that was believed dead cannot write.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from workbench.ingestion.connection import KafkaConnection
+from workbench.ingestion.consumer import Batch, PartitionReader
+from workbench.ingestion.decoding import Decoded, JsonDecoder
+from workbench.ingestion.producer import end_offsets
+
+BATCH_RECORDS = 50_000
+# Every row carries where it came from.
+ORIGIN = (pa.field("_partition", pa.int32(), nullable=False), pa.field("_offset", pa.int64(), nullable=False))
+
+DEAD_LETTERS = pa.schema([
+    pa.field("topic", pa.string(), nullable=False),
+    pa.field("record_partition", pa.int32(), nullable=False),
+    pa.field("record_offset", pa.int64(), nullable=False),
+    pa.field("record_timestamp", pa.timestamp("us", tz="UTC")),
+    pa.field("record_key", pa.binary()),
+    pa.field("record_value", pa.binary()),
+    pa.field("reason", pa.string(), nullable=False),
+])  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a flow holds of one partition: where to go on, and the epoch that says it is the owner."""
+
+    partition: int
+    next_offset: int
+    epoch: int
+
+
+class Warehouse(Protocol):
+    """What a flow needs of a warehouse; `workbench.warehouse.offsets` implements it."""
+
+    def prepare(self, rows: pa.Schema, dead_letters: pa.Schema) -> None:
+        """Make the tables when they are not there. Raises WarehouseError when they do not fit."""
+
+    def claim(self, cluster_id: str, partitions: Sequence[int]) -> tuple[Claim, ...]:
+        """Become the owner of the partitions; a new partition begins at offset 0.
+
+        Raises WarehouseError when the offsets that are stored belong to another cluster.
+        """
+
+    def commit(self, claims: Sequence[Claim], next_offsets: Mapping[int, int], rows: pa.Table, dead_letters: pa.Table) -> tuple[Claim, ...]:
+        """Write all in one transaction and return the claims to go on with.
+
+        Raises WarehouseError, with nothing written, when somebody else owns a partition.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ingested:
+    """What a run of a flow did."""
+
+    rows: int
+    dead: int
+    seconds: float
+
+    @property
+    def rows_per_second(self) -> float:
+        """Rows of the run divided by its seconds; 0 for an empty run."""
+        return self.rows / self.seconds if self.seconds else 0.0
+
+
+def run_flow(
+    connection: KafkaConnection,
+    topic: str,
+    schema: pa.Schema,
+    warehouse: Warehouse,
+    *,
+    batch_records: int = BATCH_RECORDS,
+    progress: Callable[[int], object] = lambda _: None,
+) -> Ingested:
+    """Bring everything that *topic* holds now into the warehouse, each record exactly once.
+
+    Args:
+        connection: the cluster.
+        topic: the topic to read, in all its partitions.
+        schema: the columns to take out of the JSON records.
+        warehouse: where rows, dead letters and offsets go.
+        batch_records: records of one transaction.
+        progress: called with the number of records committed since the last call.
+
+    Raises:
+        KafkaError: when the cluster does not answer, or no longer has the records.
+        WarehouseError: when the warehouse refuses, or somebody else has taken over.
+    """
+    started = time.monotonic()
+    cluster_id = connection.check()
+    partitions = sorted(end_offsets(connection, topic))
+    columns = pa.schema([*schema, *ORIGIN])
+    warehouse.prepare(columns, DEAD_LETTERS)
+    claims = warehouse.claim(cluster_id, partitions)
+    decoder = JsonDecoder(schema)
+    rows = dead = 0
+    with PartitionReader(connection, topic, {claim.partition: claim.next_offset for claim in claims}, batch_records) as reader:
+        for batch in reader.batches():
+            decoded = decoder.decode([record.value() for record in batch.records])
+            letters = dead_letters(topic, batch, decoded)
+            claims = warehouse.commit(claims, batch.next_offsets, with_origin(columns, batch, decoded), letters)
+            rows, dead = rows + decoded.rows.num_rows, dead + letters.num_rows
+            progress(len(batch.records))
+    return Ingested(rows=rows, dead=dead, seconds=time.monotonic() - started)
+
+
+def with_origin(columns: pa.Schema, batch: Batch, decoded: Decoded) -> pa.Table:
+    """The decoded rows with the partition and offset of each."""
+    records = [batch.records[position] for position in decoded.positions]
+    origin = [pa.array([record.partition() for record in records], pa.int32()), pa.array([record.offset() for record in records], pa.int64())]
+    return pa.Table.from_arrays([*decoded.rows.columns, *origin], schema=columns)
+
+
+def dead_letters(topic: str, batch: Batch, decoded: Decoded) -> pa.Table:
+    """The records that could not be decoded: their bytes, their coordinates, the reason."""
+    return pa.Table.from_pylist([_letter(topic, batch.records[each.position], each.reason) for each in decoded.undecodable], schema=DEAD_LETTERS)
+
+
+def _letter(topic: str, record: Any, reason: str) -> dict[str, Any]:
+    kind, milliseconds = record.timestamp()
+    return {
+        "topic": topic,
+        "record_partition": record.partition(),
+        "record_offset": record.offset(),
+        # Kind 0 is "no timestamp".
+        "record_timestamp": milliseconds * 1000 if kind else None,
+        "record_key": record.key(),
+        "record_value": record.value(),
+        "reason": reason,
+    }

@@ -1,0 +1,65 @@
+"""Bulk loads of Arrow tables through PostgreSQL's binary COPY (ADBC)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pyarrow as pa
+import sqlalchemy as sa
+
+from workbench.errors import WarehouseError
+from workbench.settings import WarehouseSettings
+from workbench.warehouse.engine import CONNECT_SECONDS, make_engine, reported, url
+from workbench.warehouse.schema import ensure_table, split_name
+
+
+@contextmanager
+def bulk_connection(settings: WarehouseSettings) -> Iterator[Any]:
+    """An ADBC connection whose transaction is committed by the caller and rolled back otherwise.
+
+    Raises:
+        WarehouseError: when the warehouse cannot be reached, or refuses what is sent.
+    """
+    from adbc_driver_manager import Error
+    from adbc_driver_postgresql import dbapi
+
+    address = url(settings, "postgresql").update_query_dict(
+        {"sslmode": settings.effective_sslmode, "connect_timeout": str(CONNECT_SECONDS), "application_name": "workbench"}
+    )
+    try:
+        with dbapi.connect(address.render_as_string(hide_password=False)) as connection:
+            yield connection
+    except Error as error:
+        where = f"{settings.host}:{settings.port}/{settings.database}"
+        raise WarehouseError(f"the warehouse at {where} refused: {error}", remedy="`workbench status` shows whether it runs; the message above says what it refused.") from None
+
+
+def copy_rows(connection: Any, table: str, rows: pa.Table) -> None:
+    """Append *rows* to an existing table inside the connection's transaction."""
+    if rows.num_rows:
+        schema, name = split_name(table)
+        with connection.cursor() as cursor:
+            cursor.adbc_ingest(name, rows, mode="append", db_schema_name=schema)
+
+
+def replace_table(settings: WarehouseSettings, table: str, rows: pa.Table) -> None:
+    """Make *rows* the whole content of *table*: readers see the old rows or the new, never a mixture.
+
+    Raises:
+        WarehouseError: when the table has other columns, or the warehouse refuses.
+    """
+    engine = make_engine(settings)
+    try:
+        with reported(settings), engine.begin() as connection:
+            ensure_table(connection, table, rows.schema)
+    finally:
+        engine.dispose()
+    schema, name = split_name(table)
+    quote = sa.dialects.postgresql.dialect().identifier_preparer.quote
+    with bulk_connection(settings) as bulk:
+        with bulk.cursor() as cursor:
+            cursor.execute(f"DELETE FROM {quote(schema)}.{quote(name)}")
+        copy_rows(bulk, table, rows)
+        bulk.commit()
