@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from jupyterhub.auth import Authenticator
 from oauthenticator.github import GitHubOAuthenticator
@@ -45,7 +45,9 @@ class GitHub(ProviderMixin, GitHubOAuthenticator):  # type: ignore[misc]
         """`gh-octo` for the login `octo`; GitHub's logins are letters, digits and dashes."""
         return f"gh-{user_info['login'].lower()}"
 
-    async def _check_membership_allowed_organizations(self, org_team: str, username: str, access_token: str, token_type: str) -> bool:
+    async def _check_membership_allowed_organizations(
+        self, org_team: str, username: str, access_token: str, token_type: str
+    ) -> bool:
         # The API knows the login, not the name that it has in the hub.
         login = username.removeprefix("gh-")
         return bool(await super()._check_membership_allowed_organizations(org_team, login, access_token, token_type))
@@ -111,7 +113,7 @@ class WorkbenchAuthenticator(Authenticator):  # type: ignore[misc]
         if isinstance(refreshed, dict) and not await _may_enter(provider, user.name, refreshed):
             self.log.warning("%s may no longer enter; login needed", user.name)
             return False
-        return refreshed
+        return cast("bool | dict[str, Any]", refreshed)
 
 
 def provider_of(name: str, providers: Sequence[OAuthenticator]) -> OAuthenticator | None:
@@ -142,10 +144,13 @@ def handlers_of(provider: OAuthenticator) -> list[tuple[str, type]]:
 
         def set_state_cookie(self, state_cookie_value: str) -> None:
             state_id = _deserialize_state(state_cookie_value)["state_id"]
-            self._set_cookie(cookie_name(state_id), state_cookie_value, expires_days=STATE_COOKIE_DAYS, httponly=True, samesite="Lax")
+            self._set_cookie(
+                cookie_name(state_id), state_cookie_value, expires_days=STATE_COOKIE_DAYS, httponly=True, samesite="Lax"
+            )
 
     class Callback(OAuthCallbackHandler):  # type: ignore[misc]
         authenticator = provider
+        _state_cookie: str | None = None
 
         def get_state_cookie(self) -> str:
             if self._state_cookie is None:

@@ -44,7 +44,11 @@ class _HttpComponent:
         return Launch(
             argv=self.argv,
             # JupyterHub finds traefik on PATH.
-            environment={**self.environment, "WORKBENCH_HOME": str(self.home), "PATH": f"{binaries}:{os.environ.get('PATH', os.defpath)}"},
+            environment={
+                **self.environment,
+                "WORKBENCH_HOME": str(self.home),
+                "PATH": f"{binaries}:{os.environ.get('PATH', os.defpath)}",
+            },
             log=self.home / "logs" / f"{self.name}.log",
             lock=self.lock,
             folder=private_folder(self.home / "hub"),
@@ -54,7 +58,7 @@ class _HttpComponent:
     def is_healthy(self) -> bool:
         """Whether the probe answers 200."""
         try:
-            with urllib.request.urlopen(self.probe, timeout=3) as response:
+            with urllib.request.urlopen(self.probe, timeout=3) as response:  # noqa: S310 - our own http address
                 return bool(response.status == 200)
         except (OSError, urllib.error.URLError):
             return False
@@ -101,4 +105,6 @@ def contribute(settings: Settings) -> Contribution:
         ports=ports,
         environment=environment,
     )
-    return Contribution(url=url, components=(identity, hub), sign_in_code=ensure_code(settings.home / "keys" / "sign-in-code"))
+    return Contribution(
+        url=url, components=(identity, hub), sign_in_code=ensure_code(settings.home / "keys" / "sign-in-code")
+    )

@@ -129,13 +129,17 @@ class _Handler(RequestHandler):
         self.issuer = issuer
 
     def set_default_headers(self) -> None:
-        self.set_header("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'")
+        self.set_header(
+            "Content-Security-Policy",
+            "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'",
+        )
         self.set_header("Cache-Control", "no-store")
         self.set_header("Referrer-Policy", "no-referrer")
         self.clear_header("Server")
 
     @property
     def person(self) -> Person:
+        """Whoever the request's token belongs to; answers 401 when it belongs to nobody."""
         return self.issuer.person_of(self.request.headers.get("Authorization", ""))
 
 
@@ -197,7 +201,9 @@ class GitHubUser(_Handler):
     def get(self) -> None:
         """The authenticated user."""
         person = self.person
-        self.write({"login": person.login, "id": person.number, "name": person.name, "email": person.mail, "avatar_url": None})
+        self.write(
+            {"login": person.login, "id": person.number, "name": person.name, "email": person.mail, "avatar_url": None}
+        )
 
 
 class GoogleUserInfo(_Handler):
@@ -206,7 +212,15 @@ class GoogleUserInfo(_Handler):
     def get(self) -> None:
         """The authenticated user."""
         person = self.person
-        self.write({"id": str(person.number), "name": person.name, "email": person.mail, "verified_email": True, "hd": "example.com"})
+        self.write(
+            {
+                "id": str(person.number),
+                "name": person.name,
+                "email": person.mail,
+                "verified_email": True,
+                "hd": "example.com",
+            }
+        )
 
 
 class Health(_Handler):
@@ -242,7 +256,9 @@ def check_allowed_to_run(settings: Settings) -> None:
     """
     problems = []
     if not is_loopback(settings.hub.host):
-        problems.append(f"WORKBENCH_HUB_HOST is {settings.hub.host}: the demo identity provider runs on loopback only. Set it to 127.0.0.1.")
+        problems.append(
+            f"WORKBENCH_HUB_HOST is {settings.hub.host}: the demo identity provider runs on loopback only. Set it to 127.0.0.1."
+        )
     if not settings.login.is_demo:
         problems.append("A real OAuth client is configured: the demo identity provider does not run beside it.")
     if problems:

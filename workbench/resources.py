@@ -18,4 +18,7 @@ def resource(name: str) -> Path:
     for root in (_PACKAGE.parent, _PACKAGE / "resources"):
         if (root / name).exists():
             return root / name
-    raise WorkbenchError(f"{name} is neither in {_PACKAGE.parent} nor in the installed package", remedy="Install analytics-workbench again.")
+    raise WorkbenchError(
+        f"{name} is neither in {_PACKAGE.parent} nor in the installed package",
+        remedy="Install analytics-workbench again.",
+    )

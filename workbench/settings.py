@@ -100,13 +100,19 @@ class KafkaSettings(_Section):
 class SparkSettings(_Section):
     """Where Spark runs; without WORKBENCH_SPARK_REMOTE a Connect server is started."""
 
-    master_url: str = _variable("SPARK_MASTER_URL", "local[*]", "where executors run: `local[*]`, `yarn`, `spark://…`, `k8s://…`")
+    master_url: str = _variable(
+        "SPARK_MASTER_URL", "local[*]", "where executors run: `local[*]`, `yarn`, `spark://…`, `k8s://…`"
+    )
     executor_memory: Memory = _variable("SPARK_EXECUTOR_MEMORY", "2g", "heap of one executor")
     driver_memory: Memory = _variable("SPARK_DRIVER_MEMORY", "1g", "heap of the driver, which is the Connect server")
-    remote: str = _variable("WORKBENCH_SPARK_REMOTE", "", "`sc://host:port` of a Spark Connect server; unset starts one")
+    remote: str = _variable(
+        "WORKBENCH_SPARK_REMOTE", "", "`sc://host:port` of a Spark Connect server; unset starts one"
+    )
     token: SecretStr = _variable("WORKBENCH_SPARK_TOKEN", SecretStr(""), "token of that Connect server")
     endpoint_file: Path | None = _variable(
-        "WORKBENCH_SPARK_ENDPOINT_FILE", None, "set by JupyterLab for its kernels: where the user's own Connect server is told"
+        "WORKBENCH_SPARK_ENDPOINT_FILE",
+        None,
+        "set by JupyterLab for its kernels: where the user's own Connect server is told",
     )
 
     def problems(self) -> list[str]:
@@ -146,8 +152,12 @@ class WarehouseSettings(_Section):
 class LoginSettings(_Section):
     """Who may log in, and through which identity providers."""
 
-    providers: CommaSeparated = _variable("OAUTH2_ENABLED_PROVIDERS", PROVIDERS, "the buttons on the login page: `google,github`")
-    state_secret: SecretStr = _variable("OAUTH2_STATE_SECRET", SecretStr(""), "signs the OAuth state; made and kept when unset on loopback")
+    providers: CommaSeparated = _variable(
+        "OAUTH2_ENABLED_PROVIDERS", PROVIDERS, "the buttons on the login page: `google,github`"
+    )
+    state_secret: SecretStr = _variable(
+        "OAUTH2_STATE_SECRET", SecretStr(""), "signs the OAuth state; made and kept when unset on loopback"
+    )
     google_client_id: str = _variable("GOOGLE_CLIENT_ID", "", "OAuth client registered with Google")
     google_client_secret: SecretStr = _variable("GOOGLE_CLIENT_SECRET", SecretStr(""), "its secret")
     github_client_id: str = _variable("GITHUB_CLIENT_ID", "", "OAuth app registered with GitHub")
@@ -157,8 +167,12 @@ class LoginSettings(_Section):
         "WORKBENCH_LOGIN_GITHUB_ORGANIZATIONS", (), "members of these organizations (`org` or `org:team`) may enter"
     )
     google_users: CommaSeparated = _variable("WORKBENCH_LOGIN_GOOGLE_USERS", (), "Google mail addresses that may enter")
-    google_domains: CommaSeparated = _variable("WORKBENCH_LOGIN_GOOGLE_DOMAINS", (), "everyone of these Google Workspace domains may enter")
-    admins: CommaSeparated = _variable("WORKBENCH_LOGIN_ADMINS", (), "hub names of administrators, for example `gh-octo`")
+    google_domains: CommaSeparated = _variable(
+        "WORKBENCH_LOGIN_GOOGLE_DOMAINS", (), "everyone of these Google Workspace domains may enter"
+    )
+    admins: CommaSeparated = _variable(
+        "WORKBENCH_LOGIN_ADMINS", (), "hub names of administrators, for example `gh-octo`"
+    )
 
     @property
     def is_demo(self) -> bool:
@@ -182,12 +196,18 @@ class LoginSettings(_Section):
     def _real_client_problems(self) -> list[str]:
         found = []
         if not self.state_secret.get_secret_value():
-            found.append("OAUTH2_STATE_SECRET is not set. Set it to a random string, for example from `openssl rand -hex 32`.")
+            found.append(
+                "OAUTH2_STATE_SECRET is not set. Set it to a random string, for example from `openssl rand -hex 32`."
+            )
         for name in (name for name in self.providers if name in PROVIDERS):
             if not getattr(self, f"{name}_client_id"):
-                found.append(f"{name.upper()}_CLIENT_ID is not set but {name} is enabled. Set it, or drop {name} from OAUTH2_ENABLED_PROVIDERS.")
+                found.append(
+                    f"{name.upper()}_CLIENT_ID is not set but {name} is enabled. Set it, or drop {name} from OAUTH2_ENABLED_PROVIDERS."
+                )
             if not getattr(self, f"{name}_client_secret").get_secret_value():
-                found.append(f"{name.upper()}_CLIENT_SECRET is not set but {name} is enabled. Set it, or drop {name} from OAUTH2_ENABLED_PROVIDERS.")
+                found.append(
+                    f"{name.upper()}_CLIENT_SECRET is not set but {name} is enabled. Set it, or drop {name} from OAUTH2_ENABLED_PROVIDERS."
+                )
         return found
 
 
@@ -203,7 +223,9 @@ class HubSettings(_Section):
         """What contradicts itself inside the section, one sentence with its remedy each."""
         found = []
         if self.public_url and urlsplit(self.public_url).scheme not in {"http", "https"}:
-            found.append(f"WORKBENCH_HUB_PUBLIC_URL: {self.public_url!r} is no http(s) address. Write https://hub.example.com.")
+            found.append(
+                f"WORKBENCH_HUB_PUBLIC_URL: {self.public_url!r} is no http(s) address. Write https://hub.example.com."
+            )
         if "*" in self.cors_origins:
             found.append("WORKBENCH_HUB_CORS_ORIGINS: '*' may not be combined with credentials. List the origins.")
         return found
@@ -249,7 +271,6 @@ class Settings(BaseModel):
             raise SettingsError(problems)
         return cls(home=home, **sections)
 
-
     def as_environment(self) -> dict[str, str]:
         """Every variable that was set, secrets in clear: for a child process only."""
         return {name: value for section in SECTIONS for name, value in getattr(self, section).as_environment().items()}
@@ -285,7 +306,9 @@ def is_loopback(host: str) -> bool:
 
 def variables() -> dict[str, type[_Section]]:
     """Every variable that is read, with the section that it belongs to."""
-    return {str(field.validation_alias): section for section in SECTIONS.values() for field in section.model_fields.values()}
+    return {
+        str(field.validation_alias): section for section in SECTIONS.values() for field in section.model_fields.values()
+    }
 
 
 def _as_text(value: object) -> str:
@@ -327,7 +350,7 @@ def _read(section: type[_Section], files: list[Path]) -> tuple[_Section, list[st
         details = error.errors(include_url=False)
         found = [_describe(section, detail) for detail in details]
         defaults = {name: _field(section, name).default for name in (str(detail["loc"][0]) for detail in details)}
-        values = section(_env_file=files, **defaults)
+        values = section(_env_file=files, **defaults)  # type: ignore[call-arg]
     return values, found + values.problems()
 
 

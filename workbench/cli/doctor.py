@@ -79,7 +79,9 @@ def _traefik() -> str:
     beside = Path(sys.executable).parent / "traefik"
     found = beside if beside.exists() else shutil.which("traefik")
     if not found:
-        raise WorkbenchError("no traefik beside python or on PATH", remedy="Install analytics-workbench[hub], or traefik 3.")
+        raise WorkbenchError(
+            "no traefik beside python or on PATH", remedy="Install analytics-workbench[hub], or traefik 3."
+        )
     return str(found)
 
 
@@ -88,9 +90,13 @@ def _jars(home: Path) -> str:
     paths = {jar: home / "jars" / jar.server / jar.file_name for jar in lock}
     wrong = [jar.file_name for jar, path in paths.items() if path.exists() and not is_jar_intact(jar, path)]
     if wrong:
-        raise WorkbenchError(f"not the files of spark_conf/jars.lock: {', '.join(wrong)}", remedy="`workbench up` fetches them again.")
+        raise WorkbenchError(
+            f"not the files of spark_conf/jars.lock: {', '.join(wrong)}", remedy="`workbench up` fetches them again."
+        )
     missing = sum(not path.exists() for path in paths.values())
-    return f"{len(lock) - missing} of {len(lock)} fetched and intact" + ("; `workbench up` fetches the others" if missing else "")
+    return f"{len(lock) - missing} of {len(lock)} fetched and intact" + (
+        "; `workbench up` fetches the others" if missing else ""
+    )
 
 
 def _disk(home: Path) -> str:
@@ -104,7 +110,10 @@ def _private_files(home: Path) -> str:
     files = [path for folder in folders if folder.exists() for path in (folder, *folder.rglob("*"))]
     loose = [path for path in files if stat.S_IMODE(path.stat().st_mode) & 0o077]
     if loose:
-        raise WorkbenchError(f"others can read {', '.join(map(str, loose[:5]))}", remedy=f"chmod -R go-rwx {home / 'keys'} {home / 'run'}")
+        raise WorkbenchError(
+            f"others can read {', '.join(map(str, loose[:5]))}",
+            remedy=f"chmod -R go-rwx {home / 'keys'} {home / 'run'}",
+        )
     return f"{len(files)} files of keys/ and run/ are private"
 
 
@@ -113,7 +122,10 @@ def _login() -> str:
     if settings.login.is_demo:
         return "the demo identity provider; register OAuth clients with Google or GitHub for real accounts"
     if not is_loopback(settings.hub.host) and not settings.hub.url.startswith("https://"):
-        raise WorkbenchError(f"people log in to {settings.hub.url} without TLS", remedy="Put TLS in front and set WORKBENCH_HUB_PUBLIC_URL to its https address.")
+        raise WorkbenchError(
+            f"people log in to {settings.hub.url} without TLS",
+            remedy="Put TLS in front and set WORKBENCH_HUB_PUBLIC_URL to its https address.",
+        )
     return f"{', '.join(settings.login.providers)}"
 
 

@@ -37,7 +37,9 @@ def add_commands(application: typer.Typer) -> None:
 
 
 def up(
-    detach: bool = typer.Option(False, "--detach", "-d", help="Return as soon as everything runs, and keep it running."),
+    detach: bool = typer.Option(
+        False, "--detach", "-d", help="Return as soon as everything runs, and keep it running."
+    ),
 ) -> None:
     """Start what is missing, then JupyterHub, and print the address to open.
 
@@ -66,11 +68,15 @@ def _run(settings: Settings, console: Console) -> None:
         if symbol := SYMBOLS.get(status.state):
             seconds = f"{time.monotonic() - started:5.1f} s"
             first_line = status.reason.partition("\n")[0]
-            console.print(f"  {symbol} {seconds}  {status.name:<10} {status.address}  {first_line}".rstrip(), markup=False)
+            console.print(
+                f"  {symbol} {seconds}  {status.name:<10} {status.address}  {first_line}".rstrip(), markup=False
+            )
 
     private_folder(settings.home)
     with Supervisor(settings.home, report) as supervisor:
-        contributions: list[Contribution] = [entry.load()(settings) for entry in entry_points(group="workbench.components")]
+        contributions: list[Contribution] = [
+            entry.load()(settings) for entry in entry_points(group="workbench.components")
+        ]
         console.print(f"Starting the workbench in {settings.home}", markup=False)
         machine = plan_machine(settings, console.print)
         try:
@@ -94,7 +100,9 @@ def _start_spark(supervisor: Supervisor, components: tuple[object, ...], console
     try:
         supervisor.start(components)  # type: ignore[arg-type]
     except WorkbenchError as error:
-        console.print(f"{error.message}\nThe hub runs on; jobs on this machine have no Spark until it is restarted.", markup=False)
+        console.print(
+            f"{error.message}\nThe hub runs on; jobs on this machine have no Spark until it is restarted.", markup=False
+        )
 
 
 def _welcome(console: Console, contributions: list[Contribution]) -> None:
@@ -116,12 +124,19 @@ def _detach(home: Path) -> None:
     private_folder(home)
     with os.fdopen(os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "workbench.cli", "up"], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            [sys.executable, "-m", "workbench.cli", "up"],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
         )
     deadline = time.monotonic() + DETACHED_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            raise ComponentError(f"the workbench could not be started:\n{log_path.read_text(encoding='utf-8').strip()}", remedy="Correct what it says, then run the command again.")
+            raise ComponentError(
+                f"the workbench could not be started:\n{log_path.read_text(encoding='utf-8').strip()}",
+                remedy="Correct what it says, then run the command again.",
+            )
         if (found := read_status(home)).pid is not None and found.is_ready:
             typer.echo(f"Running (pid {found.pid}): {found.url}")
             return
@@ -176,7 +191,10 @@ def down() -> None:
         raise ComponentError("a workbench is just starting or stopping", remedy="Try again in a few seconds.")
     os.kill(pid, signal.SIGTERM)
     if not wait_for_lock(lock, DOWN_SECONDS):
-        raise ComponentError(f"the workbench (pid {pid}) did not stop within {DOWN_SECONDS:.0f} s", remedy=f"End it with `kill -9 {pid}`; its servers end by themselves then.")
+        raise ComponentError(
+            f"the workbench (pid {pid}) did not stop within {DOWN_SECONDS:.0f} s",
+            remedy=f"End it with `kill -9 {pid}`; its servers end by themselves then.",
+        )
     typer.echo("Stopped.")
 
 
@@ -187,7 +205,10 @@ def code() -> None:
     """
     path = find_home() / "keys" / "sign-in-code"
     if not path.is_file():
-        raise WorkbenchError(f"there is no sign-in code in {path.parent}", remedy="`workbench up` makes one, unless a real identity provider is configured.")
+        raise WorkbenchError(
+            f"there is no sign-in code in {path.parent}",
+            remedy="`workbench up` makes one, unless a real identity provider is configured.",
+        )
     typer.echo(path.read_text(encoding="utf-8").strip())
 
 

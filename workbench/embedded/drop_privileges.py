@@ -56,7 +56,16 @@ class Unprivileged:
         site = self.programs.parent.parent
         inside = self.mount_point / "site" / self.programs.relative_to(site) / "bin" / program
         binding = ("sh", "-c", BIND, "bind", str(self.mount_point), str(site), str(self.folder))
-        return ("unshare", "--mount", "--propagation", "private", *binding, *self._as_account(), str(inside), *arguments)
+        return (
+            "unshare",
+            "--mount",
+            "--propagation",
+            "private",
+            *binding,
+            *self._as_account(),
+            str(inside),
+            *arguments,
+        )
 
     def write(self, path: Path, content: str) -> None:
         """Write a file of mode 0600 that the programs can read."""
@@ -99,7 +108,10 @@ def _account(folder: Path) -> pwd.struct_passwd:
         except KeyError:
             continue
     if not accounts:
-        raise ComponentError("PostgreSQL does not run as root, and there is no user postgres or nobody", remedy="Run the workbench as an ordinary user, or add a user `postgres`.")
+        raise ComponentError(
+            "PostgreSQL does not run as root, and there is no user postgres or nobody",
+            remedy="Run the workbench as an ordinary user, or add a user `postgres`.",
+        )
     owner = folder.stat().st_uid
     return next((account for account in accounts if account.pw_uid == owner), accounts[0])
 
@@ -122,9 +134,15 @@ def _mount_point(paths: Iterable[Path]) -> Path:
     for point in MOUNT_POINTS:
         if point.is_dir() and not any(path.is_relative_to(point) for path in paths):
             return point
-    raise ComponentError(f"none of {', '.join(map(str, MOUNT_POINTS))} can be used as a mount point", remedy="Move the checkout to a folder that everybody may enter, such as /opt.")
+    raise ComponentError(
+        f"none of {', '.join(map(str, MOUNT_POINTS))} can be used as a mount point",
+        remedy="Move the checkout to a folder that everybody may enter, such as /opt.",
+    )
 
 
 def _require(program: str) -> None:
     if not shutil.which(program):
-        raise ComponentError(f"PostgreSQL does not run as root, and {program} (util-linux) is missing", remedy=f"Install {program}, or run the workbench as an ordinary user.")
+        raise ComponentError(
+            f"PostgreSQL does not run as root, and {program} (util-linux) is missing",
+            remedy=f"Install {program}, or run the workbench as an ordinary user.",
+        )

@@ -109,7 +109,10 @@ def sha256(path: Path) -> str:
 
 def _check(jar: Jar, path: Path) -> None:
     if not path.is_file():
-        raise JarsError(f"{jar.coordinates} was not found in the repository", remedy="Run the command again; if it stays so, check spark_conf/jars.lock.")
+        raise JarsError(
+            f"{jar.coordinates} was not found in the repository",
+            remedy="Run the command again; if it stays so, check spark_conf/jars.lock.",
+        )
     if (found := sha256(path)) != jar.sha256:
         path.unlink()
         raise JarsError(
@@ -140,7 +143,10 @@ def _run_ivy(java: Java, coordinates: Iterable[str], target: Path, repository: s
     settings, module = work / "settings.xml", work / "ivy.xml"
     root = f" root={quoteattr(repository)}" if repository else ""
     settings.write_text(SETTINGS_XML.format(cache=quoteattr(str(work / "cache")), root=root), encoding="utf-8")
-    module.write_text(MODULE_XML.format(dependencies="\n".join(_dependency(each, transitive) for each in coordinates)), encoding="utf-8")
+    module.write_text(
+        MODULE_XML.format(dependencies="\n".join(_dependency(each, transitive) for each in coordinates)),
+        encoding="utf-8",
+    )
     command = [
         *(str(java.executable), *java.trust_options(work), "-jar", str(ivy_jar())),
         *("-settings", str(settings), "-ivy", str(module), "-confs", "default", "-types", "jar", "bundle"),
@@ -149,9 +155,14 @@ def _run_ivy(java: Java, coordinates: Iterable[str], target: Path, repository: s
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=IVY_SECONDS, check=False, cwd=work)
     except subprocess.TimeoutExpired:
-        raise JarsError(f"fetching jars took more than {IVY_SECONDS} s", remedy="Check the network, then run the command again.") from None
+        raise JarsError(
+            f"fetching jars took more than {IVY_SECONDS} s", remedy="Check the network, then run the command again."
+        ) from None
     if done.returncode:
-        raise JarsError(f"Ivy could not fetch the jars:\n{_ivy_problems(done.stdout + done.stderr)}", remedy="Check the network and the proxy settings, then run the command again.")
+        raise JarsError(
+            f"Ivy could not fetch the jars:\n{_ivy_problems(done.stdout + done.stderr)}",
+            remedy="Check the network and the proxy settings, then run the command again.",
+        )
     return done.stdout
 
 
@@ -188,7 +199,9 @@ def pyspark_jars() -> Path:
 
 def write_lock(path: Path) -> None:
     """Resolve ROOTS with everything they need, less what PySpark ships, and write the lock."""
-    lines = ["# Every jar that is fetched: server, coordinates, sha256. `python -m workbench.embedded.jars lock` writes it.\n"]
+    lines = [
+        "# Every jar that is fetched: server, coordinates, sha256. `python -m workbench.embedded.jars lock` writes it.\n"
+    ]
     for server, roots in ROOTS.items():
         work = Path(tempfile.mkdtemp())
         try:

@@ -43,10 +43,18 @@ class Java:
     def spark_options(self) -> tuple[str, ...]:
         """JVM options for Spark and Arrow when the JVM is started without Spark's launcher scripts."""
         opened = tuple(f"--add-opens=java.base/{name}=ALL-UNNAMED" for name in OPENED_PACKAGES)
-        options = ("-XX:+IgnoreUnrecognizedVMOptions", "-Djdk.reflect.useDirectMethodHandle=false", "-Dio.netty.tryReflectionSetAccessible=true")
+        options: tuple[str, ...] = (
+            "-XX:+IgnoreUnrecognizedVMOptions",
+            "-Djdk.reflect.useDirectMethodHandle=false",
+            "-Dio.netty.tryReflectionSetAccessible=true",
+        )
         if self.version >= 24:
             # From 24 on the JDK warns of (JEP 498) or denies the memory access that Netty and Arrow need.
-            options += ("-Dio.netty.noUnsafe=false", "--sun-misc-unsafe-memory-access=allow", "--enable-native-access=ALL-UNNAMED")
+            options += (
+                "-Dio.netty.noUnsafe=false",
+                "--sun-misc-unsafe-memory-access=allow",
+                "--enable-native-access=ALL-UNNAMED",
+            )
         return (*options, *opened)
 
     def trust_options(self, folder: Path) -> tuple[str, ...]:
@@ -116,7 +124,9 @@ def _write_trust_store(bundle: Path, folder: Path) -> Path:
             # Public bundles hold old roots whose serial numbers break RFC 5280.
             warnings.simplefilter("ignore", CryptographyDeprecationWarning)
             certificates = x509.load_pem_x509_certificates(bundle.read_bytes())
-        entries = [pkcs12.PKCS12Certificate(certificate, f"ca-{n}".encode()) for n, certificate in enumerate(certificates)]
+        entries = [
+            pkcs12.PKCS12Certificate(certificate, f"ca-{n}".encode()) for n, certificate in enumerate(certificates)
+        ]
         write_private(store, pkcs12.serialize_java_truststore(entries, NoEncryption()))
     return store
 

@@ -14,8 +14,8 @@ from socket import create_connection
 
 from workbench.embedded.certificates import CertificateFiles, ensure_certificates
 from workbench.embedded.java import Java
-from workbench.runtime.ports import LOOPBACK
 from workbench.errors import ComponentError, DataFolderError
+from workbench.runtime.ports import LOOPBACK
 from workbench.runtime.process import Launch
 from workbench.security.secrets import ensure_token, private_folder, write_private
 
@@ -154,7 +154,10 @@ class KafkaBroker:
         """Whether the client listener completes a TLS handshake with our certificate."""
         try:
             context = ssl.create_default_context(cafile=str(self.certificates.authority))
-            with create_connection((LOOPBACK, self.port), 2) as raw, context.wrap_socket(raw, server_hostname="localhost"):
+            with (
+                create_connection((LOOPBACK, self.port), 2) as raw,
+                context.wrap_socket(raw, server_hostname="localhost"),
+            ):
                 return True
         except OSError:
             return False
@@ -203,7 +206,10 @@ class KafkaBroker:
             arguments.unlink()
             configuration.unlink()
         if done.returncode:
-            raise ComponentError(f"Kafka could not format {fresh}:\n{(done.stdout + done.stderr)[-1500:]}", remedy="Check the free space and rights of that folder.")
+            raise ComponentError(
+                f"Kafka could not format {fresh}:\n{(done.stdout + done.stderr)[-1500:]}",
+                remedy="Check the free space and rights of that folder.",
+            )
         fresh.rename(self.data)
 
 

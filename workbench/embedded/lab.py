@@ -15,8 +15,8 @@ from typing import Any
 
 from workbench.embedded.machine import make_spark
 from workbench.errors import WorkbenchError
-from workbench.runtime.supervisor import Supervisor
 from workbench.runtime.state import ComponentStatus, State
+from workbench.runtime.supervisor import Supervisor
 from workbench.security.secrets import private_folder, write_private
 from workbench.settings import Settings
 
@@ -71,7 +71,7 @@ def _load_jupyter_server_extension(server: Any) -> None:
         spark = UserSpark(settings, folder)
         spark.start()
     except WorkbenchError as error:
-        logger.error("Spark could not be started: %s", error)
+        logger.error("Spark could not be started: %s", error)  # noqa: TRY400 - the message is written for people
         return
     # Kernels are children of this server and inherit its environment.
     os.environ[ENDPOINT_VARIABLE] = str(spark.endpoint_file)

@@ -83,7 +83,9 @@ def plan_machine(settings: Settings, tell: Callable[[str], None] = lambda _: Non
     return Machine(home, tuple(data), tuple(spark), external)
 
 
-def make_spark(settings: Settings, folder: Path, *, name: str, tell: Callable[[str], None] = lambda _: None) -> SparkConnectServer:
+def make_spark(
+    settings: Settings, folder: Path, *, name: str, tell: Callable[[str], None] = lambda _: None
+) -> SparkConnectServer:
     """A Connect server with a fresh token and port, whose files are in *folder*."""
     java, jars = _java_and_jars(settings.home, "spark", tell)
     return SparkConnectServer(
@@ -187,9 +189,14 @@ def _wait_for_spark(home: Path, tell: Callable[[str], None]) -> None:
         if status.is_ready and spark and spark.state in {State.RUNNING, State.EXTERNAL}:
             return
         if spark and spark.state is State.FAILED:
-            raise ComponentError(f"Spark is not running: {spark.reason}", remedy="Stop the workbench with `workbench down` and start it again.")
+            raise ComponentError(
+                f"Spark is not running: {spark.reason}",
+                remedy="Stop the workbench with `workbench down` and start it again.",
+            )
         if time.monotonic() > deadline:
-            raise ComponentError(f"Spark was not ready after {SPARK_SECONDS:.0f} s", remedy="`workbench status` shows what it waits for.")
+            raise ComponentError(
+                f"Spark was not ready after {SPARK_SECONDS:.0f} s", remedy="`workbench status` shows what it waits for."
+            )
         if not told:
             tell("Waiting for Spark to be ready…")
             told = True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import subprocess
@@ -14,10 +13,10 @@ import psycopg
 from psycopg import sql
 
 from workbench.embedded.drop_privileges import Unprivileged, as_ordinary_user
-from workbench.runtime.ports import LOOPBACK
 from workbench.errors import ComponentError, DataFolderError
+from workbench.runtime.ports import LOOPBACK
 from workbench.runtime.process import Launch
-from workbench.security.secrets import ensure_token, write_private
+from workbench.security.secrets import ensure_token
 
 SUPERUSER = "postgres"
 INITDB_SECONDS = 120
@@ -119,7 +118,9 @@ class PostgresServer:
         role, database = sql.Identifier(self.user), sql.Identifier(self.database)
         with self._connect("postgres") as connection:
             # The server is sent the SCRAM verifier, so that the password is in no log of its own.
-            verifier = connection.pgconn.encrypt_password(self.password.encode(), self.user.encode(), b"scram-sha-256").decode()
+            verifier = connection.pgconn.encrypt_password(
+                self.password.encode(), self.user.encode(), b"scram-sha-256"
+            ).decode()
             if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [self.user]).fetchone():
                 connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(role))
             connection.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(role, sql.Literal(verifier)))
@@ -143,7 +144,15 @@ class PostgresServer:
         shutil.rmtree(fresh, ignore_errors=True)
         runner.write(password_file, self._superuser_password)
         command = runner.command(
-            *("initdb", "-D", runner.path(fresh), "-U", SUPERUSER, "--auth=scram-sha-256", f"--pwfile={runner.path(password_file)}"),
+            *(
+                "initdb",
+                "-D",
+                runner.path(fresh),
+                "-U",
+                SUPERUSER,
+                "--auth=scram-sha-256",
+                f"--pwfile={runner.path(password_file)}",
+            ),
             *("--data-checksums", "--encoding=UTF8", "--locale=C", "--no-instructions"),
         )
         try:
@@ -151,12 +160,17 @@ class PostgresServer:
         finally:
             password_file.unlink()
         if done.returncode:
-            raise ComponentError(f"initdb failed on {fresh}:\n{(done.stdout + done.stderr)[-1500:]}", remedy="Check the free space and rights of that folder.")
+            raise ComponentError(
+                f"initdb failed on {fresh}:\n{(done.stdout + done.stderr)[-1500:]}",
+                remedy="Check the free space and rights of that folder.",
+            )
         fresh.rename(self.data)
 
     def _check_version(self) -> None:
         found = (self.data / "PG_VERSION").read_text().strip()
-        done = subprocess.run([programs() / "bin" / "postgres", "--version"], capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [programs() / "bin" / "postgres", "--version"], capture_output=True, text=True, check=True
+        )
         installed = done.stdout.split()[-1].split(".")[0]
         if found != installed:
             raise DataFolderError(

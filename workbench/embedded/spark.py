@@ -12,9 +12,9 @@ from pathlib import Path
 
 from workbench.embedded.jars import pyspark_home
 from workbench.embedded.java import Java
-from workbench.runtime.ports import LOOPBACK, answers
 from workbench.errors import ComponentError
 from workbench.resources import resource
+from workbench.runtime.ports import LOOPBACK, answers
 from workbench.runtime.process import Launch
 from workbench.security.secrets import private_folder, write_private
 
@@ -61,7 +61,10 @@ class SparkConnectServer:
         return Launch(
             argv=(
                 *(str(self.java.executable), *JVM_OPTIONS, f"-Xmx{self.driver_memory}", *self.java.spark_options),
-                *(f"-Dlog4j2.configurationFile={resource('spark_conf') / 'log4j2.properties'}", f"-Djava.io.tmpdir={self._scratch}"),
+                *(
+                    f"-Dlog4j2.configurationFile={resource('spark_conf') / 'log4j2.properties'}",
+                    f"-Djava.io.tmpdir={self._scratch}",
+                ),
                 *("-cp", self._class_path()),
                 *("org.apache.spark.deploy.SparkSubmit", "--class", SERVER_CLASS, "--name", f"workbench-{self.name}"),
                 *("--properties-file", str(properties), "spark-internal"),
@@ -125,7 +128,10 @@ def profile_of(master_url: str) -> str:
     for prefix, profile in {"local": "local", "spark://": "standalone", "yarn": "yarn", "k8s://": "kubernetes"}.items():
         if master_url.startswith(prefix):
             return profile
-    raise ComponentError(f"SPARK_MASTER_URL is {master_url!r}, which is no master of Spark", remedy="Set it to local[*], spark://host:7077, yarn or k8s://https://host:6443.")
+    raise ComponentError(
+        f"SPARK_MASTER_URL is {master_url!r}, which is no master of Spark",
+        remedy="Set it to local[*], spark://host:7077, yarn or k8s://https://host:6443.",
+    )
 
 
 def warm_up(remote: str, token: str) -> None:
@@ -139,8 +145,16 @@ def warm_up(remote: str, token: str) -> None:
     # In JupyterLab it leads kernels to this very server, which has no endpoint file before it is warm.
     environment.pop("WORKBENCH_SPARK_ENDPOINT_FILE", None)
     try:
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=WARM_UP_SECONDS, check=False)
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=WARM_UP_SECONDS, check=False
+        )
     except subprocess.TimeoutExpired:
-        raise ComponentError(f"Spark at {remote} did not answer its first query within {WARM_UP_SECONDS} s", remedy="Close other programs and try again; SPARK_DRIVER_MEMORY sets the heap.") from None
+        raise ComponentError(
+            f"Spark at {remote} did not answer its first query within {WARM_UP_SECONDS} s",
+            remedy="Close other programs and try again; SPARK_DRIVER_MEMORY sets the heap.",
+        ) from None
     if done.returncode:
-        raise ComponentError(f"Spark at {remote} failed its first query:\n{done.stderr[-1500:]}", remedy="See the log of the Spark server.")
+        raise ComponentError(
+            f"Spark at {remote} failed its first query:\n{done.stderr[-1500:]}",
+            remedy="See the log of the Spark server.",
+        )

@@ -33,7 +33,10 @@ class KafkaConnection:
             KafkaError: when they name none and no broker runs here.
         """
         if not settings.brokers:
-            raise KafkaError("no Kafka cluster is configured, and none is running here", remedy="Start one with `workbench up`, or set KAFKA_BROKERS.")
+            raise KafkaError(
+                "no Kafka cluster is configured, and none is running here",
+                remedy="Start one with `workbench up`, or set KAFKA_BROKERS.",
+            )
         transport = "SSL" if settings.ssl_enabled else "PLAINTEXT"
         return cls(
             bootstrap_servers=settings.brokers,
@@ -56,7 +59,11 @@ class KafkaConnection:
         if self.ca_file:
             properties["ssl.ca.location"] = self.ca_file
         if self.username:
-            properties |= {"sasl.mechanism": self.sasl_mechanism, "sasl.username": self.username, "sasl.password": self.password}
+            properties |= {
+                "sasl.mechanism": self.sasl_mechanism,
+                "sasl.username": self.username,
+                "sasl.password": self.password,
+            }
         return properties
 
     def for_kafka_python(self) -> dict[str, Any]:
@@ -69,12 +76,19 @@ class KafkaConnection:
         if self.ca_file:
             arguments["ssl_cafile"] = self.ca_file
         if self.username:
-            arguments |= {"sasl_mechanism": self.sasl_mechanism, "sasl_plain_username": self.username, "sasl_plain_password": self.password}
+            arguments |= {
+                "sasl_mechanism": self.sasl_mechanism,
+                "sasl_plain_username": self.username,
+                "sasl_plain_password": self.password,
+            }
         return arguments
 
     def for_spark(self) -> dict[str, str]:
         """Options of Spark's Kafka source and sink."""
-        options = {"kafka.bootstrap.servers": ",".join(self.bootstrap_servers), "kafka.security.protocol": self.security_protocol}
+        options = {
+            "kafka.bootstrap.servers": ",".join(self.bootstrap_servers),
+            "kafka.security.protocol": self.security_protocol,
+        }
         if self.ca_file:
             options |= {"kafka.ssl.truststore.type": "PEM", "kafka.ssl.truststore.location": self.ca_file}
         if self.username:
@@ -93,7 +107,9 @@ class KafkaConnection:
         from confluent_kafka.admin import AdminClient
 
         problems: list[str] = []
-        client = AdminClient({**self.for_confluent(), "error_cb": lambda error: problems.append(error.str()), "log_level": 0})
+        client = AdminClient(
+            {**self.for_confluent(), "error_cb": lambda error: problems.append(error.str()), "log_level": 0}
+        )
         with self.reported(problems):
             return str(client.list_topics(timeout=ANSWER_SECONDS).cluster_id)
 
@@ -113,12 +129,24 @@ class KafkaConnection:
         where = ",".join(self.bootstrap_servers)
         lowered = text.lower()
         if "authentication failed" in lowered or "sasl authentication error" in lowered:
-            return KafkaError(f"Kafka at {where} refused the user {self.username!r} or its password ({self.sasl_mechanism})", remedy="Check KAFKA_USERNAME, KAFKA_PASSWORD and WORKBENCH_KAFKA_SASL_MECHANISM.")
+            return KafkaError(
+                f"Kafka at {where} refused the user {self.username!r} or its password ({self.sasl_mechanism})",
+                remedy="Check KAFKA_USERNAME, KAFKA_PASSWORD and WORKBENCH_KAFKA_SASL_MECHANISM.",
+            )
         if "certificate" in lowered:
-            return KafkaError(f"the certificate of Kafka at {where} is not trusted: {text[:200]}", remedy="Set WORKBENCH_KAFKA_CA_FILE to the PEM file of the authority that signed it.")
-        if "ssl handshake failed" in lowered or "disconnected" in lowered and "ssl" in lowered:
-            return KafkaError(f"Kafka at {where} does not speak TLS: {text[:200]}", remedy="Set KAFKA_SSL_ENABLED=false if the cluster really is plaintext, or give its TLS port.")
-        return KafkaError(f"Kafka at {where} did not answer: {text[:200]}", remedy="Check that KAFKA_BROKERS names running brokers and that this machine reaches them.")
+            return KafkaError(
+                f"the certificate of Kafka at {where} is not trusted: {text[:200]}",
+                remedy="Set WORKBENCH_KAFKA_CA_FILE to the PEM file of the authority that signed it.",
+            )
+        if "ssl handshake failed" in lowered or ("disconnected" in lowered and "ssl" in lowered):
+            return KafkaError(
+                f"Kafka at {where} does not speak TLS: {text[:200]}",
+                remedy="Set KAFKA_SSL_ENABLED=false if the cluster really is plaintext, or give its TLS port.",
+            )
+        return KafkaError(
+            f"Kafka at {where} did not answer: {text[:200]}",
+            remedy="Check that KAFKA_BROKERS names running brokers and that this machine reaches them.",
+        )
 
 
 def _escaped(value: str) -> str:

@@ -48,10 +48,14 @@ class PartitionReader:
         from confluent_kafka import Consumer, TopicPartition
 
         self._consumer = Consumer({**self._connection.for_confluent(), **PROPERTIES})
-        self._consumer.assign([TopicPartition(self._topic, partition, offset) for partition, offset in self._offsets.items()])
+        self._consumer.assign(
+            [TopicPartition(self._topic, partition, offset) for partition, offset in self._offsets.items()]
+        )
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._consumer.close()
 
     def batches(self) -> Iterator[Batch]:
@@ -89,6 +93,7 @@ class PartitionReader:
         from confluent_kafka import KafkaError as Code
 
         error = message.error()
+        # librdkafka's own codes begin with an underscore; they are public.
         if error.code() == Code._PARTITION_EOF:
             return {message.partition()}
         if error.code() in {Code._AUTO_OFFSET_RESET, Code.OFFSET_OUT_OF_RANGE}:

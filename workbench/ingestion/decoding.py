@@ -69,20 +69,32 @@ class JsonDecoder:
         self.schema = schema
         record = pa.struct(list(schema))
         self._options = pj.ParseOptions(
-            explicit_schema=pa.schema([("record", record), ("position", pa.int64())]), unexpected_field_behavior="ignore"
+            explicit_schema=pa.schema([("record", record), ("position", pa.int64())]),
+            unexpected_field_behavior="ignore",
         )
 
     def decode(self, values: Sequence[bytes | None]) -> Decoded:
         """Decode every value; a bad one costs a binary search, not the batch."""
         present = [position for position, value in enumerate(values) if value is not None]
-        bad = [Undecodable(position, "the record has no value (a tombstone)") for position, value in enumerate(values) if value is None]
+        bad = [
+            Undecodable(position, "the record has no value (a tombstone)")
+            for position, value in enumerate(values)
+            if value is None
+        ]
         tables: list[pa.Table] = []
         good: list[int] = []
         self._decode(values, present, tables, good, bad)
         rows = pa.concat_tables(tables) if tables else self.schema.empty_table()
         return Decoded(rows, tuple(good), tuple(sorted(bad, key=lambda each: each.position)))
 
-    def _decode(self, values: Sequence[bytes | None], positions: Sequence[int], tables: list[pa.Table], good: list[int], bad: list[Undecodable]) -> None:
+    def _decode(
+        self,
+        values: Sequence[bytes | None],
+        positions: Sequence[int],
+        tables: list[pa.Table],
+        good: list[int],
+        bad: list[Undecodable],
+    ) -> None:
         if not positions:
             return
         try:
@@ -102,13 +114,19 @@ class JsonDecoder:
         Each value is wrapped with its number in the batch. A value that holds two documents, or
         none, or part of a line, breaks the wrapper or the numbering: rows cannot shift silently.
         """
-        wrapped = b"".join(chain.from_iterable((b'{"record":', value, b',"position":%d}\n' % number) for number, value in enumerate(values)))
+        wrapped = b"".join(
+            chain.from_iterable(
+                (b'{"record":', value, b',"position":%d}\n' % number) for number, value in enumerate(values)
+            )
+        )
         table = pj.read_json(
             io.BytesIO(wrapped),
             read_options=pj.ReadOptions(block_size=len(wrapped) + 1, use_threads=False),
             parse_options=self._options,
         )
-        if table.num_rows != len(values) or not table["position"].combine_chunks().equals(pa.array(range(len(values)), pa.int64())):
+        if table.num_rows != len(values) or not table["position"].combine_chunks().equals(
+            pa.array(range(len(values)), pa.int64())
+        ):
             raise ValueError("the value is not one JSON document")
         records = table["record"].combine_chunks()
         if records.null_count:

@@ -34,7 +34,10 @@ def read_flow(folder: Path, name: str) -> Flow:
     path = folder / f"{name}.yaml"
     if not path.is_file():
         known = ", ".join(sorted(each.stem for each in folder.glob("*.yaml")))
-        raise WorkbenchError(f"there is no flow {name!r}; {folder} has {known}", remedy="Name one of them, or write its file; docs/ingestion.md has the format.")
+        raise WorkbenchError(
+            f"there is no flow {name!r}; {folder} has {known}",
+            remedy="Name one of them, or write its file; docs/ingestion.md has the format.",
+        )
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
@@ -49,7 +52,11 @@ def _problems(path: Path, raw: object) -> list[str]:
     if not isinstance(raw, dict):
         return [f"{path} is not a mapping of {', '.join(sorted(FIELDS))}."]
     found = [f"{path}: {field} is missing." for field in sorted(FIELDS - raw.keys())]
-    found += [f"{path}: unknown field {field!r}. Known are {', '.join(sorted(FIELDS))}." for field in raw if field not in FIELDS]
+    found += [
+        f"{path}: unknown field {field!r}. Known are {', '.join(sorted(FIELDS))}."
+        for field in raw
+        if field not in FIELDS
+    ]
     if "columns" in raw and not (isinstance(raw["columns"], dict) and raw["columns"]):
         found.append(f"{path}: columns is no mapping of names to types.")
     if "into" in raw and str(raw["into"]).count(".") != 1:

@@ -24,4 +24,7 @@ def encode_rows(rows: Iterable[Mapping[str, object]], key: str | None = None) ->
             value = orjson.dumps(row, option=OPTIONS)
             yield OutgoingRecord(value, str(row[key]).encode() if key else None)
         except (TypeError, KeyError) as error:
-            raise KafkaError(f"row {number} cannot be sent: {error!r}", remedy="Give values that JSON knows, and the key field in every row.") from None
+            raise KafkaError(
+                f"row {number} cannot be sent: {error!r}",
+                remedy="Give values that JSON knows, and the key field in every row.",
+            ) from None

@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import pyarrow as pa
 
@@ -35,28 +35,36 @@ DEAD_LETTERS = pa.schema([
 ])  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Claim:
-    """What a flow holds of one partition: where to go on, and the epoch that says it is the owner."""
+class Claim(Protocol):
+    """What a flow holds of one partition; a warehouse may know more about it."""
 
-    partition: int
-    next_offset: int
-    epoch: int
+    @property
+    def partition(self) -> int:
+        """Number of the partition."""
+
+    @property
+    def next_offset(self) -> int:
+        """Offset of the next record to read."""
 
 
-class Warehouse(Protocol):
+ClaimT = TypeVar("ClaimT", bound=Claim)
+
+
+class Warehouse(Protocol[ClaimT]):
     """What a flow needs of a warehouse; `workbench.warehouse.offsets` implements it."""
 
     def prepare(self, rows: pa.Schema, dead_letters: pa.Schema) -> None:
         """Make the tables when they are not there. Raises WarehouseError when they do not fit."""
 
-    def claim(self, cluster_id: str, partitions: Sequence[int]) -> tuple[Claim, ...]:
+    def claim(self, cluster_id: str, partitions: Sequence[int]) -> tuple[ClaimT, ...]:
         """Become the owner of the partitions; a new partition begins at offset 0.
 
         Raises WarehouseError when the offsets that are stored belong to another cluster.
         """
 
-    def commit(self, claims: Sequence[Claim], next_offsets: Mapping[int, int], rows: pa.Table, dead_letters: pa.Table) -> tuple[Claim, ...]:
+    def commit(
+        self, claims: Sequence[ClaimT], next_offsets: Mapping[int, int], rows: pa.Table, dead_letters: pa.Table
+    ) -> tuple[ClaimT, ...]:
         """Write all in one transaction and return the claims to go on with.
 
         Raises WarehouseError, with nothing written, when somebody else owns a partition.
@@ -81,7 +89,7 @@ def run_flow(
     connection: KafkaConnection,
     topic: str,
     schema: pa.Schema,
-    warehouse: Warehouse,
+    warehouse: Warehouse[ClaimT],
     *,
     batch_records: int = BATCH_RECORDS,
     progress: Callable[[int], object] = lambda _: None,
@@ -108,7 +116,9 @@ def run_flow(
     claims = warehouse.claim(cluster_id, partitions)
     decoder = JsonDecoder(schema)
     rows = dead = 0
-    with PartitionReader(connection, topic, {claim.partition: claim.next_offset for claim in claims}, batch_records) as reader:
+    with PartitionReader(
+        connection, topic, {claim.partition: claim.next_offset for claim in claims}, batch_records
+    ) as reader:
         for batch in reader.batches():
             decoded = decoder.decode([record.value() for record in batch.records])
             letters = dead_letters(topic, batch, decoded)
@@ -121,13 +131,18 @@ def run_flow(
 def with_origin(columns: pa.Schema, batch: Batch, decoded: Decoded) -> pa.Table:
     """The decoded rows with the partition and offset of each."""
     records = [batch.records[position] for position in decoded.positions]
-    origin = [pa.array([record.partition() for record in records], pa.int32()), pa.array([record.offset() for record in records], pa.int64())]
+    origin = [
+        pa.array([record.partition() for record in records], pa.int32()),
+        pa.array([record.offset() for record in records], pa.int64()),
+    ]
     return pa.Table.from_arrays([*decoded.rows.columns, *origin], schema=columns)
 
 
 def dead_letters(topic: str, batch: Batch, decoded: Decoded) -> pa.Table:
     """The records that could not be decoded: their bytes, their coordinates, the reason."""
-    return pa.Table.from_pylist([_letter(topic, batch.records[each.position], each.reason) for each in decoded.undecodable], schema=DEAD_LETTERS)
+    return pa.Table.from_pylist(
+        [_letter(topic, batch.records[each.position], each.reason) for each in decoded.undecodable], schema=DEAD_LETTERS
+    )
 
 
 def _letter(topic: str, record: Any, reason: str) -> dict[str, Any]:

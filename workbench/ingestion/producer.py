@@ -34,7 +34,11 @@ class OutgoingRecord:
 
 
 def produce(
-    connection: KafkaConnection, topic: str, records: Iterable[OutgoingRecord], *, progress: Callable[[int], object] = lambda _: None
+    connection: KafkaConnection,
+    topic: str,
+    records: Iterable[OutgoingRecord],
+    *,
+    progress: Callable[[int], object] = lambda _: None,
 ) -> int:
     """Send *records* in their order and return how many the cluster has acknowledged.
 
@@ -68,7 +72,10 @@ def produce(
     progress(count % POLL_EVERY)
     if failures or unsent:
         reason = failures[0] if failures else f"no acknowledgement within {FLUSH_SECONDS:.0f} s"
-        raise KafkaError(f"{len(failures) + unsent} of {count} records for {topic} were not acknowledged: {reason}", remedy="See that the topic exists and the brokers are healthy, then send them again.")
+        raise KafkaError(
+            f"{len(failures) + unsent} of {count} records for {topic} were not acknowledged: {reason}",
+            remedy="See that the topic exists and the brokers are healthy, then send them again.",
+        )
     return count
 
 
@@ -100,7 +107,13 @@ def end_offsets(connection: KafkaConnection, topic: str) -> dict[int, int]:
         with connection.reported():
             found = consumer.list_topics(topic, timeout=15).topics[topic]
             if found.error:
-                raise KafkaError(f"there is no topic {topic!r} on {','.join(connection.bootstrap_servers)}", remedy="Add it to pipelines/topics.yaml and run `workbench topics apply`.")
-            return {number: consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=15)[1] for number in sorted(found.partitions)}
+                raise KafkaError(
+                    f"there is no topic {topic!r} on {','.join(connection.bootstrap_servers)}",
+                    remedy="Add it to pipelines/topics.yaml and run `workbench topics apply`.",
+                )
+            return {
+                number: consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=15)[1]
+                for number in sorted(found.partitions)
+            }
     finally:
         consumer.close()

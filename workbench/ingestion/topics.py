@@ -84,23 +84,36 @@ def apply_topics(connection: KafkaConnection, wanted: Sequence[Topic]) -> tuple[
 
     changes = plan_topics(connection, wanted)
     if refused := [change for change in changes if change.action == "refuse"]:
-        raise KafkaError("; ".join(change.detail for change in refused), remedy="Correct the file, or make a new topic and move its readers.")
+        raise KafkaError(
+            "; ".join(change.detail for change in refused),
+            remedy="Correct the file, or make a new topic and move its readers.",
+        )
     if not changes:
         return changes
     client = KafkaAdminClient(**connection.for_kafka_python())
     try:
         new = [
-            NewTopic(change.topic.name, change.topic.partitions, change.topic.replication, topic_configs=change.topic.configuration)
+            NewTopic(
+                change.topic.name,
+                change.topic.partitions,
+                change.topic.replication,
+                topic_configs=change.topic.configuration,
+            )
             for change in changes
             if change.action == "create"
         ]
         if new:
             client.create_topics(new)
-        grown = {change.topic.name: NewPartitions(change.topic.partitions) for change in changes if change.action == "grow"}
+        grown = {
+            change.topic.name: NewPartitions(change.topic.partitions) for change in changes if change.action == "grow"
+        }
         if grown:
             client.create_partitions(grown)
     except DriverError as error:
-        raise KafkaError(f"the cluster refused the change: {error}", remedy="Check the rights of KAFKA_USERNAME and the values in the file.") from None
+        raise KafkaError(
+            f"the cluster refused the change: {error}",
+            remedy="Check the rights of KAFKA_USERNAME and the values in the file.",
+        ) from None
     finally:
         client.close()
     return changes
@@ -122,7 +135,11 @@ def _change(topic: Topic, partitions: int | None) -> Change | None:
     if partitions < topic.partitions:
         return Change(topic, "grow", f"{topic.name}: grow from {partitions} to {topic.partitions} partitions")
     if partitions > topic.partitions:
-        return Change(topic, "refuse", f"{topic.name} has {partitions} partitions and cannot shrink to {topic.partitions} without losing records")
+        return Change(
+            topic,
+            "refuse",
+            f"{topic.name} has {partitions} partitions and cannot shrink to {topic.partitions} without losing records",
+        )
     return None
 
 
@@ -130,7 +147,11 @@ def _problems(path: Path, name: str, fields: Any) -> list[str]:
     where = f"{path}: topic {name}"
     if not isinstance(fields, dict):
         return [f"{where} is {fields!r}, not a mapping of {', '.join(sorted(FIELDS))}."]
-    found = [f"{where}: unknown field {field!r}. Known are {', '.join(sorted(FIELDS))}." for field in fields if field not in FIELDS]
+    found = [
+        f"{where}: unknown field {field!r}. Known are {', '.join(sorted(FIELDS))}."
+        for field in fields
+        if field not in FIELDS
+    ]
     found += [
         f"{where}: {field} is {fields[field]!r}, which is no whole number."
         for field in ("partitions", "replication", "retention_hours")

@@ -37,7 +37,10 @@ def choose(preferred: int, *, variable: str = "", asked_for: bool = False, host:
     if is_free(preferred, host):
         return preferred
     if asked_for:
-        raise PortTaken(f"port {preferred} ({variable}) is in use by another program", remedy=f"End that program, or set {variable} to a free port.")
+        raise PortTaken(
+            f"port {preferred} ({variable}) is in use by another program",
+            remedy=f"End that program, or set {variable} to a free port.",
+        )
     return any_free()
 
 

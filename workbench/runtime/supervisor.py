@@ -64,7 +64,9 @@ class Supervisor:
             raise
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.stop()
         assert self._lock is not None
         self._lock.close()
@@ -161,7 +163,12 @@ class _Keeper(threading.Thread):
             self._fail(error)
         except Exception as error:
             logger.exception("keeping %s failed", self.component.name)
-            self._fail(ComponentError(f"{self.component.name} could not be kept running: {error!r}", remedy="This is a defect; please report it."))
+            self._fail(
+                ComponentError(
+                    f"{self.component.name} could not be kept running: {error!r}",
+                    remedy="This is a defect; please report it.",
+                )
+            )
         finally:
             self.settled.set()
 

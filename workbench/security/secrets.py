@@ -21,15 +21,16 @@ def private_folder(path: Path) -> Path:
 
 def write_private(path: Path, content: str | bytes) -> None:
     """Replace *path* with *content* at mode 0600: readers see the old file or the new one, never a part."""
-    private = tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    fresh = Path(name)
     try:
-        with private as file:
+        with os.fdopen(handle, "wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
-        Path(private.name).replace(path)
+        fresh.replace(path)
     except BaseException:
-        Path(private.name).unlink(missing_ok=True)
+        fresh.unlink(missing_ok=True)
         raise
 
 

@@ -55,4 +55,6 @@ def unload_ipython_extension(shell: InteractiveShell) -> None:
 
 
 def _reads(tree: ast.AST, name: str) -> bool:
-    return any(isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Load) for node in ast.walk(tree))
+    return any(
+        isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Load) for node in ast.walk(tree)
+    )

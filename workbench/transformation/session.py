@@ -56,7 +56,10 @@ def endpoint(settings: SparkSettings, tell: Callable[[str], None]) -> tuple[str,
     if settings.endpoint_file:
         return _read_endpoint(settings.endpoint_file, tell)
     if not settings.remote:
-        raise SparkError("no Spark server is running here", remedy="Start one with `workbench up`, or set WORKBENCH_SPARK_REMOTE and WORKBENCH_SPARK_TOKEN.")
+        raise SparkError(
+            "no Spark server is running here",
+            remedy="Start one with `workbench up`, or set WORKBENCH_SPARK_REMOTE and WORKBENCH_SPARK_TOKEN.",
+        )
     return settings.remote, settings.token.get_secret_value()
 
 
@@ -67,9 +70,15 @@ def _read_endpoint(path: Path, tell: Callable[[str], None]) -> tuple[str, str]:
         waited = time.monotonic() - started
         failure = path.with_name("failure.txt")
         if failure.exists():
-            raise SparkError(failure.read_text(encoding="utf-8").strip(), remedy="Restart your server from the hub's control panel to try again.")
+            raise SparkError(
+                failure.read_text(encoding="utf-8").strip(),
+                remedy="Restart your server from the hub's control panel to try again.",
+            )
         if waited > READY_SECONDS:
-            raise SparkError(f"your Spark server was not ready after {READY_SECONDS:.0f} s", remedy=f"See {path.with_name('spark.log')}.")
+            raise SparkError(
+                f"your Spark server was not ready after {READY_SECONDS:.0f} s",
+                remedy=f"See {path.with_name('spark.log')}.",
+            )
         if waited > TELL_AFTER_SECONDS and not told:
             told = True
             tell("Your Spark server is starting; this cell runs as soon as it answers.")

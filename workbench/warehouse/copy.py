@@ -7,12 +7,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import pyarrow as pa
-import sqlalchemy as sa
 
 from workbench.errors import WarehouseError
 from workbench.settings import WarehouseSettings
 from workbench.warehouse.engine import CONNECT_SECONDS, make_engine, reported, url
-from workbench.warehouse.schema import ensure_table, split_name
+from workbench.warehouse.schema import ensure_table, quoted, split_name
 
 
 @contextmanager
@@ -26,14 +25,21 @@ def bulk_connection(settings: WarehouseSettings) -> Iterator[Any]:
     from adbc_driver_postgresql import dbapi
 
     address = url(settings, "postgresql").update_query_dict(
-        {"sslmode": settings.effective_sslmode, "connect_timeout": str(CONNECT_SECONDS), "application_name": "workbench"}
+        {
+            "sslmode": settings.effective_sslmode,
+            "connect_timeout": str(CONNECT_SECONDS),
+            "application_name": "workbench",
+        }
     )
     try:
         with dbapi.connect(address.render_as_string(hide_password=False)) as connection:
             yield connection
     except Error as error:
         where = f"{settings.host}:{settings.port}/{settings.database}"
-        raise WarehouseError(f"the warehouse at {where} refused: {error}", remedy="`workbench status` shows whether it runs; the message above says what it refused.") from None
+        raise WarehouseError(
+            f"the warehouse at {where} refused: {error}",
+            remedy="`workbench status` shows whether it runs; the message above says what it refused.",
+        ) from None
 
 
 def copy_rows(connection: Any, table: str, rows: pa.Table) -> None:
@@ -56,10 +62,8 @@ def replace_table(settings: WarehouseSettings, table: str, rows: pa.Table) -> No
             ensure_table(connection, table, rows.schema)
     finally:
         engine.dispose()
-    schema, name = split_name(table)
-    quote = sa.dialects.postgresql.dialect().identifier_preparer.quote
     with bulk_connection(settings) as bulk:
         with bulk.cursor() as cursor:
-            cursor.execute(f"DELETE FROM {quote(schema)}.{quote(name)}")
+            cursor.execute(f"DELETE FROM {quoted(*split_name(table))}")
         copy_rows(bulk, table, rows)
         bulk.commit()

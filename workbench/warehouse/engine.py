@@ -26,7 +26,11 @@ def make_engine(settings: WarehouseSettings) -> sa.Engine:
     """
     return sa.create_engine(
         url(settings, "postgresql+psycopg"),
-        connect_args={"connect_timeout": CONNECT_SECONDS, "sslmode": settings.effective_sslmode, "application_name": "workbench"},
+        connect_args={
+            "connect_timeout": CONNECT_SECONDS,
+            "sslmode": settings.effective_sslmode,
+            "application_name": "workbench",
+        },
         pool_pre_ping=True,
         pool_size=2,
     )
@@ -39,7 +43,10 @@ def url(settings: WarehouseSettings, driver: str) -> sa.URL:
         WarehouseError: when no warehouse is configured or running.
     """
     if not settings.host:
-        raise WarehouseError("no warehouse is configured, and none is running here", remedy="Start one with `workbench up`, or set DW_HOST, DW_USER and DW_PASSWORD.")
+        raise WarehouseError(
+            "no warehouse is configured, and none is running here",
+            remedy="Start one with `workbench up`, or set DW_HOST, DW_USER and DW_PASSWORD.",
+        )
     return sa.URL.create(
         driver,
         username=settings.user,
@@ -62,9 +69,13 @@ def reported(settings: WarehouseSettings) -> Iterator[None]:
             remedy="`workbench status` shows whether it runs; otherwise check DW_HOST, DW_PORT, DW_USER and DW_PASSWORD.",
         ) from None
     except exc.DBAPIError as error:
-        raise WarehouseError(f"the warehouse refused the query: {_message(error)}", remedy="Correct the query.") from None
+        raise WarehouseError(
+            f"the warehouse refused the query: {_message(error)}", remedy="Correct the query."
+        ) from None
     except exc.StatementError as error:
-        raise WarehouseError(f"the query could not be sent: {_first_line(error)}", remedy="Give a value for each :name in the query.") from None
+        raise WarehouseError(
+            f"the query could not be sent: {_first_line(error)}", remedy="Give a value for each :name in the query."
+        ) from None
 
 
 def read_frame(settings: WarehouseSettings, query: str, parameters: Mapping[str, object]) -> pd.DataFrame:

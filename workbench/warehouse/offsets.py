@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import pyarrow as pa
 import sqlalchemy as sa
@@ -34,24 +34,10 @@ RETURNING partition
 """
 
 
-class Claim(Protocol):
-    """What a flow holds of one partition."""
-
-    @property
-    def partition(self) -> int:
-        """Number of the partition."""
-
-    @property
-    def next_offset(self) -> int:
-        """Offset of the next record to read."""
-
-    @property
-    def epoch(self) -> int:
-        """The owner's epoch."""
-
-
 @dataclass(frozen=True)
-class _Claim:
+class Claim:
+    """What a flow holds of one partition: where to go on, and the epoch that says it is the owner."""
+
     partition: int
     next_offset: int
     epoch: int
@@ -87,7 +73,7 @@ class FlowLedger:
         finally:
             engine.dispose()
 
-    def claim(self, cluster_id: str, partitions: Sequence[int]) -> tuple[_Claim, ...]:
+    def claim(self, cluster_id: str, partitions: Sequence[int]) -> tuple[Claim, ...]:
         """Become the owner of *partitions*; one that is new begins at offset 0.
 
         Raises:
@@ -96,7 +82,17 @@ class FlowLedger:
         from sqlalchemy.dialects.postgresql import insert
 
         engine = make_engine(self.settings)
-        rows = [{"target": self.target, "topic": self.topic, "partition": each, "cluster_id": cluster_id, "next_offset": 0, "epoch": 1} for each in partitions]
+        rows = [
+            {
+                "target": self.target,
+                "topic": self.topic,
+                "partition": each,
+                "cluster_id": cluster_id,
+                "next_offset": 0,
+                "epoch": 1,
+            }
+            for each in partitions
+        ]
         statement = insert(LEDGER).values(rows)
         claim = statement.on_conflict_do_update(
             index_elements=[LEDGER.c.target, LEDGER.c.topic, LEDGER.c.partition], set_={"epoch": LEDGER.c.epoch + 1}
@@ -110,11 +106,13 @@ class FlowLedger:
                         f"the offsets of {self.topic} → {self.target} belong to the Kafka cluster {', '.join(sorted(others))}, not to {cluster_id}",
                         remedy="Ingest into another table, or delete the rows of this flow from workbench.offsets to begin at offset 0 of the new cluster.",
                     )
-                return tuple(_Claim(row.partition, row.next_offset, row.epoch) for row in found)
+                return tuple(Claim(row.partition, row.next_offset, row.epoch) for row in found)
         finally:
             engine.dispose()
 
-    def commit(self, claims: Sequence[Claim], next_offsets: Mapping[int, int], rows: pa.Table, dead_letters: pa.Table) -> tuple[_Claim, ...]:
+    def commit(
+        self, claims: Sequence[Claim], next_offsets: Mapping[int, int], rows: pa.Table, dead_letters: pa.Table
+    ) -> tuple[Claim, ...]:
         """Write rows, dead letters and offsets in one transaction; returns the claims to go on with.
 
         Raises:
@@ -129,7 +127,10 @@ class FlowLedger:
             copy_rows(bulk, self.target, rows)
             copy_rows(bulk, self.dead_letters, dead_letters)
             bulk.commit()
-        return tuple(_Claim(claim.partition, next_offsets.get(claim.partition, claim.next_offset), claim.epoch) for claim in claims)
+        return tuple(
+            Claim(claim.partition, next_offsets.get(claim.partition, claim.next_offset), claim.epoch)
+            for claim in claims
+        )
 
     def _advance(self, cursor: Any, claim: Claim, next_offset: int) -> None:
         parameters = (next_offset, self.target, self.topic, claim.partition, claim.epoch, claim.next_offset)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pyarrow as pa
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from workbench.errors import WarehouseError
 
-SQL_TYPES: dict[pa.DataType, type[sa.types.TypeEngine[object]] | sa.types.TypeEngine[object]] = {
+SqlType = type[sa.types.TypeEngine[Any]] | sa.types.TypeEngine[Any]
+SQL_TYPES: dict[pa.DataType, SqlType] = {
     pa.bool_(): sa.Boolean,
     pa.int16(): sa.SmallInteger,
     pa.int32(): sa.Integer,
@@ -18,6 +21,7 @@ SQL_TYPES: dict[pa.DataType, type[sa.types.TypeEngine[object]] | sa.types.TypeEn
     pa.binary(): sa.LargeBinary,
     pa.timestamp("us", tz="UTC"): postgresql.TIMESTAMP(timezone=True),
 }
+_PREPARER = postgresql.dialect().identifier_preparer  # type: ignore[no-untyped-call]
 DDL_LOCK = 0x776F726B  # "work": two flows that begin together make tables one after the other
 
 
@@ -51,21 +55,32 @@ def ensure_table(connection: sa.Connection, table: str, columns: pa.Schema) -> N
     existing = {str(column["name"]): column["type"] for column in inspector.get_columns(name, schema)}
     problems = [problem for field in columns if (problem := _misfit(field, existing, connection.dialect))]
     if problems:
-        raise WarehouseError(f"{table} does not fit: {'; '.join(problems)}", remedy="Change the flow's columns or the table, or ingest into a new table.")
+        raise WarehouseError(
+            f"{table} does not fit: {'; '.join(problems)}",
+            remedy="Change the flow's columns or the table, or ingest into a new table.",
+        )
 
 
-def _sql_type(field: pa.Field) -> type[sa.types.TypeEngine[object]] | sa.types.TypeEngine[object]:
+def _sql_type(field: pa.Field) -> SqlType:
     try:
         return SQL_TYPES[field.type]
     except KeyError:
         known = ", ".join(map(str, SQL_TYPES))
-        raise WarehouseError(f"column {field.name} has the Arrow type {field.type}, which has no SQL type here", remedy=f"Cast it to one of {known}.") from None
+        raise WarehouseError(
+            f"column {field.name} has the Arrow type {field.type}, which has no SQL type here",
+            remedy=f"Cast it to one of {known}.",
+        ) from None
 
 
-def _misfit(field: pa.Field, existing: dict[str, sa.types.TypeEngine[object]], dialect: sa.Dialect) -> str:
+def _misfit(field: pa.Field, existing: dict[str, sa.types.TypeEngine[Any]], dialect: sa.Dialect) -> str:
     if field.name not in existing:
         return f"column {field.name} is missing"
     kind = _sql_type(field)
     wanted = sa.types.to_instance(kind).compile(dialect)
     found = existing[field.name].compile(dialect)
     return "" if wanted == found else f"column {field.name} is {found}, not {wanted}"
+
+
+def quoted(*parts: str) -> str:
+    """The parts of a name as one SQL identifier: `"raw"."flights"`."""
+    return ".".join(_PREPARER.quote_identifier(part) for part in parts)

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from workbench.settings import WarehouseSettings
 from workbench.warehouse.engine import make_engine, reported
-from workbench.warehouse.schema import split_name
+from workbench.warehouse.schema import quoted, split_name
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -21,10 +21,16 @@ FETCH_ROWS = 10_000
 def load_table(spark: SparkSession, settings: WarehouseSettings, table: str) -> DataFrame:
     """The rows of *table* as a lazy DataFrame; Spark pushes filters and column choices down to the warehouse."""
     schema, name = split_name(table)
-    return spark.read.format("jdbc").options(**_options(settings), dbtable=_quoted(schema, name), fetchsize=str(FETCH_ROWS)).load()
+    return (
+        spark.read.format("jdbc")
+        .options(**_options(settings), dbtable=quoted(schema, name), fetchsize=str(FETCH_ROWS))
+        .load()
+    )
 
 
-def save_table(frame: DataFrame, settings: WarehouseSettings, table: str, *, replace: Mapping[str, object] | None = None) -> int:
+def save_table(
+    frame: DataFrame, settings: WarehouseSettings, table: str, *, replace: Mapping[str, object] | None = None
+) -> int:
     """Write *frame* into *table*; returns its number of rows.
 
     Executors write a staging table; one transaction then removes the old rows and adds the new,
@@ -46,22 +52,24 @@ def save_table(frame: DataFrame, settings: WarehouseSettings, table: str, *, rep
     try:
         with reported(settings), engine.begin() as connection:
             connection.execute(sa.schema.CreateSchema(schema, if_not_exists=True))
-        frame.write.format("jdbc").options(**_options(settings), dbtable=_quoted(schema, staging), batchsize=str(FETCH_ROWS)).mode("error").save()
+        frame.write.format("jdbc").options(
+            **_options(settings), dbtable=quoted(schema, staging), batchsize=str(FETCH_ROWS)
+        ).mode("error").save()
         with reported(settings), engine.begin() as connection:
             return _publish(connection, schema, name, staging, replace or {})
     finally:
         with engine.begin() as connection:
-            connection.execute(sa.text(f"DROP TABLE IF EXISTS {_quoted(schema, staging)}"))
+            connection.execute(sa.text(f"DROP TABLE IF EXISTS {quoted(schema, staging)}"))
         engine.dispose()
 
 
 def _publish(connection: sa.Connection, schema: str, name: str, staging: str, replace: Mapping[str, object]) -> int:
-    target, source = _quoted(schema, name), _quoted(schema, staging)
+    target, source = quoted(schema, name), quoted(schema, staging)
     connection.execute(sa.text(f"CREATE TABLE IF NOT EXISTS {target} (LIKE {source})"))
-    where = " AND ".join(f"{_quoted(column)} = :v{number}" for number, column in enumerate(replace)) or "TRUE"
+    where = " AND ".join(f"{quoted(column)} = :v{number}" for number, column in enumerate(replace)) or "TRUE"
     values = {f"v{number}": value for number, value in enumerate(replace.values())}
     connection.execute(sa.text(f"DELETE FROM {target} WHERE {where}"), values)
-    columns = ", ".join(_quoted(str(column["name"])) for column in sa.inspect(connection).get_columns(staging, schema))
+    columns = ", ".join(quoted(str(column["name"])) for column in sa.inspect(connection).get_columns(staging, schema))
     return connection.execute(sa.text(f"INSERT INTO {target} ({columns}) SELECT {columns} FROM {source}")).rowcount
 
 
@@ -72,8 +80,3 @@ def _options(settings: WarehouseSettings) -> dict[str, str]:
         "password": settings.password.get_secret_value(),
         "driver": "org.postgresql.Driver",
     }
-
-
-def _quoted(*parts: str) -> str:
-    quote = sa.dialects.postgresql.dialect().identifier_preparer.quote_identifier
-    return ".".join(quote(part) for part in parts)

@@ -1,0 +1,54 @@
+# Everything a newcomer types. `make up` and `make test` need Python 3.11 or later and nothing else.
+.DEFAULT_GOAL := help
+.PHONY: help setup up test unit bench lint docs lock clean
+
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+# A uv on PATH is used; without one it is installed into a virtual environment of its own.
+UV := $(shell command -v uv 2>/dev/null || echo .venv-uv/bin/uv)
+
+help: ## Show this list.
+	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## Make .venv with everything in it, the workbench command included.
+
+.venv-uv/bin/uv:
+	$(PYTHON) -m venv .venv-uv
+	.venv-uv/bin/python -m pip install --quiet --disable-pip-version-check "uv>=0.8"
+
+# The versions and hashes are those of the lock; the project itself is installed editable, without a
+# network: its build backend is in the lock too.
+$(STAMP): requirements.lock pyproject.toml | $(filter .venv-uv/bin/uv,$(UV))
+	@test -x $(BIN)/python || $(UV) venv --quiet --python $(PYTHON) .venv
+	$(UV) pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+up: setup ## Run everything: broker, warehouse, Spark, hub. Ctrl-C stops it.
+	@$(BIN)/workbench up
+
+test: setup ## Run the whole test suite.
+	$(BIN)/python -m pytest
+
+unit: setup ## Run the tests that need no server.
+	$(BIN)/python -m pytest tests/unit
+
+bench: setup ## Measure what benchmarks/README.md lists.
+	$(BIN)/python -m benchmarks.startup
+
+lint: setup ## Check style, types and the import rules.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+docs: setup ## Build the documentation into docs/_build.
+	$(BIN)/sphinx-build --quiet --fail-on-warning docs docs/_build
+
+lock: | $(filter .venv-uv/bin/uv,$(UV)) ## Resolve pyproject.toml anew into requirements.lock.
+	$(UV) pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+		--all-extras --group dev --output-file requirements.lock
+
+clean: ## Remove the environments; data under .workbench stays.
+	rm -rf .venv .venv-uv
