@@ -68,6 +68,7 @@ class Google(ProviderMixin, GoogleOAuthenticator):  # type: ignore[misc]
         The hash is of the account id, which Google never gives to anybody else; mail addresses
         change hands.
         """
+        super().user_info_to_username(user_info)  # notes the mail's domain, which the checks of the base read
         local = re.sub(r"[^a-z0-9]+", "-", user_info["email"].partition("@")[0].lower()).strip("-")
         digest = hashlib.sha256(str(user_info["id"]).encode()).hexdigest()[:6]
         return f"g-{local[:SLUG_LENGTH]}-{digest}"

@@ -9,7 +9,7 @@ from typing import Any
 
 from hub.addresses import HubPorts, public_url
 from hub.authentication import GitHub, Google, WorkbenchAuthenticator
-from hub.spawning import kernel_environment, prepare_home
+from hub.spawning import kernel_environment, prepare_home, remove_runtime
 from workbench.security.secrets import ensure_token, private_folder
 from workbench.settings import Settings
 
@@ -149,6 +149,7 @@ def set_spawner(c: Any, settings: Settings) -> None:
         "CURL_CA_BUNDLE",
     ]
     c.Spawner.pre_spawn_hook = prepare_home
+    c.Spawner.post_stop_hook = remove_runtime
     # The first start of JupyterLab on a busy two-core machine.
     c.Spawner.http_timeout = 90
     c.Spawner.start_timeout = 90

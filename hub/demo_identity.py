@@ -147,6 +147,7 @@ class Authorize(_Handler):
     """The consent page, and what its button sends."""
 
     def initialize(self, issuer: Issuer, provider: str) -> None:  # type: ignore[override]
+        """Called by tornado with what the routing table says."""
         super().initialize(issuer)
         self.provider = provider
 

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from workbench.resources import resource
+from workbench.runtime.kernels import jupyter_folders, new_runtime_folder
 from workbench.security.secrets import private_folder
 from workbench.settings import Settings
 
+RUNTIME_VARIABLE = "JUPYTER_RUNTIME_DIR"
 FIRST_NOTEBOOK = "00-start-here.ipynb"
 
 
@@ -21,12 +23,9 @@ def kernel_environment(settings: Settings) -> Mapping[str, str]:
     told by the same variables that told us. Login secrets stay in the hub.
     """
     external = Settings.load(embedded=False)
-    jupyter = resource("workbench") / "jupyter"
     return {
         "WORKBENCH_HOME": str(settings.home),
-        # Kernels whose `spark` is bound, and JupyterLab with the extension that starts Spark.
-        "JUPYTER_PATH": str(jupyter / "share"),
-        "JUPYTER_CONFIG_PATH": str(jupyter / "etc"),
+        **jupyter_folders(),
         **external.kafka.as_environment(),
         **external.warehouse.as_environment(),
         **external.spark.as_environment(),
@@ -39,6 +38,13 @@ def prepare_home(spawner: Any) -> None:
     target = home / FIRST_NOTEBOOK
     if not target.exists():
         shutil.copyfile(resource("notebooks") / FIRST_NOTEBOOK, target)
+
+    spawner.environment = {**spawner.environment, RUNTIME_VARIABLE: str(new_runtime_folder())}
+
+
+def remove_runtime(spawner: Any) -> None:
+    """Remove the folder of the kernels' sockets once the server has stopped."""
+    shutil.rmtree(spawner.environment.get(RUNTIME_VARIABLE, ""), ignore_errors=True)
 
 
 def _home(spawner: Any) -> Path:

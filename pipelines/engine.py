@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 from workbench.errors import NotebookFailed, WorkbenchError
-from workbench.resources import resource
+from workbench.runtime.kernels import jupyter_folders, new_runtime_folder
 from workbench.security.secrets import private_folder
 
 KERNEL = "python3"
@@ -24,7 +25,6 @@ def run_notebook(notebook: Path, output: Path, parameters: Mapping[str, object],
         WorkbenchError: when there is no such notebook, or it does not take a parameter.
         NotebookFailed: when a cell raised; `output` shows which.
     """
-    import papermill
     from papermill.exceptions import PapermillExecutionError
 
     if not notebook.is_file():
@@ -32,13 +32,8 @@ def run_notebook(notebook: Path, output: Path, parameters: Mapping[str, object],
     _check_parameters(notebook, parameters)
     private_folder(output.parent)
     running = output.with_name(f".{output.stem}.running.ipynb")
-    # Kernels find their specification by this variable: the one that binds `spark`.
-    os.environ["JUPYTER_PATH"] = str(resource("workbench") / "jupyter" / "share")
     try:
-        papermill.execute_notebook(
-            str(notebook), str(running), parameters=dict(parameters), kernel_name=KERNEL, progress_bar=progress_bar,
-            start_timeout=START_SECONDS, cwd=str(output.parent),
-        )  # fmt: skip
+        _execute(notebook, running, parameters, progress_bar=progress_bar)
     except PapermillExecutionError as error:
         raise NotebookFailed(
             f"cell {error.exec_count} of {notebook.name} raised {error.ename}: {error.evalue}",
@@ -49,6 +44,28 @@ def run_notebook(notebook: Path, output: Path, parameters: Mapping[str, object],
             running.chmod(0o600)
             running.replace(output)
     return output
+
+
+def _execute(notebook: Path, output: Path, parameters: Mapping[str, object], *, progress_bar: bool) -> None:
+    import papermill
+    from traitlets.config import Config
+
+    sockets = new_runtime_folder()
+    # Jupyter reads both from the environment, each time that it starts a kernel.
+    os.environ.update(jupyter_folders(), JUPYTER_RUNTIME_DIR=str(sockets))
+    try:
+        papermill.execute_notebook(
+            str(notebook),
+            str(output),
+            parameters=dict(parameters),
+            kernel_name=KERNEL,
+            progress_bar=progress_bar,
+            start_timeout=START_SECONDS,
+            cwd=str(output.parent),
+            config=Config({"KernelManager": {"transport": "ipc"}}),
+        )
+    finally:
+        shutil.rmtree(sockets, ignore_errors=True)
 
 
 def _check_parameters(notebook: Path, parameters: Mapping[str, object]) -> None:

@@ -321,10 +321,10 @@ def _as_text(value: object) -> str:
 
 def _exposure_problems(hub: HubSettings, login: LoginSettings) -> list[str]:
     if login.is_demo and not is_loopback(hub.host):
-        return [
-            f"WORKBENCH_HUB_HOST is {hub.host}, which other machines reach, but no identity provider is configured. "
-            "Set GOOGLE_CLIENT_ID or GITHUB_CLIENT_ID with its secret, or listen on 127.0.0.1."
-        ]
+        exposed = (
+            f"WORKBENCH_HUB_HOST is {hub.host}, which other machines reach, but no identity provider is configured."
+        )
+        return [f"{exposed} Set GOOGLE_CLIENT_ID or GITHUB_CLIENT_ID with its secret, or listen on 127.0.0.1."]
     return []
 
 

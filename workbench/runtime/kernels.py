@@ -1,0 +1,24 @@
+"""How Jupyter finds the kernel that has Spark, and where kernels keep their sockets."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from workbench.resources import resource
+
+
+def jupyter_folders() -> Mapping[str, str]:
+    """Environment that makes Jupyter use our kernel specification, server extension and settings."""
+    jupyter = resource("workbench") / "jupyter"
+    return {"JUPYTER_PATH": str(jupyter / "share"), "JUPYTER_CONFIG_PATH": str(jupyter / "etc")}
+
+
+def new_runtime_folder() -> Path:
+    """A private folder with a short path for JUPYTER_RUNTIME_DIR; the caller removes it.
+
+    Kernels listen on Unix sockets there: over TCP, every user of the machine could read their
+    output. A socket's path may have 107 characters (unix(7)), which a home folder can exceed.
+    """
+    return Path(tempfile.mkdtemp(prefix="wb-"))
