@@ -236,6 +236,16 @@ class HubSettings(_Section):
         return (self.public_url or f"http://{self.host}:{self.port}").rstrip("/")
 
 
+class EmbeddedSettings(_Section):
+    """How the embedded servers are provided."""
+
+    jars_repository: str = _variable(
+        "WORKBENCH_EMBEDDED_JARS_REPOSITORY",
+        "",
+        "root of a Maven repository to fetch jars from; unset is Maven Central",
+    )
+
+
 class Settings(BaseModel):
     """All settings of a workbench: frozen, checked, and safe to print."""
 
@@ -247,6 +257,7 @@ class Settings(BaseModel):
     warehouse: WarehouseSettings
     login: LoginSettings
     hub: HubSettings
+    embedded: EmbeddedSettings
 
     @classmethod
     def load(cls, *, embedded: bool = True, env_file: Path = Path(".env")) -> Self:
@@ -282,6 +293,7 @@ SECTIONS: dict[str, type[_Section]] = {
     "warehouse": WarehouseSettings,
     "login": LoginSettings,
     "hub": HubSettings,
+    "embedded": EmbeddedSettings,
 }
 
 
@@ -316,6 +328,8 @@ def _as_text(value: object) -> str:
         return value.get_secret_value()
     if isinstance(value, tuple):
         return ",".join(value)
+    if isinstance(value, bool):
+        return str(value).lower()
     return str(value)
 
 

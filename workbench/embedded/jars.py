@@ -6,7 +6,6 @@ Run as a script it writes the lock anew: `python -m workbench.embedded.jars lock
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import subprocess
 import sys
@@ -197,7 +196,7 @@ def pyspark_jars() -> Path:
     return pyspark_home() / "jars"
 
 
-def write_lock(path: Path) -> None:
+def write_lock(path: Path, repository: str = "") -> None:
     """Resolve ROOTS with everything they need, less what PySpark ships, and write the lock."""
     lines = [
         "# Every jar that is fetched: server, coordinates, sha256. `python -m workbench.embedded.jars lock` writes it.\n"
@@ -205,7 +204,7 @@ def write_lock(path: Path) -> None:
     for server, roots in ROOTS.items():
         work = Path(tempfile.mkdtemp())
         try:
-            _run_ivy(find_java(), roots, work / server, os.environ.get("IVY_REPOSITORY", ""), transitive=True)
+            _run_ivy(find_java(), roots, work / server, repository, transitive=True)
             cached = {file.name: file for file in (work / "cache").glob("*/*/jars/*.jar")}
             cached |= {file.name: file for file in (work / "cache").glob("*/*/bundles/*.jar")}
             shipped = {_artifact(file) for file in pyspark_jars().glob("*.jar")} if server == "spark" else set()

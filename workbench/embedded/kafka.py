@@ -23,7 +23,7 @@ USER = "workbench"
 BROKER_USER = "broker"
 FORMAT_SECONDS = 60
 # 256 MB holds the demo and tens of partitions; the serial collector's footprint is the smallest.
-JVM_OPTIONS = ("-Xms96m", "-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=4", "-Djava.awt.headless=true")
+JVM_OPTIONS = ("-Xms96m", "-Xmx384m", "-XX:+UseSerialGC", "-Djava.awt.headless=true")
 
 PROPERTIES = """\
 process.roles=broker,controller

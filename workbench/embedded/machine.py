@@ -17,12 +17,14 @@ from workbench.embedded.kafka import KafkaBroker
 from workbench.embedded.postgres import PostgresServer
 from workbench.embedded.spark import SparkConnectServer
 from workbench.errors import ComponentError, NoDiskSpace
+from workbench.ingestion.connection import KafkaConnection
 from workbench.runtime.ports import LOOPBACK, any_free, choose
 from workbench.runtime.process import Component
 from workbench.runtime.state import State, read_status
 from workbench.runtime.supervisor import Supervisor
 from workbench.security.secrets import private_folder, write_private
 from workbench.settings import EMBEDDED_ENV, Settings
+from workbench.warehouse.engine import read_frame
 
 SPARK_SECONDS = 180.0
 FREE_BYTES_NEEDED = 1_000_000_000
@@ -56,6 +58,7 @@ def plan_machine(settings: Settings, tell: Callable[[str], None] = lambda _: Non
     """
     home = private_folder(settings.home)
     check_disk(home)
+    check_external(settings)
     data: list[Component] = []
     spark: list[Component] = []
     external: dict[str, str] = {}
@@ -63,7 +66,7 @@ def plan_machine(settings: Settings, tell: Callable[[str], None] = lambda _: Non
     if settings.kafka.brokers:
         external["kafka"] = ",".join(settings.kafka.brokers)
     else:
-        broker = _kafka(home, *_java_and_jars(home, "kafka", tell))
+        broker = _kafka(home, *_java_and_jars(settings, "kafka", tell))
         data.append(broker)
         found |= _kafka_variables(broker)
     if settings.warehouse.host:
@@ -87,7 +90,7 @@ def make_spark(
     settings: Settings, folder: Path, *, name: str, tell: Callable[[str], None] = lambda _: None
 ) -> SparkConnectServer:
     """A Connect server with a fresh token and port, whose files are in *folder*."""
-    java, jars = _java_and_jars(settings.home, "spark", tell)
+    java, jars = _java_and_jars(settings, "spark", tell)
     return SparkConnectServer(
         name=name,
         folder=folder,
@@ -103,6 +106,18 @@ def make_spark(
     )
 
 
+def check_external(settings: Settings) -> None:
+    """Ask the configured cluster and warehouse whether they are there, before anything is started.
+
+    Raises:
+        KafkaError, WarehouseError: when one does not answer or refuses us.
+    """
+    if settings.kafka.brokers:
+        KafkaConnection.from_settings(settings.kafka).check()
+    if settings.warehouse.host:
+        read_frame(settings.warehouse, "SELECT 1", {})
+
+
 def check_disk(home: Path) -> None:
     """Raise NoDiskSpace when less than 1 GB is free under *home*."""
     free = shutil.disk_usage(home).free
@@ -113,12 +128,12 @@ def check_disk(home: Path) -> None:
         )
 
 
-def _java_and_jars(home: Path, server: str, tell: Callable[[str], None]) -> tuple[Java, list[Path]]:
-    folder = home / "jars"
+def _java_and_jars(settings: Settings, server: str, tell: Callable[[str], None]) -> tuple[Java, list[Path]]:
+    folder = settings.home / "jars"
     wanted = [jar for jar in read_lock() if jar.server == server]
     if not all((folder / server / jar.file_name).exists() for jar in wanted):
         tell(f"Fetching {len(wanted)} jars for {server}, once…")
-    return find_java(), ensure_jars(folder, wanted)[server]
+    return find_java(), ensure_jars(folder, wanted, repository=settings.embedded.jars_repository)[server]
 
 
 def _kafka(home: Path, java: Java, jars: list[Path]) -> KafkaBroker:

@@ -21,7 +21,7 @@ from workbench.security.secrets import private_folder, write_private
 SERVER_CLASS = "org.apache.spark.sql.connect.service.SparkConnectServer"
 WARM_UP_SECONDS = 120
 # Serial collection has the smallest footprint and start; a driver's heap is small.
-JVM_OPTIONS = ("-XX:+UseSerialGC", "-Xms128m", "-XX:ReservedCodeCacheSize=192m", "-XX:TieredStopAtLevel=4")
+JVM_OPTIONS = ("-XX:+UseSerialGC", "-Xms128m", "-XX:ReservedCodeCacheSize=192m")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,62 @@
+"""Markers by folder, a clean environment for every test, and the servers that tests share."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.services.workbench import RunningWorkbench, make_home, running_workbench
+from workbench.settings import Settings, variables
+
+TIERS = ("unit", "integration", "e2e", "security", "failover", "performance")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for tier in TIERS:
+        config.addinivalue_line("markers", f"{tier}: in tests/{tier}")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        tier = item.path.relative_to(Path(__file__).parent).parts[0]
+        item.add_marker(getattr(pytest.mark, tier))
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No variable of the developer's shell and no `.env` reaches a test."""
+    for name in [*variables(), "WORKBENCH_HOME"]:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def workbench_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """WORKBENCH_HOME of the workbench that the session shares."""
+    home = make_home(tmp_path_factory.mktemp("session"))
+    yield home
+    shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def shared_workbench(workbench_home: Path) -> Iterator[RunningWorkbench]:
+    """One `workbench up` for the whole session: broker, warehouse, Spark, hub."""
+    with running_workbench(workbench_home) as workbench:
+        yield workbench
+
+
+@pytest.fixture
+def settings(shared_workbench: RunningWorkbench, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Settings that lead to the shared workbench, as a notebook would load them."""
+    monkeypatch.setenv("WORKBENCH_HOME", str(shared_workbench.home))
+    return Settings.load()
+
+
+def needs(condition: bool, what: str) -> None:
+    """Skip on a laptop that lacks *what*; fail in CI, which has it."""
+    if not condition:
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(f"{what} is not there")

@@ -1,0 +1,209 @@
+"""Kafka to the warehouse, each record exactly once."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable
+from uuid import uuid4
+
+import pyarrow as pa
+import pytest
+
+import workbench
+from tests.services.workbench import environment, wait_until
+from workbench.errors import KafkaError, WarehouseError
+from workbench.ingestion.connection import KafkaConnection
+from workbench.ingestion.decoding import parse_schema
+from workbench.ingestion.flow import DEAD_LETTERS, ORIGIN, run_flow
+from workbench.ingestion.producer import OutgoingRecord, produce
+from workbench.ingestion.topics import Topic, apply_topics
+from workbench.warehouse.offsets import FlowLedger
+
+COLUMNS = {"n": "int64", "text": "string"}
+
+
+@pytest.fixture
+def connection(settings) -> KafkaConnection:
+    return KafkaConnection.from_settings(settings.kafka)
+
+
+@pytest.fixture
+def topic(connection) -> str:
+    name = f"t-{uuid4().hex}"
+    apply_topics(connection, [Topic(name=name, partitions=3)])
+    return name
+
+
+@pytest.fixture
+def schema() -> str:
+    return f"s_{uuid4().hex}"
+
+
+def send(connection: KafkaConnection, topic: str, values: Iterable[bytes | None]) -> int:
+    return produce(connection, topic, (OutgoingRecord(value, partition=number % 3) for number, value in enumerate(values)))
+
+
+def numbers(count: int, start: int = 0) -> list[bytes]:
+    return [b'{"n":%d,"text":"row %d"}' % (n, n) for n in range(start, start + count)]
+
+
+def scalar(query: str) -> int:
+    return int(workbench.sql(query).iloc[0, 0])
+
+
+def test_every_record_is_a_row_once_however_often_it_runs(connection, topic, schema):
+    send(connection, topic, numbers(5000))
+
+    first = workbench.ingest(topic, into=f"{schema}.rows", columns=COLUMNS)
+    second = workbench.ingest(topic, into=f"{schema}.rows", columns=COLUMNS)
+    send(connection, topic, numbers(100, start=5000))
+    third = workbench.ingest(topic, into=f"{schema}.rows", columns=COLUMNS)
+
+    assert (first.rows, second.rows, third.rows) == (5000, 0, 100)
+    assert scalar(f"SELECT count(DISTINCT n) FROM {schema}.rows") == 5100
+    assert scalar(f"SELECT count(*) FROM {schema}.rows") == 5100
+    assert scalar(f"SELECT count(*) FROM (SELECT DISTINCT _partition, _offset FROM {schema}.rows) AS origins") == 5100
+
+
+def test_what_does_not_fit_is_kept_with_its_bytes_and_its_reason(connection, topic, schema):
+    bad = [b"{broken", b'{"n":"x"}', None, b"\xff", b'{"n":99999999999999999999}']
+    values: list[bytes | None] = [*numbers(1000), *bad]
+    random.Random(7).shuffle(values)
+    send(connection, topic, values)
+
+    done = workbench.ingest(topic, into=f"{schema}.rows", columns=COLUMNS)
+
+    letters = workbench.sql(f"SELECT * FROM {schema}.dead_letters")
+    assert (done.rows, done.dead) == (1000, len(bad))
+    assert {None if value is None else bytes(value) for value in letters["record_value"]} == set(bad)
+    assert letters["reason"].str.len().min() > 10
+    assert set(letters["topic"]) == {topic}
+    assert letters["record_timestamp"].notna().all()
+    offsets = scalar(f"SELECT sum(next_offset) FROM workbench.offsets WHERE topic = '{topic}'")
+    assert offsets == len(values)
+
+
+def test_killed_at_any_instant_it_goes_on_without_a_gap_or_a_double(connection, topic, schema, shared_workbench):
+    """kill -9 of the process that ingests, five times at random instants, then one run to the end."""
+    count, rng = 60_000, random.Random(11)
+    send(connection, topic, numbers(count))
+    program = (
+        "import workbench.notebook as n; from workbench.ingestion import flow; flow.run_flow.__kwdefaults__['batch_records'] = 500;"
+        f"n.ingest({topic!r}, into='{schema}.rows', columns={COLUMNS!r}, progress=lambda k: print(k, flush=True))"
+    )
+    killed = 0
+    for _ in range(5):
+        process = subprocess.Popen([sys.executable, "-c", program], env=environment(shared_workbench.home), stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        for _ in range(rng.randint(1, 20)):
+            process.stdout.readline()
+        killed += process.poll() is None
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+    before = scalar(f"SELECT count(*) FROM {schema}.rows")
+
+    workbench.ingest(topic, into=f"{schema}.rows", columns=COLUMNS)
+
+    assert killed == 5
+    assert 0 < before < count
+    assert scalar(f"SELECT count(*) FROM {schema}.rows") == count
+    assert scalar(f"SELECT count(DISTINCT n) FROM {schema}.rows") == count
+
+
+def test_an_owner_that_was_taken_over_writes_nothing_more(settings, connection, topic, schema):
+    ledger = FlowLedger(settings.warehouse, topic, f"{schema}.rows")
+    columns = pa.schema([*parse_schema(COLUMNS), *ORIGIN])
+    ledger.prepare(columns, DEAD_LETTERS)
+    old = ledger.claim("cluster", [0, 1])
+    new = ledger.claim("cluster", [0, 1])
+    row = pa.Table.from_pylist([{"n": 1, "text": "x", "_partition": 0, "_offset": 0}], schema=columns)
+    none = DEAD_LETTERS.empty_table()
+
+    with pytest.raises(WarehouseError, match="taken over by another worker"):
+        ledger.commit(old, {0: 1}, row, none)
+    assert scalar(f"SELECT count(*) FROM {schema}.rows") == 0
+
+    after = ledger.commit(new, {0: 1}, row, none)
+    assert [claim.next_offset for claim in after] == [1, 0]
+    with pytest.raises(WarehouseError, match="taken over"):
+        ledger.commit(new, {0: 1}, row, none)
+    assert scalar(f"SELECT count(*) FROM {schema}.rows") == 1
+
+
+def test_offsets_of_another_cluster_are_not_taken_for_ours(settings, topic, schema):
+    ledger = FlowLedger(settings.warehouse, topic, f"{schema}.rows")
+    ledger.prepare(pa.schema([*parse_schema(COLUMNS), *ORIGIN]), DEAD_LETTERS)
+    ledger.claim("cluster-one", [0])
+
+    with pytest.raises(WarehouseError, match="belong to the Kafka cluster cluster-one"):
+        ledger.claim("cluster-two", [0])
+
+    assert scalar(f"SELECT epoch FROM workbench.offsets WHERE topic = '{topic}'") == 1
+
+
+def test_rows_and_offsets_are_one_transaction(settings, connection, topic, schema):
+    """A row that the table refuses takes its offset back with it."""
+    send(connection, topic, numbers(10))
+    workbench.sql(f"CREATE SCHEMA {schema}")
+    workbench.sql(f'CREATE TABLE {schema}.rows (n bigint CHECK (n < 5), text text, _partition integer NOT NULL, _offset bigint NOT NULL)')
+
+    with pytest.raises(WarehouseError, match="violates check constraint"):
+        workbench.ingest(topic, into=f"{schema}.rows", columns=COLUMNS)
+
+    assert scalar(f"SELECT count(*) FROM {schema}.rows") == 0
+    assert scalar(f"SELECT sum(next_offset) FROM workbench.offsets WHERE topic = '{topic}'") == 0
+    workbench.sql(f"ALTER TABLE {schema}.rows DROP CONSTRAINT rows_n_check")
+    assert workbench.ingest(topic, into=f"{schema}.rows", columns=COLUMNS).rows == 10
+
+
+def test_a_table_that_does_not_fit_is_described(topic, schema):
+    workbench.sql(f"CREATE SCHEMA {schema}")
+    workbench.sql(f"CREATE TABLE {schema}.rows (n text)")
+
+    with pytest.raises(WarehouseError) as caught:
+        workbench.ingest(topic, into=f"{schema}.rows", columns=COLUMNS)
+
+    assert "column n is TEXT, not BIGINT" in caught.value.message
+    assert "column text is missing" in caught.value.message
+
+
+def test_a_topic_that_does_not_exist_is_named(settings, schema):
+    with pytest.raises(KafkaError, match="there is no topic 'absent'"):
+        workbench.ingest("absent", into=f"{schema}.rows", columns=COLUMNS)
+
+
+def test_records_removed_before_they_were_read_are_an_error_not_a_gap(settings, connection, topic, schema):
+    from confluent_kafka import TopicPartition
+    from confluent_kafka.admin import AdminClient
+
+    send(connection, topic, numbers(9))
+    removal = AdminClient(connection.for_confluent()).delete_records([TopicPartition(topic, 0, 2)])
+    for future in removal.values():
+        future.result()
+
+    with pytest.raises(KafkaError, match="no longer has the offset"):
+        workbench.ingest(topic, into=f"{schema}.rows", columns=COLUMNS)
+
+
+def test_produce_and_ingest_from_a_notebook(topic, schema):
+    rows = [{"n": n, "text": f"grüße {n}"} for n in range(10)]
+
+    assert workbench.produce(topic, rows, key="n") == 10
+    assert workbench.ingest(topic, into=f"{schema}.rows", columns=COLUMNS).rows == 10
+    assert set(workbench.sql(f"SELECT text FROM {schema}.rows")["text"]) == {row["text"] for row in rows}
+
+
+def test_the_batch_size_changes_nothing_but_the_number_of_transactions(settings, connection, topic, schema):
+    send(connection, topic, numbers(101))
+    committed: list[int] = []
+
+    done = run_flow(
+        connection, topic, parse_schema(COLUMNS), FlowLedger(settings.warehouse, topic, f"{schema}.rows"), batch_records=10, progress=committed.append
+    )
+
+    assert done.rows == sum(committed) == 101
+    assert max(committed) <= 10

@@ -1,0 +1,95 @@
+"""The Connect server that `workbench up` starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from pydantic import SecretStr
+
+import workbench
+from workbench.errors import SparkError, WarehouseError
+from workbench.settings import SparkSettings
+from workbench.transformation.session import connect
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+
+
+@pytest.fixture
+def spark(settings) -> Iterator[Any]:
+    session = workbench.spark()
+    yield session
+    session.stop()
+
+
+@pytest.fixture
+def schema(settings) -> str:
+    return f"s_{uuid4().hex}"
+
+
+def test_the_session_answers(spark):
+    assert spark.range(10).count() == 10
+
+
+def test_functions_and_python_workers_run_in_our_environment(spark):
+    from pyspark.sql import functions as F
+
+    @F.udf("string")
+    def executable(_: int) -> str:
+        import sys
+
+        return sys.executable
+
+    import sys
+
+    assert spark.range(1).select(executable("id")).first()[0] == sys.executable
+
+
+def test_a_wrong_token_is_refused_and_not_shown(settings):
+    wrong = settings.spark.model_copy(update={"token": SecretStr("wrong-token")})
+
+    with pytest.raises(SparkError, match="refused the session") as caught:
+        connect(wrong)
+
+    assert "wrong-token" not in str(caught.value)
+
+
+def test_without_a_server_the_remedy_is_told():
+    with pytest.raises(SparkError, match="no Spark server is running"):
+        connect(SparkSettings())
+
+
+def test_a_table_goes_to_the_warehouse_and_back(spark, schema):
+    table = f"{schema}.numbers"
+
+    written = workbench.save_table(spark.range(1000).selectExpr("id", "id % 3 AS month"), table)
+
+    assert written == 1000
+    assert workbench.load_table(table).where("month = 1").count() == 333
+    assert int(workbench.sql(f"SELECT sum(id) FROM {table}").iloc[0, 0]) == 499_500
+
+
+def test_replacing_some_rows_leaves_the_others_and_can_be_repeated(spark, schema):
+    table = f"{schema}.months"
+    workbench.save_table(spark.createDataFrame([(1, "old"), (2, "kept")], "month int, text string"), table)
+    new = spark.createDataFrame([(1, "new"), (1, "newer")], "month int, text string")
+
+    for _ in range(2):
+        workbench.save_table(new, table, replace={"month": 1})
+
+    rows = workbench.sql(f"SELECT month, text FROM {table} ORDER BY text")
+    assert list(rows.itertuples(index=False, name=None)) == [(2, "kept"), (1, "new"), (1, "newer")]
+
+
+def test_a_refused_write_leaves_the_table_and_no_staging_table(spark, schema):
+    table = f"{schema}.kept"
+    workbench.save_table(spark.range(3), table)
+
+    with pytest.raises(WarehouseError):
+        workbench.save_table(spark.range(5).withColumnRenamed("id", "other"), table)
+
+    assert int(workbench.sql(f"SELECT count(*) FROM {table}").iloc[0, 0]) == 3
+    names = workbench.sql("SELECT table_name FROM information_schema.tables WHERE table_schema = :s", {"s": schema})
+    assert list(names["table_name"]) == ["kept"]

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import json
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workbench.errors import SettingsError
+from workbench.ingestion.decoding import JsonDecoder, parse_schema
+
+SCHEMA = parse_schema({"a": "int16", "f": "float64", "s": "string", "t": "timestamp", "b": "bool"})
+DECODER = JsonDecoder(SCHEMA)
+
+
+def test_rows_keep_their_order_and_absent_fields_are_null():
+    decoded = DECODER.decode([b'{"a":1,"s":"x"}', b'{"s":null,"f":2}', b"{}"])
+
+    assert decoded.rows.select(["a", "f", "s"]).to_pylist() == [
+        {"a": 1, "f": None, "s": "x"},
+        {"a": None, "f": 2.0, "s": None},
+        {"a": None, "f": None, "s": None},
+    ]
+    assert decoded.undecodable == ()
+
+
+def test_times_are_rfc_3339_in_utc():
+    decoded = DECODER.decode([b'{"t":"2013-01-01T10:00:00Z"}', b'{"t":"2013-01-01T12:00:00+02:00"}'])
+
+    first, second = decoded.rows["t"].to_pylist()
+    assert first == second
+    assert first.isoformat() == "2013-01-01T10:00:00+00:00"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(b"", b"null", b"[1]", b"3", b'"text"', b'{"a":1', b"{}{}", b'{"a":1}\n{"a":2}', b'{},"position":0}\n{"record":{}'),
+        *(b'{"a":70000}', b'{"a":1.5}', b'{"a":"x"}', b'{"a":1,"a":2}', b'{"s":5}', b'{"b":1}', b'{"t":"yesterday"}'),
+        *(b'{"s":"\xff"}', b'{"s":"a\\u0000b"}', b"\x00", None),
+    ],
+    ids=repr,
+)
+def test_what_does_not_fit_is_told_apart_and_its_neighbours_go_on(value):
+    decoded = DECODER.decode([b'{"a":1}', value, b'{"a":3}'])
+
+    assert decoded.rows["a"].to_pylist() == [1, 3]
+    assert decoded.positions == (0, 2)
+    assert [each.position for each in decoded.undecodable] == [1]
+    assert decoded.undecodable[0].reason
+
+
+ROWS = st.fixed_dictionaries({
+    "a": st.none() | st.integers(-(2**15), 2**15 - 1),
+    "f": st.none() | st.floats(allow_nan=False, allow_infinity=False),
+    "s": st.none() | st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])),
+    "b": st.none() | st.booleans(),
+})  # fmt: skip
+GARBAGE = st.binary(max_size=20).filter(lambda value: not _is_object(value))
+
+
+@given(st.lists(st.one_of(ROWS.map(json.dumps).map(str.encode), GARBAGE), max_size=30))
+def test_every_record_is_a_row_or_undecodable_and_rows_do_not_shift(values):
+    decoded = DECODER.decode(values)
+
+    assert sorted([*decoded.positions, *(each.position for each in decoded.undecodable)]) == list(range(len(values)))
+    for row, position in zip(decoded.rows.to_pylist(), decoded.positions, strict=True):
+        sent = json.loads(values[position])
+        assert {name: row[name] for name in sent if name in row and name != "f"} == {k: v for k, v in sent.items() if k in row and k != "f"}
+        assert row["f"] == pytest.approx(sent.get("f")) or row["f"] == sent.get("f")
+
+
+def test_a_schema_names_every_unknown_type():
+    with pytest.raises(SettingsError) as caught:
+        parse_schema({"a": "int", "b": "text", "c": "string"}, "flows/x.yaml")
+
+    assert "column a has the unknown type 'int'" in str(caught.value)
+    assert "column b has the unknown type 'text'" in str(caught.value)
+
+
+def test_an_empty_batch_is_empty():
+    assert DECODER.decode([]).rows.schema == SCHEMA
+    assert pa.types.is_timestamp(SCHEMA.field("t").type)
+
+
+def _is_object(value: bytes) -> bool:
+    try:
+        return isinstance(json.loads(value), dict)
+    except ValueError:
+        return False

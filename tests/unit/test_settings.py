@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from workbench.errors import SettingsError
+from workbench.settings import Settings, is_loopback, variables
+
+PLAN = {
+    "KAFKA_BROKERS": "localhost:9092",
+    "KAFKA_USERNAME": "kafka-user",
+    "KAFKA_PASSWORD": "kafka-password",
+    "KAFKA_SSL_ENABLED": "true",
+    "SPARK_MASTER_URL": "yarn",
+    "SPARK_EXECUTOR_MEMORY": "2g",
+    "SPARK_DRIVER_MEMORY": "1g",
+    "DW_HOST": "warehouse.example.com",
+    "DW_PORT": "5439",
+    "DW_DATABASE": "analytics",
+    "DW_USER": "dw-user",
+    "DW_PASSWORD": "dw-password",
+    "OAUTH2_ENABLED_PROVIDERS": "google,github",
+    "OAUTH2_STATE_SECRET": "your-state-secret",
+    "GOOGLE_CLIENT_ID": "your-google-client-id",
+    "GOOGLE_CLIENT_SECRET": "google-secret",
+    "GITHUB_CLIENT_ID": "your-github-client-id",
+    "GITHUB_CLIENT_SECRET": "github-secret",
+}
+SECRETS = ("kafka-password", "dw-password", "your-state-secret", "google-secret", "github-secret")
+
+
+def set_all(monkeypatch: pytest.MonkeyPatch, values: dict[str, str]) -> None:
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+
+
+def problems(monkeypatch: pytest.MonkeyPatch, **values: str) -> str:
+    set_all(monkeypatch, values)
+    with pytest.raises(SettingsError) as caught:
+        Settings.load()
+    return str(caught.value)
+
+
+def test_defaults_are_valid_and_configure_nothing_external():
+    settings = Settings.load()
+
+    assert settings.kafka.brokers == ()
+    assert settings.warehouse.host == ""
+    assert settings.warehouse.port == 5439
+    assert settings.login.is_demo
+
+
+def test_every_variable_of_the_plan_is_read(monkeypatch):
+    set_all(monkeypatch, PLAN)
+
+    settings = Settings.load()
+
+    assert settings.kafka.brokers == ("localhost:9092",)
+    assert settings.spark.master_url == "yarn"
+    assert settings.login.providers == ("google", "github")
+    assert settings.as_environment() == PLAN
+
+
+def test_no_secret_is_printed(monkeypatch):
+    set_all(monkeypatch, PLAN)
+
+    shown = f"{Settings.load()!r} {Settings.load()}"
+
+    assert not [secret for secret in SECRETS if secret in shown]
+    assert "****" in shown
+
+
+def test_one_error_lists_every_problem(monkeypatch):
+    message = problems(
+        monkeypatch,
+        DW_HOST="warehouse.example.com",
+        DW_PORT="99999",
+        KAFKA_BROKERS="localhost",
+        SPARK_DRIVER_MEMORY="lots",
+        OAUTH2_ENABLED_PROVIDERS="google,facebook",
+        WORKBENCH_HUB_PROT="1",
+    )
+
+    for part in (
+        "DW_PORT is '99999'",
+        "DW_USER is not",
+        "DW_PASSWORD is not",
+        "'localhost' is not host:port",
+        "SPARK_DRIVER_MEMORY is 'lots'",
+        "unknown provider 'facebook'",
+        "Did you mean WORKBENCH_HUB_PORT?",
+    ):
+        assert part in message
+
+
+def test_a_wrong_secret_is_not_shown(monkeypatch):
+    message = problems(monkeypatch, WORKBENCH_KAFKA_SASL_MECHANISM="GSSAPI", KAFKA_USERNAME="u", DW_HOST="h", DW_USER="u")
+
+    assert "WORKBENCH_KAFKA_SASL_MECHANISM is 'GSSAPI'" in message
+
+
+@pytest.mark.parametrize(
+    ("values", "part"),
+    [
+        ({"GITHUB_CLIENT_ID": "x", "GITHUB_CLIENT_SECRET": "y", "OAUTH2_STATE_SECRET": "z"}, "GOOGLE_CLIENT_ID is not set but google is enabled"),
+        ({"GITHUB_CLIENT_ID": "x", "OAUTH2_ENABLED_PROVIDERS": "github"}, "OAUTH2_STATE_SECRET is not set"),
+        ({"WORKBENCH_HUB_HOST": "0.0.0.0"}, "no identity provider is configured"),
+        ({"WORKBENCH_HUB_CORS_ORIGINS": "*"}, "may not be combined with credentials"),
+        ({"WORKBENCH_SPARK_REMOTE": "localhost:15002"}, "does not begin with sc://"),
+        ({"OAUTH2_ENABLED_PROVIDERS": ","}, "names no provider"),
+        ({"WORKBENCH_KAFKA_CA_FILE": "missing.pem"}, "there is no file missing.pem"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_contradictions_are_named_with_their_remedy(monkeypatch, values, part):
+    assert part in problems(monkeypatch, **values)
+
+
+def test_environment_wins_over_env_file_which_wins_over_embedded(monkeypatch, tmp_path: Path):
+    home = tmp_path / ".workbench"
+    (home / "run").mkdir(parents=True)
+    (home / "run" / "embedded.env").write_text("KAFKA_USERNAME=e\nKAFKA_PASSWORD=e\nDW_DATABASE=embedded\nDW_USER=e\n")
+    (tmp_path / ".env").write_text("DW_DATABASE=file\nKAFKA_USERNAME=file\nKAFKA_PASSWORD=file\n")
+    monkeypatch.setenv("KAFKA_USERNAME", "environment")
+
+    settings = Settings.load()
+
+    assert (settings.kafka.username, settings.warehouse.database, settings.warehouse.user) == ("environment", "file", "e")
+    assert Settings.load(embedded=False).warehouse.user == ""
+
+
+def test_home_is_found_from_a_folder_below(monkeypatch, tmp_path: Path):
+    (tmp_path / ".workbench").mkdir()
+    below = tmp_path / "notebooks" / "deep"
+    below.mkdir(parents=True)
+    monkeypatch.chdir(below)
+
+    assert Settings.load().home == tmp_path / ".workbench"
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [("127.0.0.1", True), ("127.8.8.8", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("example.com", False), ("", False)],
+)
+def test_loopback(host, expected):
+    assert is_loopback(host) is expected
+
+
+@pytest.mark.parametrize(("host", "mode"), [("127.0.0.1", "disable"), ("warehouse.example.com", "verify-full")])
+def test_the_warehouse_is_encrypted_but_on_loopback(monkeypatch, host, mode):
+    set_all(monkeypatch, {"DW_HOST": host, "DW_USER": "u", "DW_PASSWORD": "p"})
+
+    assert Settings.load().warehouse.effective_sslmode == mode
+
+
+def test_every_variable_is_documented():
+    page = (Path(__file__).parents[2] / "docs" / "settings.md").read_text()
+
+    missing = [name for name, section in variables().items() if f"`{name}`" not in page or _meaning(section, name) not in page]
+
+    assert missing == []
+
+
+def _meaning(section: type, name: str) -> str:
+    return next(str(field.description) for field in section.model_fields.values() if field.validation_alias == name)
