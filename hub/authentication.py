@@ -30,6 +30,12 @@ class ProviderMixin:
     key: ClassVar[str]  #: in URLs and cookies
     label: ClassVar[str]  #: on the button
 
+    async def update_auth_model(self, auth_model: dict[str, Any]) -> dict[str, Any]:
+        """Say yes or no about administration: OAuthenticator's None would leave a right that was taken away."""
+        auth_model = await super().update_auth_model(auth_model)  # type: ignore[misc]
+        auth_model["admin"] = bool(auth_model["admin"])
+        return auth_model
+
     def login_url(self, base_url: str) -> str:
         """Where this provider's button leads."""
         return f"{base_url.rstrip('/')}/{self.key}/login"
@@ -125,7 +131,7 @@ def provider_of(name: str, providers: Sequence[OAuthenticator]) -> OAuthenticato
 
 
 async def _may_enter(provider: OAuthenticator, name: str, auth_model: dict[str, Any]) -> bool:
-    if not provider.check_blocked_users(name, auth_model):
+    if auth_model["name"] != name or not provider.check_blocked_users(name, auth_model):
         return False
     return bool(auth_model.get("admin")) or bool(await provider.check_allowed(name, auth_model))
 

@@ -17,6 +17,8 @@ from workbench.runtime.process import Contribution, Launch
 from workbench.security.secrets import ensure_code, private_folder, write_private
 from workbench.settings import Settings
 
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
 
 @dataclass(frozen=True, kw_only=True)
 class _HttpComponent:
@@ -58,7 +60,8 @@ class _HttpComponent:
     def is_healthy(self) -> bool:
         """Whether the probe answers 200."""
         try:
-            with urllib.request.urlopen(self.probe, timeout=3) as response:  # noqa: S310 - our own http address
+            # Without the proxies of the environment: they do not lead to loopback.
+            with DIRECT.open(self.probe, timeout=5) as response:
                 return bool(response.status == 200)
         except (OSError, urllib.error.URLError):
             return False

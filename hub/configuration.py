@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 from pathlib import Path
@@ -17,6 +18,12 @@ PROVIDERS = {"github": GitHub, "google": Google}
 DEMO_ADMINS = {"gh-ada"}
 DEMO_GITHUB_USERS = {"gh-ada", "gh-grace"}
 DEMO_DOMAIN = "example.com"
+
+# What a user's server keeps of the hub's environment: paths, language, trust, and where clusters are.
+KEPT_VARIABLES = [
+    *("PATH", "LANG", "LC_ALL", "TZ", "JAVA_HOME", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
+    *("HADOOP_CONF_DIR", "YARN_CONF_DIR", "KUBECONFIG"),
+]
 
 # JupyterHub's pages run under the plan's policy unchanged; the last line only narrows it.
 CONTENT_SECURITY_POLICY = (
@@ -39,8 +46,11 @@ def configure(c: Any) -> None:
 def set_storage(c: Any, settings: Settings) -> None:
     """The database, the cookie secret and the key that encrypts auth_state, all under WORKBENCH_HOME."""
     folder, keys = private_folder(settings.home / "hub"), settings.home / "keys"
-    c.JupyterHub.db_url = f"sqlite:///{folder / 'jupyterhub.sqlite'}"
-    c.JupyterHub.cookie_secret = bytes.fromhex(ensure_token(keys / "hub-cookie-secret"))
+    # Nobody inherits what a demo account with the same name was allowed.
+    name = "jupyterhub-demo.sqlite" if settings.login.is_demo else "jupyterhub.sqlite"
+    c.JupyterHub.db_url = f"sqlite:///{folder / name}"
+    secret = settings.login.state_secret.get_secret_value() or ensure_token(keys / "hub-cookie-secret")
+    c.JupyterHub.cookie_secret = hashlib.sha256(secret.encode()).digest()
     c.CryptKeeper.keys = [bytes.fromhex(ensure_token(keys / "hub-auth-state"))]
 
 
@@ -65,6 +75,9 @@ def set_authentication(c: Any, settings: Settings, ports: HubPorts) -> None:
     c.JupyterHub.authenticator_class = WorkbenchAuthenticator
     c.WorkbenchAuthenticator.provider_classes = [PROVIDERS[name] for name in login.providers]
     c.WorkbenchAuthenticator.enable_auth_state = True
+    # Whoever may no longer enter loses API tokens and running servers too, not only the pages.
+    c.WorkbenchAuthenticator.auth_refresh_strict = True
+    c.WorkbenchAuthenticator.refresh_pre_spawn = True
     for name in login.providers:
         section = c[PROVIDERS[name].__name__]
         section.enable_auth_state = True
@@ -110,11 +123,11 @@ def set_proxy(c: Any, settings: Settings, ports: HubPorts) -> None:
         "entryPoints": {"http": {"http": {"middlewares": ["security@file"]}}},
     }
     c.TraefikProxy.extra_dynamic_config = {
-        "http": {"middlewares": {"security": {"headers": security_headers(settings)}}}
+        "http": {"middlewares": {"security": {"headers": security_headers(settings, public_url(settings, ports))}}}
     }
 
 
-def security_headers(settings: Settings) -> dict[str, Any]:
+def security_headers(settings: Settings, url: str) -> dict[str, Any]:
     """Traefik's `headers` middleware: the plan's table, and an empty value for what is removed."""
     headers: dict[str, Any] = {
         "contentTypeNosniff": True,
@@ -123,10 +136,10 @@ def security_headers(settings: Settings) -> dict[str, Any]:
         "customResponseHeaders": {"Server": "", "X-JupyterHub-Version": ""},
         "accessControlAllowMethods": ["GET", "POST", "PUT", "DELETE"],
         "accessControlAllowCredentials": True,
-        "accessControlAllowOriginList": list(settings.hub.cors_origins) or [settings.hub.url],
+        "accessControlAllowOriginList": list(settings.hub.cors_origins) or [url],
         "addVaryHeader": True,
     }
-    if settings.hub.url.startswith("https://"):
+    if url.startswith("https://"):
         headers |= {"stsSeconds": 31536000, "stsIncludeSubdomains": True}
     return headers
 
@@ -134,22 +147,19 @@ def security_headers(settings: Settings) -> dict[str, Any]:
 def set_spawner(c: Any, settings: Settings) -> None:
     """JupyterLab for each user, in a private folder under WORKBENCH_HOME, as the hub's own OS user."""
     c.JupyterHub.spawner_class = "simple"
-    c.SimpleLocalProcessSpawner.home_dir_template = str(settings.home / "users" / "{username}")
+    c.SimpleLocalProcessSpawner.home_dir_template = str(users_folder(settings) / "{username}")
     c.Spawner.cmd = [str(Path(sys.executable).parent / "jupyterhub-singleuser")]
     c.Spawner.args = ["--allow-root"] if os.geteuid() == 0 else []
     c.Spawner.default_url = "/lab/tree/00-start-here.ipynb"
     c.Spawner.environment = kernel_environment(settings)
-    c.Spawner.env_keep = [
-        "PATH",
-        "LANG",
-        "LC_ALL",
-        "JAVA_HOME",
-        "SSL_CERT_FILE",
-        "REQUESTS_CA_BUNDLE",
-        "CURL_CA_BUNDLE",
-    ]
+    c.Spawner.env_keep = KEPT_VARIABLES
     c.Spawner.pre_spawn_hook = prepare_home
     c.Spawner.post_stop_hook = remove_runtime
     # The first start of JupyterLab on a busy two-core machine.
     c.Spawner.http_timeout = 90
     c.Spawner.start_timeout = 90
+
+
+def users_folder(settings: Settings) -> Path:
+    """Where the users' homes are; demo accounts have others than real ones."""
+    return settings.home / ("users-demo" if settings.login.is_demo else "users")

@@ -47,6 +47,7 @@ class Person:
     name: str
     number: int
     note: str
+    belongs: bool = True  #: to the organization that the hub lets in
 
     @property
     def mail(self) -> str:
@@ -55,9 +56,9 @@ class Person:
 
 
 PEOPLE = (
-    Person("ada", "Ada Lovelace", 1001, "administrator"),
+    Person("ada", "Ada Lovelace", 1001, "administrator, with GitHub"),
     Person("grace", "Grace Hopper", 1002, "analyst"),
-    Person("mallory", "Mallory", 1003, "belongs to nobody; the hub refuses her on GitHub"),
+    Person("mallory", "Mallory", 1003, "belongs nowhere; the hub refuses her", belongs=False),
 )
 
 
@@ -96,7 +97,7 @@ class Issuer:
         if len(self.attempts) >= ATTEMPTS_PER_MINUTE:
             raise HTTPError(429, "too many attempts; wait a minute")
         self.attempts.append(now)
-        return hmac.compare_digest(_plain(offered), _plain(self.sign_in_code))
+        return hmac.compare_digest(_plain(offered).encode(), _plain(self.sign_in_code).encode())
 
     def issue_code(self, person: Person, challenge: str, redirect_uri: str) -> str:
         """A code that is good once, for a minute."""
@@ -183,12 +184,9 @@ class Authorize(_Handler):
 class Token(_Handler):
     """The token endpoint of both protocols."""
 
-    def check_xsrf_cookie(self) -> None:
-        """Called by the hub, not by a browser."""
-
     def post(self) -> None:
         """Exchange a code for a token."""
-        if not hmac.compare_digest(self.get_argument("client_secret", ""), self.issuer.client_secret):
+        if not hmac.compare_digest(self.get_argument("client_secret", "").encode(), self.issuer.client_secret.encode()):
             raise HTTPError(401, "invalid_client")
         token = self.issuer.redeem(
             self.get_argument("code"), self.get_argument("code_verifier", ""), self.get_argument("redirect_uri", "")
@@ -211,17 +209,10 @@ class GoogleUserInfo(_Handler):
     """Google's userinfo, v1."""
 
     def get(self) -> None:
-        """The authenticated user."""
+        """The authenticated user; `hd` is there for Workspace accounts only."""
         person = self.person
-        self.write(
-            {
-                "id": str(person.number),
-                "name": person.name,
-                "email": person.mail,
-                "verified_email": True,
-                "hd": "example.com",
-            }
-        )
+        account = {"id": str(person.number), "name": person.name, "email": person.mail, "verified_email": True}
+        self.write({**account, "hd": "example.com"} if person.belongs else account)
 
 
 class Health(_Handler):

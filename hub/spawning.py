@@ -20,7 +20,7 @@ def kernel_environment(settings: Settings) -> Mapping[str, str]:
     """Environment of every single-user server.
 
     Servers that `workbench up` started are found through WORKBENCH_HOME; external ones are
-    told by the same variables that told us. Login secrets stay in the hub.
+    told by the same variables that told us. The variables of the login are not among them.
     """
     external = Settings.load(embedded=False)
     return {

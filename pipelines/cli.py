@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from workbench.embedded.machine import running_servers
+from workbench.errors import WorkbenchError
+from workbench.runtime.process import take_lock
 
 
 def add_commands(application: typer.Typer) -> None:
@@ -31,7 +35,7 @@ def demo(
     from pipelines.demo import as_line, run_demo
 
     console = Console(stderr=True, soft_wrap=True, highlight=False)
-    with running_servers(lambda text: console.print(text, markup=False)) as settings:
+    with running_servers(lambda text: console.print(text, markup=False)) as settings, only_one(settings.home):
         columns = (
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -53,3 +57,12 @@ def demo(
 
             result = run_demo(settings, month, bar)
     typer.echo(as_line(result))
+
+
+@contextmanager
+def only_one(home: Path) -> Iterator[None]:
+    """Refuse a second demo beside the first: both would send the rows that are missing."""
+    with os.fdopen(os.open(home / "demo.lock", os.O_RDWR | os.O_CREAT, 0o600)) as file:
+        if not take_lock(file.fileno()):
+            raise WorkbenchError("another `workbench demo` is running here", remedy="Wait until it has ended.")
+        yield

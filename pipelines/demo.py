@@ -9,8 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,12 +19,14 @@ import pyarrow as pa
 
 from pipelines import nycflights
 from pipelines.engine import run_notebook
+from workbench.errors import KafkaError
 from workbench.ingestion.connection import KafkaConnection
 from workbench.ingestion.definition import read_flow
 from workbench.ingestion.encoding import encode_rows
 from workbench.ingestion.flow import Ingested, run_flow
-from workbench.ingestion.producer import OutgoingRecord, end_offsets, produce, stable_partition
-from workbench.ingestion.topics import apply_topics, read_topics
+from workbench.ingestion.producer import OutgoingRecord, produce, stable_partition
+from workbench.ingestion.topics import apply_topics, plan_topics, read_topics
+from workbench.ingestion.watermarks import read_topic_state
 from workbench.resources import resource
 from workbench.settings import Settings
 from workbench.warehouse.copy import replace_table
@@ -57,7 +58,7 @@ def run_demo(settings: Settings, month: int, bar: ProgressBar) -> dict[str, Any]
     """
     started = time.monotonic()
     connection = KafkaConnection.from_settings(settings.kafka)
-    apply_topics(connection, read_topics(resource("pipelines") / "topics.yaml"))
+    make_topics(connection)
     produced, ingested = {}, {}
     for name, key in KEYS.items():
         table = nycflights.read_table(name)
@@ -82,6 +83,23 @@ def run_demo(settings: Settings, month: int, bar: ProgressBar) -> dict[str, Any]
     }
 
 
+def make_topics(connection: KafkaConnection) -> None:
+    """Create the topics of the demo.
+
+    Raises:
+        KafkaError: when one is there with other partitions; it may be somebody's, and the demo
+            could not tell how many of its rows it holds.
+    """
+    topics = [topic for topic in read_topics(resource("pipelines") / "topics.yaml") if topic.name in KEYS]
+    others = [change.detail for change in plan_topics(connection, topics) if change.action != "create"]
+    if others:
+        raise KafkaError(
+            f"the cluster has topics of these names that are not the demo's: {'; '.join(others)}",
+            remedy="Run the demo against another cluster, or without KAFKA_BROKERS.",
+        )
+    apply_topics(connection, topics)
+
+
 def produce_missing(connection: KafkaConnection, topic: str, table: pa.Table, key: str, progress: Progress) -> Part:
     """Send the rows that the topic does not hold yet.
 
@@ -89,13 +107,13 @@ def produce_missing(connection: KafkaConnection, topic: str, table: pa.Table, ke
     partition tells how many of its rows are there, even after a producer was killed half-way.
     """
     started = time.monotonic()
-    present = end_offsets(connection, topic)
+    present = read_topic_state(connection, topic).next_offsets
     records = skip_present(encode_rows(nycflights.rows(table), key), present)
     progress(min(sum(present.values()), table.num_rows))
     return Part(produce(connection, topic, records, progress=progress), time.monotonic() - started)
 
 
-def skip_present(records: Iterator[OutgoingRecord], present: dict[int, int]) -> Iterator[OutgoingRecord]:
+def skip_present(records: Iterator[OutgoingRecord], present: Mapping[int, int]) -> Iterator[OutgoingRecord]:
     """Give each record its partition and leave out the first `present[partition]` of each."""
     seen: Counter[int] = Counter()
     for record in records:
@@ -124,12 +142,6 @@ def run_daily_delays(settings: Settings, month: int) -> Path:
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     output = settings.home / "runs" / "daily-delays" / f"month-{month:02d}-{stamp}.ipynb"
     return run_notebook(resource("notebooks") / "production" / "daily-delays.ipynb", output, {"month": month})
-
-
-@contextmanager
-def silent(description: str, total: int | None) -> Iterator[Progress]:
-    """A progress bar that shows nothing."""
-    yield lambda _: None
 
 
 def as_line(result: dict[str, Any]) -> str:

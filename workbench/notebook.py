@@ -87,12 +87,11 @@ def produce(topic: str, rows: Iterable[Mapping[str, object]], *, key: str | None
     """
     from workbench.ingestion.connection import KafkaConnection
     from workbench.ingestion.encoding import encode_rows
-    from workbench.ingestion.producer import end_offsets
     from workbench.ingestion.producer import produce as send
+    from workbench.ingestion.watermarks import read_topic_state
 
     connection = KafkaConnection.from_settings(Settings.load().kafka)
-    connection.check()
-    end_offsets(connection, topic)
+    read_topic_state(connection, topic)  # a topic that is not there is told before anything is sent
     return send(connection, topic, encode_rows(rows, key))
 
 

@@ -24,6 +24,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from workbench.errors import SettingsError
 
 PROVIDERS = ("google", "github")
+EMBEDDED_SUPERUSER = "postgres"
 EMBEDDED_ENV = "run/embedded.env"
 
 
@@ -41,6 +42,7 @@ def _memory(value: str) -> str:
 
 CommaSeparated = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 Port = Annotated[int, Field(ge=1, le=65535)]
+AbsolutePath = Annotated[Path, AfterValidator(Path.absolute)]
 Memory = Annotated[str, AfterValidator(_memory)]
 
 
@@ -79,7 +81,7 @@ class KafkaSettings(_Section):
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = _variable(
         "WORKBENCH_KAFKA_SASL_MECHANISM", "PLAIN", "`PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`"
     )
-    ca_file: Path | None = _variable(
+    ca_file: AbsolutePath | None = _variable(
         "WORKBENCH_KAFKA_CA_FILE", None, "PEM file of the certificate authority; unset uses the system's"
     )
 
@@ -90,6 +92,11 @@ class KafkaSettings(_Section):
             for broker in self.brokers
             if not broker.rpartition(":")[0] or not broker.rpartition(":")[2].isdigit()
         ]
+        if not self.brokers and self.model_fields_set:
+            names = ", ".join(sorted(self.as_environment()))
+            found.append(
+                f"KAFKA_BROKERS is not set but {names} is. Set KAFKA_BROKERS, or unset the others to use the embedded broker."
+            )
         if self.username and not self.password.get_secret_value():
             found.append("KAFKA_USERNAME is set but KAFKA_PASSWORD is not. Set KAFKA_PASSWORD.")
         if self.ca_file and not self.ca_file.is_file():
@@ -117,8 +124,12 @@ class SparkSettings(_Section):
 
     def problems(self) -> list[str]:
         """What contradicts itself inside the section, one sentence with its remedy each."""
-        if self.remote and not self.remote.startswith("sc://"):
-            return [f"WORKBENCH_SPARK_REMOTE: {self.remote!r} does not begin with sc://. Write sc://host:15002."]
+        if self.remote and not re.fullmatch(r"sc://[^/;]+:\d+/?", self.remote):
+            # The address is shown in places where its parameters, the token among them, must not be.
+            where = self.remote.partition(";")[0]
+            return [
+                f"WORKBENCH_SPARK_REMOTE: {where!r} is not sc://host:port. Write sc://host:15002, and the token in WORKBENCH_SPARK_TOKEN."
+            ]
         return []
 
 
@@ -134,14 +145,31 @@ class WarehouseSettings(_Section):
         "WORKBENCH_WAREHOUSE_SSLMODE", None, "libpq's sslmode; unset is `verify-full`, on loopback `disable`"
     )
 
+    ca_file: AbsolutePath | None = _variable(
+        "WORKBENCH_WAREHOUSE_CA_FILE",
+        None,
+        "PEM file of the authority that signed the warehouse's certificate; unset uses the system's",
+    )
+
     def problems(self) -> list[str]:
         """What contradicts itself inside the section, one sentence with its remedy each."""
         needed = {"DW_USER": self.user, "DW_PASSWORD": self.password.get_secret_value()}
-        return [
+        found = [
             f"DW_HOST is set but {name} is not. Set {name}, or unset DW_HOST to use the embedded warehouse."
             for name, value in needed.items()
             if self.host and not value
         ]
+        if not self.host and (self.sslmode or self.ca_file):
+            found.append(
+                "WORKBENCH_WAREHOUSE_SSLMODE and WORKBENCH_WAREHOUSE_CA_FILE are for an external warehouse. Set DW_HOST or unset them."
+            )
+        if not self.host and self.user == EMBEDDED_SUPERUSER:
+            found.append(
+                f"DW_USER is {self.user}, which is the superuser of the embedded warehouse. Choose another name, or set DW_HOST."
+            )
+        if self.ca_file and not self.ca_file.is_file():
+            found.append(f"WORKBENCH_WAREHOUSE_CA_FILE: there is no file {self.ca_file}. Give the path of a PEM file.")
+        return found
 
     @property
     def effective_sslmode(self) -> str:
@@ -156,7 +184,9 @@ class LoginSettings(_Section):
         "OAUTH2_ENABLED_PROVIDERS", PROVIDERS, "the buttons on the login page: `google,github`"
     )
     state_secret: SecretStr = _variable(
-        "OAUTH2_STATE_SECRET", SecretStr(""), "signs the OAuth state; made and kept when unset on loopback"
+        "OAUTH2_STATE_SECRET",
+        SecretStr(""),
+        "signs the cookies of the hub, those of OAuth logins included; made and kept when unset on loopback",
     )
     google_client_id: str = _variable("GOOGLE_CLIENT_ID", "", "OAuth client registered with Google")
     google_client_secret: SecretStr = _variable("GOOGLE_CLIENT_SECRET", SecretStr(""), "its secret")
@@ -230,11 +260,6 @@ class HubSettings(_Section):
             found.append("WORKBENCH_HUB_CORS_ORIGINS: '*' may not be combined with credentials. List the origins.")
         return found
 
-    @property
-    def url(self) -> str:
-        """The address of the hub as a browser writes it, without a slash at the end."""
-        return (self.public_url or f"http://{self.host}:{self.port}").rstrip("/")
-
 
 class EmbeddedSettings(_Section):
     """How the embedded servers are provided."""
@@ -302,8 +327,9 @@ def find_home() -> Path:
     if value := os.environ.get("WORKBENCH_HOME"):
         return Path(value).expanduser().absolute()
     here = Path.cwd()
-    found = (folder / ".workbench" for folder in (here, *here.parents) if (folder / ".workbench").is_dir())
-    return next(found, here / ".workbench")
+    found = (folder / ".workbench" for folder in (here, *here.parents))
+    # Somebody else's folder, in /tmp for one, would decide where our passwords go.
+    return next((home for home in found if home.is_dir() and home.stat().st_uid == os.geteuid()), here / ".workbench")
 
 
 def is_loopback(host: str) -> bool:

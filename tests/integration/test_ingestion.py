@@ -20,6 +20,7 @@ from workbench.ingestion.decoding import parse_schema
 from workbench.ingestion.flow import DEAD_LETTERS, ORIGIN, run_flow
 from workbench.ingestion.producer import OutgoingRecord, produce
 from workbench.ingestion.topics import Topic, apply_topics
+from workbench.ingestion.watermarks import read_topic_state
 from workbench.warehouse.offsets import FlowLedger
 
 COLUMNS = {"n": "int64", "text": "string"}
@@ -43,7 +44,9 @@ def schema() -> str:
 
 
 def send(connection: KafkaConnection, topic: str, values: Iterable[bytes | None]) -> int:
-    return produce(connection, topic, (OutgoingRecord(value, partition=number % 3) for number, value in enumerate(values)))
+    return produce(
+        connection, topic, (OutgoingRecord(value, partition=number % 3) for number, value in enumerate(values))
+    )
 
 
 def numbers(count: int, start: int = 0) -> list[bytes]:
@@ -96,7 +99,9 @@ def test_killed_at_any_instant_it_goes_on_without_a_gap_or_a_double(connection, 
     )
     killed = 0
     for _ in range(5):
-        process = subprocess.Popen([sys.executable, "-c", program], env=environment(shared_workbench.home), stdout=subprocess.PIPE)
+        process = subprocess.Popen(
+            [sys.executable, "-c", program], env=environment(shared_workbench.home), stdout=subprocess.PIPE
+        )
         assert process.stdout is not None
         for _ in range(rng.randint(1, 20)):
             process.stdout.readline()
@@ -118,8 +123,8 @@ def test_an_owner_that_was_taken_over_writes_nothing_more(settings, connection, 
     ledger = FlowLedger(settings.warehouse, topic, f"{schema}.rows")
     columns = pa.schema([*parse_schema(COLUMNS), *ORIGIN])
     ledger.prepare(columns, DEAD_LETTERS)
-    old = ledger.claim("cluster", [0, 1])
-    new = ledger.claim("cluster", [0, 1])
+    old = ledger.claim("cluster", "topic", {0: 0, 1: 0})
+    new = ledger.claim("cluster", "topic", {0: 0, 1: 0})
     row = pa.Table.from_pylist([{"n": 1, "text": "x", "_partition": 0, "_offset": 0}], schema=columns)
     none = DEAD_LETTERS.empty_table()
 
@@ -134,22 +139,49 @@ def test_an_owner_that_was_taken_over_writes_nothing_more(settings, connection, 
     assert scalar(f"SELECT count(*) FROM {schema}.rows") == 1
 
 
-def test_offsets_of_another_cluster_are_not_taken_for_ours(settings, topic, schema):
+@pytest.mark.parametrize(
+    "other", [("cluster-two", "topic-one"), ("cluster-one", "topic-two")], ids=["cluster", "topic"]
+)
+def test_offsets_of_another_cluster_or_topic_are_not_taken_for_ours(settings, topic, schema, other):
     ledger = FlowLedger(settings.warehouse, topic, f"{schema}.rows")
     ledger.prepare(pa.schema([*parse_schema(COLUMNS), *ORIGIN]), DEAD_LETTERS)
-    ledger.claim("cluster-one", [0])
+    ledger.claim("cluster-one", "topic-one", {0: 0})
 
-    with pytest.raises(WarehouseError, match="belong to the Kafka cluster cluster-one"):
-        ledger.claim("cluster-two", [0])
+    with pytest.raises(WarehouseError, match="belong to topic topic-one of cluster cluster-one"):
+        ledger.claim(*other, {0: 0})
 
     assert scalar(f"SELECT epoch FROM workbench.offsets WHERE topic = '{topic}'") == 1
+
+
+def test_a_topic_made_anew_under_the_same_name_is_noticed(connection, topic, schema):
+    from confluent_kafka.admin import AdminClient
+
+    send(connection, topic, numbers(30))
+    workbench.ingest(topic, into=f"{schema}.rows", columns=COLUMNS)
+    client = AdminClient(connection.for_confluent())
+    client.delete_topics([topic])[topic].result()
+    wait_until(lambda: _made_anew(connection, topic), 30, "the topic to be made anew")
+
+    with pytest.raises(WarehouseError, match="the topic was made anew"):
+        workbench.ingest(topic, into=f"{schema}.rows", columns=COLUMNS)
+
+
+def test_a_table_that_was_dropped_is_noticed(connection, topic, schema):
+    send(connection, topic, numbers(30))
+    workbench.ingest(topic, into=f"{schema}.rows", columns=COLUMNS)
+    workbench.sql(f"DROP TABLE {schema}.rows")
+
+    with pytest.raises(WarehouseError, match=r"rows is gone, but workbench\.offsets says"):
+        workbench.ingest(topic, into=f"{schema}.rows", columns=COLUMNS)
 
 
 def test_rows_and_offsets_are_one_transaction(settings, connection, topic, schema):
     """A row that the table refuses takes its offset back with it."""
     send(connection, topic, numbers(10))
     workbench.sql(f"CREATE SCHEMA {schema}")
-    workbench.sql(f'CREATE TABLE {schema}.rows (n bigint CHECK (n < 5), text text, _partition integer NOT NULL, _offset bigint NOT NULL)')
+    workbench.sql(
+        f"CREATE TABLE {schema}.rows (n bigint CHECK (n < 5), text text, _partition integer NOT NULL, _offset bigint NOT NULL)"
+    )
 
     with pytest.raises(WarehouseError, match="violates check constraint"):
         workbench.ingest(topic, into=f"{schema}.rows", columns=COLUMNS)
@@ -176,17 +208,29 @@ def test_a_topic_that_does_not_exist_is_named(settings, schema):
         workbench.ingest("absent", into=f"{schema}.rows", columns=COLUMNS)
 
 
-def test_records_removed_before_they_were_read_are_an_error_not_a_gap(settings, connection, topic, schema):
-    from confluent_kafka import TopicPartition
-    from confluent_kafka.admin import AdminClient
-
+def test_records_removed_before_they_were_read_are_an_error_not_a_gap(connection, topic, schema):
     send(connection, topic, numbers(9))
-    removal = AdminClient(connection.for_confluent()).delete_records([TopicPartition(topic, 0, 2)])
-    for future in removal.values():
-        future.result()
+    workbench.ingest(topic, into=f"{schema}.rows", columns=COLUMNS)
+    send(connection, topic, numbers(9, start=9))
+    remove_before(connection, topic, partition=0, offset=5)
 
     with pytest.raises(KafkaError, match="no longer has the offset"):
         workbench.ingest(topic, into=f"{schema}.rows", columns=COLUMNS)
+
+
+def test_a_new_flow_begins_at_the_oldest_record_that_is_kept(connection, topic, schema):
+    send(connection, topic, numbers(9))
+    remove_before(connection, topic, partition=0, offset=2)
+
+    assert workbench.ingest(topic, into=f"{schema}.rows", columns=COLUMNS).rows == 7
+
+
+def test_a_reason_that_sql_cannot_hold_stops_nothing(connection, topic, schema):
+    send(connection, topic, [b'{"n":"a\\u0000b"}'])
+
+    done = workbench.ingest(topic, into=f"{schema}.rows", columns=COLUMNS)
+
+    assert (done.rows, done.dead) == (0, 1)
 
 
 def test_produce_and_ingest_from_a_notebook(topic, schema):
@@ -202,8 +246,30 @@ def test_the_batch_size_changes_nothing_but_the_number_of_transactions(settings,
     committed: list[int] = []
 
     done = run_flow(
-        connection, topic, parse_schema(COLUMNS), FlowLedger(settings.warehouse, topic, f"{schema}.rows"), batch_records=10, progress=committed.append
+        connection,
+        topic,
+        parse_schema(COLUMNS),
+        FlowLedger(settings.warehouse, topic, f"{schema}.rows"),
+        batch_records=10,
+        progress=committed.append,
     )
 
     assert done.rows == sum(committed) == 101
     assert max(committed) <= 10
+
+
+def remove_before(connection: KafkaConnection, topic: str, *, partition: int, offset: int) -> None:
+    from confluent_kafka import TopicPartition
+    from confluent_kafka.admin import AdminClient
+
+    client = AdminClient(connection.for_confluent())
+    for future in client.delete_records([TopicPartition(topic, partition, offset)]).values():
+        future.result()
+
+
+def _made_anew(connection: KafkaConnection, topic: str) -> bool:
+    try:
+        apply_topics(connection, [Topic(name=topic, partitions=3)])
+        return len(read_topic_state(connection, topic).next_offsets) == 3
+    except KafkaError:  # the old one is still being deleted
+        return False

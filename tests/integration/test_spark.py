@@ -37,7 +37,7 @@ def test_functions_and_python_workers_run_in_our_environment(spark):
     from pyspark.sql import functions as F
 
     @F.udf("string")
-    def executable(_: int) -> str:
+    def executable(_):
         import sys
 
         return sys.executable

@@ -4,11 +4,11 @@ from uuid import uuid4
 
 import pytest
 
+from tests.services.workbench import run, wait_until
 from workbench.errors import KafkaError
 from workbench.ingestion.connection import KafkaConnection
-from workbench.ingestion.producer import end_offsets
 from workbench.ingestion.topics import Topic, apply_topics, plan_topics
-from tests.services.workbench import run, wait_until
+from workbench.ingestion.watermarks import read_topic_state
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def connection(settings) -> KafkaConnection:
 
 def partitions(connection: KafkaConnection, name: str) -> int:
     try:
-        return len(end_offsets(connection, name))
+        return len(read_topic_state(connection, name).next_offsets)
     except KafkaError:
         return 0
 
@@ -47,7 +47,7 @@ def test_a_plan_changes_nothing(connection):
 
 def test_topics_are_not_made_by_writing_to_them(connection):
     with pytest.raises(KafkaError, match="there is no topic 'nobody-made-this'"):
-        end_offsets(connection, "nobody-made-this")
+        read_topic_state(connection, "nobody-made-this")
 
 
 def test_the_command_shows_its_plan(shared_workbench, tmp_path):

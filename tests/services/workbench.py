@@ -70,7 +70,13 @@ def environment(home: Path, **extra: str) -> dict[str, str]:
 def run(*arguments: str, home: Path, timeout: float = 180, **extra: str) -> subprocess.CompletedProcess[str]:
     """Run the `workbench` command and return what it printed."""
     return subprocess.run(
-        [COMMAND, *arguments], env=environment(home, **extra), capture_output=True, text=True, timeout=timeout, check=False, cwd=home
+        [COMMAND, *arguments],
+        env=environment(home, **extra),
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+        cwd=home,
     )
 
 
@@ -79,7 +85,9 @@ def running_workbench(home: Path, *, until: str = "spark", **extra: str) -> Iter
     """Start `workbench up`, wait until the component *until* runs, and stop it at the end."""
     log = home / "up.log"
     with log.open("wb") as output:
-        process = subprocess.Popen([COMMAND, "up"], env=environment(home, **extra), stdout=output, stderr=output, cwd=home)
+        process = subprocess.Popen(
+            [COMMAND, "up"], env=environment(home, **extra), stdout=output, stderr=output, cwd=home
+        )
     workbench = RunningWorkbench(home, process)
     try:
         wait_until(lambda: is_running(workbench, until) or process.poll() is not None, UP_SECONDS, f"{until} to run")
@@ -93,7 +101,9 @@ def is_running(workbench: RunningWorkbench, name: str) -> bool:
     """Whether the hub's address is out and the component runs."""
     found = run("status", "--json", home=workbench.home).stdout
     status = json.loads(found) if found else {"components": [], "url": ""}
-    return bool(status["url"]) and any(each["name"] == name and each["state"] == "running" for each in status["components"])
+    return bool(status["url"]) and any(
+        each["name"] == name and each["state"] == "running" for each in status["components"]
+    )
 
 
 def stop(workbench: RunningWorkbench) -> None:

@@ -36,7 +36,17 @@ def test_times_are_rfc_3339_in_utc():
 @pytest.mark.parametrize(
     "value",
     [
-        *(b"", b"null", b"[1]", b"3", b'"text"', b'{"a":1', b"{}{}", b'{"a":1}\n{"a":2}', b'{},"position":0}\n{"record":{}'),
+        *(
+            b"",
+            b"null",
+            b"[1]",
+            b"3",
+            b'"text"',
+            b'{"a":1',
+            b"{}{}",
+            b'{"a":1}\n{"a":2}',
+            b'{},"position":0}\n{"record":{}',
+        ),
         *(b'{"a":70000}', b'{"a":1.5}', b'{"a":"x"}', b'{"a":1,"a":2}', b'{"s":5}', b'{"b":1}', b'{"t":"yesterday"}'),
         *(b'{"s":"\xff"}', b'{"s":"a\\u0000b"}', b"\x00", None),
     ],
@@ -67,7 +77,9 @@ def test_every_record_is_a_row_or_undecodable_and_rows_do_not_shift(values):
     assert sorted([*decoded.positions, *(each.position for each in decoded.undecodable)]) == list(range(len(values)))
     for row, position in zip(decoded.rows.to_pylist(), decoded.positions, strict=True):
         sent = json.loads(values[position])
-        assert {name: row[name] for name in sent if name in row and name != "f"} == {k: v for k, v in sent.items() if k in row and k != "f"}
+        assert {name: row[name] for name in sent if name in row and name != "f"} == {
+            k: v for k, v in sent.items() if k in row and k != "f"
+        }
         assert row["f"] == pytest.approx(sent.get("f")) or row["f"] == sent.get("f")
 
 

@@ -95,7 +95,9 @@ def test_one_error_lists_every_problem(monkeypatch):
 
 
 def test_a_wrong_secret_is_not_shown(monkeypatch):
-    message = problems(monkeypatch, WORKBENCH_KAFKA_SASL_MECHANISM="GSSAPI", KAFKA_USERNAME="u", DW_HOST="h", DW_USER="u")
+    message = problems(
+        monkeypatch, WORKBENCH_KAFKA_SASL_MECHANISM="GSSAPI", KAFKA_USERNAME="u", DW_HOST="h", DW_USER="u"
+    )
 
     assert "WORKBENCH_KAFKA_SASL_MECHANISM is 'GSSAPI'" in message
 
@@ -103,13 +105,16 @@ def test_a_wrong_secret_is_not_shown(monkeypatch):
 @pytest.mark.parametrize(
     ("values", "part"),
     [
-        ({"GITHUB_CLIENT_ID": "x", "GITHUB_CLIENT_SECRET": "y", "OAUTH2_STATE_SECRET": "z"}, "GOOGLE_CLIENT_ID is not set but google is enabled"),
+        (
+            {"GITHUB_CLIENT_ID": "x", "GITHUB_CLIENT_SECRET": "y", "OAUTH2_STATE_SECRET": "z"},
+            "GOOGLE_CLIENT_ID is not set but google is enabled",
+        ),
         ({"GITHUB_CLIENT_ID": "x", "OAUTH2_ENABLED_PROVIDERS": "github"}, "OAUTH2_STATE_SECRET is not set"),
         ({"WORKBENCH_HUB_HOST": "0.0.0.0"}, "no identity provider is configured"),
         ({"WORKBENCH_HUB_CORS_ORIGINS": "*"}, "may not be combined with credentials"),
-        ({"WORKBENCH_SPARK_REMOTE": "localhost:15002"}, "does not begin with sc://"),
+        ({"WORKBENCH_SPARK_REMOTE": "localhost:15002"}, "is not sc://host:port"),
         ({"OAUTH2_ENABLED_PROVIDERS": ","}, "names no provider"),
-        ({"WORKBENCH_KAFKA_CA_FILE": "missing.pem"}, "there is no file missing.pem"),
+        ({"WORKBENCH_KAFKA_CA_FILE": "missing.pem"}, "missing.pem. Give the path"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -120,14 +125,19 @@ def test_contradictions_are_named_with_their_remedy(monkeypatch, values, part):
 def test_environment_wins_over_env_file_which_wins_over_embedded(monkeypatch, tmp_path: Path):
     home = tmp_path / ".workbench"
     (home / "run").mkdir(parents=True)
-    (home / "run" / "embedded.env").write_text("KAFKA_USERNAME=e\nKAFKA_PASSWORD=e\nDW_DATABASE=embedded\nDW_USER=e\n")
+    (home / "run" / "embedded.env").write_text(
+        "KAFKA_BROKERS=localhost:1\nKAFKA_USERNAME=e\nKAFKA_PASSWORD=e\nDW_DATABASE=embedded\nDW_USER=e\n"
+    )
     (tmp_path / ".env").write_text("DW_DATABASE=file\nKAFKA_USERNAME=file\nKAFKA_PASSWORD=file\n")
     monkeypatch.setenv("KAFKA_USERNAME", "environment")
 
     settings = Settings.load()
 
-    assert (settings.kafka.username, settings.warehouse.database, settings.warehouse.user) == ("environment", "file", "e")
-    assert Settings.load(embedded=False).warehouse.user == ""
+    assert (settings.kafka.username, settings.warehouse.database, settings.warehouse.user) == (
+        "environment",
+        "file",
+        "e",
+    )
 
 
 def test_home_is_found_from_a_folder_below(monkeypatch, tmp_path: Path):
@@ -141,7 +151,15 @@ def test_home_is_found_from_a_folder_below(monkeypatch, tmp_path: Path):
 
 @pytest.mark.parametrize(
     ("host", "expected"),
-    [("127.0.0.1", True), ("127.8.8.8", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("example.com", False), ("", False)],
+    [
+        ("127.0.0.1", True),
+        ("127.8.8.8", True),
+        ("::1", True),
+        ("localhost", True),
+        ("0.0.0.0", False),
+        ("example.com", False),
+        ("", False),
+    ],
 )
 def test_loopback(host, expected):
     assert is_loopback(host) is expected
@@ -157,7 +175,9 @@ def test_the_warehouse_is_encrypted_but_on_loopback(monkeypatch, host, mode):
 def test_every_variable_is_documented():
     page = (Path(__file__).parents[2] / "docs" / "settings.md").read_text()
 
-    missing = [name for name, section in variables().items() if f"`{name}`" not in page or _meaning(section, name) not in page]
+    missing = [
+        name for name, section in variables().items() if f"`{name}`" not in page or _meaning(section, name) not in page
+    ]
 
     assert missing == []
 

@@ -121,9 +121,9 @@ def _login() -> str:
     settings = Settings.load()
     if settings.login.is_demo:
         return "the demo identity provider; register OAuth clients with Google or GitHub for real accounts"
-    if not is_loopback(settings.hub.host) and not settings.hub.url.startswith("https://"):
+    if not is_loopback(settings.hub.host) and not settings.hub.public_url.startswith("https://"):
         raise WorkbenchError(
-            f"people log in to {settings.hub.url} without TLS",
+            f"people log in to {settings.hub.host}:{settings.hub.port} without TLS",
             remedy="Put TLS in front and set WORKBENCH_HUB_PUBLIC_URL to its https address.",
         )
     return f"{', '.join(settings.login.providers)}"
@@ -135,4 +135,8 @@ def _ports(home: Path) -> str:
     settings = Settings.load(embedded=False)
     wanted = {"hub": settings.hub.port, "warehouse": settings.warehouse.port, "kafka": KAFKA_PORT}
     taken = [f"{name} {port}" for name, port in wanted.items() if not is_free(port)]
-    return f"taken by other programs: {', '.join(taken)}; free ones will be used" if taken else "free"
+    return (
+        f"taken by other programs: {', '.join(taken)}; others are chosen unless these were asked for"
+        if taken
+        else "free"
+    )

@@ -50,7 +50,7 @@ def up(
     """
     home = find_home()
     running = read_status(home)
-    if running.pid is not None and running.is_ready:
+    if running.ready and running.url:
         typer.echo(f"Already running (pid {running.pid}): {running.url}")
         return
     if detach:
@@ -61,7 +61,8 @@ def up(
 
 def _run(settings: Settings, console: Console) -> None:
     signal.signal(signal.SIGTERM, _interrupt)
-    signal.signal(signal.SIGHUP, _interrupt)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup
+        signal.signal(signal.SIGHUP, _interrupt)
     started = time.monotonic()
 
     def report(status: ComponentStatus) -> None:
@@ -137,10 +138,11 @@ def _detach(home: Path) -> None:
                 f"the workbench could not be started:\n{log_path.read_text(encoding='utf-8').strip()}",
                 remedy="Correct what it says, then run the command again.",
             )
-        if (found := read_status(home)).pid is not None and found.is_ready:
+        if (found := read_status(home)).ready:
             typer.echo(f"Running (pid {found.pid}): {found.url}")
             return
         time.sleep(0.2)
+    process.terminate()
     raise ComponentError(f"the workbench was not up after {DETACHED_SECONDS:.0f} s", remedy=f"See {log_path}.")
 
 

@@ -12,6 +12,7 @@ import os
 import pwd
 import shutil
 import stat
+import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,7 +72,7 @@ class Unprivileged:
         """Write a file of mode 0600 that the programs can read."""
         write_private(path, content)
         if self.account:
-            os.chown(path, self.account.pw_uid, self.account.pw_gid)
+            os.chown(path, self.account.pw_uid, self.account.pw_gid, follow_symlinks=False)
 
     def _as_account(self) -> tuple[str, ...]:
         if not self.account:
@@ -95,7 +96,7 @@ def as_ordinary_user(folder: Path, programs: Path) -> Unprivileged:
     os.chown(folder, account.pw_uid, account.pw_gid)
     if all(_can_enter(path, account) for path in (folder.parent, programs / "bin")):
         return Unprivileged(folder, programs, account)
-    _require("unshare")
+    _require_namespace()
     return Unprivileged(folder, programs, account, _mount_point((folder, programs)))
 
 
@@ -138,6 +139,16 @@ def _mount_point(paths: Iterable[Path]) -> Path:
         f"none of {', '.join(map(str, MOUNT_POINTS))} can be used as a mount point",
         remedy="Move the checkout to a folder that everybody may enter, such as /opt.",
     )
+
+
+def _require_namespace() -> None:
+    _require("unshare")
+    probe = subprocess.run(["unshare", "--mount", "true"], capture_output=True, text=True, check=False)
+    if probe.returncode:
+        raise ComponentError(
+            f"PostgreSQL does not run as root, and its user cannot reach this folder; a mount namespace is not allowed here: {probe.stderr.strip()}",
+            remedy="Run the workbench as an ordinary user, move it to a folder that everybody may enter, or set DW_HOST.",
+        )
 
 
 def _require(program: str) -> None:

@@ -22,7 +22,7 @@ from workbench.security.secrets import ensure_token, private_folder, write_priva
 USER = "workbench"
 BROKER_USER = "broker"
 FORMAT_SECONDS = 60
-# 256 MB holds the demo and tens of partitions; the serial collector's footprint is the smallest.
+# Enough for the demo and tens of partitions; the serial collector's footprint is the smallest.
 JVM_OPTIONS = ("-Xms96m", "-Xmx384m", "-XX:+UseSerialGC", "-Djava.awt.headless=true")
 
 PROPERTIES = """\
@@ -99,6 +99,7 @@ class KafkaBroker:
     controller_port: int
 
     name = "kafka"
+    user = USER
     start_seconds = 60.0
 
     @property

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.embedded.machine import make_spark
+from workbench.embedded.spark import ENDPOINT_FILE, FAILURE_FILE
 from workbench.errors import WorkbenchError
 from workbench.runtime.state import ComponentStatus, State
 from workbench.runtime.supervisor import Supervisor
@@ -28,14 +29,9 @@ class UserSpark:
     """The Spark server of one JupyterLab: `start` returns at once, `stop` ends it."""
 
     def __init__(self, settings: Settings, folder: Path) -> None:
-        self._server = make_spark(settings, folder, name="spark")
+        self._server = make_spark(settings, folder, log=folder / "spark.log", lock=folder / "run" / "spark.lock")
         self._folder = folder
         self._supervisor = Supervisor(folder, self._report)
-
-    @property
-    def endpoint_file(self) -> Path:
-        """Where kernels find the address and the token, once the server is ready."""
-        return self._server.endpoint_file
 
     def start(self) -> None:
         """Begin to start the server; a failure is written where kernels look for it."""
@@ -47,7 +43,7 @@ class UserSpark:
         self._supervisor.__exit__(None, None, None)
 
     def _report(self, status: ComponentStatus) -> None:
-        failure = self.endpoint_file.with_name("failure.txt")
+        failure = self._folder / FAILURE_FILE
         if status.state is State.FAILED:
             write_private(failure, status.reason)
         elif status.state is State.STARTING:
@@ -67,12 +63,13 @@ def _load_jupyter_server_extension(server: Any) -> None:
     # A user may run several named servers; each has a Spark of its own.
     server_name = os.environ.get("JUPYTERHUB_SERVER_NAME", "") or "default"
     folder = private_folder(private_folder(Path.home() / ".workbench-spark") / server_name)
+    # Kernels are children of this server and inherit its environment.
+    os.environ[ENDPOINT_VARIABLE] = str(folder / ENDPOINT_FILE)
     try:
         spark = UserSpark(settings, folder)
         spark.start()
     except WorkbenchError as error:
         logger.error("Spark could not be started: %s", error)  # noqa: TRY400 - the message is written for people
+        write_private(folder / FAILURE_FILE, str(error))
         return
-    # Kernels are children of this server and inherit its environment.
-    os.environ[ENDPOINT_VARIABLE] = str(spark.endpoint_file)
     atexit.register(spark.stop)

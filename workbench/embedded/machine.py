@@ -12,7 +12,6 @@ from pathlib import Path
 
 from workbench.embedded.jars import ensure_jars, read_lock
 from workbench.embedded.java import Java, find_java
-from workbench.embedded.kafka import USER as KAFKA_USER
 from workbench.embedded.kafka import KafkaBroker
 from workbench.embedded.postgres import PostgresServer
 from workbench.embedded.spark import SparkConnectServer
@@ -78,24 +77,26 @@ def plan_machine(settings: Settings, tell: Callable[[str], None] = lambda _: Non
     if settings.spark.remote:
         external["spark"] = settings.spark.remote
     else:
-        server = make_spark(settings, home / "spark", name="spark", tell=tell)
+        server = make_spark(
+            settings, home / "spark", log=home / "logs" / "spark.log", lock=home / "run" / "spark.lock", tell=tell
+        )
         spark.append(server)
         found |= {"WORKBENCH_SPARK_REMOTE": server.address, "WORKBENCH_SPARK_TOKEN": server.token}
     private_folder(home / "run")
-    write_private(home / EMBEDDED_ENV, "".join(f"{name}={value}\n" for name, value in found.items()))
+    write_private(home / EMBEDDED_ENV, "".join(f"{name}={_quoted(value)}\n" for name, value in found.items()))
     return Machine(home, tuple(data), tuple(spark), external)
 
 
 def make_spark(
-    settings: Settings, folder: Path, *, name: str, tell: Callable[[str], None] = lambda _: None
+    settings: Settings, folder: Path, *, log: Path, lock: Path, tell: Callable[[str], None] = lambda _: None
 ) -> SparkConnectServer:
     """A Connect server with a fresh token and port, whose files are in *folder*."""
     java, jars = _java_and_jars(settings, "spark", tell)
     return SparkConnectServer(
-        name=name,
+        name="spark",
         folder=folder,
-        log=settings.home / "logs" / "spark.log" if folder.parent == settings.home else folder / "spark.log",
-        lock=settings.home / "run" / "spark.lock" if folder.parent == settings.home else folder / "spark.lock",
+        log=log,
+        lock=lock,
         java=java,
         jars=jars,
         port=any_free(),
@@ -154,8 +155,9 @@ def _postgres(home: Path, settings: Settings) -> PostgresServer:
 def _kafka_variables(broker: KafkaBroker) -> dict[str, str]:
     return {
         "KAFKA_BROKERS": broker.address,
-        "KAFKA_USERNAME": KAFKA_USER,
+        "KAFKA_USERNAME": broker.user,
         "KAFKA_PASSWORD": broker.password,
+        "KAFKA_SSL_ENABLED": "true",
         "WORKBENCH_KAFKA_SASL_MECHANISM": "SCRAM-SHA-512",
         "WORKBENCH_KAFKA_CA_FILE": str(broker.certificates.authority),
     }
@@ -169,6 +171,12 @@ def _warehouse_variables(warehouse: PostgresServer) -> dict[str, str]:
         "DW_USER": warehouse.user,
         "DW_PASSWORD": warehouse.password,
     }
+
+
+def _quoted(value: str) -> str:
+    """A value as python-dotenv reads it back, whatever is in it."""
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
 
 
 @contextmanager
@@ -190,6 +198,7 @@ def running_servers(tell: Callable[[str], None] = lambda _: None) -> Iterator[Se
             if components:
                 tell(f"Starting {', '.join(component.name for component in components)}…")
             supervisor.start(components)
+            supervisor.announce("")
             yield Settings.load()
         finally:
             machine.forget()
@@ -199,9 +208,14 @@ def _wait_for_spark(home: Path, tell: Callable[[str], None]) -> None:
     """`workbench up` opens its door before Spark is warm."""
     deadline, told = time.monotonic() + SPARK_SECONDS, False
     while (status := read_status(home)).pid is not None:
+        if status.ready and not status.url:
+            raise ComponentError(
+                f"another command (pid {status.pid}) has started the servers for itself",
+                remedy="Run this one again when that one has ended.",
+            )
         states = {component.name: component for component in status.components}
         spark = states.get("spark")
-        if status.is_ready and spark and spark.state in {State.RUNNING, State.EXTERNAL}:
+        if status.ready and spark and spark.state in {State.RUNNING, State.EXTERNAL}:
             return
         if spark and spark.state is State.FAILED:
             raise ComponentError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import signal
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -17,8 +17,9 @@ from workbench.errors import ComponentError, DataFolderError
 from workbench.runtime.ports import LOOPBACK
 from workbench.runtime.process import Launch
 from workbench.security.secrets import ensure_token
+from workbench.settings import EMBEDDED_SUPERUSER
 
-SUPERUSER = "postgres"
+SUPERUSER = EMBEDDED_SUPERUSER
 INITDB_SECONDS = 120
 
 CONFIGURATION = """\
@@ -51,7 +52,7 @@ class PostgresServer:
     port: int
     database: str
     user: str
-    password_override: str = ""
+    password_override: str = field(default="", repr=False)
 
     name = "warehouse"
     start_seconds = 60.0
@@ -132,6 +133,8 @@ class PostgresServer:
         return psycopg.connect(
             host=LOOPBACK, port=self.port, dbname=database, user=SUPERUSER, password=self._superuser_password,
             connect_timeout=3, autocommit=True, sslmode="disable", gssencmode="disable",
+            # Whoever took the port meanwhile is not sent the password: SCRAM proves both sides.
+            require_auth="scram-sha-256",
         )  # fmt: skip
 
     @property
@@ -192,6 +195,3 @@ def programs() -> Path:
             remedy="Set DW_HOST, DW_USER and DW_PASSWORD to a PostgreSQL that you run.",
         )
     return Path(spec.origin).parent / "pginstall"
-
-
-__all__ = ["PostgresServer", "programs"]

@@ -19,6 +19,8 @@ from workbench.runtime.process import Launch
 from workbench.security.secrets import private_folder, write_private
 
 SERVER_CLASS = "org.apache.spark.sql.connect.service.SparkConnectServer"
+ENDPOINT_FILE = "endpoint.json"
+FAILURE_FILE = "failure.txt"  # beside it, when the server could not be started; session.py reads both
 WARM_UP_SECONDS = 120
 # Serial collection has the smallest footprint and start; a driver's heap is small.
 JVM_OPTIONS = ("-XX:+UseSerialGC", "-Xms128m", "-XX:ReservedCodeCacheSize=192m")
@@ -50,7 +52,7 @@ class SparkConnectServer:
     @property
     def endpoint_file(self) -> Path:
         """A file of mode 0600 with the address and the token, there while the server is ready."""
-        return self.folder / "endpoint.json"
+        return self.folder / ENDPOINT_FILE
 
     def prepare(self) -> Launch:
         """Write the properties of this server from spark_conf/base.conf and the profile of the master."""

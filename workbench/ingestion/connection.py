@@ -104,25 +104,32 @@ class KafkaConnection:
             KafkaError: which says whether nobody answered, the certificate is not trusted, or
                 the password is wrong; kafka-python and librdkafka only say that they timed out.
         """
+        from confluent_kafka import KafkaException
         from confluent_kafka.admin import AdminClient
 
         problems: list[str] = []
         client = AdminClient(
-            {**self.for_confluent(), "error_cb": lambda error: problems.append(error.str()), "log_level": 0}
+            {
+                **self.for_confluent(),
+                "error_cb": lambda error: problems.append(error.str()),
+                "log_level": 0,
+            }
         )
-        with self.reported(problems):
+        try:
             return str(client.list_topics(timeout=ANSWER_SECONDS).cluster_id)
+        except KafkaException as error:
+            client.poll(0)  # hands over what the callback has to say
+            raise self.explain(" ".join([*problems, str(error.args[0].str())])) from None
 
     @contextmanager
-    def reported(self, problems: list[str] | None = None) -> Iterator[None]:
-        """Turn librdkafka's errors into KafkaError; `problems` are what its error callback said."""
+    def reported(self) -> Iterator[None]:
+        """Turn librdkafka's errors into KafkaError."""
         from confluent_kafka import KafkaException
 
         try:
             yield
         except KafkaException as error:
-            text = " ".join([*(problems or []), str(error.args[0].str())])
-            raise self.explain(text) from None
+            raise self.explain(str(error.args[0].str())) from None
 
     def explain(self, text: str) -> KafkaError:
         """The error for what a client said, with its cause and remedy."""
@@ -138,7 +145,7 @@ class KafkaConnection:
                 f"the certificate of Kafka at {where} is not trusted: {text[:200]}",
                 remedy="Set WORKBENCH_KAFKA_CA_FILE to the PEM file of the authority that signed it.",
             )
-        if "ssl handshake failed" in lowered or ("disconnected" in lowered and "ssl" in lowered):
+        if "wrong version number" in lowered or "unexpected eof" in lowered or "connecting to a plaintext" in lowered:
             return KafkaError(
                 f"Kafka at {where} does not speak TLS: {text[:200]}",
                 remedy="Set KAFKA_SSL_ENABLED=false if the cluster really is plaintext, or give its TLS port.",

@@ -62,7 +62,7 @@ class JsonDecoder:
     """Decodes batches of JSON objects (RFC 8259) to rows of one schema.
 
     Fields that the schema does not name are left out; absent fields and JSON nulls are null.
-    Timestamps are RFC 3339; without an offset they are UTC.
+    Timestamps are RFC 3339 down to microseconds; without an offset they are UTC.
     """
 
     def __init__(self, schema: pa.Schema) -> None:
@@ -112,7 +112,7 @@ class JsonDecoder:
         """Parse all or raise.
 
         Each value is wrapped with its number in the batch. A value that holds two documents, or
-        none, or part of a line, breaks the wrapper or the numbering: rows cannot shift silently.
+        none, or part of a line, breaks the wrapper or the numbering: rows cannot shift.
         """
         wrapped = b"".join(
             chain.from_iterable(
@@ -149,4 +149,5 @@ def _check_text(rows: pa.Table) -> None:
 def _reason(error: Exception) -> str:
     # Arrow counts rows and names our wrapper; neither means anything to who reads the reason.
     text = str(error).replace("(/record/", "(/").replace(" in row 0", "")
-    return text[:REASON_CHARACTERS]
+    # The reason quotes the record, and SQL text cannot hold the character NUL.
+    return text.replace("\0", "\\0")[:REASON_CHARACTERS]

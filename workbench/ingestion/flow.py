@@ -18,9 +18,10 @@ import pyarrow as pa
 from workbench.ingestion.connection import KafkaConnection
 from workbench.ingestion.consumer import Batch, PartitionReader
 from workbench.ingestion.decoding import Decoded, JsonDecoder
-from workbench.ingestion.producer import end_offsets
+from workbench.ingestion.watermarks import read_topic_state
 
 BATCH_RECORDS = 50_000
+LAST_MILLISECOND = 253_402_300_799_999  # of the year 9999
 # Every row carries where it came from.
 ORIGIN = (pa.field("_partition", pa.int32(), nullable=False), pa.field("_offset", pa.int64(), nullable=False))
 
@@ -56,10 +57,11 @@ class Warehouse(Protocol[ClaimT]):
     def prepare(self, rows: pa.Schema, dead_letters: pa.Schema) -> None:
         """Make the tables when they are not there. Raises WarehouseError when they do not fit."""
 
-    def claim(self, cluster_id: str, partitions: Sequence[int]) -> tuple[ClaimT, ...]:
-        """Become the owner of the partitions; a new partition begins at offset 0.
+    def claim(self, cluster_id: str, topic_id: str, first_offsets: Mapping[int, int]) -> tuple[ClaimT, ...]:
+        """Become the owner of the partitions; one that is new begins at its first offset.
 
-        Raises WarehouseError when the offsets that are stored belong to another cluster.
+        Raises WarehouseError when the offsets that are stored belong to another cluster, or to
+        a topic of the same name that is no more.
         """
 
     def commit(
@@ -109,11 +111,10 @@ def run_flow(
         WarehouseError: when the warehouse refuses, or somebody else has taken over.
     """
     started = time.monotonic()
-    cluster_id = connection.check()
-    partitions = sorted(end_offsets(connection, topic))
+    state = read_topic_state(connection, topic)
     columns = pa.schema([*schema, *ORIGIN])
     warehouse.prepare(columns, DEAD_LETTERS)
-    claims = warehouse.claim(cluster_id, partitions)
+    claims = warehouse.claim(state.cluster_id, state.topic_id, state.first_offsets)
     decoder = JsonDecoder(schema)
     rows = dead = 0
     with PartitionReader(
@@ -151,8 +152,8 @@ def _letter(topic: str, record: Any, reason: str) -> dict[str, Any]:
         "topic": topic,
         "record_partition": record.partition(),
         "record_offset": record.offset(),
-        # Kind 0 is "no timestamp".
-        "record_timestamp": milliseconds * 1000 if kind else None,
+        # Kind 0 is "no timestamp"; a producer may write anything, SQL has an end.
+        "record_timestamp": milliseconds * 1000 if kind and 0 <= milliseconds <= LAST_MILLISECOND else None,
         "record_key": record.key(),
         "record_value": record.value(),
         "reason": reason,

@@ -62,7 +62,8 @@ def produce(
     producer = Producer({**connection.for_confluent(), **PROPERTIES})
     count = 0
     for count, record in enumerate(records, start=1):
-        _send(producer, topic, record, report)
+        with connection.reported():
+            _send(producer, topic, record, report)
         if count % POLL_EVERY == 0:
             producer.poll(0)
             progress(POLL_EVERY)
@@ -92,28 +93,3 @@ def _send(producer: Any, topic: str, record: OutgoingRecord, report: Callable[[A
 def stable_partition(key: bytes, partitions: int) -> int:
     """The partition of *key* whatever the client's version: CRC-32 modulo the number of partitions."""
     return crc32(key) % partitions
-
-
-def end_offsets(connection: KafkaConnection, topic: str) -> dict[int, int]:
-    """The next offset of every partition of an existing topic.
-
-    Raises:
-        KafkaError: when the cluster does not answer or has no such topic.
-    """
-    from confluent_kafka import Consumer, TopicPartition
-
-    consumer = Consumer({**connection.for_confluent(), "group.id": "workbench-offsets", "enable.auto.commit": False})
-    try:
-        with connection.reported():
-            found = consumer.list_topics(topic, timeout=15).topics[topic]
-            if found.error:
-                raise KafkaError(
-                    f"there is no topic {topic!r} on {','.join(connection.bootstrap_servers)}",
-                    remedy="Add it to pipelines/topics.yaml and run `workbench topics apply`.",
-                )
-            return {
-                number: consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=15)[1]
-                for number in sorted(found.partitions)
-            }
-    finally:
-        consumer.close()

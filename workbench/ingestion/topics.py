@@ -77,7 +77,8 @@ def apply_topics(connection: KafkaConnection, wanted: Sequence[Topic]) -> tuple[
     """Create and grow topics until the cluster has what is wanted; returns what was done.
 
     Raises:
-        KafkaError: when a change would lose data or order, before anything is changed.
+        KafkaError: when a change would lose records, before anything is changed. A topic that
+            grows sends the records of some keys to other partitions from then on.
     """
     from kafka.admin import KafkaAdminClient, NewPartitions, NewTopic
     from kafka.errors import KafkaError as DriverError
@@ -103,7 +104,7 @@ def apply_topics(connection: KafkaConnection, wanted: Sequence[Topic]) -> tuple[
             if change.action == "create"
         ]
         if new:
-            client.create_topics(new)
+            client.create_topics(new, wait_for_metadata=True)
         grown = {
             change.topic.name: NewPartitions(change.topic.partitions) for change in changes if change.action == "grow"
         }

@@ -25,6 +25,7 @@ from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
+LOCK_SECONDS = 10.0
 LOCK_TAKEN = 75  # EX_TEMPFAIL of sysexits.h
 IS_LINUX = sys.platform == "linux"
 
@@ -33,15 +34,14 @@ def main(argv: list[str]) -> int:
     """Run the command of *argv* until it ends, a signal comes, or the lifeline breaks."""
     lifeline, lock_file, stop_signal, stop_seconds, _, *command = argv
     lock = os.open(lock_file, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if not _take(lock):
         return LOCK_TAKEN
     wakeup = _catch_signals()
     if IS_LINUX:
         # Orphans of the server become children of the guard, so that it can end them too.
         _prctl(PR_SET_CHILD_SUBREAPER, 1)
-    server = subprocess.Popen(command, preexec_fn=_die_with_the_guard, start_new_session=True)
+    # The server inherits the lock: it is held as long as either of the two lives.
+    server = subprocess.Popen(command, preexec_fn=_die_with_the_guard, start_new_session=True, pass_fds=(lock,))
     try:
         _wait(server, int(lifeline), wakeup)
         _stop(server, int(stop_signal), float(stop_seconds))
@@ -49,6 +49,20 @@ def main(argv: list[str]) -> int:
         _end_descendants(server.pid)
     code = server.returncode
     return code if code >= 0 else 128 - code
+
+
+def _take(lock: int) -> bool:
+    """Take the lock; others hold it for moments to ask, and for seconds while they end."""
+    deadline = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.05)
+        else:
+            return True
 
 
 def _catch_signals() -> int:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from workbench.resources import resource
 
+SHORT = "/tmp"  # noqa: S108 - mkdtemp makes a folder of mode 0700 with a random name
+
 
 def jupyter_folders() -> Mapping[str, str]:
     """Environment that makes Jupyter use our kernel specification, server extension and settings."""
@@ -19,6 +21,7 @@ def new_runtime_folder() -> Path:
     """A private folder with a short path for JUPYTER_RUNTIME_DIR; the caller removes it.
 
     Kernels listen on Unix sockets there: over TCP, every user of the machine could read their
-    output. A socket's path may have 107 characters (unix(7)), which a home folder can exceed.
+    output. A socket's path may have 107 characters (unix(7); 103 on macOS), which a home folder
+    or the temporary folder of macOS can exceed.
     """
-    return Path(tempfile.mkdtemp(prefix="wb-"))
+    return Path(tempfile.mkdtemp(prefix="wb-", dir=SHORT))

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from typing import Protocol
 import psutil
 
 from workbench.runtime import guard
+from workbench.settings import variables
 
 KILL_MARGIN_SECONDS = 10.0  # what the guard needs beyond the server's own time to stop
 LOG_TAIL_LINES = 15
@@ -84,6 +86,8 @@ class GuardedProcess:
         self.launch = launch
         self._guard: subprocess.Popen[bytes] | None = None
         self._lifeline: int | None = None
+        self._releasing = threading.Lock()
+        self._server: int | None = None
 
     def start(self) -> None:
         """Run the server; its output is appended to the log file."""
@@ -103,7 +107,7 @@ class GuardedProcess:
                     stdout=log,
                     stderr=log,
                     cwd=launch.folder,
-                    env={**os.environ, **launch.environment},
+                    env={**_inherited(), **launch.environment},
                     pass_fds=(read_end,),
                     # Ctrl-C and a closing terminal signal the whole group; what stops, and in
                     # which order, is the supervisor's to say.
@@ -117,40 +121,42 @@ class GuardedProcess:
         """Process id of the server itself, while it runs."""
         with contextlib.suppress(psutil.Error):
             if self._guard and self._guard.poll() is None:
+                # Orphans of the server become children of the guard; the server is the oldest.
                 children = psutil.Process(self._guard.pid).children()
-                return children[0].pid if children else None
+                self._server = min(children, key=psutil.Process.create_time).pid if children else None
+                return self._server
         return None
 
     def poll(self) -> int | None:
         """The guard's exit code, or None while the server runs."""
         return self._guard.poll() if self._guard else None
 
-    def is_locked_out(self) -> bool:
-        """Whether the start failed because the server of an earlier run still holds the lock."""
-        return self.poll() == guard.LOCK_TAKEN
-
-    def kill_server(self) -> None:
-        """Kill a server that no longer answers; the guard then ends what it left behind."""
-        if pid := self.pid:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-
     def wait(self, seconds: float | None = None) -> int:
         """Wait for the end and return the exit code; raises subprocess.TimeoutExpired."""
         assert self._guard is not None, "wait() before start()"
         return self._guard.wait(seconds)
 
+    def release(self) -> None:
+        """Tell the guard to stop the server, and return at once. Safe to call twice."""
+        with self._releasing:
+            if self._lifeline is not None:
+                os.close(self._lifeline)
+                self._lifeline = None
+
     def stop(self) -> None:
         """Stop the server as its launch says, and everything that it started. Safe to call twice."""
-        if self._lifeline is not None:
-            os.close(self._lifeline)
-            self._lifeline = None
-        if self._guard:
-            try:
-                self._guard.wait(self.launch.stop_seconds + KILL_MARGIN_SECONDS)
-            except subprocess.TimeoutExpired:
-                self._guard.kill()
-                self._guard.wait()
+        self.release()
+        if not self._guard:
+            return
+        try:
+            self._guard.wait(self.launch.stop_seconds + KILL_MARGIN_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._guard.kill()
+            self._guard.wait()
+        if self._guard.returncode == -signal.SIGKILL and self._server:
+            # A guard that was killed could not clean up; the server led a process group of its own.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._server, signal.SIGKILL)
 
     def log_tail(self) -> str:
         """The last lines that the server wrote."""
@@ -158,6 +164,11 @@ class GuardedProcess:
             lines = self.launch.log.read_text(encoding="utf-8", errors="replace").splitlines()
             return "\n".join(lines[-LOG_TAIL_LINES:])
         return ""
+
+
+def _inherited() -> dict[str, str]:
+    """Our environment without our settings: a server is given the secrets it needs, and no others."""
+    return {name: value for name, value in os.environ.items() if name not in variables()}
 
 
 def wait_for_lock(path: Path, seconds: float) -> bool:
@@ -176,7 +187,22 @@ def is_lock_held(path: Path) -> bool:
         return False
     with path.open("rb") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Shared, so that two who ask do not see each other.
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
     return False
+
+
+def take_lock(descriptor: int, seconds: float = 0.5) -> bool:
+    """Take the lock of an open file; patient enough for somebody who only asks whether it is held."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.02)
+        else:
+            return True

@@ -47,15 +47,11 @@ class WorkbenchStatus:
     pid: int | None
     url: str  #: the address to open, once people can use it
     components: tuple[ComponentStatus, ...]
+    ready: bool = False  #: whether everything that people wait for runs
 
     def as_json(self) -> str:
         """The status as one JSON object."""
         return json.dumps(asdict(self), indent=2)
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether people can use it: its address is out."""
-        return self.pid is not None and bool(self.url)
 
     @property
     def memory_bytes(self) -> int:
@@ -76,7 +72,12 @@ def supervisor_lock(home: Path) -> Path:
 
 def write_status(home: Path, status: WorkbenchStatus) -> None:
     """Publish *status*; readers never see a part of it."""
-    write_private(home / "run" / "state.json", status.as_json() + "\n")
+    write_private(status_file(home), status.as_json() + "\n")
+
+
+def status_file(home: Path) -> Path:
+    """Where the status is published."""
+    return home / "run" / "state.json"
 
 
 def read_status(home: Path) -> WorkbenchStatus:
@@ -84,12 +85,12 @@ def read_status(home: Path) -> WorkbenchStatus:
     if not is_lock_held(supervisor_lock(home)):
         return WorkbenchStatus(pid=None, url="", components=())
     with contextlib.suppress(OSError):
-        raw = json.loads((home / "run" / "state.json").read_text(encoding="utf-8"))
+        raw = json.loads(status_file(home).read_text(encoding="utf-8"))
         components = tuple(
             ComponentStatus(**{**entry, "state": State(entry["state"]), "memory_bytes": memory_bytes(entry["pid"])})
             for entry in raw["components"]
         )
-        return WorkbenchStatus(pid=raw["pid"], url=raw["url"], components=components)
+        return WorkbenchStatus(pid=raw["pid"], url=raw["url"], ready=raw["ready"], components=components)
     return WorkbenchStatus(pid=None, url="", components=())
 
 

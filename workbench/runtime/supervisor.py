@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
 import logging
 import os
 import subprocess
@@ -15,14 +15,21 @@ from types import TracebackType
 from typing import IO, Self
 
 from workbench.errors import ComponentError, WorkbenchError
-from workbench.runtime.process import Component, GuardedProcess, wait_for_lock
-from workbench.runtime.state import ComponentStatus, State, WorkbenchStatus, supervisor_lock, write_status
+from workbench.runtime.process import Component, GuardedProcess, take_lock, wait_for_lock
+from workbench.runtime.state import (
+    ComponentStatus,
+    State,
+    WorkbenchStatus,
+    status_file,
+    supervisor_lock,
+    write_status,
+)
 
 logger = logging.getLogger(__name__)
 
 STARTING_POLL_SECONDS = 0.1
 HEALTH_INTERVAL_SECONDS = 5.0
-FAILED_CHECKS_TO_RESTART = 3
+FAILED_CHECKS_TO_RESTART = 6  # half a minute and more: a busy two-core machine is no dead server
 RESTART_DELAYS_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0)
 RESTARTS_FORGOTTEN_AFTER_SECONDS = 300.0
 PREVIOUS_RUN_SECONDS = 30.0  # how long the servers of a killed run may take to end
@@ -40,6 +47,7 @@ class Supervisor:
     def __init__(self, home: Path, listener: Listener = lambda _: None) -> None:
         self._home = home
         self._url = ""
+        self._ready = False
         self._listener = listener
         self._groups: list[list[_Keeper]] = []
         self._external: list[ComponentStatus] = []
@@ -49,15 +57,15 @@ class Supervisor:
     def __enter__(self) -> Self:
         path = supervisor_lock(self._home)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._lock = path.open("wb")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        self._lock = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "wb")
+        if not take_lock(self._lock.fileno()):
             self._lock.close()
             raise ComponentError(
                 f"a workbench already runs on {self._home}", remedy="Use it, or stop it with `workbench down`."
-            ) from None
+            )
         try:
+            # Whoever asks from now on hears of us, not of the run before.
+            self._write_status()
             wait_for_previous_run(path.parent)
         except ComponentError:
             self._lock.close()
@@ -69,6 +77,7 @@ class Supervisor:
     ) -> None:
         self.stop()
         assert self._lock is not None
+        status_file(self._home).unlink(missing_ok=True)
         self._lock.close()
 
     def add_external(self, name: str, address: str) -> None:
@@ -100,8 +109,8 @@ class Supervisor:
         return keepers
 
     def announce(self, url: str) -> None:
-        """Publish the address to open: people can use the workbench from now on."""
-        self._url = url
+        """Publish the address to open, if there is one: the servers can be used from now on."""
+        self._url, self._ready = url, True
         self._write_status()
 
     def stop(self) -> None:
@@ -117,9 +126,11 @@ class Supervisor:
         self._write_status()
 
     def _write_status(self) -> None:
-        with self._publishing:
-            components = (*self._external, *(keeper.status for group in self._groups for keeper in group))
-            write_status(self._home, WorkbenchStatus(pid=os.getpid(), url=self._url, components=components))
+        components = (*self._external, *(keeper.status for group in self._groups for keeper in group))
+        status = WorkbenchStatus(pid=os.getpid(), url=self._url, ready=self._ready, components=components)
+        # A full disk must not end servers that run.
+        with self._publishing, contextlib.suppress(OSError):
+            write_status(self._home, status)
 
 
 def wait_for_previous_run(folder: Path) -> None:
@@ -152,9 +163,14 @@ class _Keeper(threading.Thread):
         self.error: WorkbenchError | None = None
         self._publish = publish
         self._stopping = threading.Event()
+        self._process: GuardedProcess | None = None
+        self._next_check = 0.0
 
     def request_stop(self) -> None:
         self._stopping.set()
+        if process := self._process:
+            # Ends a warm-up that waits for the server, too.
+            process.release()
 
     def run(self) -> None:
         try:
@@ -173,36 +189,36 @@ class _Keeper(threading.Thread):
             self.settled.set()
 
     def _keep(self) -> None:
-        failures, last_start = 0, time.monotonic()
+        failures = 0
         while not self._stopping.is_set():
-            process = GuardedProcess(self.component.prepare())
-            last_start = time.monotonic()
-            try:
-                reason = self._run_once(process)
-            finally:
-                process.stop()
+            started = time.monotonic()
+            reason = self._run_once()
             if self._stopping.is_set():
                 break
+            failures = 1 if time.monotonic() - started > RESTARTS_FORGOTTEN_AFTER_SECONDS else failures + 1
             if not self.settled.is_set():
-                raise start_error(self.component, process, reason)
-            failures = 0 if time.monotonic() - last_start > RESTARTS_FORGOTTEN_AFTER_SECONDS else failures + 1
+                raise start_error(self.component, self._process, reason)
             if failures > len(RESTART_DELAYS_SECONDS):
-                raise start_error(self.component, process, f"it died {failures} times: {reason}")
+                raise start_error(self.component, self._process, f"it ended {failures} times: {reason}")
             logger.warning("%s: %s; restarting", self.component.name, reason)
             self._change(State.RESTARTING, reason=reason, restarts=self.status.restarts + 1)
             self._stopping.wait(RESTART_DELAYS_SECONDS[failures - 1])
         self._change(State.STOPPED)
 
-    def _run_once(self, process: GuardedProcess) -> str:
+    def _run_once(self) -> str:
         """Start the server and stay until it has ended or stopped answering; returns why."""
         self._change(State.STARTING)
-        process.start()
-        if reason := self._wait_until_healthy(process):
-            return reason
-        self.component.complete()
-        self._change(State.RUNNING, pid=process.pid)
-        self.settled.set()
-        return self._watch(process)
+        try:
+            process = self._process = GuardedProcess(self.component.prepare())
+        except WorkbenchError as error:
+            if not self.settled.is_set():
+                raise
+            return error.message
+        try:
+            process.start()
+            return self._wait_until_healthy(process) or self._complete(process) or self._watch(process)
+        finally:
+            process.stop()
 
     def _wait_until_healthy(self, process: GuardedProcess) -> str:
         deadline = time.monotonic() + self.component.start_seconds
@@ -215,23 +231,27 @@ class _Keeper(threading.Thread):
                 return f"it did not answer within {self.component.start_seconds:.0f} s"
         return "stopped"
 
+    def _complete(self, process: GuardedProcess) -> str:
+        try:
+            self.component.complete()
+        except WorkbenchError as error:
+            return error.message
+        self._change(State.RUNNING, pid=process.pid)
+        self.settled.set()
+        return ""
+
     def _watch(self, process: GuardedProcess) -> str:
         failed = 0
         while not self._stopping.is_set():
-            try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 return f"it ended with code {process.wait(0.2)}"
-            except subprocess.TimeoutExpired:
-                pass
             if time.monotonic() < self._next_check:
                 continue
             self._next_check = time.monotonic() + HEALTH_INTERVAL_SECONDS
             failed = 0 if self.component.is_healthy() else failed + 1
             if failed >= FAILED_CHECKS_TO_RESTART:
-                process.kill_server()
                 return f"it failed {failed} health checks"
         return "stopped"
-
-    _next_check = 0.0
 
     def _fail(self, error: WorkbenchError) -> None:
         self.error = error
@@ -242,8 +262,10 @@ class _Keeper(threading.Thread):
         self._publish(self.status)
 
 
-def start_error(component: Component, process: GuardedProcess, reason: str) -> ComponentError:
+def start_error(component: Component, process: GuardedProcess | None, reason: str) -> ComponentError:
     """The error for a component that could not be started, with the last lines of its log."""
+    if process is None:
+        return ComponentError(f"{component.name} could not be started: {reason}")
     tail = "\n".join(f"    {line}" for line in process.log_tail().splitlines())
     return ComponentError(
         f"{component.name} could not be started: {reason}. The end of {process.launch.log}:\n{tail}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import tempfile
@@ -46,7 +47,18 @@ def ensure_code(path: Path) -> str:
 
 
 def _ensure(path: Path, fresh: str) -> str:
-    if not path.is_file() or not path.read_text(encoding="utf-8").strip():
+    if path.is_file() and not path.read_text(encoding="utf-8").strip():
+        path.unlink()
+    if not path.is_file():
         private_folder(path.parent)
-        write_private(path, fresh + "\n")
+        _write_first(path, fresh + "\n")
     return path.read_text(encoding="utf-8").strip()
+
+
+def _write_first(path: Path, content: str) -> None:
+    """Write *path* unless somebody else has just done so; both then read the same secret."""
+    fresh = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    write_private(fresh, content)
+    with contextlib.suppress(FileExistsError):
+        os.link(fresh, path)
+    fresh.unlink()

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
+from urllib.parse import urlsplit
 
 from workbench.errors import SparkError
 from workbench.settings import SparkSettings
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
+    from pyspark.sql.connect.client.core import DefaultChannelBuilder
 
+ANSWER_SECONDS = 5.0
+DEFAULT_PORT = 15002
+RETRIES = 5  # with the waits below about six seconds
+LONGEST_RETRY_MILLISECONDS = 2000
 READY_SECONDS = 120.0
 POLL_SECONDS = 0.1
 TELL_AFTER_SECONDS = 1.0
@@ -31,24 +38,63 @@ def connect(settings: SparkSettings, *, tell: Callable[[str], None] = lambda _: 
         SparkError: when there is no server, or it does not let us in.
     """
     remote, token = endpoint(settings, tell)
+    if not _answers(remote):
+        raise SparkError(
+            f"nothing answers at {remote}",
+            remedy="`workbench status` shows whether Spark runs; restart it, or correct WORKBENCH_SPARK_REMOTE.",
+        )
     # Makes pyspark.sql.functions build Connect expressions; `builder.remote` sets it too.
     os.environ["SPARK_CONNECT_MODE_ENABLED"] = "1"
+    from grpc import RpcError
     from pyspark.errors import PySparkException
-    from pyspark.sql.connect.client.core import DefaultChannelBuilder
+    from pyspark.sql.connect.client.retries import DefaultPolicy
     from pyspark.sql.connect.session import SparkSession as ConnectSession
 
-    # The token is set on the channel: in the address it would show in spark.conf and in errors.
-    channel = DefaultChannelBuilder(remote)
-    channel.set(channel.PARAM_TOKEN, token)
+    session = ConnectSession.builder.channelBuilder(_channel(remote, token)).getOrCreate()
+    # PySpark tries for ten minutes, when the process ends too, though the server may be gone.
+    session.client.set_retry_policies([DefaultPolicy(max_retries=RETRIES, max_backoff=LONGEST_RETRY_MILLISECONDS)])
     try:
-        session = cast("SparkSession", ConnectSession.builder.channelBuilder(channel).getOrCreate())
         session.version  # noqa: B018 - the first request: shows now whether the server lets us in
-    except PySparkException as error:
+    except (PySparkException, RpcError) as error:
+        session.stop()
         raise SparkError(
-            f"Spark at {remote} refused the session: {str(error).splitlines()[0][:300]}",
+            f"Spark at {remote} refused the session: {_details(error)}",
             remedy="`workbench status` shows whether the server runs; restart it, or correct WORKBENCH_SPARK_TOKEN.",
         ) from None
-    return session
+    return cast("SparkSession", session)
+
+
+def _channel(remote: str, token: str) -> DefaultChannelBuilder:
+    from pyspark.sql.connect.client.core import DefaultChannelBuilder
+
+    class Channel(DefaultChannelBuilder):  # type: ignore[misc]
+        """Dials 127.0.0.1 for `localhost`: on ::1 somebody else may listen, and would be sent the token."""
+
+        @property
+        def endpoint(self) -> str:
+            return f"ipv4:127.0.0.1:{self._port}" if self.host == "localhost" else str(super().endpoint)
+
+    channel = Channel(remote)
+    if token:
+        # Set on the channel: in the address it would show in spark.conf and in errors.
+        channel.set(channel.PARAM_TOKEN, token)
+    channel.setChannelOption("grpc.enable_http_proxy", 0)
+    return channel
+
+
+def _answers(remote: str) -> bool:
+    address = urlsplit(remote)
+    host = "127.0.0.1" if address.hostname == "localhost" else str(address.hostname)
+    try:
+        with socket.create_connection((host, address.port or DEFAULT_PORT), ANSWER_SECONDS):
+            return True
+    except OSError:
+        return False
+
+
+def _details(error: Exception) -> str:
+    details = getattr(error, "details", lambda: "")()
+    return str(details or error).splitlines()[0][:300]
 
 
 def endpoint(settings: SparkSettings, tell: Callable[[str], None]) -> tuple[str, str]:

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from workbench.errors import WarehouseError
 from workbench.settings import WarehouseSettings
-from workbench.warehouse.engine import CONNECT_SECONDS, make_engine, reported, url
+from workbench.warehouse.engine import libpq_options, make_engine, reported, url
 from workbench.warehouse.schema import ensure_table, quoted, split_name
 
 
@@ -24,13 +24,7 @@ def bulk_connection(settings: WarehouseSettings) -> Iterator[Any]:
     from adbc_driver_manager import Error
     from adbc_driver_postgresql import dbapi
 
-    address = url(settings, "postgresql").update_query_dict(
-        {
-            "sslmode": settings.effective_sslmode,
-            "connect_timeout": str(CONNECT_SECONDS),
-            "application_name": "workbench",
-        }
-    )
+    address = url(settings, "postgresql").update_query_dict(dict(libpq_options(settings)))
     try:
         with dbapi.connect(address.render_as_string(hide_password=False)) as connection:
             yield connection
@@ -64,6 +58,8 @@ def replace_table(settings: WarehouseSettings, table: str, rows: pa.Table) -> No
         engine.dispose()
     with bulk_connection(settings) as bulk:
         with bulk.cursor() as cursor:
+            # Two who replace at once do so one after the other; otherwise the rows of both would stay.
+            cursor.execute(f"LOCK TABLE {quoted(*split_name(table))} IN SHARE ROW EXCLUSIVE MODE")
             cursor.execute(f"DELETE FROM {quoted(*split_name(table))}")
         copy_rows(bulk, table, rows)
         bulk.commit()

@@ -25,15 +25,20 @@ def make_engine(settings: WarehouseSettings) -> sa.Engine:
         WarehouseError: when no warehouse is configured or running.
     """
     return sa.create_engine(
-        url(settings, "postgresql+psycopg"),
-        connect_args={
-            "connect_timeout": CONNECT_SECONDS,
-            "sslmode": settings.effective_sslmode,
-            "application_name": "workbench",
-        },
-        pool_pre_ping=True,
-        pool_size=2,
+        url(settings, "postgresql+psycopg"), connect_args=dict(libpq_options(settings)), pool_pre_ping=True, pool_size=2
     )
+
+
+def libpq_options(settings: WarehouseSettings) -> Mapping[str, str]:
+    """Connection parameters of libpq (postgresql.org, "Parameter Key Words") beside address and password."""
+    sslmode = settings.effective_sslmode
+    options = {"connect_timeout": str(CONNECT_SECONDS), "sslmode": sslmode, "application_name": "workbench"}
+    if sslmode == "disable":
+        # Unencrypted, only SCRAM: whoever answers is not sent the password, and proves to know it.
+        return {**options, "require_auth": "scram-sha-256"}
+    if settings.ca_file:
+        return {**options, "sslrootcert": str(settings.ca_file)}
+    return {**options, "sslrootcert": "system"} if sslmode == "verify-full" else options
 
 
 def url(settings: WarehouseSettings, driver: str) -> sa.URL:
@@ -89,7 +94,9 @@ def read_frame(settings: WarehouseSettings, query: str, parameters: Mapping[str,
     engine = make_engine(settings)
     try:
         with reported(settings), engine.begin() as connection:
-            result = connection.execute(sa.text(query), dict(parameters))
+            # Without parameters a colon is a colon, in '{"a":1}' for one.
+            statement = sa.text(query if parameters else query.replace(":", "\\:"))
+            result = connection.execute(statement, dict(parameters))
             if not result.returns_rows:
                 return pd.DataFrame({"rows": [result.rowcount]})
             return pd.DataFrame(result.fetchall(), columns=list(result.keys()))

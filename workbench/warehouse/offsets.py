@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
 
 from workbench.errors import WarehouseError
 from workbench.settings import WarehouseSettings
@@ -22,6 +23,7 @@ LEDGER = sa.Table(
     sa.Column("topic", sa.Text, primary_key=True),
     sa.Column("partition", sa.Integer, primary_key=True),
     sa.Column("cluster_id", sa.Text, nullable=False, comment="of the cluster that the offset belongs to"),
+    sa.Column("topic_id", sa.Text, nullable=False, comment="of the topic; one made anew has another"),
     sa.Column("next_offset", sa.BigInteger, nullable=False, comment="of the next record to read"),
     sa.Column("epoch", sa.BigInteger, nullable=False, comment="raised by each new owner; an older one cannot commit"),
     sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False, server_default=sa.func.now()),
@@ -65,50 +67,59 @@ class FlowLedger:
         engine = make_engine(self.settings)
         try:
             with reported(self.settings), engine.begin() as connection:
-                ensure_table(connection, self.target, rows)
+                is_new = ensure_table(connection, self.target, rows)
                 ensure_table(connection, self.dead_letters, dead_letters)
-                if not sa.inspect(connection).has_schema("workbench"):
-                    connection.execute(sa.schema.CreateSchema("workbench"))
+                connection.execute(sa.schema.CreateSchema("workbench", if_not_exists=True))
                 LEDGER.create(connection, checkfirst=True)
+                if is_new and self._progress(connection):
+                    raise WarehouseError(
+                        f"{self.target} is gone, but workbench.offsets says that records of {self.topic} are in it",
+                        remedy="Restore the table, or delete the rows of this flow from workbench.offsets to ingest all records again.",
+                    )
         finally:
             engine.dispose()
 
-    def claim(self, cluster_id: str, partitions: Sequence[int]) -> tuple[Claim, ...]:
-        """Become the owner of *partitions*; one that is new begins at offset 0.
+    def claim(self, cluster_id: str, topic_id: str, first_offsets: Mapping[int, int]) -> tuple[Claim, ...]:
+        """Become the owner of partitions; one that is new begins at its first offset.
 
         Raises:
-            WarehouseError: when stored offsets belong to another cluster.
+            WarehouseError: when stored offsets belong to another cluster, or to a topic of the
+                same name that is no more.
         """
-        from sqlalchemy.dialects.postgresql import insert
-
         engine = make_engine(self.settings)
+        identity = {"target": self.target, "topic": self.topic, "cluster_id": cluster_id, "topic_id": topic_id}
         rows = [
-            {
-                "target": self.target,
-                "topic": self.topic,
-                "partition": each,
-                "cluster_id": cluster_id,
-                "next_offset": 0,
-                "epoch": 1,
-            }
-            for each in partitions
+            {**identity, "partition": number, "next_offset": first, "epoch": 1}
+            for number, first in first_offsets.items()
         ]
-        statement = insert(LEDGER).values(rows)
-        claim = statement.on_conflict_do_update(
-            index_elements=[LEDGER.c.target, LEDGER.c.topic, LEDGER.c.partition], set_={"epoch": LEDGER.c.epoch + 1}
-        ).returning(LEDGER.c.partition, LEDGER.c.next_offset, LEDGER.c.epoch, LEDGER.c.cluster_id)
+        claim = (
+            insert(LEDGER)
+            .values(rows)
+            .on_conflict_do_update(index_elements=list(LEDGER.primary_key), set_={"epoch": LEDGER.c.epoch + 1})
+            .returning(LEDGER)
+        )
         try:
             with reported(self.settings), engine.begin() as connection:
                 found = connection.execute(claim).all()
-                others = {row.cluster_id for row in found} - {cluster_id}
+                others = {(row.cluster_id, row.topic_id) for row in found} - {(cluster_id, topic_id)}
                 if others:
-                    raise WarehouseError(
-                        f"the offsets of {self.topic} → {self.target} belong to the Kafka cluster {', '.join(sorted(others))}, not to {cluster_id}",
-                        remedy="Ingest into another table, or delete the rows of this flow from workbench.offsets to begin at offset 0 of the new cluster.",
-                    )
+                    raise self._of_another(others, (cluster_id, topic_id))
                 return tuple(Claim(row.partition, row.next_offset, row.epoch) for row in found)
         finally:
             engine.dispose()
+
+    def _progress(self, connection: sa.Connection) -> int:
+        mine = (LEDGER.c.target == self.target) & (LEDGER.c.topic == self.topic)
+        total = sa.func.coalesce(sa.func.sum(LEDGER.c.next_offset), 0)
+        return int(connection.execute(sa.select(total).where(mine)).scalar_one())
+
+    def _of_another(self, others: Iterable[tuple[str, str]], ours: tuple[str, str]) -> WarehouseError:
+        stored = ", ".join(f"topic {topic} of cluster {cluster}" for cluster, topic in sorted(others))
+        return WarehouseError(
+            f"the offsets of {self.topic} → {self.target} belong to {stored}, not to topic {ours[1]} of cluster {ours[0]}: "
+            "the topic was made anew, or KAFKA_BROKERS leads elsewhere",
+            remedy="Ingest into a new table; or empty the table and delete the rows of this flow from workbench.offsets.",
+        )
 
     def commit(
         self, claims: Sequence[Claim], next_offsets: Mapping[int, int], rows: pa.Table, dead_letters: pa.Table

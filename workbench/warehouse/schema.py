@@ -37,8 +37,8 @@ def split_name(table: str) -> tuple[str, str]:
     return schema, name
 
 
-def ensure_table(connection: sa.Connection, table: str, columns: pa.Schema) -> None:
-    """Make *table* in its schema when it is not there; check that it fits when it is.
+def ensure_table(connection: sa.Connection, table: str, columns: pa.Schema) -> bool:
+    """Make *table* when it is not there, and tell whether it was made; check that it fits when it is.
 
     Raises:
         WarehouseError: naming every column that is missing or has another type.
@@ -51,7 +51,7 @@ def ensure_table(connection: sa.Connection, table: str, columns: pa.Schema) -> N
     if not inspector.has_table(name, schema):
         sql_columns = [sa.Column(field.name, _sql_type(field), nullable=field.nullable) for field in columns]
         sa.Table(name, sa.MetaData(), *sql_columns, schema=schema).create(connection)
-        return
+        return True
     existing = {str(column["name"]): column["type"] for column in inspector.get_columns(name, schema)}
     problems = [problem for field in columns if (problem := _misfit(field, existing, connection.dialect))]
     if problems:
@@ -59,6 +59,7 @@ def ensure_table(connection: sa.Connection, table: str, columns: pa.Schema) -> N
             f"{table} does not fit: {'; '.join(problems)}",
             remedy="Change the flow's columns or the table, or ingest into a new table.",
         )
+    return False
 
 
 def _sql_type(field: pa.Field) -> SqlType:

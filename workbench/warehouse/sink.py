@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import sqlalchemy as sa
 
+from workbench.errors import WarehouseError
 from workbench.settings import WarehouseSettings
 from workbench.warehouse.engine import make_engine, reported
 from workbench.warehouse.schema import quoted, split_name
@@ -47,7 +49,11 @@ def save_table(
         WarehouseError: when the warehouse refuses; the table is as it was.
     """
     schema, name = split_name(table)
-    staging = f"staging_{name}_{uuid4().hex[:12]}"
+    if replace is not None and not replace:
+        raise WarehouseError(
+            "replace is empty", remedy="Name the columns and values to replace, or leave it out to replace all rows."
+        )
+    staging = f"staging_{uuid4().hex}"
     engine = make_engine(settings)
     try:
         with reported(settings), engine.begin() as connection:
@@ -58,7 +64,8 @@ def save_table(
         with reported(settings), engine.begin() as connection:
             return _publish(connection, schema, name, staging, replace or {})
     finally:
-        with engine.begin() as connection:
+        # What went wrong before this is told, not that the staging table could not be dropped.
+        with suppress(sa.exc.SQLAlchemyError), engine.begin() as connection:
             connection.execute(sa.text(f"DROP TABLE IF EXISTS {quoted(schema, staging)}"))
         engine.dispose()
 
@@ -66,17 +73,35 @@ def save_table(
 def _publish(connection: sa.Connection, schema: str, name: str, staging: str, replace: Mapping[str, object]) -> int:
     target, source = quoted(schema, name), quoted(schema, staging)
     connection.execute(sa.text(f"CREATE TABLE IF NOT EXISTS {target} (LIKE {source})"))
-    where = " AND ".join(f"{quoted(column)} = :v{number}" for number, column in enumerate(replace)) or "TRUE"
-    values = {f"v{number}": value for number, value in enumerate(replace.values())}
+    # Two runs at once publish one after the other; otherwise the rows of both would stay.
+    connection.execute(sa.text(f"LOCK TABLE {target} IN SHARE ROW EXCLUSIVE MODE"))
+    # IS NOT DISTINCT FROM is an equality that holds for null, too.
+    where = " AND ".join(f"{quoted(column)} IS NOT DISTINCT FROM :v{n}" for n, column in enumerate(replace)) or "TRUE"
+    values = {f"v{n}": value for n, value in enumerate(replace.values())}
+    outside = connection.execute(sa.text(f"SELECT count(*) FROM {source} WHERE NOT ({where})"), values).scalar_one()
+    if outside:
+        raise WarehouseError(
+            f"{outside} rows of the frame are not among those that {dict(replace)} replaces",
+            remedy="Filter the frame, or change `replace`: a second run would write these rows twice.",
+        )
     connection.execute(sa.text(f"DELETE FROM {target} WHERE {where}"), values)
     columns = ", ".join(quoted(str(column["name"])) for column in sa.inspect(connection).get_columns(staging, schema))
     return connection.execute(sa.text(f"INSERT INTO {target} ({columns}) SELECT {columns} FROM {source}")).rowcount
 
 
 def _options(settings: WarehouseSettings) -> dict[str, str]:
-    return {
-        "url": f"jdbc:postgresql://{settings.host}:{settings.port}/{settings.database}?sslmode={settings.effective_sslmode}&reWriteBatchedInserts=true&ApplicationName=workbench-spark",
+    """Options of Spark's JDBC source with those of pgjdbc (jdbc.postgresql.org, "Connection Parameters")."""
+    options = {
+        "url": f"jdbc:postgresql://{settings.host}:{settings.port}/{settings.database}",
         "user": settings.user,
         "password": settings.password.get_secret_value(),
         "driver": "org.postgresql.Driver",
+        "sslmode": settings.effective_sslmode,
+        "reWriteBatchedInserts": "true",
+        "ApplicationName": "workbench-spark",
     }
+    if settings.ca_file:
+        options["sslrootcert"] = str(settings.ca_file)
+    elif settings.effective_sslmode == "verify-full":
+        options["sslfactory"] = "org.postgresql.ssl.DefaultJavaSSLFactory"
+    return options
