@@ -2,7 +2,8 @@
 .DEFAULT_GOAL := help
 .PHONY: help setup up test unit bench lint docs lock clean
 
-PYTHON ?= python3
+# Any Python that pyproject.toml allows; uv looks for one, and fetches it where there is none.
+PYTHON ?= >=3.11,<3.14
 BIN := .venv/bin
 STAMP := .venv/.installed
 # A uv on PATH is used; without one it is installed into a virtual environment of its own.
@@ -14,13 +15,13 @@ help: ## Show this list.
 setup: $(STAMP) ## Make .venv with everything in it, the workbench command included.
 
 .venv-uv/bin/uv:
-	$(PYTHON) -m venv .venv-uv
+	python3 -m venv .venv-uv
 	.venv-uv/bin/python -m pip install --quiet --disable-pip-version-check "uv>=0.8"
 
 # The versions and hashes are those of the lock; the project itself is installed editable, without a
 # network: its build backend is in the lock too.
 $(STAMP): requirements.lock pyproject.toml | $(filter .venv-uv/bin/uv,$(UV))
-	@test -x $(BIN)/python || $(UV) venv --quiet --python $(PYTHON) .venv
+	@test -x $(BIN)/python || $(UV) venv --quiet --python '$(PYTHON)' .venv
 	$(UV) pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@

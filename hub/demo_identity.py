@@ -25,6 +25,7 @@ import time
 from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlencode
 
 from tornado.web import Application, HTTPError, RequestHandler
@@ -36,7 +37,7 @@ from workbench.settings import Settings, is_loopback
 
 CODE_SECONDS = 60.0
 TOKEN_SECONDS = 3600.0
-ATTEMPTS_PER_MINUTE = 10
+FAILURES_PER_MINUTE = 10
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class Grant:
 
 @dataclass
 class Issuer:
-    """The provider's memory: codes and tokens that it gave out, attempts at the sign-in code."""
+    """The provider's memory: codes and tokens that it gave out, wrong sign-in codes."""
 
     sign_in_code: str = field(repr=False)
     client_secret: str = field(repr=False)
@@ -82,7 +83,7 @@ class Issuer:
     client_id: str = "workbench-demo"
     codes: dict[str, Grant] = field(default_factory=dict, repr=False)
     tokens: dict[str, Grant] = field(default_factory=dict, repr=False)
-    attempts: deque[float] = field(default_factory=deque, repr=False)
+    failures: deque[float] = field(default_factory=deque, repr=False)
 
     def check_client(self, client_id: str, redirect_uri: str) -> None:
         """Refuse clients and callbacks that are not the hub's, before anything is shown (RFC 6749 §4.1.2.1)."""
@@ -90,14 +91,16 @@ class Issuer:
             raise HTTPError(400, f"unknown client or redirect_uri {redirect_uri!r}")
 
     def check_sign_in_code(self, offered: str) -> bool:
-        """Whether the code is right; at most ten tries a minute, whoever makes them."""
+        """Whether the code is right; after ten wrong ones in a minute, whoever sent them, none is looked at."""
         now = time.monotonic()
-        while self.attempts and now - self.attempts[0] > 60:
-            self.attempts.popleft()
-        if len(self.attempts) >= ATTEMPTS_PER_MINUTE:
-            raise HTTPError(429, "too many attempts; wait a minute")
-        self.attempts.append(now)
-        return hmac.compare_digest(_plain(offered).encode(), _plain(self.sign_in_code).encode())
+        while self.failures and now - self.failures[0] > 60:
+            self.failures.popleft()
+        if len(self.failures) >= FAILURES_PER_MINUTE:
+            raise HTTPError(429, "too many wrong codes; wait a minute")
+        is_right = hmac.compare_digest(_plain(offered).encode(), _plain(self.sign_in_code).encode())
+        if not is_right:
+            self.failures.append(now)
+        return is_right
 
     def issue_code(self, person: Person, challenge: str, redirect_uri: str) -> str:
         """A code that is good once, for a minute."""
@@ -137,6 +140,13 @@ class _Handler(RequestHandler):
         self.set_header("Cache-Control", "no-store")
         self.set_header("Referrer-Policy", "no-referrer")
         self.clear_header("Server")
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        """Say what was wrong, in one line of text."""
+        error = kwargs.get("exc_info", (None, None))[1]
+        reason = error.log_message if isinstance(error, HTTPError) else ""
+        self.set_header("Content-Type", "text/plain; charset=utf-8")
+        self.finish(f"{status_code}: {reason or self._reason}\n")
 
     @property
     def person(self) -> Person:

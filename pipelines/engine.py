@@ -71,7 +71,10 @@ def _execute(notebook: Path, output: Path, parameters: Mapping[str, object], *, 
 def _check_parameters(notebook: Path, parameters: Mapping[str, object]) -> None:
     import papermill
 
-    known = papermill.inspect_notebook(str(notebook))
+    try:
+        known = papermill.inspect_notebook(str(notebook))
+    except ValueError as error:  # of papermill, for a notebook without a kernel
+        raise WorkbenchError(f"{notebook.name}: {error}", remedy="Open and save the notebook in JupyterLab.") from None
     if unknown := sorted(set(parameters) - set(known)):
         raise WorkbenchError(
             f"{notebook.name} does not take {', '.join(unknown)}",

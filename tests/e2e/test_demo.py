@@ -73,6 +73,7 @@ def test_a_notebook_that_fails_is_kept_with_its_traceback(shared_workbench, sett
     from workbench.errors import NotebookFailed, WorkbenchError
 
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("n = 1"), nbformat.v4.new_code_cell("1 / n")])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python with Spark", "language": "python"}
     notebook.cells[0].metadata["tags"] = ["parameters"]
     nbformat.write(notebook, tmp_path / "fails.ipynb")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tornado.web import HTTPError
 
-from hub.demo_identity import ATTEMPTS_PER_MINUTE, PEOPLE, Issuer, check_allowed_to_run
+from hub.demo_identity import FAILURES_PER_MINUTE, PEOPLE, Issuer, check_allowed_to_run
 from workbench.errors import SettingsError
 from workbench.settings import HubSettings, LoginSettings, Settings
 
@@ -41,7 +41,7 @@ def test_the_sign_in_code_may_be_typed_in_any_case_and_without_dashes():
 
 def test_guessing_is_slowed_down():
     guessed = issuer()
-    for _ in range(ATTEMPTS_PER_MINUTE):
+    for _ in range(FAILURES_PER_MINUTE):
         assert not guessed.check_sign_in_code("WRONG")
 
     with pytest.raises(HTTPError) as caught:
