@@ -102,7 +102,7 @@ def contribute(settings: Settings) -> Contribution:
     identity = _HttpComponent(
         name="identity",
         home=settings.home,
-        address=issuer,
+        address=f"127.0.0.1:{ports.identity}",  # no link: the address to open is the hub's
         probe=f"{issuer}/health",
         argv=(sys.executable, "-m", "hub.demo_identity"),
         ports=ports,
