@@ -12,7 +12,6 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from workbench.embedded.machine import running_servers
 from workbench.errors import WorkbenchError
 from workbench.runtime.process import take_lock
 
@@ -33,6 +32,7 @@ def demo(
     Example: workbench demo --month 2 | tail -1
     """
     from pipelines.demo import as_line, run_demo
+    from workbench.embedded.machine import running_servers
 
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     with running_servers(lambda text: console.print(text, markup=False)) as settings, only_one(settings.home):

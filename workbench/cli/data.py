@@ -1,4 +1,7 @@
-"""`workbench sql`, `topics` and `ingest`: the data from the command line."""
+"""`workbench sql`, `topics` and `ingest`: the data from the command line.
+
+Drivers are imported by the command that uses them: `workbench status` waits for none.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,8 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from workbench.ingestion.connection import KafkaConnection
-from workbench.ingestion.definition import read_flow
-from workbench.ingestion.flow import run_flow
-from workbench.ingestion.topics import apply_topics, plan_topics, read_topics
 from workbench.resources import resource
 from workbench.settings import Settings
-from workbench.warehouse.engine import read_frame
-from workbench.warehouse.offsets import FlowLedger
 
 SHOWN_ROWS = 100
 
@@ -43,6 +40,8 @@ def sql(
 
     Example: workbench sql "SELECT carrier, count(*) FROM raw.flights GROUP BY carrier" --json
     """
+    from workbench.warehouse.engine import read_frame
+
     frame = read_frame(Settings.load().warehouse, query, {})
     if as_json:
         typer.echo(frame.to_json(orient="records", date_format="iso"))
@@ -63,6 +62,9 @@ def topics_plan(
 
     Example: workbench topics plan
     """
+    from workbench.ingestion.connection import KafkaConnection
+    from workbench.ingestion.topics import plan_topics, read_topics
+
     changes = plan_topics(KafkaConnection.from_settings(Settings.load().kafka), read_topics(file or _topics_file()))
     for change in changes:
         typer.echo(f"{change.action:<7} {change.detail}")
@@ -77,6 +79,9 @@ def topics_apply(
 
     Example: workbench topics apply
     """
+    from workbench.ingestion.connection import KafkaConnection
+    from workbench.ingestion.topics import apply_topics, read_topics
+
     changes = apply_topics(KafkaConnection.from_settings(Settings.load().kafka), read_topics(file or _topics_file()))
     for change in changes:
         typer.echo(f"done    {change.detail}")
@@ -96,6 +101,11 @@ def ingest_run(
 
     Example: workbench ingest run flights
     """
+    from workbench.ingestion.connection import KafkaConnection
+    from workbench.ingestion.definition import read_flow
+    from workbench.ingestion.flow import run_flow
+    from workbench.warehouse.offsets import FlowLedger
+
     settings = Settings.load()
     flow = read_flow(resource("pipelines") / "flows", name)
     console = Console(stderr=True)

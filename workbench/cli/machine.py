@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,8 +17,6 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from workbench.cli.doctor import Finding, examine
-from workbench.embedded.machine import plan_machine
 from workbench.errors import ComponentError, WorkbenchError
 from workbench.runtime.process import Contribution, is_lock_held, wait_for_lock
 from workbench.runtime.state import ComponentStatus, State, WorkbenchStatus, read_status, supervisor_lock
@@ -60,6 +59,8 @@ def up(
 
 
 def _run(settings: Settings, console: Console) -> None:
+    from workbench.embedded.machine import plan_machine
+
     signal.signal(signal.SIGTERM, _interrupt)
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup
         signal.signal(signal.SIGHUP, _interrupt)
@@ -112,8 +113,14 @@ def _welcome(console: Console, contributions: list[Contribution]) -> None:
             console.print(f"\n  Open {contribution.url}", markup=False)
         if contribution.sign_in_code:
             # A terminal is read by one person; a log file by many.
-            shown = contribution.sign_in_code if console.is_terminal else "printed by `workbench code`"
+            shown = contribution.sign_in_code if console.is_terminal else f"printed by `{_own_command()} code`"
             console.print(f"  Sign-in code: {shown}\n", markup=False)
+
+
+def _own_command() -> str:
+    """How this command is typed here: by its name when it is on PATH, else by its path."""
+    command = Path(sys.executable).parent / "workbench"
+    return "workbench" if shutil.which("workbench") else os.path.relpath(command)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
@@ -221,6 +228,8 @@ def doctor(
 
     Example: workbench doctor
     """
+    from workbench.cli.doctor import Finding, examine
+
     findings = examine(find_home())
     if as_json:
         typer.echo(Finding.as_json(findings))
