@@ -1,4 +1,4 @@
-# Everything a newcomer types. `make up` and `make test` need Python 3.11 or later and nothing else.
+# Everything a newcomer types. `make up` and `make test` need Python 3.11 to 3.13 and nothing else.
 .DEFAULT_GOAL := help
 .PHONY: help setup up test unit bench lint docs lock clean
 

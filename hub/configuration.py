@@ -75,7 +75,7 @@ def set_authentication(c: Any, settings: Settings, ports: HubPorts) -> None:
     c.JupyterHub.authenticator_class = WorkbenchAuthenticator
     c.WorkbenchAuthenticator.provider_classes = [PROVIDERS[name] for name in login.providers]
     c.WorkbenchAuthenticator.enable_auth_state = True
-    # Whoever may no longer enter loses API tokens and running servers too, not only the pages.
+    # Whoever may no longer enter cannot use API tokens or reach a running server either.
     c.WorkbenchAuthenticator.auth_refresh_strict = True
     c.WorkbenchAuthenticator.refresh_pre_spawn = True
     for name in login.providers:
@@ -91,6 +91,8 @@ def set_authentication(c: Any, settings: Settings, ports: HubPorts) -> None:
     c.Google.allowed_mails = {mail.lower() for mail in login.google_users}
     c.Google.allowed_domains = set(login.google_domains)
     c.Google.scope = ["openid", "email", "profile"]
+    # Google's access tokens last an hour; a refresh token keeps people logged in after it.
+    c.Google.extra_authorize_params = {"access_type": "offline", "prompt": "consent"}
     if login.is_demo:
         set_demo_identity(c, settings, ports)
 

@@ -36,7 +36,7 @@ from workbench.security.secrets import ensure_code, ensure_token
 from workbench.settings import Settings, is_loopback
 
 CODE_SECONDS = 60.0
-TOKEN_SECONDS = 3600.0
+TOKEN_SECONDS = 7 * 86400.0  # GitHub's do not expire; nobody is asked for the code every hour
 FAILURES_PER_MINUTE = 10
 
 

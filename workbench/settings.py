@@ -4,7 +4,7 @@ Sources, the first that names a variable wins: the environment, `.env` in the wo
 folder, and `run/embedded.env` under WORKBENCH_HOME, which `workbench up` writes to tell
 other processes of this user where the servers that it started can be reached.
 
-Only this module reads the environment; library code is handed values.
+Only this module reads these variables; library code is handed values.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ class WarehouseSettings(_Section):
     ca_file: AbsolutePath | None = _variable(
         "WORKBENCH_WAREHOUSE_CA_FILE",
         None,
-        "PEM file of the authority that signed the warehouse's certificate; unset uses the system's",
+        "PEM file of the authority that signed the warehouse's certificate; unset trusts the system's authorities",
     )
 
     def problems(self) -> list[str]:
@@ -186,7 +186,7 @@ class LoginSettings(_Section):
     state_secret: SecretStr = _variable(
         "OAUTH2_STATE_SECRET",
         SecretStr(""),
-        "signs the cookies of the hub, those of OAuth logins included; made and kept when unset on loopback",
+        "signs the cookies of the hub, those of OAuth logins included; needed with a real client",
     )
     google_client_id: str = _variable("GOOGLE_CLIENT_ID", "", "OAuth client registered with Google")
     google_client_secret: SecretStr = _variable("GOOGLE_CLIENT_SECRET", SecretStr(""), "its secret")
@@ -327,9 +327,13 @@ def find_home() -> Path:
     if value := os.environ.get("WORKBENCH_HOME"):
         return Path(value).expanduser().absolute()
     here = Path.cwd()
-    found = (folder / ".workbench" for folder in (here, *here.parents))
+    found = [folder / ".workbench" for folder in (here, *here.parents) if (folder / ".workbench").is_dir()]
     # Somebody else's folder, in /tmp for one, would decide where our passwords go.
-    return next((home for home in found if home.is_dir() and home.stat().st_uid == os.geteuid()), here / ".workbench")
+    ours = (home for home in found if home.stat().st_uid == os.geteuid())
+    home = next(ours, here / ".workbench")
+    if home in found and home.stat().st_uid != os.geteuid():
+        raise SettingsError([f"{home} belongs to another user. Set WORKBENCH_HOME to a folder of your own."])
+    return home
 
 
 def is_loopback(host: str) -> bool:

@@ -50,6 +50,11 @@ def main() -> None:
         if error.remedy:
             console.print("Remedy:", error.remedy, markup=False)
         sys.exit(error.exit_code)
+    except PermissionError as error:
+        console = Console(stderr=True, highlight=False, soft_wrap=True)
+        console.print(f"Error: {error.filename} may not be read or written by this user", style="red", markup=False)
+        console.print("Remedy: run the command as the user who made that folder, or set WORKBENCH_HOME to another.")
+        sys.exit(WorkbenchError.exit_code)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
 

@@ -99,7 +99,7 @@ class PartitionReader:
         if error.code() in {Code._AUTO_OFFSET_RESET, Code.OFFSET_OUT_OF_RANGE}:
             raise KafkaError(
                 f"{self._topic} no longer has the offset that the warehouse asks for: {error.str()}",
-                remedy="Records were removed before they were ingested (retention), or the topic was made anew. Decide where to go on, then set the offsets in workbench.offsets.",
+                remedy="Records were removed before they were ingested (retention). Decide where to go on, then set the offsets in workbench.offsets.",
             )
         if error.retriable() or error.code() in {Code._ALL_BROKERS_DOWN, Code._TRANSPORT, Code._RESOLVE}:
             return set()  # librdkafka tries again by itself; silence is noticed above

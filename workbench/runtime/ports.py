@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import socket
 
 from workbench.errors import PortTaken
@@ -12,13 +13,7 @@ LOOPBACK = "127.0.0.1"
 
 def is_free(port: int, host: str = LOOPBACK) -> bool:
     """Whether a server could listen on *port* now."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return False
-    return True
+    return _bind_error(port, host) is None
 
 
 def any_free() -> int:
@@ -32,16 +27,22 @@ def choose(preferred: int, *, variable: str = "", asked_for: bool = False, host:
     """*preferred* when it is free, else any free port.
 
     Raises:
-        PortTaken: when it is taken and the user asked for it by setting *variable*.
+        PortTaken: when it cannot be had and the user asked for it by setting *variable*.
     """
-    if is_free(preferred, host):
+    error = _bind_error(preferred, host)
+    if error is None:
         return preferred
-    if asked_for:
+    if not asked_for:
+        return any_free()
+    if error.errno == errno.EADDRINUSE:
         raise PortTaken(
             f"port {preferred} ({variable}) is in use by another program",
             remedy=f"End that program, or set {variable} to a free port.",
         )
-    return any_free()
+    raise PortTaken(
+        f"nothing can listen on {host}:{preferred} ({variable}): {error.strerror}",
+        remedy=f"Set {variable} to a port from 1024 up, and listen on an address of this machine.",
+    )
 
 
 def answers(port: int, host: str = LOOPBACK, seconds: float = 1.0) -> bool:
@@ -49,3 +50,13 @@ def answers(port: int, host: str = LOOPBACK, seconds: float = 1.0) -> bool:
     with contextlib.suppress(OSError), socket.create_connection((host, port), seconds):
         return True
     return False
+
+
+def _bind_error(port: int, host: str) -> OSError | None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            return error
+    return None

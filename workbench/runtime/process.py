@@ -167,7 +167,7 @@ class GuardedProcess:
 
 
 def _inherited() -> dict[str, str]:
-    """Our environment without our settings: a server is given the secrets it needs, and no others."""
+    """Our environment without our settings: of those a server has what its launch names, and no others."""
     return {name: value for name, value in os.environ.items() if name not in variables()}
 
 

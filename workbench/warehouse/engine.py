@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import certifi
 import sqlalchemy as sa
 from sqlalchemy import exc
 
@@ -36,9 +38,17 @@ def libpq_options(settings: WarehouseSettings) -> Mapping[str, str]:
     if sslmode == "disable":
         # Unencrypted, only SCRAM: whoever answers is not sent the password, and proves to know it.
         return {**options, "require_auth": "scram-sha-256"}
-    if settings.ca_file:
-        return {**options, "sslrootcert": str(settings.ca_file)}
-    return {**options, "sslrootcert": "system"} if sslmode == "verify-full" else options
+    if sslmode == "require":
+        return options
+    return {**options, "sslrootcert": str(settings.ca_file or system_authorities())}
+
+
+def system_authorities() -> str:
+    """The PEM file of the authorities that this machine trusts, else those of Mozilla.
+
+    libpq's own `system` means the folder that its OpenSSL was built with, which a wheel's lacks.
+    """
+    return ssl.get_default_verify_paths().cafile or certifi.where()
 
 
 def url(settings: WarehouseSettings, driver: str) -> sa.URL:

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from workbench.errors import WarehouseError
 from workbench.settings import WarehouseSettings
 from workbench.warehouse.engine import make_engine, reported
-from workbench.warehouse.schema import quoted, split_name
+from workbench.warehouse.schema import DDL_LOCK, quoted, split_name
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -72,6 +72,8 @@ def save_table(
 
 def _publish(connection: sa.Connection, schema: str, name: str, staging: str, replace: Mapping[str, object]) -> int:
     target, source = quoted(schema, name), quoted(schema, staging)
+    # Two who make the table at once would both find it missing.
+    connection.execute(sa.text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": DDL_LOCK})
     connection.execute(sa.text(f"CREATE TABLE IF NOT EXISTS {target} (LIKE {source})"))
     # Two runs at once publish one after the other; otherwise the rows of both would stay.
     connection.execute(sa.text(f"LOCK TABLE {target} IN SHARE ROW EXCLUSIVE MODE"))
@@ -102,6 +104,6 @@ def _options(settings: WarehouseSettings) -> dict[str, str]:
     }
     if settings.ca_file:
         options["sslrootcert"] = str(settings.ca_file)
-    elif settings.effective_sslmode == "verify-full":
+    elif settings.effective_sslmode in {"verify-ca", "verify-full"}:
         options["sslfactory"] = "org.postgresql.ssl.DefaultJavaSSLFactory"
     return options

@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from workbench.errors import PortTaken
+from workbench.runtime.ports import any_free, choose, is_free
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        yield other.getsockname()[1]
+
+
+def test_a_free_port_is_taken_as_it_is():
+    port = any_free()
+
+    assert choose(port) == port
+
+
+def test_a_taken_default_gives_way(taken):
+    assert choose(taken) != taken
+    assert not is_free(taken)
+
+
+def test_a_taken_port_that_was_asked_for_is_an_error(taken):
+    with pytest.raises(PortTaken, match=rf"port {taken} \(DW_PORT\) is in use"):
+        choose(taken, variable="DW_PORT", asked_for=True)
+
+
+def test_an_address_of_another_machine_is_not_called_a_taken_port():
+    with pytest.raises(PortTaken, match=r"nothing can listen on 192\.0\.2\.1"):
+        choose(any_free(), variable="WORKBENCH_HUB_PORT", asked_for=True, host="192.0.2.1")
