@@ -32,8 +32,9 @@ from tornado.web import Application, HTTPError, RequestHandler
 
 from hub.addresses import HubPorts, public_url
 from workbench.errors import SettingsError, WorkbenchError
+from workbench.sections import is_loopback
 from workbench.security.secrets import ensure_code, ensure_token
-from workbench.settings import Settings, is_loopback
+from workbench.settings import Settings
 
 CODE_SECONDS = 60.0
 TOKEN_SECONDS = 7 * 86400.0  # GitHub's do not expire; nobody is asked for the code every hour

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.services.workbench import RunningWorkbench, make_home, running_workbench
-from workbench.settings import Settings, variables
+from workbench.sections import variables
+from workbench.settings import Settings
 
 TIERS = ("unit", "integration", "e2e", "security", "failover", "performance")
 

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 import workbench
 from workbench.errors import SparkError, WarehouseError
-from workbench.settings import SparkSettings
+from workbench.sections import SparkSettings
 from workbench.transformation.session import connect
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")

@@ -7,7 +7,8 @@ from tornado.web import HTTPError
 
 from hub.demo_identity import FAILURES_PER_MINUTE, PEOPLE, Issuer, check_allowed_to_run
 from workbench.errors import SettingsError
-from workbench.settings import HubSettings, LoginSettings, Settings
+from workbench.sections import HubSettings, LoginSettings
+from workbench.settings import Settings
 
 
 def issuer() -> Issuer:

@@ -18,7 +18,7 @@ import psutil
 
 from workbench.embedded.jars import ensure_jars, read_lock
 from workbench.resources import resource
-from workbench.settings import variables
+from workbench.sections import variables
 
 ROOT = resource("pyproject.toml").parent
 COMMAND = Path(sys.executable).parent / "workbench"

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from workbench.errors import SettingsError
-from workbench.settings import Settings, is_loopback, variables
+from workbench.sections import is_loopback, variables
+from workbench.settings import Settings
 
 PLAN = {
     "KAFKA_BROKERS": "localhost:9092",

@@ -17,7 +17,8 @@ from workbench.embedded.postgres import programs
 from workbench.errors import SettingsError, WorkbenchError
 from workbench.runtime.ports import is_free
 from workbench.runtime.state import read_status
-from workbench.settings import Settings, is_loopback
+from workbench.sections import is_loopback
+from workbench.settings import Settings
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,8 +16,8 @@ from workbench.embedded.drop_privileges import Unprivileged, as_ordinary_user
 from workbench.errors import ComponentError, DataFolderError
 from workbench.runtime.ports import LOOPBACK
 from workbench.runtime.process import Launch
+from workbench.sections import EMBEDDED_SUPERUSER
 from workbench.security.secrets import ensure_token
-from workbench.settings import EMBEDDED_SUPERUSER
 
 SUPERUSER = EMBEDDED_SUPERUSER
 INITDB_SECONDS = 120

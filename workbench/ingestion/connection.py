@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from workbench.errors import KafkaError
-from workbench.settings import KafkaSettings
+from workbench.sections import KafkaSettings
 
 CLIENT_ID = "workbench"
 ANSWER_SECONDS = 15.0

@@ -18,7 +18,7 @@ from typing import Protocol
 import psutil
 
 from workbench.runtime import guard
-from workbench.settings import variables
+from workbench.sections import variables
 
 KILL_MARGIN_SECONDS = 10.0  # what the guard needs beyond the server's own time to stop
 LOG_TAIL_LINES = 15

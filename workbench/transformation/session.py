@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
 
 from workbench.errors import SparkError
-from workbench.settings import SparkSettings
+from workbench.sections import SparkSettings
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

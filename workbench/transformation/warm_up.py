@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from workbench.settings import SparkSettings
+from workbench.sections import SparkSettings
 from workbench.transformation.session import connect
 
 

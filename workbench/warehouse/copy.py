@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from workbench.errors import WarehouseError
-from workbench.settings import WarehouseSettings
+from workbench.sections import WarehouseSettings
 from workbench.warehouse.engine import libpq_options, make_engine, reported, url
 from workbench.warehouse.schema import ensure_table, quoted, split_name
 

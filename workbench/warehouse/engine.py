@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 
 from workbench.errors import WarehouseError
-from workbench.settings import WarehouseSettings
+from workbench.sections import WarehouseSettings
 
 if TYPE_CHECKING:
     import pandas as pd

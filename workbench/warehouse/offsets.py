@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from workbench.errors import WarehouseError
-from workbench.settings import WarehouseSettings
+from workbench.sections import WarehouseSettings
 from workbench.warehouse.copy import bulk_connection, copy_rows
 from workbench.warehouse.engine import make_engine, reported
 from workbench.warehouse.schema import ensure_table, split_name

@@ -10,7 +10,7 @@ from uuid import uuid4
 import sqlalchemy as sa
 
 from workbench.errors import WarehouseError
-from workbench.settings import WarehouseSettings
+from workbench.sections import WarehouseSettings
 from workbench.warehouse.engine import make_engine, reported
 from workbench.warehouse.schema import DDL_LOCK, quoted, split_name
 
