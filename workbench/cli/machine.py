@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from workbench.errors import ComponentError, WorkbenchError
-from workbench.runtime.process import Contribution, is_lock_held, wait_for_lock
+from workbench.runtime.process import Component, Contribution, is_lock_held, wait_for_lock
 from workbench.runtime.state import ComponentStatus, State, WorkbenchStatus, read_status, supervisor_lock
 from workbench.runtime.supervisor import Supervisor
 from workbench.security.secrets import private_folder
@@ -97,10 +97,10 @@ def _run(settings: Settings, console: Console) -> None:
             machine.forget()
 
 
-def _start_spark(supervisor: Supervisor, components: tuple[object, ...], console: Console) -> None:
+def _start_spark(supervisor: Supervisor, components: tuple[Component, ...], console: Console) -> None:
     """Start the jobs' Spark server last: people can log in meanwhile, and their own servers do not need it."""
     try:
-        supervisor.start(components)  # type: ignore[arg-type]
+        supervisor.start(components)
     except WorkbenchError as error:
         console.print(
             f"{error.message}\nThe hub runs on; jobs on this machine have no Spark until it is restarted.", markup=False
