@@ -7,6 +7,7 @@ function that takes the typer application.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from importlib.metadata import entry_points
 
@@ -41,6 +42,8 @@ def make_application() -> typer.Typer:
 
 def main() -> None:
     """Run the command line; exit 0 when it worked, 1 when something was found, 2 when it could not be tried."""
+    # Whatever we and the servers that we start write is private, users' notebooks included.
+    os.umask(0o077)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
         make_application()(standalone_mode=True)
