@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -59,3 +61,14 @@ def test_both_clients_get_in(connection):
 def test_the_password_is_in_no_repr(connection):
     assert connection.password
     assert connection.password not in repr(connection)
+
+
+def test_a_port_that_does_not_speak_tls_is_called_one(connection):
+    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+
+        with pytest.raises(KafkaError, match="does not speak TLS") as caught:
+            replace(connection, bootstrap_servers=(f"127.0.0.1:{server.server_port}",)).check()
+
+        server.shutdown()
+    assert "KAFKA_SSL_ENABLED" in caught.value.remedy

@@ -11,6 +11,8 @@ from pydantic import SecretStr
 
 import workbench
 from workbench.errors import SparkError, WarehouseError
+from workbench.ingestion.connection import KafkaConnection
+from workbench.ingestion.topics import Topic, apply_topics
 from workbench.sections import SparkSettings
 from workbench.transformation.session import connect
 
@@ -93,3 +95,17 @@ def test_a_refused_write_leaves_the_table_and_no_staging_table(spark, schema):
     assert int(workbench.sql(f"SELECT count(*) FROM {table}").iloc[0, 0]) == 3
     names = workbench.sql("SELECT table_name FROM information_schema.tables WHERE table_schema = :s", {"s": schema})
     assert list(names["table_name"]) == ["kept"]
+
+
+def test_spark_reads_topics_of_the_same_cluster(spark, settings):
+    connection = KafkaConnection.from_settings(settings.kafka)
+    topic = f"t-{uuid4().hex}"
+    apply_topics(connection, [Topic(name=topic, partitions=2)])
+    workbench.produce(topic, [{"n": n} for n in range(10)])
+
+    frame = (
+        spark.read.format("kafka").options(**connection.for_spark(), subscribe=topic, startingOffsets="earliest").load()
+    )
+
+    assert frame.count() == 10
+    assert {bytes(row.value) for row in frame.select("value").collect()} == {b'{"n":%d}' % n for n in range(10)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from workbench.sections import KafkaSettings
 
 CLIENT_ID = "workbench"
 ANSWER_SECONDS = 15.0
+ATTEMPT_SECONDS = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,19 +109,18 @@ class KafkaConnection:
         from confluent_kafka import KafkaException
         from confluent_kafka.admin import AdminClient
 
-        problems: list[str] = []
-        client = AdminClient(
-            {
-                **self.for_confluent(),
-                "error_cb": lambda error: problems.append(error.str()),
-                "log_level": 0,
-            }
-        )
-        try:
-            return str(client.list_topics(timeout=ANSWER_SECONDS).cluster_id)
-        except KafkaException as error:
-            client.poll(0)  # hands over what the callback has to say
-            raise self.explain(" ".join([*problems, str(error.args[0].str())])) from None
+        problems: set[str] = set()  # librdkafka repeats itself with every attempt
+        callback = {"error_cb": lambda error: problems.add(error.str()), "log_level": 0}
+        client = AdminClient({**self.for_confluent(), **callback})
+        deadline = time.monotonic() + ANSWER_SECONDS
+        while True:
+            try:
+                return str(client.list_topics(timeout=ATTEMPT_SECONDS).cluster_id)
+            except KafkaException as error:
+                client.poll(0)  # hands over what the callback has to say
+                text = " ".join([*sorted(problems), str(error.args[0].str())])
+                if self._known_cause(text) or time.monotonic() > deadline:
+                    raise self.explain(text) from None
 
     @contextmanager
     def reported(self) -> Iterator[None]:
@@ -133,27 +134,34 @@ class KafkaConnection:
 
     def explain(self, text: str) -> KafkaError:
         """The error for what a client said, with its cause and remedy."""
-        where = ",".join(self.bootstrap_servers)
+        return self._known_cause(text) or KafkaError(
+            f"Kafka at {self._where} did not answer: {text[:200]}",
+            remedy="Check that KAFKA_BROKERS names running brokers and that this machine reaches them.",
+        )
+
+    @property
+    def _where(self) -> str:
+        return ",".join(self.bootstrap_servers)
+
+    def _known_cause(self, text: str) -> KafkaError | None:
+        """The error for causes that another attempt does not cure."""
         lowered = text.lower()
         if "authentication failed" in lowered or "sasl authentication error" in lowered:
             return KafkaError(
-                f"Kafka at {where} refused the user {self.username!r} or its password ({self.sasl_mechanism})",
+                f"Kafka at {self._where} refused the user {self.username!r} or its password ({self.sasl_mechanism})",
                 remedy="Check KAFKA_USERNAME, KAFKA_PASSWORD and WORKBENCH_KAFKA_SASL_MECHANISM.",
             )
         if "certificate" in lowered:
             return KafkaError(
-                f"the certificate of Kafka at {where} is not trusted: {text[:200]}",
+                f"the certificate of Kafka at {self._where} is not trusted: {text[:200]}",
                 remedy="Set WORKBENCH_KAFKA_CA_FILE to the PEM file of the authority that signed it.",
             )
-        if "wrong version number" in lowered or "unexpected eof" in lowered or "connecting to a plaintext" in lowered:
+        if "wrong version number" in lowered or "connecting to a plaintext" in lowered:
             return KafkaError(
-                f"Kafka at {where} does not speak TLS: {text[:200]}",
+                f"Kafka at {self._where} does not speak TLS: {text[:200]}",
                 remedy="Set KAFKA_SSL_ENABLED=false if the cluster really is plaintext, or give its TLS port.",
             )
-        return KafkaError(
-            f"Kafka at {where} did not answer: {text[:200]}",
-            remedy="Check that KAFKA_BROKERS names running brokers and that this machine reaches them.",
-        )
+        return None
 
 
 def _escaped(value: str) -> str:
