@@ -1,0 +1,63 @@
+"""kill -9 of the database and of the broker while a flow runs: every record is there, once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from uuid import uuid4
+
+import pytest
+
+import workbench
+from tests.services.workbench import RunningWorkbench, environment, is_running, make_home, running_workbench, wait_until
+from workbench.ingestion.connection import KafkaConnection
+from workbench.ingestion.producer import OutgoingRecord, produce
+from workbench.ingestion.topics import Topic, apply_topics
+from workbench.settings import Settings
+
+COUNT = 60_000
+COLUMNS = {"n": "int64"}
+
+
+@pytest.fixture(scope="module")
+def own_workbench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningWorkbench]:
+    with running_workbench(make_home(tmp_path_factory.mktemp("faults")), until="hub") as running:
+        yield running
+
+
+@pytest.mark.parametrize("name", ["warehouse", "kafka"])
+def test_a_server_killed_under_a_flow_loses_and_doubles_nothing(own_workbench, monkeypatch, name):
+    monkeypatch.setenv("WORKBENCH_HOME", str(own_workbench.home))
+    connection = KafkaConnection.from_settings(Settings.load().kafka)
+    topic, table = f"t-{uuid4().hex}", f"s_{uuid4().hex}.rows"
+    apply_topics(connection, [Topic(name=topic, partitions=3)])
+    produce(connection, topic, (OutgoingRecord(b'{"n":%d}' % n, partition=n % 3) for n in range(COUNT)))
+    program = (
+        "import workbench.notebook as n; from workbench.ingestion import flow; flow.run_flow.__kwdefaults__['batch_records'] = 500;"
+        f"n.ingest({topic!r}, into={table!r}, columns={COLUMNS!r}, progress=lambda k: print(k, flush=True))"
+    )
+    before = own_workbench.component(name)
+
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        env=environment(own_workbench.home),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        assert process.stdout is not None
+        for _ in range(10):
+            process.stdout.readline()
+        os.kill(before["pid"], signal.SIGKILL)
+        process.communicate()
+
+    wait_until(
+        lambda: is_running(own_workbench, name) and own_workbench.component(name)["restarts"] > before["restarts"],
+        90,
+        f"{name} to run again",
+    )
+    workbench.ingest(topic, into=table, columns=COLUMNS)
+    assert int(workbench.sql(f"SELECT count(*) FROM {table}").iloc[0, 0]) == COUNT
+    assert int(workbench.sql(f"SELECT count(DISTINCT n) FROM {table}").iloc[0, 0]) == COUNT
