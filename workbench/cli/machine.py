@@ -26,6 +26,7 @@ from workbench.settings import Settings, find_home
 
 DOWN_SECONDS = 60.0
 DETACHED_SECONDS = 600.0  # the first start fetches jars
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SYMBOLS = {State.RUNNING: "✓", State.FAILED: "✗", State.RESTARTING: "↻", State.EXTERNAL: "→"}
 
 
@@ -61,9 +62,9 @@ def up(
 def _run(settings: Settings, console: Console) -> None:
     from workbench.embedded.machine import plan_machine
 
-    signal.signal(signal.SIGTERM, _interrupt)
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup
-        signal.signal(signal.SIGHUP, _interrupt)
+    for number in STOP_SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has set SIGHUP
+            signal.signal(number, _interrupt)
     started = time.monotonic()
 
     def report(status: ComponentStatus) -> None:
@@ -124,6 +125,9 @@ def _own_command() -> str:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Begin to stop; a second signal (make passes on what its group got too) does not break that off."""
+    for each in STOP_SIGNALS:
+        signal.signal(each, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
