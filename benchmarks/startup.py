@@ -28,10 +28,18 @@ from typing import Any
 
 import psutil
 
-from tests.services.workbench import RunningWorkbench, environment, is_running, make_home, run, stop, wait_until
+from tests.services.workbench import (
+    COMMAND,
+    RunningWorkbench,
+    environment,
+    is_running,
+    make_home,
+    run,
+    stop,
+    wait_until,
+)
 
 RESULTS = Path(__file__).parent / "results" / "startup.json"
-COMMAND = Path(sys.executable).parent / "workbench"
 GOALS = {
     "up_to_login_page_seconds": 25,
     "idle_memory_megabytes": 1600,

@@ -23,14 +23,13 @@ from workbench.errors import KafkaError
 from workbench.ingestion.connection import KafkaConnection
 from workbench.ingestion.definition import read_flow
 from workbench.ingestion.encoding import encode_rows
-from workbench.ingestion.flow import Ingested, run_flow
 from workbench.ingestion.producer import OutgoingRecord, produce, stable_partition
 from workbench.ingestion.topics import apply_topics, plan_topics, read_topics
 from workbench.ingestion.watermarks import read_topic_state
+from workbench.notebook import ingest_flow
 from workbench.resources import resource
 from workbench.settings import Settings
 from workbench.warehouse.copy import replace_table
-from workbench.warehouse.offsets import FlowLedger
 
 KEYS = {"flights": "carrier", "weather": "origin"}
 Progress = Callable[[int], object]
@@ -66,7 +65,7 @@ def run_demo(settings: Settings, month: int, bar: ProgressBar) -> dict[str, Any]
             produced[name] = produce_missing(connection, name, table, key, progress)
     for name in KEYS:
         with bar(f"ingest {name}", None) as progress:
-            ingested[name] = ingest(settings, connection, name, progress)
+            ingested[name] = ingest_flow(settings, read_flow(resource("pipelines") / "flows", name), progress)
     with bar("load airlines, airports, planes", None):
         small = {name: load_small(settings, name) for name in nycflights.SMALL_TABLES}
     with bar("notebook daily-delays", None):
@@ -121,13 +120,6 @@ def skip_present(records: Iterator[OutgoingRecord], present: Mapping[int, int]) 
         seen[partition] += 1
         if seen[partition] > present[partition]:
             yield OutgoingRecord(record.value, record.key, partition)
-
-
-def ingest(settings: Settings, connection: KafkaConnection, name: str, progress: Progress) -> Ingested:
-    """Run the flow of pipelines/flows/NAME.yaml."""
-    flow = read_flow(resource("pipelines") / "flows", name)
-    ledger = FlowLedger(settings.warehouse, flow.topic, flow.into)
-    return run_flow(connection, flow.topic, flow.columns, ledger, progress=progress)
 
 
 def load_small(settings: Settings, name: str) -> int:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from pyspark.sql import DataFrame, SparkSession
 
+    from workbench.ingestion.definition import Flow
     from workbench.ingestion.flow import Ingested
 
 
@@ -116,12 +117,19 @@ def ingest(
     Example:
         >>> workbench.ingest("readings", into="raw.readings", columns={"sensor": "string", "value": "float64"})
     """
-    from workbench.ingestion.connection import KafkaConnection
     from workbench.ingestion.decoding import parse_schema
+    from workbench.ingestion.definition import Flow
+
+    flow = Flow(name=topic, topic=topic, into=into, columns=parse_schema(dict(columns)))
+    return ingest_flow(Settings.load(), flow, progress)
+
+
+def ingest_flow(settings: Settings, flow: Flow, progress: Callable[[int], object]) -> Ingested:
+    """Run *flow* between the cluster and the warehouse of *settings*; raises as `ingest` does."""
+    from workbench.ingestion.connection import KafkaConnection
     from workbench.ingestion.flow import run_flow
     from workbench.warehouse.offsets import FlowLedger
 
-    settings = Settings.load()
-    ledger = FlowLedger(settings.warehouse, topic, into)
     connection = KafkaConnection.from_settings(settings.kafka)
-    return run_flow(connection, topic, parse_schema(dict(columns)), ledger, progress=progress)
+    ledger = FlowLedger(settings.warehouse, flow.topic, flow.into)
+    return run_flow(connection, flow.topic, flow.columns, ledger, progress=progress)

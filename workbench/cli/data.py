@@ -6,6 +6,7 @@ Drivers are imported by the command that uses them: `workbench status` waits for
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import typer
@@ -66,10 +67,7 @@ def topics_plan(
     from workbench.ingestion.topics import plan_topics, read_topics
 
     changes = plan_topics(KafkaConnection.from_settings(Settings.load().kafka), read_topics(file or _topics_file()))
-    for change in changes:
-        typer.echo(f"{change.action:<7} {change.detail}")
-    if not changes:
-        typer.echo("The cluster has what the file asks for.")
+    _print_changes((change.action, change.detail) for change in changes)
 
 
 def topics_apply(
@@ -83,10 +81,12 @@ def topics_apply(
     from workbench.ingestion.topics import apply_topics, read_topics
 
     changes = apply_topics(KafkaConnection.from_settings(Settings.load().kafka), read_topics(file or _topics_file()))
-    for change in changes:
-        typer.echo(f"done    {change.detail}")
-    if not changes:
-        typer.echo("The cluster has what the file asks for.")
+    _print_changes(("done", change.detail) for change in changes)
+
+
+def _print_changes(changes: Iterable[tuple[str, str]]) -> None:
+    lines = [f"{action:<7} {detail}" for action, detail in changes]
+    typer.echo("\n".join(lines) or "The cluster has what the file asks for.")
 
 
 def _ingest() -> None:
@@ -101,10 +101,8 @@ def ingest_run(
 
     Example: workbench ingest run flights
     """
-    from workbench.ingestion.connection import KafkaConnection
     from workbench.ingestion.definition import read_flow
-    from workbench.ingestion.flow import run_flow
-    from workbench.warehouse.offsets import FlowLedger
+    from workbench.notebook import ingest_flow
 
     settings = Settings.load()
     flow = read_flow(resource("pipelines") / "flows", name)
@@ -112,13 +110,7 @@ def ingest_run(
     columns = (SpinnerColumn(), TextColumn("{task.description} {task.completed:,.0f} records"), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as bars:
         task = bars.add_task(f"{flow.topic} → {flow.into}", total=None)
-        done = run_flow(
-            KafkaConnection.from_settings(settings.kafka),
-            flow.topic,
-            flow.columns,
-            FlowLedger(settings.warehouse, flow.topic, flow.into),
-            progress=lambda count: bars.advance(task, count),
-        )
+        done = ingest_flow(settings, flow, lambda count: bars.advance(task, count))
     if as_json:
         typer.echo(json.dumps({"flow": name, "rows": done.rows, "dead": done.dead, "seconds": round(done.seconds, 3)}))
     else:

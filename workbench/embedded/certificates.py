@@ -6,6 +6,7 @@ import datetime as dt
 import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -29,11 +30,16 @@ class CertificateFiles:
     authority: Path  #: certificate to trust
     server: Path  #: private key (PKCS 8), server certificate and authority in one file, as Kafka wants it
 
+    @classmethod
+    def of(cls, folder: Path) -> Self:
+        """Where the files of *folder* are, whether or not they have been made."""
+        return cls(authority=folder / "ca.pem", server=folder / "server.pem")
+
 
 def ensure_certificates(folder: Path) -> CertificateFiles:
     """Return the files in *folder*; make the authority once, and the server's anew before it expires."""
     private_folder(folder)
-    files = CertificateFiles(authority=folder / "ca.pem", server=folder / "server.pem")
+    files = CertificateFiles.of(folder)
     authority_key = folder / "ca.key"
     if not (files.authority.exists() and authority_key.exists()):
         _make_authority(authority_key, files.authority)

@@ -120,7 +120,11 @@ class KafkaBroker:
     @property
     def certificates(self) -> CertificateFiles:
         """The authority that clients trust, and the broker's certificate."""
-        return ensure_certificates(self.home / "keys" / "kafka")
+        return CertificateFiles.of(self.home / "keys" / "kafka")
+
+    def ensure_certificates(self) -> None:
+        """Make them, or renew the broker's before it expires."""
+        ensure_certificates(self.home / "keys" / "kafka")
 
     @property
     def password(self) -> str:
@@ -130,6 +134,7 @@ class KafkaBroker:
     def prepare(self) -> Launch:
         """Write the configuration and format the data folder when there is none."""
         private_folder(self.folder)
+        self.ensure_certificates()
         self._write_configuration(self.folder / "server.properties", self.data)
         if not self.data.exists():
             self._format()

@@ -153,6 +153,8 @@ def _postgres(home: Path, settings: Settings) -> PostgresServer:
 
 
 def _kafka_variables(broker: KafkaBroker) -> dict[str, str]:
+    # The hub starts beside the broker and checks that the file it is told of is there.
+    broker.ensure_certificates()
     return {
         "KAFKA_BROKERS": broker.address,
         "KAFKA_USERNAME": broker.user,

@@ -81,11 +81,6 @@ class Ingested:
     dead: int
     seconds: float
 
-    @property
-    def rows_per_second(self) -> float:
-        """Rows of the run divided by its seconds; 0 for an empty run."""
-        return self.rows / self.seconds if self.seconds else 0.0
-
 
 def run_flow(
     connection: KafkaConnection,
