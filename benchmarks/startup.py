@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -22,12 +20,12 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from benchmarks.machine import machine
 from tests.services.workbench import (
     COMMAND,
     RunningWorkbench,
@@ -140,17 +138,6 @@ def timed(work: Callable[[], Any]) -> float:
     if isinstance(done, subprocess.CompletedProcess):
         done.check_returncode()
     return time.perf_counter() - started
-
-
-def machine() -> dict[str, Any]:
-    """What it was measured on."""
-    return {
-        "cores": os.cpu_count(),
-        "memory_gigabytes": round(psutil.virtual_memory().total / 1e9),
-        "system": f"{platform.system()} {platform.release()}",
-        "python": platform.python_version(),
-        "date": datetime.now(UTC).date().isoformat(),
-    }
 
 
 if __name__ == "__main__":

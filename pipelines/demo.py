@@ -26,7 +26,7 @@ from workbench.ingestion.encoding import encode_rows
 from workbench.ingestion.producer import OutgoingRecord, produce, stable_partition
 from workbench.ingestion.topics import apply_topics, plan_topics, read_topics
 from workbench.ingestion.watermarks import read_topic_state
-from workbench.notebook import ingest_flow
+from workbench.flows import ingest_flow
 from workbench.resources import resource
 from workbench.settings import Settings
 from workbench.warehouse.copy import replace_table
@@ -90,13 +90,15 @@ def make_topics(connection: KafkaConnection) -> None:
             could not tell how many of its rows it holds.
     """
     topics = [topic for topic in read_topics(resource("pipelines") / "topics.yaml") if topic.name in KEYS]
-    others = [change.detail for change in plan_topics(connection, topics) if change.action != "create"]
+    changes = plan_topics(connection, topics)
+    others = [change.detail for change in changes if change.about in {"partitions", "replication"}]
     if others:
         raise KafkaError(
             f"the cluster has topics of these names that are not the demo's: {'; '.join(others)}",
             remedy="Run the demo against another cluster, or without KAFKA_BROKERS.",
         )
-    apply_topics(connection, topics)
+    # Other properties of a topic that is there do not matter to the demo; only `topics apply` changes them.
+    apply_topics(connection, [change.topic for change in changes if change.about == "topic"])
 
 
 def produce_missing(connection: KafkaConnection, topic: str, table: pa.Table, key: str, progress: Progress) -> Part:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
-from tests.services.workbench import RunningWorkbench, make_home, running_workbench
+from tests.services.workbench import RunningWorkbench, make_home, run, running_workbench
 from workbench.sections import variables
 from workbench.settings import Settings
 
@@ -38,6 +40,9 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.fixture(scope="session")
 def workbench_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """WORKBENCH_HOME of the workbench that the session shares."""
+    if running := os.environ.get("TEST_WORKBENCH_HOME"):
+        yield Path(running)
+        return
     home = make_home(tmp_path_factory.mktemp("session"))
     yield home
     shutil.rmtree(home, ignore_errors=True)
@@ -45,7 +50,14 @@ def workbench_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def shared_workbench(workbench_home: Path) -> Iterator[RunningWorkbench]:
-    """One `workbench up` for the whole session: broker, warehouse, Spark, hub."""
+    """One `workbench up` for the whole session: broker, warehouse, Spark, hub.
+
+    TEST_WORKBENCH_HOME names one that runs already, for who runs a few tests again and again.
+    """
+    if "TEST_WORKBENCH_HOME" in os.environ:
+        pid = json.loads(run("status", "--json", home=workbench_home).stdout)["pid"]
+        yield RunningWorkbench(workbench_home, psutil.Process(pid))
+        return
     with running_workbench(workbench_home) as workbench:
         yield workbench
 

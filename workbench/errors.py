@@ -9,7 +9,11 @@
     │   ├── JarsError            a jar cannot be fetched, or is not the one in the lock
     │   └── DataFolderError      a data folder is damaged or of another version
     ├── KafkaError               the cluster refused or did not answer
+    │   └── KafkaUnavailable     it did not answer: waiting may help
     ├── WarehouseError           the warehouse refused or did not answer
+    │   ├── WarehouseUnavailable it did not answer, or asks to try again: waiting may help
+    │   ├── TakenOver            another worker owns a partition now; nothing was written
+    │   └── RowsRefused          single rows do not fit the table; nothing was written
     ├── SparkError               no session could be had
     └── NotebookFailed           a cell of a production notebook raised
 
@@ -24,7 +28,7 @@ workbench.errors.WorkbenchError: port 5439 is in use
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 
 class WorkbenchError(Exception):
@@ -76,8 +80,28 @@ class KafkaError(WorkbenchError):
     """The Kafka cluster refused a request or did not answer."""
 
 
+class KafkaUnavailable(KafkaError):
+    """The cluster did not answer, or sends nothing: waiting may help, another setting does not."""
+
+
 class WarehouseError(WorkbenchError):
     """The SQL warehouse refused a request or did not answer."""
+
+
+class WarehouseUnavailable(WarehouseError):
+    """The warehouse did not answer, or asks to try again: waiting may help, correcting a query does not."""
+
+
+class TakenOver(WarehouseError):
+    """Another worker has claimed a partition; nothing was written."""
+
+
+class RowsRefused(WarehouseError):
+    """Single rows do not fit the table; nothing was written. `reasons` holds why, by row number."""
+
+    def __init__(self, message: str, *, reasons: Mapping[int, str], remedy: str = "") -> None:
+        self.reasons = dict(reasons)
+        super().__init__(message, remedy=remedy)
 
 
 class SparkError(WorkbenchError):

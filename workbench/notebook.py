@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from workbench.settings import Settings
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
     from pyspark.sql import DataFrame, SparkSession
 
-    from workbench.ingestion.definition import Flow
     from workbench.ingestion.flow import Ingested
 
 
@@ -72,32 +72,59 @@ def save_table(frame: DataFrame, table: str, *, replace: Mapping[str, object] | 
     return sink.save_table(frame, Settings.load().warehouse, table, replace=replace)
 
 
-def produce(topic: str, rows: Iterable[Mapping[str, object]], *, key: str | None = None) -> int:
-    """Send *rows* to a Kafka topic as JSON objects; returns how many the cluster has acknowledged.
+def produce(
+    topic: str,
+    rows: Iterable[Mapping[str, object]] | pd.DataFrame | pa.Table,
+    *,
+    key: str | None = None,
+    format: str = "json",  # noqa: A002 that is what it is called everywhere
+    schema: object = None,
+    register: bool = False,
+    encrypt: Mapping[str, Callable[[object], object]] | None = None,
+) -> int:
+    """Send *rows* to a Kafka topic, one record each; returns how many the cluster has acknowledged.
 
     Args:
         topic: an existing topic.
-        rows: one mapping for each record; times become RFC 3339.
+        rows: mappings, a pandas DataFrame or a pyarrow Table.
         key: the field whose value is the record's key; records of one key keep their order.
+        format: `json`, or `avro` and `protobuf` with a schema registry.
+        schema: an Avro schema, or a class of Protobuf messages; None takes the newest one that
+            is registered for the topic.
+        register: whether *schema* may be registered when it is not there.
+        encrypt: a function for each named field, whose result is sent in place of the value.
 
     Raises:
-        KafkaError: when the cluster refuses or does not answer.
+        KafkaError: when a row does not fit the format, or the cluster or the registry refuses or
+            does not answer.
+        KeyboardInterrupt: when interrupted; it says how many records were acknowledged.
 
     Example:
         >>> workbench.produce("readings", [{"sensor": "a", "value": 1.5}], key="sensor")
     """
     from workbench.ingestion.connection import KafkaConnection
-    from workbench.ingestion.encoding import encode_rows
+    from workbench.ingestion.decoding.registry import SchemaRegistry
+    from workbench.ingestion.encoding import encode_rows, make_encoder
     from workbench.ingestion.producer import produce as send
     from workbench.ingestion.watermarks import read_topic_state
 
-    connection = KafkaConnection.from_settings(Settings.load().kafka)
+    settings = Settings.load()
+    connection = KafkaConnection.from_settings(settings.kafka)
     read_topic_state(connection, topic)  # a topic that is not there is told before anything is sent
-    return send(connection, topic, encode_rows(rows, key))
+    registry = SchemaRegistry.from_settings(settings.registry) if format in ("avro", "protobuf") else None
+    encoder = make_encoder(format, topic, registry, schema=schema, register=register)
+    return send(connection, topic, encode_rows(rows, key, encoder=encoder, encrypt=encrypt))
 
 
 def ingest(
-    topic: str, *, into: str, columns: Mapping[str, str], progress: Callable[[int], object] = lambda _: None
+    topic: str,
+    *,
+    into: str,
+    columns: Mapping[str, str] | None = None,
+    mode: str = "append",
+    key: Sequence[str] = (),
+    progress: Callable[[int], object] = lambda _: None,
+    **options: object,
 ) -> Ingested:
     """Bring what a topic holds now into a warehouse table, each record exactly once.
 
@@ -107,29 +134,23 @@ def ingest(
     Args:
         topic: the topic to read, in all its partitions.
         into: `schema.table`, made when it is not there.
-        columns: type of each column: bool, int16, int32, int64, float64, string or timestamp.
+        columns: type of each column: bool, int16, int32, int64, float64, string, timestamp, json
+            and others (docs/ingestion.md); None takes them from the table, or from the first records.
+        mode: `append`, or `merge`: one row for each key, from its last record.
+        key: columns that identify a row, for `merge`.
         progress: called with the number of records committed since the last call.
+        options: `format`, `contract`, `start`, `include`, `cluster`, as in a flow's file.
 
     Raises:
+        SettingsError: when the arguments do not go together.
         KafkaError: when the cluster does not answer, or no longer has the records.
         WarehouseError: when the warehouse refuses.
 
     Example:
         >>> workbench.ingest("readings", into="raw.readings", columns={"sensor": "string", "value": "float64"})
     """
-    from workbench.ingestion.decoding import parse_schema
-    from workbench.ingestion.definition import Flow
+    from workbench.flows import ingest_flow
+    from workbench.ingestion.definition import make_flow
 
-    flow = Flow(name=topic, topic=topic, into=into, columns=parse_schema(dict(columns)))
-    return ingest_flow(Settings.load(), flow, progress)
-
-
-def ingest_flow(settings: Settings, flow: Flow, progress: Callable[[int], object]) -> Ingested:
-    """Run *flow* between the cluster and the warehouse of *settings*; raises as `ingest` does."""
-    from workbench.ingestion.connection import KafkaConnection
-    from workbench.ingestion.flow import run_flow
-    from workbench.warehouse.offsets import FlowLedger
-
-    connection = KafkaConnection.from_settings(settings.kafka)
-    ledger = FlowLedger(settings.warehouse, flow.topic, flow.into)
-    return run_flow(connection, flow.topic, flow.columns, ledger, progress=progress)
+    fields = {"topic": topic, "into": into, "columns": columns and dict(columns), "mode": mode, "key": tuple(key)}
+    return ingest_flow(Settings.load(), make_flow(topic, {**fields, **options}, "ingest"), progress)

@@ -24,6 +24,7 @@ from workbench.sections import (
     HubSettings,
     KafkaSettings,
     LoginSettings,
+    SchemaRegistrySettings,
     Section,
     SparkSettings,
     WarehouseSettings,
@@ -41,6 +42,7 @@ class Settings(BaseModel):
 
     home: Path
     kafka: KafkaSettings
+    registry: SchemaRegistrySettings
     spark: SparkSettings
     warehouse: WarehouseSettings
     login: LoginSettings

@@ -9,19 +9,17 @@ import sys
 from collections.abc import Iterable
 from uuid import uuid4
 
-import pyarrow as pa
 import pytest
 
 import workbench
 from tests.services.workbench import environment, wait_until
 from workbench.errors import KafkaError, WarehouseError
+from workbench.flows import Limits, ingest_flow
 from workbench.ingestion.connection import KafkaConnection
-from workbench.ingestion.decoding import parse_schema
-from workbench.ingestion.flow import DEAD_LETTERS, ORIGIN, run_flow
+from workbench.ingestion.definition import make_flow
 from workbench.ingestion.producer import OutgoingRecord, produce
 from workbench.ingestion.topics import Topic, apply_topics
 from workbench.ingestion.watermarks import read_topic_state
-from workbench.warehouse.offsets import FlowLedger
 
 COLUMNS = {"n": "int64", "text": "string"}
 
@@ -94,8 +92,10 @@ def test_killed_at_any_instant_it_goes_on_without_a_gap_or_a_double(connection, 
     count, rng = 60_000, random.Random(11)
     send(connection, topic, numbers(count))
     program = (
-        "import workbench.notebook as n; from workbench.ingestion import flow; flow.run_flow.__kwdefaults__['batch_records'] = 500;"
-        f"n.ingest({topic!r}, into='{schema}.rows', columns={COLUMNS!r}, progress=lambda k: print(k, flush=True))"
+        "from workbench import Settings; from workbench.flows import ingest_flow, Limits;"
+        "from workbench.ingestion.definition import make_flow;"
+        f"flow = make_flow('t', dict(topic={topic!r}, into='{schema}.rows', columns={COLUMNS!r}));"
+        "ingest_flow(Settings.load(), flow, lambda k: print(k, flush=True), limits=Limits(records=500))"
     )
     killed = 0
     for _ in range(5):
@@ -117,40 +117,6 @@ def test_killed_at_any_instant_it_goes_on_without_a_gap_or_a_double(connection, 
     assert 0 < before < count
     assert scalar(f"SELECT count(*) FROM {schema}.rows") == count
     assert scalar(f"SELECT count(DISTINCT n) FROM {schema}.rows") == count
-
-
-def test_an_owner_that_was_taken_over_writes_nothing_more(settings, connection, topic, schema):
-    ledger = FlowLedger(settings.warehouse, topic, f"{schema}.rows")
-    columns = pa.schema([*parse_schema(COLUMNS), *ORIGIN])
-    ledger.prepare(columns, DEAD_LETTERS)
-    old = ledger.claim("cluster", "topic", {0: 0, 1: 0})
-    new = ledger.claim("cluster", "topic", {0: 0, 1: 0})
-    row = pa.Table.from_pylist([{"n": 1, "text": "x", "_partition": 0, "_offset": 0}], schema=columns)
-    none = DEAD_LETTERS.empty_table()
-
-    with pytest.raises(WarehouseError, match="taken over by another worker"):
-        ledger.commit(old, {0: 1}, row, none)
-    assert scalar(f"SELECT count(*) FROM {schema}.rows") == 0
-
-    after = ledger.commit(new, {0: 1}, row, none)
-    assert [claim.next_offset for claim in after] == [1, 0]
-    with pytest.raises(WarehouseError, match="taken over"):
-        ledger.commit(new, {0: 1}, row, none)
-    assert scalar(f"SELECT count(*) FROM {schema}.rows") == 1
-
-
-@pytest.mark.parametrize(
-    "other", [("cluster-two", "topic-one"), ("cluster-one", "topic-two")], ids=["cluster", "topic"]
-)
-def test_offsets_of_another_cluster_or_topic_are_not_taken_for_ours(settings, topic, schema, other):
-    ledger = FlowLedger(settings.warehouse, topic, f"{schema}.rows")
-    ledger.prepare(pa.schema([*parse_schema(COLUMNS), *ORIGIN]), DEAD_LETTERS)
-    ledger.claim("cluster-one", "topic-one", {0: 0})
-
-    with pytest.raises(WarehouseError, match="belong to topic topic-one of cluster cluster-one"):
-        ledger.claim(*other, {0: 0})
-
-    assert scalar(f"SELECT epoch FROM workbench.offsets WHERE topic = '{topic}'") == 1
 
 
 def test_a_topic_made_anew_under_the_same_name_is_noticed(connection, topic, schema):
@@ -175,21 +141,18 @@ def test_a_table_that_was_dropped_is_noticed(connection, topic, schema):
         workbench.ingest(topic, into=f"{schema}.rows", columns=COLUMNS)
 
 
-def test_rows_and_offsets_are_one_transaction(settings, connection, topic, schema):
-    """A row that the table refuses takes its offset back with it."""
-    send(connection, topic, numbers(10))
+def test_rows_that_the_table_refuses_are_dead_letters_and_the_others_go_on(connection, topic, schema):
+    send(connection, topic, numbers(1000))
     workbench.sql(f"CREATE SCHEMA {schema}")
     workbench.sql(
-        f"CREATE TABLE {schema}.rows (n bigint CHECK (n < 5), text text, _partition integer NOT NULL, _offset bigint NOT NULL)"
+        f"CREATE TABLE {schema}.rows (n bigint CHECK (n % 100 <> 7), text text, _partition integer NOT NULL, _offset bigint NOT NULL)"
     )
 
-    with pytest.raises(WarehouseError, match="violates check constraint"):
-        workbench.ingest(topic, into=f"{schema}.rows", columns=COLUMNS)
+    done = workbench.ingest(topic, into=f"{schema}.rows", columns=COLUMNS)
 
-    assert scalar(f"SELECT count(*) FROM {schema}.rows") == 0
-    assert scalar(f"SELECT sum(next_offset) FROM workbench.offsets WHERE topic = '{topic}'") == 0
-    workbench.sql(f"ALTER TABLE {schema}.rows DROP CONSTRAINT rows_n_check")
-    assert workbench.ingest(topic, into=f"{schema}.rows", columns=COLUMNS).rows == 10
+    assert (done.rows, done.dead) == (990, 10)
+    assert scalar(f"SELECT count(*) FROM {schema}.dead_letters WHERE reason LIKE '%rows_n_check%'") == 10
+    assert scalar(f"SELECT sum(next_offset) FROM workbench.offsets WHERE topic = '{topic}'") == 1000
 
 
 def test_a_table_that_does_not_fit_is_described(topic, schema):
@@ -244,15 +207,9 @@ def test_produce_and_ingest_from_a_notebook(topic, schema):
 def test_the_batch_size_changes_nothing_but_the_number_of_transactions(settings, connection, topic, schema):
     send(connection, topic, numbers(101))
     committed: list[int] = []
+    flow = make_flow("t", {"topic": topic, "into": f"{schema}.rows", "columns": COLUMNS})
 
-    done = run_flow(
-        connection,
-        topic,
-        parse_schema(COLUMNS),
-        FlowLedger(settings.warehouse, topic, f"{schema}.rows"),
-        batch_records=10,
-        progress=committed.append,
-    )
+    done = ingest_flow(settings, flow, committed.append, limits=Limits(records=10))
 
     assert done.rows == sum(committed) == 101
     assert max(committed) <= 10

@@ -31,7 +31,7 @@ class RunningWorkbench:
     """A workbench that answers."""
 
     home: Path
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | psutil.Process
 
     def status(self) -> dict[str, Any]:
         return json.loads(run("status", "--json", home=self.home).stdout)

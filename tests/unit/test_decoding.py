@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workbench.errors import SettingsError
-from workbench.ingestion.decoding import JsonDecoder, parse_schema
+from workbench.ingestion.decoding import parse_schema
+from workbench.ingestion.decoding.json import JsonDecoder
 
 SCHEMA = parse_schema({"a": "int16", "f": "float64", "s": "string", "t": "timestamp", "b": "bool"})
 DECODER = JsonDecoder(SCHEMA)

@@ -50,7 +50,7 @@ def test_a_wrong_topics_file_names_the_file_and_the_field(tmp_path: Path, text, 
     ("text", "part"),
     [
         ("- a", "is not a mapping"),
-        ("topic: a", "columns is missing"),
+        ("topic: a", "into is missing"),
         ("{topic: a, into: b, columns: {x: string}}", "write schema.table"),
         ("{topic: a, into: b.c, columns: {x: text}}", "unknown type 'text'"),
         ("{topic: a, into: b.c, columns: {x: string}, mood: 1}", "unknown field 'mood'"),

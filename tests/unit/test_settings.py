@@ -28,6 +28,13 @@ PLAN = {
     "GITHUB_CLIENT_ID": "your-github-client-id",
     "GITHUB_CLIENT_SECRET": "github-secret",
 }
+TOKENS = {
+    "KAFKA_BROKERS": "localhost:9093",
+    "KAFKA_USERNAME": "client",
+    "KAFKA_PASSWORD": "client-secret",
+    "WORKBENCH_KAFKA_SASL_MECHANISM": "OAUTHBEARER",
+    "WORKBENCH_KAFKA_TOKEN_URL": "https://login.example.com/token",
+}
 SECRETS = ("kafka-password", "dw-password", "your-state-secret", "google-secret", "github-secret")
 
 
@@ -116,11 +123,56 @@ def test_a_wrong_secret_is_not_shown(monkeypatch):
         ({"WORKBENCH_SPARK_REMOTE": "localhost:15002"}, "is not sc://host:port"),
         ({"OAUTH2_ENABLED_PROVIDERS": ","}, "names no provider"),
         ({"WORKBENCH_KAFKA_CA_FILE": "missing.pem"}, "missing.pem. Give the path"),
+        ({"WORKBENCH_KAFKA_CLUSTERS_FILE": "missing.yaml"}, "missing.yaml. See docs/kafka.md"),
+        ({"KAFKA_BROKERS": "a:1", "KAFKA_PASSWORD": "p"}, "KAFKA_PASSWORD is set but KAFKA_USERNAME is not"),
+        ({"KAFKA_BROKERS": "a:1", "WORKBENCH_KAFKA_SASL_MECHANISM": "PLAIN"}, "but KAFKA_USERNAME is not"),
+        ({"KAFKA_BROKERS": "a:1", "WORKBENCH_KAFKA_CERTIFICATE_FILE": "c"}, "but WORKBENCH_KAFKA_KEY_FILE is not"),
+        ({"KAFKA_BROKERS": "a:1", "WORKBENCH_KAFKA_KEY_FILE": "k"}, "but WORKBENCH_KAFKA_CERTIFICATE_FILE is not"),
+        ({"KAFKA_BROKERS": "a:1", "WORKBENCH_KAFKA_KEY_PASSWORD": "k"}, "but WORKBENCH_KAFKA_KEY_FILE is not"),
+        (
+            {"KAFKA_BROKERS": "a:1", "KAFKA_SSL_ENABLED": "false", "WORKBENCH_KAFKA_CA_FILE": "ca.pem"},
+            "KAFKA_SSL_ENABLED is false but WORKBENCH_KAFKA_CA_FILE is set",
+        ),
+        (
+            {"KAFKA_BROKERS": "a:1", "WORKBENCH_KAFKA_TOKEN_URL": "https://login.example.com"},
+            "WORKBENCH_KAFKA_TOKEN_URL: for OAUTHBEARER only",
+        ),
+        ({**TOKENS, "WORKBENCH_KAFKA_TOKEN_URL": ""}, "OAUTHBEARER but WORKBENCH_KAFKA_TOKEN_URL is not set"),
+        ({**TOKENS, "WORKBENCH_KAFKA_TOKEN_URL": "http://login.example.com"}, "is not an https address"),
+        ({**TOKENS, "WORKBENCH_KAFKA_TOKEN_URL": "https://me:secret@login.example.com"}, "has a user in it"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_contradictions_are_named_with_their_remedy(monkeypatch, values, part):
     assert part in problems(monkeypatch, **values)
+
+
+@pytest.mark.parametrize("url", ["https://login.example.com/token", "http://127.0.0.1:8080/token"])
+def test_tokens_come_over_tls_but_on_loopback(monkeypatch, url):
+    set_all(monkeypatch, TOKENS | {"WORKBENCH_KAFKA_TOKEN_URL": url, "WORKBENCH_KAFKA_TOKEN_SCOPE": "kafka"})
+
+    assert Settings.load().kafka.token_url == url
+
+
+def test_every_contradiction_of_kafka_is_in_one_message(monkeypatch):
+    message = problems(
+        monkeypatch,
+        KAFKA_BROKERS="localhost",
+        KAFKA_USERNAME="client",
+        WORKBENCH_KAFKA_SASL_MECHANISM="OAUTHBEARER",
+        WORKBENCH_KAFKA_KEY_FILE="missing.pem",
+        WORKBENCH_KAFKA_KEY_PASSWORD="key-password",
+    )
+
+    assert message.startswith("5 problems")
+    assert "key-password" not in message
+
+
+def test_clusters_by_name_do_not_replace_the_embedded_broker(monkeypatch, tmp_path: Path):
+    (tmp_path / "clusters.yaml").write_text("clusters: {}")
+    monkeypatch.setenv("WORKBENCH_KAFKA_CLUSTERS_FILE", "clusters.yaml")
+
+    assert Settings.load().kafka.clusters_file == tmp_path / "clusters.yaml"
 
 
 def test_environment_wins_over_env_file_which_wins_over_embedded(monkeypatch, tmp_path: Path):

@@ -1,4 +1,4 @@
-"""`workbench sql`, `topics` and `ingest`: the data from the command line.
+"""`workbench sql` and `ingest`: the data from the command line.
 
 Drivers are imported by the command that uses them: `workbench status` waits for none.
 """
@@ -6,8 +6,6 @@ Drivers are imported by the command that uses them: `workbench status` waits for
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from pathlib import Path
 
 import typer
 from rich.console import Console
@@ -23,10 +21,6 @@ SHOWN_ROWS = 100
 def add_commands(application: typer.Typer) -> None:
     """Register the commands of this module."""
     application.command()(sql)
-    topics = typer.Typer(help="Topics as code: pipelines/topics.yaml.", no_args_is_help=True)
-    topics.command("plan")(topics_plan)
-    topics.command("apply")(topics_apply)
-    application.add_typer(topics, name="topics")
     ingest = typer.Typer(help="Flows from topics to tables: pipelines/flows/.", no_args_is_help=True)
     ingest.command("run")(ingest_run)
     ingest.callback()(_ingest)
@@ -56,39 +50,6 @@ def sql(
         console.print(f"… {len(frame) - SHOWN_ROWS} more rows; --json prints all")
 
 
-def topics_plan(
-    file: Path | None = typer.Option(None, help="A topics file other than pipelines/topics.yaml."),
-) -> None:
-    """Show what `topics apply` would do.
-
-    Example: workbench topics plan
-    """
-    from workbench.ingestion.connection import KafkaConnection
-    from workbench.ingestion.topics import plan_topics, read_topics
-
-    changes = plan_topics(KafkaConnection.from_settings(Settings.load().kafka), read_topics(file or _topics_file()))
-    _print_changes((change.action, change.detail) for change in changes)
-
-
-def topics_apply(
-    file: Path | None = typer.Option(None, help="A topics file other than pipelines/topics.yaml."),
-) -> None:
-    """Create and grow topics until the cluster has what the file asks for; refuse what loses data.
-
-    Example: workbench topics apply
-    """
-    from workbench.ingestion.connection import KafkaConnection
-    from workbench.ingestion.topics import apply_topics, read_topics
-
-    changes = apply_topics(KafkaConnection.from_settings(Settings.load().kafka), read_topics(file or _topics_file()))
-    _print_changes(("done", change.detail) for change in changes)
-
-
-def _print_changes(changes: Iterable[tuple[str, str]]) -> None:
-    lines = [f"{action:<7} {detail}" for action, detail in changes]
-    typer.echo("\n".join(lines) or "The cluster has what the file asks for.")
-
-
 def _ingest() -> None:
     """Flows from topics to tables: pipelines/flows/."""
 
@@ -102,7 +63,7 @@ def ingest_run(
     Example: workbench ingest run flights
     """
     from workbench.ingestion.definition import read_flow
-    from workbench.notebook import ingest_flow
+    from workbench.flows import ingest_flow
 
     settings = Settings.load()
     flow = read_flow(resource("pipelines") / "flows", name)
@@ -117,7 +78,3 @@ def ingest_run(
         typer.echo(
             f"{flow.topic} → {flow.into}: {done.rows:,} rows, {done.dead:,} dead letters in {done.seconds:.1f} s"
         )
-
-
-def _topics_file() -> Path:
-    return resource("pipelines") / "topics.yaml"

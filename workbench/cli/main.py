@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 
 from workbench import __version__
-from workbench.cli import data, machine
+from workbench.cli import data, machine, topics
 from workbench.errors import WorkbenchError
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
@@ -35,6 +35,7 @@ def make_application() -> typer.Typer:
     application.callback(invoke_without_command=True)(_root)
     machine.add_commands(application)
     data.add_commands(application)
+    topics.add_commands(application)
     for entry in sorted(entry_points(group="workbench.commands"), key=lambda entry: entry.name):
         entry.load()(application)
     return application

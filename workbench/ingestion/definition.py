@@ -1,27 +1,59 @@
-"""Flows as code: pipelines/flows/*.yaml says which topic goes into which table, with which columns."""
+"""Flows as code: pipelines/flows/*.yaml says which topic goes into which table, and how."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import yaml
 
 from workbench.errors import SettingsError, WorkbenchError
 from workbench.ingestion.decoding import parse_schema
+from workbench.ingestion.decoding.contract import Contract
+from workbench.ingestion.loads import METADATA
+from workbench.loading import Mode, Target
 
-FIELDS = {"topic", "into", "columns"}
+FORMATS = ("json", "avro", "protobuf", "json_schema")
+STARTS = ("earliest", "latest", "fail")
+REQUIRED = ("topic", "into")
+FIELDS = (*REQUIRED, "columns", "mode", "key", "format", "contract", "start", "include", "cluster")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Flow:
-    """Which topic goes into which table."""
+    """Which topic goes into which table, and how."""
 
     name: str
     topic: str
     into: str  #: schema.table
-    columns: pa.Schema
+    columns: pa.Schema | None = None  #: None takes them from the table, or from the first records
+    mode: Mode = Mode.APPEND
+    key: tuple[str, ...] = ()
+    format: str = "json"
+    contract: Contract = Contract.IGNORE
+    start: str | datetime = "earliest"  #: where the first run begins
+    include: tuple[str, ...] = ()  #: key, timestamp, headers
+    cluster: str = ""  #: of pipelines/clusters.yaml; empty is that of KAFKA_BROKERS
+
+    @property
+    def target(self) -> Target:
+        """What the warehouse has to know."""
+        return Target(
+            table=self.into,
+            topic=self.topic,
+            mode=self.mode,
+            key=self.key,
+            evolves=self.contract is Contract.EVOLVE,
+        )
+
+    @property
+    def group(self) -> str:
+        """Consumer group of the workers of this flow."""
+        return f"workbench.{self.into}.{self.topic}"
 
 
 def read_flow(folder: Path, name: str) -> Flow:
@@ -42,23 +74,83 @@ def read_flow(folder: Path, name: str) -> Flow:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise SettingsError([f"{path}: {error}"]) from None
-    problems = _problems(path, raw)
+    if not isinstance(raw, dict):
+        raise SettingsError([f"{path} is not a mapping of {', '.join(FIELDS)}."])
+    problems = [f"{path}: {field} is missing." for field in REQUIRED if field not in raw]
+    problems += [
+        f"{path}: unknown field {each!r}. Known are {', '.join(FIELDS)}." for each in raw if each not in FIELDS
+    ]
     if problems:
         raise SettingsError(problems)
-    return Flow(name=name, topic=raw["topic"], into=raw["into"], columns=parse_schema(raw["columns"], str(path)))
+    return make_flow(name, raw, str(path))
 
 
-def _problems(path: Path, raw: object) -> list[str]:
-    if not isinstance(raw, dict):
-        return [f"{path} is not a mapping of {', '.join(sorted(FIELDS))}."]
-    found = [f"{path}: {field} is missing." for field in sorted(FIELDS - raw.keys())]
+def make_flow(name: str, fields: Mapping[str, Any], where: str = "flow") -> Flow:
+    """A flow from the fields of its file, or from the arguments of a call.
+
+    Raises:
+        SettingsError: naming every field that is wrong.
+    """
+    problems = _problems(fields, where)
+    columns = None
+    if isinstance(fields.get("columns"), dict) and fields["columns"]:
+        try:
+            columns = parse_schema(fields["columns"], where)
+        except SettingsError as error:
+            problems += error.problems
+    problems += _key_problems(fields, columns, where)
+    if problems:
+        raise SettingsError(problems)
+    return Flow(
+        name=name,
+        topic=fields["topic"],
+        into=fields["into"],
+        columns=columns,
+        mode=Mode(fields.get("mode", Mode.APPEND)),
+        key=tuple(fields.get("key", ())),
+        format=fields.get("format", "json"),
+        contract=Contract(fields.get("contract", Contract.IGNORE)),
+        start=fields.get("start", "earliest"),
+        include=tuple(fields.get("include", ())),
+        cluster=fields.get("cluster", ""),
+    )
+
+
+def _problems(fields: Mapping[str, Any], where: str) -> list[str]:
+    found: list[str] = []
+    for field, known in (("mode", tuple(Mode)), ("format", FORMATS), ("contract", tuple(Contract))):
+        if field in fields and fields[field] not in known:
+            found.append(f"{where}: {field} is {fields[field]!r}. Known are {', '.join(known)}.")
+    start = fields.get("start", "earliest")
+    if start not in STARTS and not (isinstance(start, datetime) and start.tzinfo):
+        found.append(
+            f"{where}: start is {start!r}. Known are {', '.join(STARTS)}, and a time with its zone such as 2026-01-01T00:00:00Z."
+        )
     found += [
-        f"{path}: unknown field {field!r}. Known are {', '.join(sorted(FIELDS))}."
-        for field in raw
-        if field not in FIELDS
+        f"{where}: {field} is {fields[field]!r}, which is no list of names."
+        for field in ("key", "include")
+        if field in fields and not _is_names(fields[field])
     ]
-    if "columns" in raw and not (isinstance(raw["columns"], dict) and raw["columns"]):
-        found.append(f"{path}: columns is no mapping of names to types.")
-    if "into" in raw and str(raw["into"]).count(".") != 1:
-        found.append(f"{path}: into is {raw['into']!r}; write schema.table.")
+    if _is_names(included := fields.get("include", ())) and (unknown := sorted(set(included) - METADATA.keys())):
+        found.append(f"{where}: include has {', '.join(unknown)}. Known are {', '.join(METADATA)}.")
+    if "columns" in fields and fields["columns"] is not None and not isinstance(fields["columns"], dict):
+        found.append(f"{where}: columns is no mapping of names to types.")
+    if str(fields["into"]).count(".") != 1:
+        found.append(f"{where}: into is {fields['into']!r}; write schema.table.")
     return found
+
+
+def _key_problems(fields: Mapping[str, Any], columns: pa.Schema | None, where: str) -> list[str]:
+    merges, key = fields.get("mode") == Mode.MERGE, fields.get("key", ())
+    if merges and not key:
+        return [f"{where}: mode merge needs key, the columns that identify a row."]
+    if key and not merges:
+        return [f"{where}: key is for mode merge."]
+    if not merges or columns is None:
+        return [f"{where}: mode merge needs columns."] if merges else []
+    missing = [each for each in key if each not in columns.names]
+    return [f"{where}: key has {', '.join(missing)}, which columns has not."] if missing else []
+
+
+def _is_names(value: object) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str) and all(isinstance(each, str) for each in value)

@@ -1,6 +1,6 @@
 """A flow moves a topic into a table: the rows, the dead letters and the next offsets are one transaction.
 
-The warehouse holds the truth about offsets. A flow claims its partitions there, which raises
+The warehouse holds the truth about offsets. A worker claims its partitions there, which raises
 their epoch; a commit names the epoch and the offset that it goes on from, and changes nothing
 when either is no longer so. Killed at any instant, a flow goes on from the last commit: no
 record is lost, none is written twice, and a worker that was believed dead cannot write.
@@ -8,69 +8,30 @@ record is lost, none is written twice, and a worker that was believed dead canno
 
 from __future__ import annotations
 
+import logging
+import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from datetime import datetime
 
 import pyarrow as pa
 
+from workbench.errors import KafkaError, KafkaUnavailable, TakenOver, WarehouseUnavailable
 from workbench.ingestion.connection import KafkaConnection
-from workbench.ingestion.consumer import Batch, PartitionReader
-from workbench.ingestion.decoding import Decoded, JsonDecoder
-from workbench.ingestion.watermarks import read_topic_state
+from workbench.ingestion.decoding import Decoder
+from workbench.ingestion.loads import LoadBuilder
+from workbench.ingestion.pipeline import Pipeline
+from workbench.ingestion.source import Batch, Limits, Source, Stalled
+from workbench.ingestion.watermarks import TopicState, offsets_at, read_topic_state
+from workbench.loading import Claim, Load, Warehouse
 
-BATCH_RECORDS = 50_000
-LAST_MILLISECOND = 253_402_300_799_999  # of the year 9999
-# Every row carries where it came from.
-ORIGIN = (pa.field("_partition", pa.int32(), nullable=False), pa.field("_offset", pa.int64(), nullable=False))
+logger = logging.getLogger(__name__)
 
-DEAD_LETTERS = pa.schema([
-    pa.field("topic", pa.string(), nullable=False),
-    pa.field("record_partition", pa.int32(), nullable=False),
-    pa.field("record_offset", pa.int64(), nullable=False),
-    pa.field("record_timestamp", pa.timestamp("us", tz="UTC")),
-    pa.field("record_key", pa.binary()),
-    pa.field("record_value", pa.binary()),
-    pa.field("reason", pa.string(), nullable=False),
-])  # fmt: skip
-
-
-class Claim(Protocol):
-    """What a flow holds of one partition; a warehouse may know more about it."""
-
-    @property
-    def partition(self) -> int:
-        """Number of the partition."""
-
-    @property
-    def next_offset(self) -> int:
-        """Offset of the next record to read."""
-
-
-ClaimT = TypeVar("ClaimT", bound=Claim)
-
-
-class Warehouse(Protocol[ClaimT]):
-    """What a flow needs of a warehouse; `workbench.warehouse.offsets` implements it."""
-
-    def prepare(self, rows: pa.Schema, dead_letters: pa.Schema) -> None:
-        """Make the tables when they are not there. Raises WarehouseError when they do not fit."""
-
-    def claim(self, cluster_id: str, topic_id: str, first_offsets: Mapping[int, int]) -> tuple[ClaimT, ...]:
-        """Become the owner of the partitions; one that is new begins at its first offset.
-
-        Raises WarehouseError when the offsets that are stored belong to another cluster, or to
-        a topic of the same name that is no more.
-        """
-
-    def commit(
-        self, claims: Sequence[ClaimT], next_offsets: Mapping[int, int], rows: pa.Table, dead_letters: pa.Table
-    ) -> tuple[ClaimT, ...]:
-        """Write all in one transaction and return the claims to go on with.
-
-        Raises WarehouseError, with nothing written, when somebody else owns a partition.
-        """
+SILENCE_SECONDS = 30.0
+IDENTITY_SECONDS = 30.0
+OUTAGE_SECONDS = 60.0
+LONGEST_WAIT_SECONDS = 15.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,74 +43,170 @@ class Ingested:
     seconds: float
 
 
-def run_flow(
-    connection: KafkaConnection,
-    topic: str,
-    schema: pa.Schema,
-    warehouse: Warehouse[ClaimT],
-    *,
-    batch_records: int = BATCH_RECORDS,
-    progress: Callable[[int], object] = lambda _: None,
-) -> Ingested:
-    """Bring everything that *topic* holds now into the warehouse, each record exactly once.
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """Everything that a run of a flow needs.
 
-    Args:
-        connection: the cluster.
-        topic: the topic to read, in all its partitions.
-        schema: the columns to take out of the JSON records.
-        warehouse: where rows, dead letters and offsets go.
-        batch_records: records of one transaction.
-        progress: called with the number of records committed since the last call.
+    The warehouse is entered. `committed` is called after each commit with the load, the batch
+    that it was made of, and the seconds that the commit took.
+    """
+
+    connection: KafkaConnection
+    topic: str
+    group: str  #: consumer group, for sharing the topic and for the mirrored offsets
+    start: str | datetime  #: where a flow that never ran begins: earliest, latest, fail, or a time
+    columns: pa.Schema  #: what the flow declares
+    warehouse: Warehouse
+    loads: LoadBuilder
+    make_decoder: Callable[[pa.Schema], Decoder]  #: for the columns of the table
+    limits: Limits
+    committed: Callable[[Load, Batch, float], object] = lambda _load, _batch, _seconds: None
+
+
+def run_to_end(run: Run) -> Ingested:
+    """Bring everything that the topic holds now into the warehouse, each record exactly once.
 
     Raises:
         KafkaError: when the cluster does not answer, or no longer has the records.
-        WarehouseError: when the warehouse refuses, or somebody else has taken over.
+        WarehouseError: when the warehouse refuses, does not answer for a minute, or somebody
+            else has taken over.
     """
-    started = time.monotonic()
-    state = read_topic_state(connection, topic)
-    columns = pa.schema([*schema, *ORIGIN])
-    warehouse.prepare(columns, DEAD_LETTERS)
-    claims = warehouse.claim(state.cluster_id, state.topic_id, state.first_offsets)
-    decoder = JsonDecoder(schema)
-    rows = dead = 0
-    with PartitionReader(
-        connection, topic, {claim.partition: claim.next_offset for claim in claims}, batch_records
-    ) as reader:
-        for batch in reader.batches():
-            decoded = decoder.decode([record.value() for record in batch.records])
-            letters = dead_letters(topic, batch, decoded)
-            claims = warehouse.commit(claims, batch.next_offsets, with_origin(columns, batch, decoded), letters)
-            rows, dead = rows + decoded.rows.num_rows, dead + letters.num_rows
-            progress(len(batch.records))
-    return Ingested(rows=rows, dead=dead, seconds=time.monotonic() - started)
+    session = _Session(run, OUTAGE_SECONDS)
+    session.run(session.read_to_end)
+    return session.result
 
 
-def with_origin(columns: pa.Schema, batch: Batch, decoded: Decoded) -> pa.Table:
-    """The decoded rows with the partition and offset of each."""
-    records = [batch.records[position] for position in decoded.positions]
-    origin = [
-        pa.array([record.partition() for record in records], pa.int32()),
-        pa.array([record.offset() for record in records], pa.int64()),
-    ]
-    return pa.Table.from_arrays([*decoded.rows.columns, *origin], schema=columns)
+def run_for_ever(run: Run) -> None:
+    """Bring what arrives into the warehouse, shared with the other workers of the group, until interrupted.
+
+    Outages of the cluster and of the warehouse, and partitions that go to another worker, are
+    waited for: everything is built anew from what the warehouse says.
+
+    Raises:
+        KafkaError: when the cluster refuses us, or no longer has the records.
+        WarehouseError: when the warehouse refuses.
+    """
+    wait = 1.0
+    while True:
+        session = _Session(run, float("inf"))
+        started = time.monotonic()
+        try:
+            session.run(session.read_for_ever)
+        except (KafkaUnavailable, WarehouseUnavailable, TakenOver) as error:
+            wait = 1.0 if time.monotonic() - started > 60 else min(wait * 2, LONGEST_WAIT_SECONDS)
+            logger.warning("%s; beginning again in %.0f s", error.message, wait)
+            time.sleep(wait * random.uniform(0.5, 1.0))  # noqa: S311 - spreads workers that failed together
 
 
-def dead_letters(topic: str, batch: Batch, decoded: Decoded) -> pa.Table:
-    """The records that could not be decoded: their bytes, their coordinates, the reason."""
-    return pa.Table.from_pylist(
-        [_letter(topic, batch.records[each.position], each.reason) for each in decoded.undecodable], schema=DEAD_LETTERS
+class _Session:
+    """One life of the consumer, with what it was told at its beginning."""
+
+    def __init__(self, run: Run, outage_seconds: float) -> None:
+        self._run = run
+        self._outage_seconds = outage_seconds
+        self._pipeline: Pipeline
+        self._source: Source
+        self._state: TopicState
+        self._first: Mapping[int, int]
+        self._rows = self._dead = 0
+        self._started = time.monotonic()
+
+    @property
+    def result(self) -> Ingested:
+        return Ingested(rows=self._rows, dead=self._dead, seconds=time.monotonic() - self._started)
+
+    def run(self, read: Callable[[Source], None]) -> None:
+        run = self._run
+        columns = run.warehouse.prepare(run.loads.columns(run.columns))
+        self._state = read_topic_state(run.connection, run.topic)
+        self._first = first_offsets(run, self._state)
+        self._pipeline = Pipeline(
+            run.make_decoder(columns),
+            run.loads,
+            run.warehouse,
+            outage_seconds=self._outage_seconds,
+            committed=self._committed,
+        )
+        self._pipeline.run(self._open, read)
+
+    def read_to_end(self, source: Source) -> None:
+        ends = self._state.next_offsets
+        source.assign(sorted(ends))
+        heard = time.monotonic()
+        while not self._pipeline.stopped and any(source.positions[each] < end for each, end in ends.items()):
+            if source.poll():
+                heard = time.monotonic()
+            elif time.monotonic() - heard > SILENCE_SECONDS:
+                raise self._run.connection.explain(f"no record of {self._run.topic} within {SILENCE_SECONDS:.0f} s")
+            if source.is_complete():
+                self._pipeline.offer(source)
+
+    def read_for_ever(self, source: Source) -> None:
+        source.subscribe()
+        heard = looked = time.monotonic()
+        while not self._pipeline.stopped:
+            now = time.monotonic()
+            if source.poll() or not any(source.behind().values()):
+                heard = now
+            elif now - heard > SILENCE_SECONDS:
+                lagging = {partition: count for partition, count in source.behind().items() if count}
+                raise Stalled(f"{self._run.topic} has records that do not come, by partition: {lagging}")
+            if source.is_complete():
+                self._pipeline.offer(source)
+                heard = time.monotonic()
+            if now - looked > IDENTITY_SECONDS:
+                looked = now
+                self._check_identity()
+
+    def _check_identity(self) -> None:
+        state = read_topic_state(self._run.connection, self._run.topic)
+        if (state.cluster_id, state.topic_id) != (self._state.cluster_id, self._state.topic_id):
+            raise Stalled(f"{self._run.topic} was made anew while it was read")
+
+    def _open(self) -> Source:
+        run = self._run
+        self._source = Source(
+            run.connection,
+            run.topic,
+            group=run.group,
+            limits=run.limits,
+            claim=self._claim,
+            settle=self._pipeline.settle,
+        )
+        return self._source
+
+    def _claim(self, partitions: Sequence[int]) -> Sequence[Claim]:
+        if unknown := set(partitions) - self._first.keys():
+            # The topic has grown since the session began: nothing of these partitions was read.
+            state = read_topic_state(self._run.connection, self._run.topic)
+            self._first = {**self._first, **{each: state.first_offsets[each] for each in unknown}}
+        wanted = {each: self._first[each] for each in partitions}
+        return self._run.warehouse.claim(self._state.cluster_id, self._state.topic_id, wanted)
+
+    def _committed(self, load: Load, batch: Batch, seconds: float) -> None:
+        self._rows += load.rows.num_rows
+        self._dead += load.dead_letters.num_rows
+        self._source.mirror(load.spans)
+        self._run.committed(load, batch, seconds)
+
+
+def first_offsets(run: Run, state: TopicState) -> Mapping[int, int]:
+    """Where each partition begins that the warehouse has no offset of.
+
+    A flow that has run before reads new partitions from their first record on: they came while
+    it was looking, or had no time to look.
+
+    Raises:
+        KafkaError: when the flow never ran and may not begin by itself.
+    """
+    if run.start == "earliest" or run.warehouse.progress():
+        return state.first_offsets
+    if run.start == "latest":
+        return state.next_offsets
+    if isinstance(run.start, datetime):
+        milliseconds = int(run.start.timestamp() * 1000)
+        return offsets_at(run.connection, run.topic, sorted(state.next_offsets), milliseconds)
+    raise KafkaError(
+        f"the flow from {run.topic} has no offsets in the warehouse, and its `start` is {run.start!r}",
+        remedy="Set `start` to earliest, latest or a time for the first run.",
     )
-
-
-def _letter(topic: str, record: Any, reason: str) -> dict[str, Any]:
-    kind, milliseconds = record.timestamp()
-    return {
-        "topic": topic,
-        "record_partition": record.partition(),
-        "record_offset": record.offset(),
-        # Kind 0 is "no timestamp"; a producer may write anything, SQL has an end.
-        "record_timestamp": milliseconds * 1000 if kind and 0 <= milliseconds <= LAST_MILLISECOND else None,
-        "record_key": record.key(),
-        "record_value": record.value(),
-        "reason": reason,
-    }

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from workbench.errors import KafkaError
 from workbench.ingestion.connection import ANSWER_SECONDS, KafkaConnection
+
+AGAIN_SECONDS = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,7 +20,9 @@ class TopicState:
     cluster_id: str
     topic_id: str  #: a topic made anew under the same name has another (KIP-516)
     first_offsets: Mapping[int, int]  #: of the oldest record that is kept, by partition
-    next_offsets: Mapping[int, int]  #: of the record that will be written next, by partition
+    next_offsets: Mapping[
+        int, int
+    ]  #: after the last record of which a transaction is open, by partition (read_committed)
 
 
 def read_topic_state(connection: KafkaConnection, topic: str) -> TopicState:
@@ -25,32 +31,66 @@ def read_topic_state(connection: KafkaConnection, topic: str) -> TopicState:
     Raises:
         KafkaError: when the cluster does not answer, refuses us, or has no such topic.
     """
-    from confluent_kafka import Consumer, TopicCollection, TopicPartition
-    from confluent_kafka.admin import AdminClient
+    from confluent_kafka import KafkaException, TopicCollection
+    from confluent_kafka.admin import AdminClient, OffsetSpec
 
-    cluster_id = connection.check()
-    consumer = Consumer({**connection.for_confluent(), "group.id": "workbench-watermarks", "enable.auto.commit": False})
+    # Held by a name: a client that is collected takes its requests with it.
+    admin = AdminClient({**connection.for_confluent(), "log_level": 0})
     try:
+        metadata = admin.list_topics(topic, timeout=ANSWER_SECONDS / 5)
+    except KafkaException:
+        connection.check()  # knows what is wrong, or waits longer
         with connection.reported():
-            found = consumer.list_topics(topic, timeout=ANSWER_SECONDS).topics[topic]
-            if found.error:
-                raise KafkaError(
-                    f"there is no topic {topic!r} on {','.join(connection.bootstrap_servers)}",
-                    remedy="Add it to pipelines/topics.yaml and run `workbench topics apply`.",
-                )
-            marks = {
-                number: consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=ANSWER_SECONDS)
-                for number in sorted(found.partitions)
-            }
-            # Held by a name: a client that is collected takes its requests with it.
-            admin = AdminClient(connection.for_confluent())
-            description = admin.describe_topics(TopicCollection([topic]))[topic]
-            topic_id = str(description.result(ANSWER_SECONDS).topic_id)
-    finally:
-        consumer.close()
-    return TopicState(
-        cluster_id=cluster_id,
-        topic_id=topic_id,
-        first_offsets={number: low for number, (low, _) in marks.items()},
-        next_offsets={number: high for number, (_, high) in marks.items()},
+            metadata = admin.list_topics(topic, timeout=ANSWER_SECONDS)
+    found = metadata.topics[topic]
+    if found.error:
+        raise _no_such_topic(connection, topic, found.error)
+    with connection.reported():
+        description = admin.describe_topics(TopicCollection([topic]))[topic].result(ANSWER_SECONDS)
+        partitions = sorted(found.partitions)
+        return TopicState(
+            cluster_id=str(metadata.cluster_id),
+            topic_id=str(description.topic_id),
+            first_offsets=_offsets(admin, topic, partitions, OffsetSpec.earliest()),
+            next_offsets=_offsets(admin, topic, partitions, OffsetSpec.latest()),
+        )
+
+
+def offsets_at(connection: KafkaConnection, topic: str, partitions: list[int], milliseconds: int) -> dict[int, int]:
+    """Offset of the first record of each partition that is not older than *milliseconds* since 1970.
+
+    Raises:
+        KafkaError: when the cluster does not answer.
+    """
+    from confluent_kafka.admin import AdminClient, OffsetSpec
+
+    admin = AdminClient(connection.for_confluent())
+    with connection.reported():
+        found = _offsets(admin, topic, partitions, OffsetSpec.for_timestamp(milliseconds))
+        if -1 in found.values():  # no such record: the end
+            ends = _offsets(admin, topic, partitions, OffsetSpec.latest())
+            found = {number: ends[number] if offset < 0 else offset for number, offset in found.items()}
+    return found
+
+
+def _offsets(admin: Any, topic: str, partitions: list[int], spec: Any) -> dict[int, int]:
+    from confluent_kafka import IsolationLevel, KafkaException, TopicPartition
+
+    request = {TopicPartition(topic, number): spec for number in partitions}
+    answers = admin.list_offsets(request, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=ANSWER_SECONDS)
+    return {each.partition: int(answer.result(ANSWER_SECONDS).offset) for each, answer in answers.items()}
+
+
+def _no_such_topic(connection: KafkaConnection, topic: str, error: Any) -> KafkaError:
+    from confluent_kafka import KafkaError as Code
+
+    where = ",".join(connection.bootstrap_servers)
+    if error.code() == Code.TOPIC_AUTHORIZATION_FAILED:
+        return KafkaError(
+            f"{connection.username!r} may not see the topic {topic!r} on {where}",
+            remedy="Ask for the right to read it (an ACL; see docs/topics.md).",
+        )
+    return KafkaError(
+        f"there is no topic {topic!r} on {where}",
+        remedy="Add it to pipelines/topics.yaml and run `workbench topics apply`.",
     )

@@ -3,45 +3,88 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 import pyarrow as pa
 
-from workbench.errors import WarehouseError
+from workbench.errors import RowsRefused, WarehouseError, WarehouseUnavailable
+from workbench.loading import JSON
 from workbench.sections import WarehouseSettings
-from workbench.warehouse.engine import libpq_options, make_engine, reported, url
+from workbench.warehouse.engine import is_refusal, libpq_options, make_engine, reported, url
 from workbench.warehouse.schema import ensure_table, quoted, split_name
+
+# Classes of SQLSTATE (postgresql.org, "PostgreSQL Error Codes").
+OF_A_ROW = ("22", "23")  # data exception, integrity constraint violation
+TRY_AGAIN = (
+    "08",
+    "25006",
+    "40",
+    "53",
+    "55P03",
+    "57",
+    "58",
+)  # connection, conflict, no resources, lock, shutdown, system
+LOCK_SECONDS = 10
+
+
+def open_bulk(settings: WarehouseSettings) -> Any:
+    """An ADBC connection in a transaction; waits at most 10 s for a lock.
+
+    Raises:
+        adbc_driver_manager.Error: see `reported_bulk`.
+    """
+    from adbc_driver_postgresql import dbapi
+
+    options = {**libpq_options(settings), "options": f"-clock_timeout={LOCK_SECONDS}s"}
+    address = url(settings, "postgresql").update_query_dict(options)
+    return dbapi.connect(address.render_as_string(hide_password=False))
 
 
 @contextmanager
-def bulk_connection(settings: WarehouseSettings) -> Iterator[Any]:
-    """An ADBC connection whose transaction is committed by the caller and rolled back otherwise.
+def reported_bulk(settings: WarehouseSettings) -> Iterator[None]:
+    """Turn ADBC's errors into ours.
 
     Raises:
-        WarehouseError: when the warehouse cannot be reached, or refuses what is sent.
+        RowsRefused: when a value or a constraint was the cause; `reasons` is empty.
+        WarehouseUnavailable: when trying again may help.
+        WarehouseError: otherwise.
     """
-    from adbc_driver_manager import Error
-    from adbc_driver_postgresql import dbapi
+    from adbc_driver_manager import AdbcStatusCode, Error
 
-    address = url(settings, "postgresql").update_query_dict(dict(libpq_options(settings)))
     try:
-        with dbapi.connect(address.render_as_string(hide_password=False)) as connection:
-            yield connection
+        yield
     except Error as error:
         where = f"{settings.host}:{settings.port}/{settings.database}"
+        state = error.sqlstate or ""
+        if state.startswith(OF_A_ROW):
+            raise RowsRefused(
+                f"the warehouse at {where} refused a row: {error}", reasons={}, remedy="Change the table or the flow."
+            ) from None
+        lost = not state and error.status_code in (AdbcStatusCode.IO, AdbcStatusCode.UNKNOWN, AdbcStatusCode.INTERNAL)
+        if state.startswith(TRY_AGAIN) or (lost and not is_refusal(str(error))):
+            raise WarehouseUnavailable(
+                f"the warehouse at {where} did not answer or asks to try again: {str(error).splitlines()[0]}",
+                remedy="`workbench status` shows whether it runs.",
+            ) from None
         raise WarehouseError(
             f"the warehouse at {where} refused: {error}",
             remedy="`workbench status` shows whether it runs; the message above says what it refused.",
         ) from None
 
 
-def copy_rows(connection: Any, table: str, rows: pa.Table) -> None:
+def copy_rows(cursor: Any, schema: str, name: str, rows: pa.Table) -> None:
     """Append *rows* to an existing table inside the connection's transaction."""
     if rows.num_rows:
-        schema, name = split_name(table)
-        with connection.cursor() as cursor:
-            cursor.adbc_ingest(name, rows, mode="append", db_schema_name=schema)
+        cursor.adbc_ingest(name, _plain(rows), mode="append", db_schema_name=schema)
+
+
+def _plain(rows: pa.Table) -> pa.Table:
+    """The rows with JSON as the text that it is; the driver does not know Arrow's type."""
+    for index, field in enumerate(rows.schema):
+        if field.type == JSON:
+            rows = rows.set_column(index, field.with_type(pa.string()), rows.column(index).cast(pa.string()))
+    return rows
 
 
 def replace_table(settings: WarehouseSettings, table: str, rows: pa.Table) -> None:
@@ -56,10 +99,11 @@ def replace_table(settings: WarehouseSettings, table: str, rows: pa.Table) -> No
             ensure_table(connection, table, rows.schema)
     finally:
         engine.dispose()
-    with bulk_connection(settings) as bulk:
+    target = quoted(*split_name(table))
+    with reported_bulk(settings), closing(open_bulk(settings)) as bulk:
         with bulk.cursor() as cursor:
             # Two who replace at once do so one after the other; otherwise the rows of both would stay.
-            cursor.execute(f"LOCK TABLE {quoted(*split_name(table))} IN SHARE ROW EXCLUSIVE MODE")
-            cursor.execute(f"DELETE FROM {quoted(*split_name(table))}")
-        copy_rows(bulk, table, rows)
+            cursor.execute(f"LOCK TABLE {target} IN SHARE ROW EXCLUSIVE MODE")
+            cursor.execute(f"DELETE FROM {target}")
+            copy_rows(cursor, *split_name(table), rows)
         bulk.commit()

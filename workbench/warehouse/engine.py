@@ -11,7 +11,7 @@ import certifi
 import sqlalchemy as sa
 from sqlalchemy import exc
 
-from workbench.errors import WarehouseError
+from workbench.errors import WarehouseError, WarehouseUnavailable
 from workbench.sections import WarehouseSettings
 
 if TYPE_CHECKING:
@@ -77,9 +77,10 @@ def reported(settings: WarehouseSettings) -> Iterator[None]:
     """Turn the driver's errors into WarehouseError, which says where, what and what to do."""
     try:
         yield
-    except exc.OperationalError as error:
+    except (exc.OperationalError, exc.InterfaceError) as error:
         where = f"{settings.host}:{settings.port}/{settings.database}"
-        raise WarehouseError(
+        kind = WarehouseError if is_refusal(_message(error)) else WarehouseUnavailable
+        raise kind(
             f"the warehouse at {where} did not let {settings.user} in or did not answer: {_first_line(error)}",
             remedy="`workbench status` shows whether it runs; otherwise check DW_HOST, DW_PORT, DW_USER and DW_PASSWORD.",
         ) from None
@@ -91,6 +92,21 @@ def reported(settings: WarehouseSettings) -> Iterator[None]:
         raise WarehouseError(
             f"the query could not be sent: {_first_line(error)}", remedy="Give a value for each :name in the query."
         ) from None
+
+
+def is_refusal(message: str) -> bool:
+    """Whether a connection was refused for a reason that waiting does not cure."""
+    return any(
+        text in message
+        for text in (
+            "password authentication failed",
+            "does not exist",
+            "no pg_hba.conf entry",
+            "certificate",
+            "authentication method requirement",
+            "SSL",
+        )
+    )
 
 
 def read_frame(settings: WarehouseSettings, query: str, parameters: Mapping[str, object]) -> pd.DataFrame:

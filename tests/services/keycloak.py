@@ -1,0 +1,160 @@
+"""A real Keycloak: an OpenID Connect issuer that hands out tokens to machines and to people."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import ssl
+import subprocess
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+import httpx
+import psutil
+
+from tests.services.certificates import Authority
+from tests.services.workbench import ROOT, wait_until
+from workbench.embedded.jars import sha256
+from workbench.embedded.java import find_java
+from workbench.runtime.ports import any_free
+
+VERSION = "26.4.0"
+SHA256 = "1b6a11a2726ac8a8dc9c91d5fafe989a75ce4f1622d7f7b45c21d5bc16629c0a"
+MAVEN_CENTRAL = "https://repo1.maven.org/maven2"
+UP_SECONDS = 150
+ADMIN = "admin"
+
+
+@dataclass(frozen=True)
+class Realm:
+    """A realm of a Keycloak that answers, on loopback: https for clients, http for the broker's keys."""
+
+    name: str
+    https: str
+    http: str
+    authority: Path  #: signed the certificate of `https`
+    admin_password: str = field(repr=False)
+
+    @property
+    def token_url(self) -> str:
+        return f"{self.https}/realms/{self.name}/protocol/openid-connect/token"
+
+    @property
+    def keys_url(self) -> str:
+        return f"{self.http}/realms/{self.name}/protocol/openid-connect/certs"
+
+    def add_client(self, client_id: str, secret: str, *, audience: str) -> None:
+        """A client that gets tokens for itself, by client credentials."""
+        mapper = {
+            "name": "audience",
+            "protocol": "openid-connect",
+            "protocolMapper": "oidc-audience-mapper",
+            "config": {"included.custom.audience": audience, "access.token.claim": "true"},
+        }
+        self.post(
+            f"/admin/realms/{self.name}/clients",
+            {
+                "clientId": client_id,
+                "secret": secret,
+                "serviceAccountsEnabled": True,
+                "standardFlowEnabled": False,
+                "protocolMappers": [mapper],
+            },
+        )
+
+    def post(self, path: str, content: dict[str, Any]) -> None:
+        """Change something through the admin REST API."""
+        login = {"grant_type": "password", "client_id": "admin-cli", "username": ADMIN, "password": self.admin_password}
+        with httpx.Client(base_url=self.http, timeout=30) as client:
+            token = client.post("/realms/master/protocol/openid-connect/token", data=login).raise_for_status().json()
+            headers = {"Authorization": f"Bearer {token['access_token']}"}
+            client.post(path, json=content, headers=headers).raise_for_status()
+
+
+@contextmanager
+def running_keycloak(folder: Path) -> Iterator[Realm]:
+    """Start Keycloak on loopback with a realm of its own, and stop it at the end."""
+    folder.mkdir()
+    with zipfile.ZipFile(_distribution()) as archive:
+        archive.extractall(folder)
+    home = folder / f"keycloak-{VERSION}"
+    authority = Authority(folder, "keycloak-authority")
+    shown = authority.issue("keycloak")
+    http, https = any_free(), any_free()
+    realm = Realm(
+        name="workbench",
+        https=f"https://localhost:{https}",
+        http=f"http://127.0.0.1:{http}",
+        authority=authority.file,
+        admin_password=secrets.token_hex(16),
+    )
+    environment = {
+        **os.environ,
+        "JAVA_HOME": str(find_java().home),
+        "JAVA_OPTS_KC_HEAP": "-Xms128m -Xmx384m",
+        # It lives for a minute: no time for the optimizing compiler.
+        "JAVA_OPTS_APPEND": "-XX:TieredStopAtLevel=1",
+        "KC_BOOTSTRAP_ADMIN_USERNAME": ADMIN,
+        "KC_BOOTSTRAP_ADMIN_PASSWORD": realm.admin_password,
+    }
+    options = [
+        *("--http-host", "127.0.0.1", "--http-enabled", "true", "--http-port", str(http), "--https-port", str(https)),
+        *("--https-certificate-file", str(shown.certificate), "--https-certificate-key-file", str(shown.key)),
+    ]
+    with (folder / "keycloak.log").open("wb") as log:
+        process = subprocess.Popen(
+            ["bash", str(home / "bin" / "kc.sh"), "start-dev", *options],
+            env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=home,
+        )  # fmt: skip
+    try:
+        wait_until(lambda: process.poll() is not None or _answers(realm), UP_SECONDS, "Keycloak to answer")
+        assert process.poll() is None, (folder / "keycloak.log").read_text()[-3000:]
+        realm.post("/admin/realms", {"realm": realm.name, "enabled": True})
+        yield realm
+    finally:
+        _stop(process)
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def _distribution() -> Path:
+    """The zip of Maven Central, fetched once into the checkout and checked each time."""
+    name = f"keycloak-quarkus-dist-{VERSION}.zip"
+    file = ROOT / ".workbench" / "cache" / name
+    if not file.is_file():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        root = os.environ.get("WORKBENCH_EMBEDDED_JARS_REPOSITORY") or MAVEN_CENTRAL
+        url = f"{root.rstrip('/')}/org/keycloak/keycloak-quarkus-dist/{VERSION}/{name}"
+        fresh = file.with_suffix(f".{os.getpid()}")
+        with urlopen(url, timeout=120, context=ssl.create_default_context()) as answer, fresh.open("wb") as output:
+            shutil.copyfileobj(answer, output)
+        fresh.replace(file)
+    if sha256(file) != SHA256:
+        file.unlink()
+        raise AssertionError(f"{file} was not Keycloak {VERSION} and has been removed")
+    return file
+
+
+def _answers(realm: Realm) -> bool:
+    try:
+        return httpx.get(f"{realm.http}/realms/master", timeout=5).is_success
+    except httpx.HTTPError:
+        return False
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """End the script and the Java that it has started."""
+    processes = [*psutil.Process(process.pid).children(recursive=True), process] if process.poll() is None else []
+    for each in processes:
+        each.terminate()
+    for each in processes:
+        try:
+            each.wait(20)
+        except (subprocess.TimeoutExpired, psutil.TimeoutExpired):
+            each.kill()
+            each.wait(20)

@@ -1,0 +1,190 @@
+"""JSON records to an Arrow table; what does not fit is told apart, record by record."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+import pyarrow as pa
+
+from workbench.ingestion.decoding import Decoded, Undecodable
+from workbench.ingestion.decoding.contract import QUARANTINE, Contract, widened
+from workbench.ingestion.decoding.json_reader import JSON, as_json, read_records
+from workbench.ingestion.decoding.suspects import certain_fault, find_suspects
+
+REASON_CHARACTERS = 300
+CHUNK_RECORDS = 8192
+UNEXPECTED = {
+    Contract.IGNORE: "ignore",
+    Contract.EVOLVE: "infer",
+    Contract.FREEZE: "error",
+    Contract.QUARANTINE: "error",
+}
+TOMBSTONE = "the record has no value (a tombstone)"
+ROW_NUMBER = re.compile(r" in row (\d+)$")
+TOO_NARROW = "Failed to convert JSON to int"
+
+
+@dataclass
+class _Attempt:
+    """A batch on its way: what fits so far, and what does not."""
+
+    tables: list[pa.Table] = field(default_factory=list)
+    good: list[int] = field(default_factory=list)
+    bad: list[Undecodable] = field(default_factory=list)
+
+
+class JsonDecoder:
+    """Decodes batches of JSON objects (RFC 8259) to rows of one schema.
+
+    Absent fields and JSON nulls are null. Timestamps are RFC 3339 down to microseconds; without
+    an offset they are UTC. Under `Contract.EVOLVE` the schema grows with what the records hold;
+    `schema` is what it has grown to.
+    """
+
+    def __init__(self, schema: pa.Schema, contract: Contract = Contract.IGNORE) -> None:
+        self.schema = schema
+        self._contract = contract
+
+    def decode(self, values: Sequence[bytes | None]) -> Decoded:
+        """Decode every value that can be; the others cost a search in their neighbourhood, not the batch."""
+        while True:
+            attempt = self._attempt(values)
+            if not self._widen(values, attempt.bad):
+                break
+        attempt.bad.sort(key=lambda each: each.position)
+        whole = len(attempt.good) == len(values)
+        return Decoded(
+            self._united(attempt.tables), range(len(values)) if whole else tuple(attempt.good), tuple(attempt.bad)
+        )
+
+    def _attempt(self, values: Sequence[bytes | None]) -> _Attempt:
+        present: Sequence[int] = range(len(values))
+        attempt = _Attempt()
+        if None in values:
+            present = [position for position, value in enumerate(values) if value is not None]
+            attempt.bad += [Undecodable(position, TOMBSTONE) for position, value in enumerate(values) if value is None]
+        if self._take(values, present, attempt):
+            self._separate(values, present, attempt)
+        return attempt
+
+    def _separate(self, values: Sequence[bytes | None], present: Sequence[int], attempt: _Attempt) -> None:
+        """Take what looks well in large pieces, and each record that does not by itself."""
+        closed = self._contract is Contract.FREEZE
+        suspects = find_suspects([values[position] or b"" for position in present], self.schema, closed=closed)
+        if len(suspects) > len(present) // 4:
+            suspects = []  # more likely that msgspec reads these records otherwise than Arrow
+        alone = {present[index] for index in suspects}
+        rest = [position for position in present if position not in alone]
+        for start in range(0, len(rest), CHUNK_RECORDS):
+            self._isolate(values, rest[start : start + CHUNK_RECORDS], attempt)
+        for position in sorted(alone):
+            if (fault := certain_fault(values[position] or b"")) is not None:
+                attempt.bad.append(Undecodable(position, fault))
+            else:
+                self._isolate(values, [position], attempt)
+
+    def _take(self, values: Sequence[bytes | None], positions: Sequence[int], attempt: _Attempt) -> Exception | None:
+        """Parse all of these records, or none and return what went wrong."""
+        if not positions:
+            return None
+        try:
+            table = self._parse(values if len(positions) == len(values) else [values[at] for at in positions])
+        except ValueError as error:  # pyarrow.ArrowInvalid is one, orjson's is, too
+            return error
+        attempt.tables.append(table)
+        attempt.good.extend(positions)
+        return None
+
+    def _isolate(self, values: Sequence[bytes | None], positions: Sequence[int], attempt: _Attempt) -> None:
+        """Parse what can be parsed of these records; the others become undecodable."""
+        error = self._take(values, positions, attempt)
+        if error is None:
+            return
+        if len(positions) == 1:
+            reason = self._reason(error, values[positions[0]] or b"")
+            attempt.bad.append(Undecodable(positions[0], reason))
+            return
+        told = ROW_NUMBER.search(str(error))  # Arrow often tells the row; else the halves are tried
+        row = int(told[1]) if told else len(positions)
+        cuts = (row, row + 1) if row < len(positions) else (len(positions) // 2,)
+        for start, end in zip((0, *cuts), (*cuts, len(positions)), strict=True):
+            if start < end:
+                self._isolate(values, positions[start:end], attempt)
+
+    def _parse(self, values: Sequence[Any]) -> pa.Table:
+        """Parse all or raise; none of the values is None."""
+        try:
+            table = read_records(values, self.schema, UNEXPECTED[self._contract])
+        except ValueError as error:
+            if self._contract is not Contract.QUARANTINE or "unexpected field" not in str(error):
+                raise
+            table = read_records(values, self.schema, "ignore")
+            return table.append_column(QUARANTINE, _unknown_fields(values, self.schema))
+        if self._contract is Contract.QUARANTINE:
+            return table.append_column(QUARANTINE, pa.nulls(table.num_rows, JSON))
+        if self._contract is Contract.EVOLVE and table.schema != self.schema:
+            self._grow(table.schema)
+            return read_records(values, self.schema, "ignore")
+        return table
+
+    def _grow(self, found: pa.Schema) -> None:
+        """Take the fields that are new into the schema, with a type that what follows is likely to fit."""
+        new = [each for each in found if each.name not in self.schema.names and each.type != pa.null()]
+        for each in new:
+            # A text that looks like a time may be followed by one that does not.
+            kind = pa.string() if pa.types.is_timestamp(each.type) else each.type
+            self.schema = self.schema.append(pa.field(each.name, JSON if pa.types.is_nested(kind) else kind))
+
+    def _widen(self, values: Sequence[bytes | None], bad: Sequence[Undecodable]) -> bool:
+        """Widen the columns whose numbers did not fit; whether there were any."""
+        before = self.schema
+        if self._contract is Contract.EVOLVE:
+            for each in bad:
+                if TOO_NARROW in each.reason:
+                    self._widen_for(values[each.position] or b"")
+        return bool(self.schema != before)
+
+    def _widen_for(self, value: bytes) -> None:
+        """Give each integer column the narrowest type that holds its number of *value*."""
+        for index, column in enumerate(self.schema):
+            kind = column.type if pa.types.is_integer(column.type) else None
+            while kind is not None and not _fits(value, column.with_type(kind)):
+                kind = widened(kind)
+            if kind is not None:
+                self.schema = self.schema.set(index, column.with_type(kind))
+
+    def _united(self, tables: Sequence[pa.Table]) -> pa.Table:
+        if not tables:
+            extra = [QUARANTINE] if self._contract is Contract.QUARANTINE else []
+            return pa.schema([*self.schema, *extra]).empty_table()
+        return tables[0] if len(tables) == 1 else pa.concat_tables(tables, promote_options="default")
+
+    def _reason(self, error: Exception, value: bytes) -> str:
+        text = str(error)
+        if "unexpected field" in text:
+            unknown = sorted(orjson.loads(value).keys() - set(self.schema.names))
+            text = f"the record has fields that the flow does not declare: {', '.join(unknown)}"
+        # Arrow counts rows and names our wrapper; neither means anything to who reads the reason.
+        text = ROW_NUMBER.sub("", text.replace("(/record/", "(/"))
+        # The reason quotes the record, and SQL text cannot hold the character NUL.
+        return text.replace("\0", "\\0")[:REASON_CHARACTERS]
+
+
+def _fits(value: bytes, column: pa.Field) -> bool:
+    try:
+        read_records([value], pa.schema([column]), "ignore")
+    except ValueError:
+        return False
+    return True
+
+
+def _unknown_fields(values: Sequence[bytes], schema: pa.Schema) -> pa.Array:
+    known = set(schema.names)
+    unknown = [
+        {name: found for name, found in orjson.loads(value).items() if name not in known} or None for value in values
+    ]
+    return as_json(unknown)

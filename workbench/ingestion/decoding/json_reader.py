@@ -1,0 +1,121 @@
+"""One chunk of JSON records to an Arrow table: all of them, or an error."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.json as pj
+
+JSON = pa.json_(pa.string())
+# Arrow's reader calls itself for each level of what it infers; tens of thousands overflow its stack.
+DEEPEST = 100
+
+
+def read_records(values: Sequence[bytes], schema: pa.Schema, unexpected: str) -> pa.Table:
+    """Parse one JSON object from each value.
+
+    Args:
+        values: the records.
+        schema: the columns to take; one of type `JSON` holds the text of whatever is there.
+        unexpected: what becomes of other fields: `ignore`, `error` or `infer` (pyarrow's words).
+
+    Raises:
+        ValueError: when a value does not fit; `pyarrow.ArrowInvalid` is one.
+    """
+    joined = b"\n".join(values)
+    if unexpected == "infer":
+        _check_depth(values, joined)
+    texts = [column.name for column in schema if column.type == JSON]
+    plain = pa.schema([column for column in schema if column.type != JSON])
+    # A JSON column is a field that Arrow is not told of.
+    behaviour = "ignore" if texts and unexpected == "error" else unexpected
+    # Each line begins with a brace and ends with one: no value can then be half a document, or
+    # hold two that another makes up for; as many rows as values means one from each.
+    if joined.count(b"}\n{") == len(values) - 1 == joined.count(b"\n") and joined[:1] == b"{" and joined[-1:] == b"}":
+        table = _read_lines(joined, len(values), plain, behaviour)
+    else:
+        table = _read_wrapped(values, plain, behaviour)
+    # What follows costs more than a look for the bytes that it is about.
+    if not joined.isascii() or b"\\u" in joined or b"\0" in joined:
+        _check_text(table)
+    if texts:
+        documents = [orjson.loads(value) for value in values]
+        if unexpected == "error" and any(document.keys() - set(schema.names) for document in documents):
+            raise ValueError("unexpected field")
+        table = table.drop_columns([name for name in texts if name in table.column_names])
+        for name in texts:
+            table = table.append_column(pa.field(name, JSON), as_json([document.get(name) for document in documents]))
+        table = table.select([*schema.names, *(name for name in table.column_names if name not in schema.names)])
+    return table
+
+
+def as_json(values: Sequence[object]) -> pa.Array:
+    """The JSON text of each value; null for None."""
+    texts = [None if value is None else orjson.dumps(value).decode() for value in values]
+    return pa.ExtensionArray.from_storage(JSON, pa.array(texts, pa.string()))
+
+
+def _read(joined: bytes, schema: pa.Schema, unexpected: str) -> pa.Table:
+    return pj.read_json(
+        pa.BufferReader(joined),
+        read_options=pj.ReadOptions(block_size=len(joined) + 1, use_threads=False),
+        parse_options=pj.ParseOptions(explicit_schema=schema, unexpected_field_behavior=unexpected),
+    )
+
+
+def _read_lines(joined: bytes, count: int, schema: pa.Schema, unexpected: str) -> pa.Table:
+    if not schema.names:
+        return _read_wrapped(joined.split(b"\n"), schema, unexpected)
+    table = _read(joined, schema, unexpected)
+    if table.num_rows != count:
+        raise ValueError("the value is not one JSON document")
+    return table
+
+
+def _read_wrapped(values: Sequence[bytes], schema: pa.Schema, unexpected: str) -> pa.Table:
+    """Wrap each value with its number: two documents in one value break the wrapper or the numbering."""
+    pairs = ((b'{"record":', value, b',"position":%d}\n' % number) for number, value in enumerate(values))
+    wrapper = pa.schema([("record", pa.struct(list(schema))), ("position", pa.int64())])
+    table = _read(b"".join(chain.from_iterable(pairs)), wrapper, unexpected)
+    if table.num_rows != len(values) or not table["position"].combine_chunks().equals(
+        pa.array(range(len(values)), pa.int64())
+    ):
+        raise ValueError("the value is not one JSON document")
+    records = table["record"].combine_chunks()
+    if records.null_count:
+        raise ValueError("the value is null, not an object")
+    return pa.Table.from_arrays(records.flatten(), schema=pa.schema(list(records.type)))
+
+
+def _check_depth(values: Sequence[bytes], joined: bytes) -> None:
+    if joined.count(b"[") + joined.count(b"{") - len(values) < DEEPEST:
+        return  # all brackets together are fewer than would be too deep
+    for value in values:
+        if value.count(b"[") + value.count(b"{") >= DEEPEST and _depth(value) > DEEPEST:
+            raise ValueError(f"the value is nested more than {DEEPEST} levels deep")
+
+
+def _depth(value: bytes) -> int:
+    """Levels of nesting; brackets inside strings count, too, unless they are balanced there."""
+    depth = deepest = 0
+    for byte in value:
+        if byte in b"[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif byte in b"]}":
+            depth -= 1
+    return deepest
+
+
+def _check_text(rows: pa.Table) -> None:
+    """Raise for text that no SQL database takes: invalid UTF-8 and the character NUL."""
+    for field in rows.schema:
+        if pa.types.is_string(field.type):
+            column = rows[field.name]
+            column.validate(full=True)
+            if pc.any(pc.match_substring(column, "\0")).as_py():
+                raise ValueError(f"column {field.name} holds the character NUL, which SQL text cannot")

@@ -1,0 +1,189 @@
+"""Batches to loads: rows with their origin, dead letters with their reason, one row for each key."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from workbench.ingestion.decoding import Decoded, Undecodable
+from workbench.ingestion.source import Batch
+from workbench.loading import DEAD_LETTERS, JSON, ORIGIN, Load, Mode, Target
+
+LAST_MILLISECOND = 253_402_300_799_999  # of the year 9999
+METADATA = {
+    "key": pa.field("_key", pa.binary()),
+    "timestamp": pa.field("_timestamp", pa.timestamp("us", tz="UTC")),
+    "headers": pa.field("_headers", JSON),
+}
+
+
+@dataclass(frozen=True)
+class LoadBuilder:
+    """Makes the loads of one flow."""
+
+    target: Target
+    include: tuple[str, ...]  #: which of `METADATA`
+    key_columns: pa.Schema  #: names and types of the key, for `Mode.MERGE`
+
+    def columns(self, columns: pa.Schema) -> pa.Schema:
+        """All columns of the table, for those that a decoder gives."""
+        return pa.schema([*columns, *(METADATA[name] for name in self.include), *ORIGIN])
+
+    def build(self, batch: Batch, decoded: Decoded) -> Load:
+        """The load of a decoded batch."""
+        whole = isinstance(decoded.positions, range)  # every record is a row
+        positions = np.arange(len(batch.messages)) if whole else np.asarray(decoded.positions, np.int64)
+        rows = self._with_origin(batch, decoded.rows, positions)
+        undecodable = list(decoded.undecodable)
+        deleted = None
+        if self.target.mode is Mode.MERGE:
+            rows, deleted, undecodable = self._last_of_each_key(batch, rows, positions, undecodable)
+        return Load(
+            spans=batch.spans,
+            rows=rows,
+            dead_letters=self._letters(
+                (batch.messages[each.position], each.reason) for each in sorted(undecodable, key=lambda e: e.position)
+            ),
+            deleted=deleted,
+        )
+
+    def without(self, load: Load, batch: Batch, reasons: Mapping[int, str]) -> Load:
+        """The load with rows that the table refuses as dead letters."""
+        messages = {(message.partition(), message.offset()): message for message in batch.messages}
+        coordinates = (
+            load.rows.select(["_partition", "_offset"]).take(pa.array(sorted(reasons), pa.int64())).to_pylist()
+        )
+        refused = [
+            (messages[each["_partition"], each["_offset"]], reasons[row])
+            for row, each in zip(sorted(reasons), coordinates, strict=True)
+        ]
+        keep = np.ones(load.rows.num_rows, bool)
+        keep[list(reasons)] = False
+        letters = pa.concat_tables([load.dead_letters, self._letters(refused)])
+        return replace(load, rows=load.rows.filter(pa.array(keep)), dead_letters=letters)
+
+    def _with_origin(self, batch: Batch, rows: pa.Table, positions: np.ndarray[Any, Any]) -> pa.Table:
+        everything = len(positions) == len(batch.messages)
+        partitions = batch.partitions if everything else batch.partitions[positions]
+        offsets = batch.offsets if everything else batch.offsets[positions]
+        for name in self.include:
+            values = [_METADATA_VALUES[name](batch.messages[position]) for position in positions]
+            rows = rows.append_column(METADATA[name], _array(values, METADATA[name].type))
+        return rows.append_column(ORIGIN[0], pa.array(partitions)).append_column(ORIGIN[1], pa.array(offsets))
+
+    def _last_of_each_key(
+        self, batch: Batch, rows: pa.Table, positions: np.ndarray[Any, Any], undecodable: list[Undecodable]
+    ) -> tuple[pa.Table, pa.Table, list[Undecodable]]:
+        """Rows and deletions with only the last record of each key; records without a key are dead letters."""
+        names = list(self.target.key)
+        rest = [each for each in undecodable if batch.values[each.position] is not None]
+        missing = np.zeros(rows.num_rows, bool)
+        for name in names:
+            missing |= pc.is_null(rows[name]).to_numpy(zero_copy_only=False)
+        rest += [
+            Undecodable(int(position), f"a column of the key ({', '.join(names)}) is null")
+            for position in positions[missing]
+        ]
+        rows, positions = rows.filter(pa.array(~missing)), positions[~missing]
+        gone, gone_positions = [], []
+        for each in undecodable:
+            if batch.values[each.position] is None:
+                try:
+                    gone.append(tombstone_key(batch.messages[each.position].key(), self.key_columns))
+                    gone_positions.append(each.position)
+                except ValueError as error:
+                    rest.append(Undecodable(each.position, str(error)))
+        deleted = pa.Table.from_pylist(gone, schema=self.key_columns)
+        both = pa.concat_tables([rows.select(names).cast(self.key_columns), deleted])
+        position = np.concatenate([positions, np.asarray(gone_positions, np.int64)])
+        last = (
+            both.append_column("position", pa.array(position))
+            .group_by(names, use_threads=False)
+            .aggregate([("position", "max")])["position_max"]
+            .to_numpy()
+        )
+        rows = rows.filter(pa.array(np.isin(positions, last)))
+        deleted = deleted.filter(pa.array(np.isin(np.asarray(gone_positions, np.int64), last)))
+        return rows, deleted, rest
+
+    def _letters(self, records: Iterable[tuple[Any, str]]) -> pa.Table:
+        letters = [self._letter(record, reason) for record, reason in records]
+        columns = {name: [letter[name] for letter in letters] for name in DEAD_LETTERS.names}
+        arrays = [_array(columns[field.name], field.type) for field in DEAD_LETTERS]
+        return pa.Table.from_arrays(arrays, schema=DEAD_LETTERS)
+
+    def _letter(self, record: Any, reason: str) -> dict[str, Any]:
+        return {
+            "topic": self.target.topic,
+            "record_partition": record.partition(),
+            "record_offset": record.offset(),
+            "record_timestamp": _timestamp(record),
+            "record_key": record.key(),
+            "record_value": record.value(),
+            "reason": reason,
+            "target": self.target.table,
+            "record_headers": _headers(record),
+        }
+
+
+def tombstone_key(key: bytes | None, columns: pa.Schema) -> dict[str, Any]:
+    """The key columns that a record without a value deletes.
+
+    The record's key is the text of the one column, or a JSON object (or value) with all of them.
+
+    Raises:
+        ValueError: when it is neither.
+    """
+    if key is None:
+        raise ValueError("the record has neither value nor key: nothing says what to delete")
+    try:
+        found = orjson.loads(key)
+    except orjson.JSONDecodeError:
+        found = None
+    if isinstance(found, dict):
+        values = found
+    elif len(columns) == 1:
+        values = {columns.names[0]: found if isinstance(found, str) else key.decode("utf-8", "strict")}
+    else:
+        raise ValueError(f"the key of the tombstone is no JSON object with {', '.join(columns.names)}")
+    try:
+        return {column.name: pa.scalar(str(values[column.name])).cast(column.type).as_py() for column in columns}
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"the key of the tombstone does not fit ({', '.join(columns.names)}): {error}") from None
+
+
+def _array(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+    if kind == JSON:
+        return pa.ExtensionArray.from_storage(JSON, pa.array(values, pa.string()))
+    return pa.array(values, kind)
+
+
+def _timestamp(record: Any) -> int | None:
+    kind, milliseconds = record.timestamp()
+    # Kind 0 is "no timestamp"; a producer may write anything, SQL has an end.
+    return milliseconds * 1000 if kind and 0 <= milliseconds <= LAST_MILLISECOND else None
+
+
+def _headers(record: Any) -> str | None:
+    """The headers as a JSON array of [name, value]; a value that is no UTF-8 becomes {"base64": …}."""
+    headers = record.headers()
+    return orjson.dumps([[name, _header_value(value)] for name, value in headers]).decode() if headers else None
+
+
+def _header_value(value: bytes | None) -> object:
+    if value is None:
+        return None
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return {"base64": base64.b64encode(value).decode()}
+
+
+_METADATA_VALUES = {"key": lambda record: record.key(), "timestamp": _timestamp, "headers": _headers}

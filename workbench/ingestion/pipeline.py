@@ -1,0 +1,191 @@
+"""Three threads: one reads, one decodes, the caller's writes.
+
+Between them is room for one batch, so that memory is bounded and a slow warehouse slows the
+reading down. Batches are committed in the order in which they were read.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from queue import Empty, Full, Queue
+from typing import TypeVar
+
+from workbench.errors import RowsRefused, WarehouseUnavailable
+from workbench.ingestion.decoding import Decoder
+from workbench.ingestion.loads import LoadBuilder
+from workbench.ingestion.source import Batch, Source
+from workbench.loading import Load, Warehouse
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+LOOK_SECONDS = 0.2  # between two looks whether another thread has failed
+PATIENCE_SECONDS = 5.0  # until a reader that cannot hand over pauses its partitions
+SETTLE_SECONDS = 20.0
+FIRST_WAIT_SECONDS = 0.2
+LONGEST_WAIT_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """A batch with what is to be written of it."""
+
+    batch: Batch
+    load: Load
+
+
+class Pipeline:
+    """Runs one reader, one decoder and one writer until the reader is done or one of them fails.
+
+    Args:
+        decoder: of the values.
+        loads: makes of each batch what is written.
+        warehouse: where it is written.
+        outage_seconds: how long the warehouse may be away before that is an error.
+        committed: called after each commit with the load and the seconds that it took.
+    """
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        loads: LoadBuilder,
+        warehouse: Warehouse,
+        *,
+        outage_seconds: float,
+        committed: Callable[[Load, Batch, float], object],
+    ) -> None:
+        self._decoder = decoder
+        self._loads = loads
+        self._warehouse = warehouse
+        self._outage_seconds = outage_seconds
+        self._committed = committed
+        self._batches: Queue[Batch | None] = Queue(1)
+        self._decoded: Queue[Decoding | None] = Queue(1)
+        self._stopped = threading.Event()
+        self._settled = threading.Condition()
+        self._in_flight = 0
+        self._failure: BaseException | None = None
+
+    def run(self, open_source: Callable[[], Source], read: Callable[[Source], None]) -> None:
+        """Read with *read* until it returns, and commit everything that it offers.
+
+        Raises:
+            WorkbenchError: the first error of any of the three.
+        """
+        threads = [
+            threading.Thread(target=self._guarded(lambda: self._read(open_source, read)), name="read", daemon=True),
+            threading.Thread(target=self._guarded(self._decode), name="decode", daemon=True),
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            while (work := self._take(self._decoded)) is not None:
+                self._commit(work)
+        finally:
+            self._stop()
+            for thread in threads:
+                thread.join()
+        if self._failure is not None:
+            raise self._failure
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the reader should return."""
+        return self._stopped.is_set()
+
+    def offer(self, source: Source) -> None:
+        """Hand over what *source* has read; waits for room, with its partitions paused when that takes long."""
+        batch = source.cut()
+        if batch is not None:
+            self._put(batch, lambda waited: source.wait() if waited > PATIENCE_SECONDS else None)
+            source.go_on()
+
+    def settle(self, batch: Batch | None) -> None:
+        """Hand over *batch* and wait until all is committed, for 20 s at most."""
+        if batch is not None:
+            self._put(batch, lambda _: None)
+        with self._settled:
+            self._settled.wait_for(lambda: not self._in_flight or self.stopped, SETTLE_SECONDS)
+
+    def _read(self, open_source: Callable[[], Source], read: Callable[[Source], None]) -> None:
+        with open_source() as source:
+            read(source)
+            self.settle(source.cut())
+        self._hand_on(self._batches, None)
+
+    def _decode(self) -> None:
+        while (batch := self._take(self._batches)) is not None:
+            decoded = self._decoder.decode(batch.values)
+            self._hand_on(self._decoded, Decoding(batch, self._loads.build(batch, decoded)))
+        self._hand_on(self._decoded, None)
+
+    def _commit(self, work: Decoding) -> None:
+        """Write one load, however often that takes; rows that the table refuses become dead letters."""
+        started = time.monotonic()
+        load, wait, outage = work.load, FIRST_WAIT_SECONDS, 0.0
+        while True:
+            begun = time.monotonic()
+            try:
+                self._warehouse.commit(load)
+                break
+            except RowsRefused as error:
+                if not error.reasons:
+                    raise
+                load = self._loads.without(load, work.batch, error.reasons)
+            except WarehouseUnavailable as error:
+                # Nothing is known of the transaction; the same load is not written twice.
+                outage = outage or begun
+                if time.monotonic() - outage > self._outage_seconds:
+                    raise
+                logger.warning("%s; trying again in %.1f s", error.message, wait)
+                if self._stopped.wait(wait * random.uniform(0.5, 1.0)):  # noqa: S311 - spreads retries
+                    return
+                wait = min(wait * 2, LONGEST_WAIT_SECONDS)
+        self._committed(load, work.batch, time.monotonic() - started)
+        with self._settled:
+            self._in_flight -= 1
+            self._settled.notify_all()
+
+    def _put(self, batch: Batch, waiting: Callable[[float], object]) -> None:
+        with self._settled:
+            self._in_flight += 1
+        self._hand_on(self._batches, batch, waiting)
+
+    def _hand_on(self, queue: Queue[T], item: T, waiting: Callable[[float], object] = lambda _: None) -> None:
+        started = time.monotonic()
+        while not self.stopped:
+            try:
+                queue.put(item, timeout=LOOK_SECONDS)
+                return
+            except Full:
+                waiting(time.monotonic() - started)
+
+    def _take(self, queue: Queue[T | None]) -> T | None:
+        """The next item; None at the end, or when a thread has failed."""
+        while not self.stopped:
+            try:
+                return queue.get(timeout=LOOK_SECONDS)
+            except Empty:
+                continue
+        return None
+
+    def _guarded(self, work: Callable[[], None]) -> Callable[[], None]:
+        def call() -> None:
+            try:
+                work()
+            except BaseException as error:  # noqa: BLE001 - raised again by the thread that called `run`
+                self._failure = self._failure or error
+                self._stop()
+
+        return call
+
+    def _stop(self) -> None:
+        self._stopped.set()
+        with self._settled:
+            self._settled.notify_all()

@@ -1,0 +1,237 @@
+"""PostgreSQL: rows by binary COPY, in one transaction with dead letters and offsets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import pyarrow as pa
+import sqlalchemy as sa
+
+from workbench.errors import RowsRefused, TakenOver, WarehouseError
+from workbench.loading import DEAD_LETTERS, JSON, Claim, Load, Progress, Target
+from workbench.sections import WarehouseSettings
+from workbench.warehouse.copy import copy_rows, open_bulk, reported_bulk
+from workbench.warehouse.engine import make_engine, reported
+from workbench.warehouse.ledger import advance, claim_partitions, is_written, make_ledger, read_progress
+from workbench.warehouse.merge import delete_statement, merge_statement
+from workbench.warehouse.refused import find_refused
+from workbench.warehouse.schema import (
+    EXACT_INTEGERS,
+    ensure_table,
+    is_wider,
+    quoted,
+    split_name,
+    sql_type,
+    table_columns,
+)
+
+COLUMNS = """\
+SELECT attname::text, format_type(atttypid, atttypmod) FROM pg_attribute
+WHERE attrelid = $1::regclass AND attnum > 0 AND NOT attisdropped
+"""
+STORED = "SELECT partition, epoch, next_offset FROM workbench.offsets WHERE target = $1 AND topic = $2"
+ARROW_TYPES = {
+    "boolean": pa.bool_(),
+    "smallint": pa.int16(),
+    "integer": pa.int32(),
+    "bigint": pa.int64(),
+    "double precision": pa.float64(),
+    "text": pa.string(),
+    "json": JSON,
+}
+STAGE, DELETED = "workbench_stage", "workbench_deleted"
+
+
+class _OutOfDateColumns(Exception):
+    """The load has columns that the table lacks, or wider ones."""
+
+
+class PostgresqlWarehouse:
+    """A flow's tables in PostgreSQL (`workbench.loading.Warehouse`).
+
+    Two connections: SQLAlchemy's for all but the bulk path, ADBC's for the load, so that a claim
+    need not wait for a commit.
+    """
+
+    def __init__(self, settings: WarehouseSettings, target: Target) -> None:
+        self._settings = settings
+        self._target = target
+        self._engine: sa.Engine | None = None
+        self._bulk: Any = None
+
+    def __enter__(self) -> Self:
+        self._engine = make_engine(self._settings)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close_bulk()
+        if self._engine is not None:
+            self._engine.dispose()
+
+    @property
+    def engine(self) -> sa.Engine:
+        """SQLAlchemy's engine, while the warehouse is entered."""
+        assert self._engine is not None, "use the warehouse as a context manager"
+        return self._engine
+
+    def prepare(self, rows: pa.Schema) -> pa.Schema:
+        """Make target, dead letters and ledger when they are not there; see `workbench.loading.Warehouse`."""
+        target = self._target
+        with reported(self._settings), self.engine.begin() as connection:
+            make_ledger(connection)
+            is_new = ensure_table(connection, target.table, rows, key=target.key, evolves=target.evolves)
+            ensure_table(connection, target.dead_letters, DEAD_LETTERS, evolves=True)
+            if is_new and any(
+                each.next_offset > (each.first_offset or 0) for each in read_progress(connection, target)
+            ):
+                raise WarehouseError(
+                    f"{target.table} is gone, but workbench.offsets says that records of {target.topic} are in it",
+                    remedy="Restore the table, or delete the rows of this flow from workbench.offsets to ingest all records again.",
+                )
+            return pa.schema(list(table_columns(connection, target.table).values()))
+
+    def claim(self, cluster_id: str, topic_id: str, first_offsets: Mapping[int, int]) -> tuple[Claim, ...]:
+        """Become the owner of partitions; see `workbench.loading.Warehouse`."""
+        with reported(self._settings), self.engine.begin() as connection:
+            # Two who claim a new partition at once do so one after the other.
+            connection.execute(sa.text("SELECT pg_advisory_xact_lock(hashtext(:name))"), {"name": self._target.table})
+            return claim_partitions(connection, self._target, (cluster_id, topic_id), first_offsets)
+
+    def progress(self) -> Sequence[Progress]:
+        """How far the flow has come; see `workbench.loading.Warehouse`."""
+        with reported(self._settings), self.engine.begin() as connection:
+            return read_progress(connection, self._target)
+
+    def commit(self, load: Load) -> None:
+        """Write all of *load* in one transaction; see `workbench.loading.Warehouse`."""
+        try:
+            try:
+                self._transact(load, evolve=False)
+            except _OutOfDateColumns:
+                self._transact(load, evolve=True)
+        except RowsRefused:
+            with reported(self._settings), self.engine.connect() as connection:
+                reasons = find_refused(connection, self._target, load.rows)
+            if not reasons:
+                raise
+            raise RowsRefused(
+                f"{len(reasons)} rows do not fit {self._target.table}: {next(iter(reasons.values()))}",
+                reasons=reasons,
+                remedy="See the dead letters.",
+            ) from None
+
+    def _transact(self, load: Load, *, evolve: bool) -> None:
+        try:
+            with reported_bulk(self._settings):
+                if self._bulk is None:
+                    self._bulk = open_bulk(self._settings)
+                with self._bulk.cursor() as cursor:
+                    if not self._advance(cursor, load):
+                        self._write(cursor, load, evolve=evolve)
+                self._bulk.commit()
+        except BaseException:
+            # Whatever it was, the transaction is over: the server rolls back when the connection goes.
+            self._close_bulk()
+            raise
+
+    def _advance(self, cursor: Any, load: Load) -> bool:
+        """Move the offsets; whether the load had been written before.
+
+        Raises:
+            TakenOver: when a span is no longer ours, or begins elsewhere than the ledger says.
+        """
+        spans = [span for span in load.spans if span.end > span.start]
+        if not spans:
+            return False
+        name = (self._target.table, self._target.topic)
+        cursor.execute(advance(self._target, spans), name)
+        moved = {row[0] for row in cursor.fetchall()}
+        if len(moved) == len(spans):
+            return False
+        if not moved:
+            cursor.execute(STORED, name)
+            if is_written(spans, cursor.fetchall()):
+                return True
+        lost = sorted({span.partition for span in spans} - moved)
+        raise TakenOver(
+            f"partition {', '.join(map(str, lost))} of {self._target.topic} → {self._target.table} was taken over by another worker; this one has written nothing more",
+            remedy="Let the other one go on; start this one again when it has ended.",
+        )
+
+    def _write(self, cursor: Any, load: Load, *, evolve: bool) -> None:
+        target = quoted(*split_name(self._target.table))
+        # Nobody changes the table between the look at its columns and the end of the transaction.
+        cursor.execute(f"LOCK TABLE {target} IN {'ACCESS EXCLUSIVE' if evolve else 'ROW EXCLUSIVE'} MODE")
+        columns = self._columns(cursor, target)
+        changes = _changes(load.rows.schema, columns)
+        if changes and not evolve:
+            raise _OutOfDateColumns
+        for change in changes:
+            self._alter(cursor, target, change, columns)
+        if changes:
+            columns = self._columns(cursor, target)
+        rows = _fitted(load.rows, columns)
+        if self._target.key:
+            self._merge(cursor, target, rows, load.deleted)
+        else:
+            copy_rows(cursor, *split_name(self._target.table), rows)
+        copy_rows(cursor, *split_name(self._target.dead_letters), load.dead_letters)
+
+    def _columns(self, cursor: Any, target: str) -> dict[str, pa.DataType | None]:
+        cursor.execute(COLUMNS, (target,))
+        return {name: ARROW_TYPES.get(kind) for name, kind in cursor.fetchall()}
+
+    def _alter(self, cursor: Any, target: str, column: pa.Field, columns: Mapping[str, pa.DataType | None]) -> None:
+        """Add a column or widen it; rows that are there keep their values, or get null."""
+        name = quoted(column.name)
+        kind = sa.types.to_instance(sql_type(column)).compile(self.engine.dialect)
+        if column.name not in columns:
+            cursor.execute(f"ALTER TABLE {target} ADD COLUMN {name} {kind}")
+            return
+        if columns[column.name] == pa.int64():
+            cursor.execute(f"SELECT count(*) FROM {target} WHERE abs({name}::numeric) > {EXACT_INTEGERS}")
+            if cursor.fetchone()[0]:
+                raise WarehouseError(
+                    f"column {column.name} of {self._target.table} holds integers that {kind} cannot hold exactly",
+                    remedy=f"Change the column to numeric by hand, or declare {column.name} as int64 and let other values be dead letters.",
+                )
+        cursor.execute(f"ALTER TABLE {target} ALTER COLUMN {name} TYPE {kind}")
+
+    def _merge(self, cursor: Any, target: str, rows: pa.Table, deleted: pa.Table | None) -> None:
+        if deleted is not None and deleted.num_rows:
+            keys = ", ".join(quoted(name) for name in self._target.key)
+            cursor.execute(f"CREATE TEMP TABLE {DELETED} ON COMMIT DROP AS SELECT {keys} FROM {target} WITH NO DATA")
+            copy_rows(cursor, "pg_temp", DELETED, deleted)
+            cursor.execute(delete_statement(target, DELETED, self._target.key))
+        if rows.num_rows:
+            names = ", ".join(quoted(name) for name in rows.column_names)
+            cursor.execute(f"CREATE TEMP TABLE {STAGE} ON COMMIT DROP AS SELECT {names} FROM {target} WITH NO DATA")
+            copy_rows(cursor, "pg_temp", STAGE, rows)
+            cursor.execute(merge_statement(target, STAGE, rows.column_names, self._target.key))
+
+    def _close_bulk(self) -> None:
+        bulk, self._bulk = self._bulk, None
+        if bulk is not None:
+            bulk.close()
+
+
+def _changes(rows: pa.Schema, columns: Mapping[str, pa.DataType | None]) -> list[pa.Field]:
+    """The columns of a load that the table lacks, or has too narrow."""
+    return [
+        field
+        for field in rows
+        if field.name not in columns or ((found := columns[field.name]) is not None and is_wider(field.type, found))
+    ]
+
+
+def _fitted(rows: pa.Table, columns: Mapping[str, pa.DataType | None]) -> pa.Table:
+    """The rows with the types of the table, where those are wider."""
+    for index, field in enumerate(rows.schema):
+        found = columns[field.name]
+        if found is not None and is_wider(found, field.type):
+            rows = rows.set_column(index, field.with_type(found), rows.column(index).cast(found))
+    return rows

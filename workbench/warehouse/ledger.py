@@ -1,0 +1,126 @@
+"""The ledger of flows: how far each has come and who owns it. One table, the same in every dialect."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import sqlalchemy as sa
+
+from workbench.errors import WarehouseError
+from workbench.loading import Claim, Progress, Span, Target
+
+LEDGER = sa.Table(
+    "offsets",
+    sa.MetaData(),
+    sa.Column("target", sa.Text, primary_key=True, comment="schema.table that the flow writes"),
+    sa.Column("topic", sa.Text, primary_key=True),
+    sa.Column("partition", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("cluster_id", sa.Text, nullable=False, comment="of the cluster that the offset belongs to"),
+    sa.Column("topic_id", sa.Text, nullable=False, comment="of the topic; one made anew has another"),
+    sa.Column("next_offset", sa.BigInteger, nullable=False, comment="of the next record to read"),
+    sa.Column("epoch", sa.BigInteger, nullable=False, comment="raised by each new owner; an older one cannot commit"),
+    sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False, server_default=sa.func.now()),
+    sa.Column("first_offset", sa.BigInteger, comment="where the flow began"),
+    schema="workbench",
+)
+
+
+def make_ledger(connection: sa.Connection) -> None:
+    """Make the ledger when it is not there, and give an older one the columns that came later."""
+    inspector = sa.inspect(connection)
+    if not inspector.has_schema("workbench"):
+        connection.execute(sa.schema.CreateSchema("workbench", if_not_exists=True))
+    if not inspector.has_table("offsets", "workbench"):
+        LEDGER.create(connection, checkfirst=True)
+        return
+    present = {column["name"] for column in inspector.get_columns("offsets", "workbench")}
+    if "first_offset" not in present:
+        connection.execute(sa.text("ALTER TABLE workbench.offsets ADD COLUMN IF NOT EXISTS first_offset BIGINT"))
+
+
+def read_progress(connection: sa.Connection, target: Target) -> tuple[Progress, ...]:
+    """The rows of one flow; empty when there is no ledger yet."""
+    if not sa.inspect(connection).has_table("offsets", "workbench"):
+        return ()
+    age = sa.extract("epoch", sa.func.now() - LEDGER.c.updated_at).label("age")
+    found = connection.execute(sa.select(LEDGER, age).where(_mine(target)).order_by(LEDGER.c.partition))
+    return tuple(
+        Progress(
+            partition=row.partition,
+            cluster_id=row.cluster_id,
+            topic_id=row.topic_id,
+            first_offset=row.first_offset,
+            next_offset=row.next_offset,
+            seconds_since_commit=max(float(row.age), 0.0),
+        )
+        for row in found
+    )
+
+
+def claim_partitions(
+    connection: sa.Connection, target: Target, identity: tuple[str, str], first_offsets: Mapping[int, int]
+) -> tuple[Claim, ...]:
+    """Raise the epoch of partitions; one that is new begins at its first offset.
+
+    Args:
+        connection: in a transaction.
+        target: what the flow writes.
+        identity: ids of the cluster and of the topic.
+        first_offsets: by partition, for those that are new.
+
+    Raises:
+        WarehouseError: when what is stored belongs to another cluster or topic.
+    """
+    claims = []
+    for partition, first in sorted(first_offsets.items()):
+        mine = _mine(target) & (LEDGER.c.partition == partition)
+        # A new row, or the next epoch of the old one; the update waits for whoever holds the row.
+        if not connection.execute(sa.update(LEDGER).where(mine).values(epoch=LEDGER.c.epoch + 1)).rowcount:
+            connection.execute(sa.insert(LEDGER).values(_first_row(target, identity, partition, first)))
+        row = connection.execute(sa.select(LEDGER).where(mine)).one()
+        if (row.cluster_id, row.topic_id) != identity:
+            raise _of_another(target, (row.cluster_id, row.topic_id), identity)
+        claims.append(Claim(partition, row.next_offset, row.epoch))
+    return tuple(claims)
+
+
+def advance(target: Target, spans: Iterable[Span]) -> str:
+    """SQL that moves the offsets of all spans and returns the partitions that were still ours; $1 is the target, $2 the topic."""
+    values = ", ".join(f"({span.partition}, {span.epoch}, {span.start}, {span.end})" for span in spans)
+    return (
+        f"UPDATE workbench.offsets AS mine SET next_offset = span.next_offset, updated_at = now() "
+        f"FROM (VALUES {values}) AS span (partition, epoch, first_offset, next_offset) "
+        "WHERE mine.target = $1 AND mine.topic = $2 AND mine.partition = span.partition "
+        "AND mine.epoch = span.epoch AND mine.next_offset = span.first_offset RETURNING mine.partition"
+    )
+
+
+def is_written(spans: Sequence[Span], stored: Iterable[tuple[int, int, int]]) -> bool:
+    """Whether the ledger, as (partition, epoch, next_offset), says that exactly these spans were committed."""
+    found = {partition: (epoch, offset) for partition, epoch, offset in stored}
+    return all(found.get(span.partition) == (span.epoch, span.end) for span in spans)
+
+
+def _mine(target: Target) -> sa.ColumnElement[bool]:
+    return (LEDGER.c.target == target.table) & (LEDGER.c.topic == target.topic)
+
+
+def _first_row(target: Target, identity: tuple[str, str], partition: int, first: int) -> dict[str, object]:
+    return {
+        "target": target.table,
+        "topic": target.topic,
+        "partition": partition,
+        "cluster_id": identity[0],
+        "topic_id": identity[1],
+        "next_offset": first,
+        "first_offset": first,
+        "epoch": 1,
+    }
+
+
+def _of_another(target: Target, stored: tuple[str, str], ours: tuple[str, str]) -> WarehouseError:
+    return WarehouseError(
+        f"the offsets of {target.topic} → {target.table} belong to topic {stored[1]} of cluster {stored[0]}, "
+        f"not to topic {ours[1]} of cluster {ours[0]}: the topic was made anew, or KAFKA_BROKERS leads elsewhere",
+        remedy="Ingest into a new table; or empty the table and delete the rows of this flow from workbench.offsets.",
+    )

@@ -1,0 +1,37 @@
+"""SQL that merges a staging table into a target by key: insert what is new, replace what is there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from workbench.warehouse.schema import quoted
+
+
+def merge_statement(target: str, stage: str, columns: Sequence[str], key: Sequence[str], where: str = "TRUE") -> str:
+    """INSERT … ON CONFLICT, which two workers may run at once (postgresql.org, "INSERT").
+
+    A row is not replaced by one that comes before it in the same partition: the statement may
+    be run with records that have been merged already.
+
+    Args:
+        target: quoted name of the table.
+        stage: name of the staging table, at most one row a key.
+        columns: of both.
+        key: columns with a unique index.
+        where: which rows of the stage.
+    """
+    names = ", ".join(quoted(name) for name in columns)
+    keys = ", ".join(quoted(name) for name in key)
+    others = [name for name in columns if name not in key]
+    values = ", ".join(f"{quoted(name)} = excluded.{quoted(name)}" for name in others)
+    newer = "mine._partition <> excluded._partition OR mine._offset < excluded._offset"
+    return (
+        f"INSERT INTO {target} AS mine ({names}) SELECT {names} FROM {stage} WHERE {where} "
+        f"ON CONFLICT ({keys}) DO UPDATE SET {values} WHERE {newer}"
+    )
+
+
+def delete_statement(target: str, deleted: str, key: Sequence[str]) -> str:
+    """DELETE of the keys in a staging table."""
+    same = " AND ".join(f"mine.{quoted(name)} = gone.{quoted(name)}" for name in key)
+    return f"DELETE FROM {target} AS mine USING {deleted} AS gone WHERE {same}"
