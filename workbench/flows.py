@@ -5,23 +5,35 @@ Composed here for the command line, notebooks and pipelines alike.
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 import pyarrow as pa
 
 from workbench.ingestion.connection import KafkaConnection
-from workbench.ingestion.decoding import Decoder
+from workbench.ingestion.decoding import TYPES, Decoder
 from workbench.ingestion.decoding.contract import QUARANTINE, Contract
+from workbench.ingestion.decoding.enforced import EnforcedDecoder
 from workbench.ingestion.decoding.json import JsonDecoder
+from workbench.ingestion.decoding.registry import SchemaRegistry
+from workbench.ingestion.decoding.registry import make_decoder as registry_decoder
 from workbench.ingestion.definition import Flow
 from workbench.ingestion.flow import Ingested, Run, run_for_ever, run_to_end
+from workbench.ingestion.inference import infer_columns
 from workbench.ingestion.loads import LoadBuilder
 from workbench.ingestion.source import Batch, Limits
 from workbench.loading import Load, Warehouse
+from workbench.observability import metrics
+from workbench.resources import resource
 from workbench.settings import Settings
 from workbench.warehouse.dialects import make_warehouse
+from workbench.warehouse.schema import read_columns
+
+logger = logging.getLogger(__name__)
 
 Progress = Callable[[int], object]
 
@@ -55,36 +67,89 @@ def follow_flow(settings: Settings, flow: Flow, progress: Progress, *, limits: L
 @contextmanager
 def open_run(settings: Settings, flow: Flow, progress: Progress, limits: Limits | None = None) -> Iterator[Run]:
     """The run of a flow between the cluster and the warehouse of *settings*."""
-    connection = KafkaConnection.from_settings(settings.kafka)
-    columns = flow.columns
-    assert columns is not None
+    connection = open_connection(settings, flow)
 
     def committed(load: Load, batch: Batch, seconds: float) -> None:
+        measure_commit(flow, load, batch, seconds)
         progress(len(batch.messages))
 
     with make_warehouse(settings.warehouse, flow.target) as warehouse:
+        columns = flow.columns or find_columns(settings, flow, connection, warehouse)
         yield Run(
             connection=connection,
             topic=flow.topic,
             group=flow.group,
             start=flow.start,
-            columns=declared_columns(flow, columns),
+            columns=table_columns(flow, columns),
             warehouse=warehouse,
-            loads=LoadBuilder(flow.target, flow.include, pa.schema([columns.field(name) for name in flow.key])),
-            make_decoder=lambda table: make_decoder(flow, columns, table),
+            loads=load_builder(flow, columns),
+            make_decoder=lambda table: make_decoder(settings, flow, columns, table),
             limits=limits or Limits(),
             committed=committed,
         )
 
 
-def declared_columns(flow: Flow, columns: pa.Schema) -> pa.Schema:
+def load_builder(flow: Flow, columns: pa.Schema) -> LoadBuilder:
+    """What makes the loads of a flow with these columns."""
+    return LoadBuilder(flow.target, flow.include, pa.schema([columns.field(name) for name in flow.key]))
+
+
+def table_columns(flow: Flow, columns: pa.Schema) -> pa.Schema:
     """The columns of the table that do not tell of the record's origin."""
     return columns.append(QUARANTINE) if flow.contract is Contract.QUARANTINE else columns
 
 
-def make_decoder(flow: Flow, columns: pa.Schema, table: pa.Schema) -> Decoder:
+def open_connection(settings: Settings, flow: Flow) -> KafkaConnection:
+    """The cluster that the flow names, else that of KAFKA_BROKERS."""
+    if not flow.cluster:
+        return KafkaConnection.from_settings(settings.kafka)
+    return KafkaConnection.named(flow.cluster, settings.kafka.clusters_file or resource("pipelines") / "clusters.yaml")
+
+
+def measure_commit(flow: Flow, load: Load, batch: Batch, seconds: float) -> None:
+    """Count what one transaction wrote."""
+    labels = (flow.topic, flow.into)
+    metrics.INGESTED_ROWS.labels(*labels).inc(load.rows.num_rows)
+    metrics.INGESTED_BYTES.labels(*labels).inc(batch.size_bytes)
+    metrics.DEAD_LETTERS.labels(*labels).inc(load.dead_letters.num_rows)
+    metrics.BATCH_RECORDS.labels(*labels).observe(len(batch.messages))
+    metrics.COMMIT_SECONDS.labels(*labels).observe(seconds)
+    if batch.messages:
+        kind, milliseconds = batch.messages[0].timestamp()
+        if kind:
+            metrics.FRESHNESS_SECONDS.labels(*labels).observe(max(time.time() - milliseconds / 1000, 0.0))
+
+
+def find_columns(settings: Settings, flow: Flow, connection: KafkaConnection, warehouse: Warehouse) -> pa.Schema:
+    """The columns of a flow that declares none: those of its table, else what its first records hold.
+
+    Raises:
+        KafkaError: when there is neither.
+    """
+    with warehouse.transaction() as transaction:
+        existing = read_columns(transaction, flow.into)
+    if existing is not None:
+        return pa.schema([field for field in existing if not field.name.startswith("_")])
+    everything = replace(flow, contract=Contract.EVOLVE)
+    found = infer_columns(connection, flow.topic, make_decoder(settings, everything, pa.schema([]), pa.schema([])))
+    logger.warning("columns inferred from the first records of %s: %s", flow.topic, column_types(found))
+    return found
+
+
+def column_types(columns: pa.Schema) -> dict[str, str]:
+    """Columns as a flow's file has them: names and types."""
+    names = {kind: name for name, kind in TYPES.items()}
+    return {field.name: names.get(field.type, str(field.type)) for field in columns}
+
+
+def make_decoder(settings: Settings, flow: Flow, columns: pa.Schema, table: pa.Schema) -> Decoder:
     """The decoder of a flow, given the columns of its table: those that evolved are known from the start."""
     if flow.contract is Contract.EVOLVE:
         evolved = [field for field in table if field.name not in columns.names and not field.name.startswith("_")]
         columns = pa.schema([*columns, *evolved])
-    return JsonDecoder(columns, flow.contract)
+    if flow.format == "json":
+        return JsonDecoder(columns, flow.contract)
+    registry = SchemaRegistry.from_settings(settings.registry)
+    if flow.contract is Contract.IGNORE:
+        return registry_decoder(flow.format, registry, columns)
+    return EnforcedDecoder(columns, flow.contract, partial(registry_decoder, flow.format, registry))

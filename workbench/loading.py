@@ -5,13 +5,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import StrEnum
 from types import TracebackType
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 import pyarrow as pa
+
+if TYPE_CHECKING:
+    import sqlalchemy
 
 JSON = pa.json_(pa.string())
 # Every row carries where it came from.
@@ -128,6 +132,27 @@ class Warehouse(Protocol):
 
     def progress(self) -> Sequence[Progress]:
         """How far the flow has come, by partition; empty when it never ran. Changes nothing."""
+
+    def coordinates(self, *, dead: bool) -> Iterator[pa.RecordBatch]:
+        """Partition and offset (`ORIGIN`) of every row of the target, or of every dead letter of the flow."""
+
+    def replay(self, after: tuple[int, int], limit: int, load: Callable[[pa.Table], Load]) -> tuple[int, int] | None:
+        """Take dead letters of the flow and write the load that is made of them, in one transaction.
+
+        Args:
+            after: partition and offset of the last letter that was taken before.
+            limit: how many to take, in the order of partition and offset.
+            load: makes rows, and dead letters again, of letters (of the schema `DEAD_LETTERS`).
+
+        Returns:
+            Partition and offset of the last letter that was taken; None when there was none.
+
+        Raises:
+            RowsRefused: when single rows do not fit the table; nothing has changed.
+        """
+
+    def transaction(self) -> AbstractContextManager[sqlalchemy.Connection]:
+        """A transaction of SQLAlchemy, for everything that is not bulk; of `workbench.warehouse` only."""
 
     def __enter__(self) -> Self:
         """Open nothing yet: connections are made when they are needed."""

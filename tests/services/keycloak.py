@@ -5,30 +5,42 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-import ssl
 import subprocess
+import tempfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
+from xml.sax.saxutils import quoteattr
 
 import httpx
 import psutil
 
 from tests.services.certificates import Authority
 from tests.services.workbench import ROOT, wait_until
-from workbench.embedded.jars import sha256
+from workbench.embedded.jars import SETTINGS_XML, ivy_jar, sha256
 from workbench.embedded.java import find_java
 from workbench.runtime.ports import any_free
 
 VERSION = "26.4.0"
 SHA256 = "1b6a11a2726ac8a8dc9c91d5fafe989a75ce4f1622d7f7b45c21d5bc16629c0a"
-MAVEN_CENTRAL = "https://repo1.maven.org/maven2"
+FETCH_SECONDS = 600
 UP_SECONDS = 150
 ADMIN = "admin"
+
+IVY_XML = f"""\
+<ivy-module version="2.0">
+  <info organisation="workbench" module="keycloak"/>
+  <configurations><conf name="default"/></configurations>
+  <dependencies>
+    <dependency org="org.keycloak" name="keycloak-quarkus-dist" rev="{VERSION}" conf="default->master" transitive="false">
+      <artifact name="keycloak-quarkus-dist" type="zip" ext="zip"/>
+    </dependency>
+  </dependencies>
+</ivy-module>
+"""
 
 
 @dataclass(frozen=True)
@@ -124,20 +136,32 @@ def running_keycloak(folder: Path) -> Iterator[Realm]:
 
 def _distribution() -> Path:
     """The zip of Maven Central, fetched once into the checkout and checked each time."""
-    name = f"keycloak-quarkus-dist-{VERSION}.zip"
-    file = ROOT / ".workbench" / "cache" / name
+    file = ROOT / ".workbench" / "cache" / f"keycloak-quarkus-dist-{VERSION}.zip"
     if not file.is_file():
         file.parent.mkdir(parents=True, exist_ok=True)
-        root = os.environ.get("WORKBENCH_EMBEDDED_JARS_REPOSITORY") or MAVEN_CENTRAL
-        url = f"{root.rstrip('/')}/org/keycloak/keycloak-quarkus-dist/{VERSION}/{name}"
-        fresh = file.with_suffix(f".{os.getpid()}")
-        with urlopen(url, timeout=120, context=ssl.create_default_context()) as answer, fresh.open("wb") as output:
-            shutil.copyfileobj(answer, output)
-        fresh.replace(file)
+        with tempfile.TemporaryDirectory(dir=file.parent, prefix=".fetch-") as work:
+            _fetch(Path(work)).replace(file)
     if sha256(file) != SHA256:
         file.unlink()
         raise AssertionError(f"{file} was not Keycloak {VERSION} and has been removed")
     return file
+
+
+def _fetch(work: Path) -> Path:
+    """Fetch it the way the jars are fetched: through the Ivy inside PySpark, from the repository of the settings."""
+    repository = os.environ.get("WORKBENCH_EMBEDDED_JARS_REPOSITORY", "")
+    root = f" root={quoteattr(repository)}" if repository else ""
+    (work / "settings.xml").write_text(SETTINGS_XML.format(cache=quoteattr(str(work / "cache")), root=root))
+    (work / "ivy.xml").write_text(IVY_XML)
+    java = find_java()
+    command = [
+        *(str(java.executable), *java.trust_options(work), "-jar", str(ivy_jar())),
+        *("-settings", str(work / "settings.xml"), "-ivy", str(work / "ivy.xml"), "-types", "zip"),
+        *("-retrieve", f"{work}/[artifact].[ext]"),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=FETCH_SECONDS, check=False, cwd=work)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+    return work / "keycloak-quarkus-dist.zip"
 
 
 def _answers(realm: Realm) -> bool:

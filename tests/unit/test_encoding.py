@@ -98,6 +98,7 @@ def documents(rows: Any, **more: Any) -> list[dict[str, Any]]:
 
 
 @given(rows=ROWS)
+@settings(deadline=None)  # the first loads pyarrow
 def test_json_gives_back_what_was_sent(rows):
     kinds = {"i": "int32", "l": "int64", "x": "float64", "s": "string", "b": "bool", "t": "timestamp"}
 
@@ -108,7 +109,7 @@ def test_json_gives_back_what_was_sent(rows):
 
 
 @given(rows=ROWS)
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)  # the first asks the registry
 def test_avro_gives_back_what_was_sent(registry, rows):
     encoder = make_encoder("avro", "rows", registry, schema=AVRO, register=True)
 
@@ -119,7 +120,7 @@ def test_avro_gives_back_what_was_sent(registry, rows):
 
 
 @given(rows=ROWS)
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)  # the first asks the registry
 def test_protobuf_gives_back_what_was_sent(registry, rows):
     encoder = make_encoder("protobuf", "messages", registry, schema=message_class(), register=True)
 
@@ -130,7 +131,7 @@ def test_protobuf_gives_back_what_was_sent(registry, rows):
 
 
 @given(rows=ROWS)
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 def test_a_table_is_sent_as_its_rows_are(rows):
     schema = pa.schema(
         [("i", pa.int32()), ("l", pa.int64()), ("x", pa.float64()), ("s", pa.string()), ("b", pa.bool_())]

@@ -74,7 +74,7 @@ def test_every_schema_is_fetched_once(server, registry):
 
     assert first.rows.column("value").to_pylist() == list(range(100))
     assert first.positions == second.positions == tuple(range(100))
-    assert server.requests == ["GET /schemas/ids/1?format=serialized"]
+    assert server.requests == ["GET /schemas/ids/1"]
 
 
 def test_what_has_no_frame_or_no_known_schema_is_told_apart(server, registry):

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from workbench.errors import KafkaError
+from workbench.errors import KafkaError, KafkaUnavailable
 from workbench.ingestion.handshake import Finding, Verdict, peer_certificate, probe
 from workbench.sections import KafkaSettings
 
@@ -54,7 +54,7 @@ def known_cause(connection: KafkaConnection, text: str) -> KafkaError | None:
 
 def unknown_cause(connection: KafkaConnection, text: str) -> KafkaError:
     """The error when nothing more is known than that it did not work."""
-    return KafkaError(
+    return KafkaUnavailable(
         f"Kafka at {_where(connection)} did not answer: {text[:200]}",
         remedy=f"Check that {setting(connection, 'brokers')} names running brokers and that this machine reaches them.",
     )

@@ -25,6 +25,7 @@ from workbench.ingestion.pipeline import Pipeline
 from workbench.ingestion.source import Batch, Limits, Source, Stalled
 from workbench.ingestion.watermarks import TopicState, offsets_at, read_topic_state
 from workbench.loading import Claim, Load, Warehouse
+from workbench.observability import metrics
 
 logger = logging.getLogger(__name__)
 
@@ -94,6 +95,8 @@ def run_for_ever(run: Run) -> None:
             session.run(session.read_for_ever)
         except (KafkaUnavailable, WarehouseUnavailable, TakenOver) as error:
             wait = 1.0 if time.monotonic() - started > 60 else min(wait * 2, LONGEST_WAIT_SECONDS)
+            cause = type(error).__name__
+            metrics.RESTARTS.labels(run.topic, run.loads.target.table, cause).inc()
             logger.warning("%s; beginning again in %.0f s", error.message, wait)
             time.sleep(wait * random.uniform(0.5, 1.0))  # noqa: S311 - spreads workers that failed together
 
@@ -156,6 +159,8 @@ class _Session:
                 heard = time.monotonic()
             if now - looked > IDENTITY_SECONDS:
                 looked = now
+                waiting = sum(source.behind().values())
+                metrics.WAITING_RECORDS.labels(self._run.topic, self._run.loads.target.table).set(waiting)
                 self._check_identity()
 
     def _check_identity(self) -> None:

@@ -174,6 +174,8 @@ def _timestamp(record: Any) -> int | None:
 def _headers(record: Any) -> str | None:
     """The headers as a JSON array of [name, value]; a value that is no UTF-8 becomes {"base64": …}."""
     headers = record.headers()
+    if isinstance(headers, str):  # of a dead letter, which holds them so
+        return headers
     return orjson.dumps([[name, _header_value(value)] for name, value in headers]).decode() if headers else None
 
 

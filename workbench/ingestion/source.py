@@ -22,9 +22,9 @@ from workbench.loading import Claim, Span
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.1
-SILENCE_SECONDS = 30.0
 POLLED_BYTES = 16_000_000
 POLLED_RECORDS = 20_000
+SILENCE_SECONDS = 30.0
 PROPERTIES = {
     "enable.auto.commit": False,
     "enable.auto.offset.store": False,
@@ -56,6 +56,7 @@ class Batch:
     partitions: npt.NDArray[np.int32]  #: of each record
     offsets: npt.NDArray[np.int64]  #: of each record
     spans: tuple[Span, ...]
+    size_bytes: int = 0  #: of the values
 
 
 @dataclass(frozen=True)
@@ -194,13 +195,15 @@ class Source:
         )
         for span in spans:
             self._claims[span.partition] = Claim(span.partition, span.end, span.epoch)
-        chunks, self._chunks, self._pending, self._pending_bytes = self._chunks, [], 0, 0
+        chunks, size_bytes = self._chunks, self._pending_bytes
+        self._chunks, self._pending, self._pending_bytes = [], 0, 0
         return Batch(
             messages=[message for chunk in chunks for message in chunk.messages],
             values=[value for chunk in chunks for value in chunk.values],
             partitions=np.concatenate([chunk.partitions for chunk in chunks]) if chunks else np.empty(0, np.int32),
             offsets=np.concatenate([chunk.offsets for chunk in chunks]) if chunks else np.empty(0, np.int64),
             spans=spans,
+            size_bytes=size_bytes,
         )
 
     def wait(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -74,7 +73,7 @@ def offsets_at(connection: KafkaConnection, topic: str, partitions: list[int], m
 
 
 def _offsets(admin: Any, topic: str, partitions: list[int], spec: Any) -> dict[int, int]:
-    from confluent_kafka import IsolationLevel, KafkaException, TopicPartition
+    from confluent_kafka import IsolationLevel, TopicPartition
 
     request = {TopicPartition(topic, number): spec for number in partitions}
     answers = admin.list_offsets(request, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=ANSWER_SECONDS)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import sqlalchemy as sa
 
-from workbench.errors import WarehouseError
+from workbench.errors import TakenOver, WarehouseError
 from workbench.loading import Claim, Progress, Span, Target
 
 LEDGER = sa.Table(
@@ -57,6 +57,14 @@ def read_progress(connection: sa.Connection, target: Target) -> tuple[Progress, 
     )
 
 
+def read_flows(connection: sa.Connection) -> tuple[tuple[str, str], ...]:
+    """Target and topic of every flow that has ever run."""
+    if not sa.inspect(connection).has_table("offsets", "workbench"):
+        return ()
+    found = connection.execute(sa.select(LEDGER.c.target, LEDGER.c.topic).distinct().order_by(LEDGER.c.target))
+    return tuple((row.target, row.topic) for row in found)
+
+
 def claim_partitions(
     connection: sa.Connection, target: Target, identity: tuple[str, str], first_offsets: Mapping[int, int]
 ) -> tuple[Claim, ...]:
@@ -75,7 +83,7 @@ def claim_partitions(
     for partition, first in sorted(first_offsets.items()):
         mine = _mine(target) & (LEDGER.c.partition == partition)
         # A new row, or the next epoch of the old one; the update waits for whoever holds the row.
-        if not connection.execute(sa.update(LEDGER).where(mine).values(epoch=LEDGER.c.epoch + 1)).rowcount:
+        if not _changed(connection, sa.update(LEDGER).where(mine).values(epoch=LEDGER.c.epoch + 1)):
             connection.execute(sa.insert(LEDGER).values(_first_row(target, identity, partition, first)))
         row = connection.execute(sa.select(LEDGER).where(mine)).one()
         if (row.cluster_id, row.topic_id) != identity:
@@ -99,6 +107,34 @@ def is_written(spans: Sequence[Span], stored: Iterable[tuple[int, int, int]]) ->
     """Whether the ledger, as (partition, epoch, next_offset), says that exactly these spans were committed."""
     found = {partition: (epoch, offset) for partition, epoch, offset in stored}
     return all(found.get(span.partition) == (span.epoch, span.end) for span in spans)
+
+
+def taken_over(target: Target, partitions: Iterable[int]) -> TakenOver:
+    """The error that *partitions* are somebody else's now."""
+    return TakenOver(
+        f"partition {', '.join(map(str, sorted(partitions)))} of {target.topic} → {target.table} was taken over by another worker; this one has written nothing more",
+        remedy="Let the other one go on; start this one again when it has ended.",
+    )
+
+
+def refuse_if_gone(connection: sa.Connection, target: Target) -> None:
+    """Refuse to make a target anew that had records in it.
+
+    Raises:
+        WarehouseError: when the ledger says so.
+    """
+    if any(each.next_offset > (each.first_offset or 0) for each in read_progress(connection, target)):
+        raise WarehouseError(
+            f"{target.table} is gone, but workbench.offsets says that records of {target.topic} are in it",
+            remedy="Restore the table, or delete the rows of this flow from workbench.offsets to ingest all records again.",
+        )
+
+
+def _changed(connection: sa.Connection, update: sa.Update) -> int:
+    """How many rows an update has changed: not every driver counts them, not every dialect returns them."""
+    if connection.dialect.supports_sane_rowcount:
+        return connection.execute(update).rowcount
+    return len(connection.execute(update.returning(LEDGER.c.partition)).all())
 
 
 def _mine(target: Target) -> sa.ColumnElement[bool]:

@@ -102,13 +102,27 @@ def table_columns(connection: sa.Connection, table: str) -> Mapping[str, pa.Fiel
     return columns
 
 
+def read_columns(connection: sa.Connection, table: str) -> pa.Schema | None:
+    """The columns of a table that flows can write; None when there is no such table."""
+    schema, name = split_name(table)
+    if not sa.inspect(connection).has_table(name, schema):
+        return None
+    return pa.schema(list(table_columns(connection, table).values()))
+
+
 def is_wider(kind: pa.DataType, than: pa.DataType) -> bool:
     """Whether every number of the type *than* is one of *kind*, doubles from integers up to 2^53 included."""
     return kind in WIDENING and than in WIDENING and WIDENING.index(kind) > WIDENING.index(than)
 
 
 def ensure_table(
-    connection: sa.Connection, table: str, columns: pa.Schema, *, key: Sequence[str] = (), evolves: bool = False
+    connection: sa.Connection,
+    table: str,
+    columns: pa.Schema,
+    *,
+    key: Sequence[str] = (),
+    evolves: bool = False,
+    unique: bool = True,
 ) -> bool:
     """Make *table* when it is not there, and tell whether it was made; check that it fits when it is.
 
@@ -118,6 +132,7 @@ def ensure_table(
         columns: what is to be written.
         key: columns of the primary key; a table that is there has a unique index on just these.
         evolves: whether columns that are missing or too narrow are no misfit, because a load adds or widens them.
+        unique: whether the dialect merges by an index of the key; without, the key is only not null.
 
     Raises:
         WarehouseError: naming every column that is missing or has another type.
@@ -134,7 +149,7 @@ def ensure_table(
                 field.name,
                 sql_type(field),
                 nullable=field.nullable and field.name not in key,
-                primary_key=field.name in key,
+                primary_key=unique and field.name in key,
                 autoincrement=False,
             )
             for field in columns
@@ -143,7 +158,7 @@ def ensure_table(
         return True
     existing = {str(column["name"]): column["type"] for column in inspector.get_columns(name, schema)}
     problems = [problem for field in columns if (problem := _misfit(field, existing, connection, evolves=evolves))]
-    if key and not _has_unique(inspector, schema, name, key):
+    if key and unique and not _has_unique(inspector, schema, name, key):
         problems.append(f"there is no unique index on ({', '.join(key)}), which merge needs")
     if problems:
         raise WarehouseError(

@@ -95,7 +95,8 @@ def _add_file(registry: SchemaRegistry, schema: Any, name: str, pool: Any, added
     for reference in schema.references or []:
         if reference.name not in added and not SHIPPED.fullmatch(reference.name):
             added.add(reference.name)
-            _add_file(registry, registry.version(reference.subject, reference.version), reference.name, pool, added)
+            referred = registry.version(reference.subject, reference.version, serialized=True)
+            _add_file(registry, referred, reference.name, pool, added)
     try:
         file = FileDescriptorProto.FromString(base64.b64decode(schema.schema_str, validate=True))
     except (binascii.Error, ValueError, DecodeError):

@@ -50,8 +50,11 @@ class Column:
 class FramedDecoder:
     """Decodes framed records of one format; a `Decoder`."""
 
-    def __init__(self, registry: SchemaRegistry, make_reader: MakeReader, schema: pa.Schema | None) -> None:
+    def __init__(
+        self, registry: SchemaRegistry, make_reader: MakeReader, schema: pa.Schema | None, *, serialized: bool = False
+    ) -> None:
         self.schema = schema
+        self._serialized = serialized
         self._registry = registry
         self._make_reader = make_reader
         self._readers: dict[int, Reader | str] = {}
@@ -77,7 +80,7 @@ class FramedDecoder:
     def _reader(self, schema_id: int) -> Reader | str:
         """The reader of a schema, or why there is none."""
         if schema_id not in self._readers:
-            schema = self._registry.find_schema(schema_id)
+            schema = self._registry.find_schema(schema_id, serialized=self._serialized)
             if schema is None:  # not kept: a registry that lags behind may know it later
                 return f"the schema registry does not know the schema id {schema_id}"
             try:

@@ -54,7 +54,7 @@ def make_decoder(
         raise KafkaError(f"there is no format {kind!r}", remedy=f"Choose among {', '.join(FORMATS)}.")
     if isinstance(registry, SchemaRegistrySettings):
         registry = SchemaRegistry.from_settings(registry)
-    return FramedDecoder(registry, readers[kind], schema)
+    return FramedDecoder(registry, readers[kind], schema, serialized=kind == "protobuf")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,8 +84,12 @@ class SchemaRegistry:
             ca_file=str(settings.ca_file or ""),
         )
 
-    def find_schema(self, schema_id: int) -> Any | None:
+    def find_schema(self, schema_id: int, *, serialized: bool = False) -> Any | None:
         """The schema with that id; None when the registry does not know the id.
+
+        Args:
+            schema_id: out of a record.
+            serialized: whether to ask for a descriptor in base64, which only Protobuf has.
 
         Raises:
             KafkaError: when the registry refuses us or does not answer.
@@ -94,26 +98,25 @@ class SchemaRegistry:
 
         with self._reported():
             try:
-                # Protobuf comes as a serialized descriptor; the others have no such format and ignore it.
-                return self._client.get_schema(schema_id, fmt="serialized")
+                return self._client.get_schema(schema_id, fmt=_format(serialized))
             except SchemaRegistryError as error:
                 if error.error_code == SCHEMA_NOT_FOUND:
                     return None
                 raise
 
-    def version(self, subject: str, version: int) -> Any:
+    def version(self, subject: str, version: int, *, serialized: bool = False) -> Any:
         """The schema of one version of a subject, for schemas that refer to it. Raises KafkaError."""
         with self._reported():
-            return self._client.get_version(subject, version, deleted=True, fmt="serialized").schema
+            return self._client.get_version(subject, version, deleted=True, fmt=_format(serialized)).schema
 
-    def latest(self, subject: str) -> tuple[int, Any]:
+    def latest(self, subject: str, *, serialized: bool = False) -> tuple[int, Any]:
         """Id and schema of the newest version of a subject.
 
         Raises:
             KafkaError: when there is none, or the registry does not answer.
         """
         with self._reported(subject):
-            found = self._client.get_latest_version(subject, fmt="serialized")
+            found = self._client.get_latest_version(subject, fmt=_format(serialized))
             return found.schema_id, found.schema
 
     def ensure_schema(self, subject: str, kind: str, text: str, *, register: bool) -> int:
@@ -183,3 +186,7 @@ class SchemaRegistry:
             f"the schema registry at {self.url} answered: {str(error)[:300]}",
             remedy="Check that WORKBENCH_REGISTRY_URL is the root of a schema registry, and see its log.",
         )
+
+
+def _format(serialized: bool) -> str | None:
+    return "serialized" if serialized else None

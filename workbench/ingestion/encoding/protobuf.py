@@ -48,7 +48,7 @@ def make_encoder(registry: SchemaRegistry, subject: str, schema: Any, *, registe
     from google.protobuf.message_factory import GetMessageClass  # type: ignore[import-untyped]
 
     if schema is None:
-        schema_id, registered = registry.latest(subject)
+        schema_id, registered = registry.latest(subject, serialized=True)
         try:
             check_kind(registered, "PROTOBUF")
             _, file = read_file(registry, registered, f"schema-{schema_id}.proto")

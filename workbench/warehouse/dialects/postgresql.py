@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from types import TracebackType
 from typing import Any, Self
 
@@ -10,7 +11,7 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from workbench.errors import RowsRefused, TakenOver, WarehouseError
-from workbench.loading import DEAD_LETTERS, JSON, Claim, Load, Progress, Target
+from workbench.loading import DEAD_LETTERS, JSON, ORIGIN, Claim, Load, Progress, Target
 from workbench.sections import WarehouseSettings
 from workbench.warehouse.copy import copy_rows, open_bulk, reported_bulk
 from workbench.warehouse.engine import make_engine, reported
@@ -31,6 +32,7 @@ COLUMNS = """\
 SELECT attname::text, format_type(atttypid, atttypmod) FROM pg_attribute
 WHERE attrelid = $1::regclass AND attnum > 0 AND NOT attisdropped
 """
+MINE = "(target = $1 OR target IS NULL) AND topic = $2"  # letters of older versions have no target
 STORED = "SELECT partition, epoch, next_offset FROM workbench.offsets WHERE target = $1 AND topic = $2"
 ARROW_TYPES = {
     "boolean": pa.bool_(),
@@ -81,7 +83,7 @@ class PostgresqlWarehouse:
     def prepare(self, rows: pa.Schema) -> pa.Schema:
         """Make target, dead letters and ledger when they are not there; see `workbench.loading.Warehouse`."""
         target = self._target
-        with reported(self._settings), self.engine.begin() as connection:
+        with self.transaction() as connection:
             make_ledger(connection)
             is_new = ensure_table(connection, target.table, rows, key=target.key, evolves=target.evolves)
             ensure_table(connection, target.dead_letters, DEAD_LETTERS, evolves=True)
@@ -96,26 +98,80 @@ class PostgresqlWarehouse:
 
     def claim(self, cluster_id: str, topic_id: str, first_offsets: Mapping[int, int]) -> tuple[Claim, ...]:
         """Become the owner of partitions; see `workbench.loading.Warehouse`."""
-        with reported(self._settings), self.engine.begin() as connection:
+        with self.transaction() as connection:
             # Two who claim a new partition at once do so one after the other.
             connection.execute(sa.text("SELECT pg_advisory_xact_lock(hashtext(:name))"), {"name": self._target.table})
             return claim_partitions(connection, self._target, (cluster_id, topic_id), first_offsets)
 
     def progress(self) -> Sequence[Progress]:
         """How far the flow has come; see `workbench.loading.Warehouse`."""
-        with reported(self._settings), self.engine.begin() as connection:
+        with self.transaction() as connection:
             return read_progress(connection, self._target)
+
+    @contextmanager
+    def transaction(self) -> Iterator[sa.Connection]:
+        """A transaction of SQLAlchemy; see `workbench.loading.Warehouse`."""
+        with reported(self._settings), self.engine.begin() as connection:
+            yield connection
+
+    def coordinates(self, *, dead: bool) -> Iterator[pa.RecordBatch]:
+        """Where every row, or every dead letter, comes from; see `workbench.loading.Warehouse`."""
+        table = quoted(*split_name(self._target.dead_letters if dead else self._target.table))
+        query = (
+            f"SELECT record_partition, record_offset FROM {table} WHERE {MINE}"
+            if dead
+            else (f"SELECT _partition, _offset FROM {table}")
+        )
+        with reported_bulk(self._settings), closing(open_bulk(self._settings)) as bulk, bulk.cursor() as cursor:
+            cursor.execute(query, (self._target.table, self._target.topic) if dead else None)
+            for batch in cursor.fetch_record_batch():
+                yield batch.rename_columns([field.name for field in ORIGIN])
 
     def commit(self, load: Load) -> None:
         """Write all of *load* in one transaction; see `workbench.loading.Warehouse`."""
+
+        def write(cursor: Any, *, evolve: bool) -> None:
+            if not self._advance(cursor, load):
+                self._write(cursor, load, evolve=evolve)
+
+        with self._refusals(lambda: load):
+            self._transact(write)
+
+    def replay(self, after: tuple[int, int], limit: int, load: Callable[[pa.Table], Load]) -> tuple[int, int] | None:
+        """Take dead letters and write what is made of them; see `workbench.loading.Warehouse`."""
+        letters = quoted(*split_name(self._target.dead_letters))
+        names = ", ".join(DEAD_LETTERS.names)
+        # Locked rows are another replay's.
+        taken = (
+            f"DELETE FROM {letters} WHERE ctid IN (SELECT ctid FROM {letters} WHERE {MINE} AND "
+            f"(record_partition, record_offset) > ({int(after[0])}, {int(after[1])}) "
+            f"ORDER BY record_partition, record_offset LIMIT {int(limit)} FOR UPDATE SKIP LOCKED) RETURNING {names}"
+        )
+        made: list[Load] = []
+        last: list[tuple[int, int]] = []
+
+        def write(cursor: Any, *, evolve: bool) -> None:
+            cursor.execute(taken, (self._target.table, self._target.topic))
+            found = cursor.fetch_arrow_table()
+            if found.num_rows:
+                made[:] = [load(found)]
+                last[:] = [
+                    max(zip(*(found[f"record_{each}"].to_pylist() for each in ("partition", "offset")), strict=True))
+                ]
+                self._write(cursor, made[0], evolve=evolve)
+
+        with self._refusals(lambda: made[0]):
+            self._transact(write)
+        return last[0] if last else None
+
+    @contextmanager
+    def _refusals(self, load: Callable[[], Load]) -> Iterator[None]:
+        """Find out which rows were refused."""
         try:
-            try:
-                self._transact(load, evolve=False)
-            except _OutOfDateColumns:
-                self._transact(load, evolve=True)
+            yield
         except RowsRefused:
             with reported(self._settings), self.engine.connect() as connection:
-                reasons = find_refused(connection, self._target, load.rows)
+                reasons = find_refused(connection, self._target, load().rows)
             if not reasons:
                 raise
             raise RowsRefused(
@@ -124,14 +180,19 @@ class PostgresqlWarehouse:
                 remedy="See the dead letters.",
             ) from None
 
-    def _transact(self, load: Load, *, evolve: bool) -> None:
+    def _transact(self, write: Callable[..., None]) -> None:
+        try:
+            self._attempt(write, evolve=False)
+        except _OutOfDateColumns:
+            self._attempt(write, evolve=True)
+
+    def _attempt(self, write: Callable[..., None], *, evolve: bool) -> None:
         try:
             with reported_bulk(self._settings):
                 if self._bulk is None:
                     self._bulk = open_bulk(self._settings)
                 with self._bulk.cursor() as cursor:
-                    if not self._advance(cursor, load):
-                        self._write(cursor, load, evolve=evolve)
+                    write(cursor, evolve=evolve)
                 self._bulk.commit()
         except BaseException:
             # Whatever it was, the transaction is over: the server rolls back when the connection goes.

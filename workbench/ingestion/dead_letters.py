@@ -1,0 +1,139 @@
+"""Dead letters tried again: decoded anew and moved into the table, each once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from workbench.errors import RowsRefused
+from workbench.ingestion.decoding import Decoder
+from workbench.ingestion.loads import LoadBuilder
+from workbench.ingestion.source import Batch
+from workbench.loading import Load, Warehouse
+
+TAKEN = 10_000
+
+
+@dataclass(frozen=True)
+class StoredRecord:
+    """A dead letter with the methods of the record that it was (confluent_kafka.Message)."""
+
+    letter: dict[str, Any]
+
+    def partition(self) -> int:
+        """Partition that it was in."""
+        return int(self.letter["record_partition"])
+
+    def offset(self) -> int:
+        """Offset that it had."""
+        return int(self.letter["record_offset"])
+
+    def key(self) -> bytes | None:
+        """Its key."""
+        found: bytes | None = self.letter["record_key"]
+        return found
+
+    def value(self) -> bytes | None:
+        """Its value."""
+        found: bytes | None = self.letter["record_value"]
+        return found
+
+    def timestamp(self) -> tuple[int, int]:
+        """Kind (0 is none) and milliseconds since 1970."""
+        time = self.letter["record_timestamp"]
+        return (0, 0) if time is None else (1, round(time.timestamp() * 1000))
+
+    def headers(self) -> str | None:
+        """Its headers, as they are stored."""
+        found: str | None = self.letter["record_headers"]
+        return found
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """What became of the dead letters."""
+
+    moved: int  #: into the table
+    left: int  #: dead as before, with the reason of now
+
+
+def replay_dead_letters(
+    warehouse: Warehouse,
+    loads: LoadBuilder,
+    decoder: Decoder,
+    *,
+    progress: Callable[[int], object] = lambda _: None,
+) -> Replayed:
+    """Decode every dead letter of a flow again and move what fits into the table.
+
+    Each letter is taken, and its row written, in one transaction: interrupted at any instant, a
+    letter is either still one or a row. Two who replay at once share the letters.
+
+    Args:
+        warehouse: that of the flow, entered and prepared.
+        loads: of the flow.
+        decoder: of the flow.
+        progress: called with the number of letters looked at since the last call.
+
+    Raises:
+        WarehouseError: when the warehouse refuses; what was moved before stays moved.
+    """
+    moved = left = 0
+    after: tuple[int, int] | None = (-1, -1)
+    while after is not None:
+        load = Loading(loads, decoder)
+        after = _take(warehouse, load, after)
+        moved, left = moved + load.rows, left + load.dead
+        progress(load.rows + load.dead)
+    return Replayed(moved, left)
+
+
+class Loading:
+    """Makes a load of letters; rows that the table has refused are dead again."""
+
+    def __init__(self, loads: LoadBuilder, decoder: Decoder) -> None:
+        self._loads = loads
+        self._decoder = decoder
+        self._refused: dict[tuple[int, int], str] = {}
+        self._made: Load | None = None
+        self.rows = self.dead = 0
+
+    def __call__(self, letters: pa.Table) -> Load:
+        """The load that these letters make now."""
+        records = [StoredRecord(letter) for letter in letters.sort_by("record_offset").to_pylist()]
+        batch = Batch(
+            messages=records,
+            values=[record.value() for record in records],
+            partitions=np.array([record.partition() for record in records], np.int32),
+            offsets=np.array([record.offset() for record in records], np.int64),
+            spans=(),
+        )
+        load = self._loads.build(batch, self._decoder.decode(batch.values))
+        if self._refused:
+            coordinates = zip(load.rows["_partition"].to_pylist(), load.rows["_offset"].to_pylist(), strict=True)
+            reasons = {row: self._refused[each] for row, each in enumerate(coordinates) if each in self._refused}
+            load = self._loads.without(load, batch, reasons)
+        self._made = load
+        self.rows, self.dead = load.rows.num_rows, load.dead_letters.num_rows
+        return load
+
+    def refuse(self, reasons: dict[int, str]) -> None:
+        """Remember the rows that the table has refused."""
+        assert self._made is not None
+        rows = self._made.rows.select(["_partition", "_offset"]).take(pa.array(sorted(reasons), pa.int64())).to_pylist()
+        for row, reason in zip(rows, (reasons[row] for row in sorted(reasons)), strict=True):
+            self._refused[row["_partition"], row["_offset"]] = reason
+
+
+def _take(warehouse: Warehouse, load: Loading, after: tuple[int, int]) -> tuple[int, int] | None:
+    while True:
+        try:
+            return warehouse.replay(after, TAKEN, load)
+        except RowsRefused as error:
+            if not error.reasons:
+                raise
+            load.refuse(error.reasons)

@@ -1,0 +1,125 @@
+"""Flows looked at: what a run would do, whether a table is right, how far it is behind, its dead letters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from workbench.flows import (
+    Progress,
+    column_types,
+    find_columns,
+    load_builder,
+    make_decoder,
+    open_connection,
+    table_columns,
+)
+from workbench.ingestion.connection import KafkaConnection
+from workbench.ingestion.dead_letters import Replayed, replay_dead_letters
+from workbench.ingestion.definition import Flow
+from workbench.ingestion.lag import PartitionLag, read_lag
+from workbench.ingestion.verification import PartitionReport, verify
+from workbench.ingestion.watermarks import read_topic_state
+from workbench.settings import Settings
+from workbench.warehouse.dead_letters import Letter, Reason, count_reasons, drop_letters, read_letters
+from workbench.warehouse.dialects import make_warehouse
+from workbench.warehouse.ledger import read_flows
+from workbench.warehouse.schema import read_columns
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a run of a flow would do."""
+
+    table: str  #: made, or there already
+    origin: str  #: where the columns come from
+    columns: dict[str, str]
+    records: int  #: offsets to read
+    start: str
+
+
+def plan_flow(settings: Settings, flow: Flow) -> Plan:
+    """Look at the topic and the table of *flow*; changes nothing.
+
+    Raises:
+        KafkaError: when the cluster does not answer, or nothing tells the columns.
+        WarehouseError: when the warehouse does not answer.
+    """
+    connection = open_connection(settings, flow)
+    state = read_topic_state(connection, flow.topic)
+    with make_warehouse(settings.warehouse, flow.target) as warehouse:
+        with warehouse.transaction() as transaction:
+            existing = read_columns(transaction, flow.into)
+        columns = flow.columns or find_columns(settings, flow, connection, warehouse)
+        progress = {each.partition: each.next_offset for each in warehouse.progress()}
+    begin = progress or (state.next_offsets if flow.start == "latest" else state.first_offsets)
+    left = {each: max(end - begin.get(each, state.first_offsets[each]), 0) for each, end in state.next_offsets.items()}
+    if flow.columns is not None:
+        origin = "declared"
+    else:
+        origin = (
+            "those of the table" if existing is not None else "inferred from the first records; --write freezes them"
+        )
+    return Plan(
+        table=f"{flow.into} is there" if existing is not None else f"{flow.into} will be made",
+        origin=origin,
+        columns=column_types(columns),
+        records=sum(left.values()),
+        start="the last commit" if progress else str(flow.start),
+    )
+
+
+def verify_flow(settings: Settings, flow: Flow) -> tuple[PartitionReport, ...]:
+    """Compare the table of *flow* with its topic; see `workbench.ingestion.verification.verify`."""
+    with make_warehouse(settings.warehouse, flow.target) as warehouse:
+        return verify(open_connection(settings, flow), flow.topic, warehouse, flow.mode)
+
+
+def lag_of_flows(settings: Settings, flow: Flow | None) -> Iterator[tuple[str, str, tuple[PartitionLag, ...]]]:
+    """Topic, table and lag of one flow, or of each that has ever run.
+
+    Raises:
+        KafkaError: when the cluster does not answer, or no longer has the topic.
+        WarehouseError: when the warehouse does not answer.
+    """
+    if flow is not None:
+        flows = [flow]
+    else:
+        nobody = Flow(name="", topic="", into="workbench.offsets")
+        with make_warehouse(settings.warehouse, nobody.target) as warehouse, warehouse.transaction() as transaction:
+            flows = [Flow(name=topic, topic=topic, into=target) for target, topic in read_flows(transaction)]
+    for each in flows:
+        with make_warehouse(settings.warehouse, each.target) as warehouse:
+            progress = warehouse.progress()
+        connection = open_connection(settings, each) if each.cluster else KafkaConnection.from_settings(settings.kafka)
+        yield each.topic, each.into, read_lag(connection, each.topic, progress)
+
+
+def count_dead_letters(settings: Settings, flow: Flow) -> tuple[Reason, ...]:
+    """Dead letters of a flow by reason."""
+    with make_warehouse(settings.warehouse, flow.target) as warehouse, warehouse.transaction() as transaction:
+        return count_reasons(transaction, flow.target)
+
+
+def read_dead_letters(settings: Settings, flow: Flow, limit: int, at: tuple[int, int] | None) -> tuple[Letter, ...]:
+    """Dead letters of a flow, or the one *at* a partition and offset."""
+    with make_warehouse(settings.warehouse, flow.target) as warehouse, warehouse.transaction() as transaction:
+        return read_letters(transaction, flow.target, limit, at)
+
+
+def drop_dead_letters(settings: Settings, flow: Flow, at: tuple[int, int] | None) -> int:
+    """Delete dead letters of a flow, or the one *at* a partition and offset; returns how many."""
+    with make_warehouse(settings.warehouse, flow.target) as warehouse, warehouse.transaction() as transaction:
+        return drop_letters(transaction, flow.target, at)
+
+
+def replay_flow_dead_letters(settings: Settings, flow: Flow, progress: Progress) -> Replayed:
+    """Decode the dead letters of a flow again and move what fits; see `workbench.ingestion.dead_letters`."""
+    with make_warehouse(settings.warehouse, flow.target) as warehouse:
+        columns = flow.columns or find_columns(settings, flow, open_connection(settings, flow), warehouse)
+        loads = load_builder(flow, columns)
+        table: pa.Schema = warehouse.prepare(loads.columns(table_columns(flow, columns)))
+        decoder = make_decoder(settings, flow, columns, table)
+        return replay_dead_letters(warehouse, loads, decoder, progress=progress)
