@@ -1,6 +1,6 @@
 # Everything a newcomer types. `make up` and `make test` need Python 3.11 to 3.13 and nothing else.
 .DEFAULT_GOAL := help
-.PHONY: help setup up test unit bench lint docs lock clean
+.PHONY: help setup up test unit bench chaos lint docs lock clean
 
 # Any Python that pyproject.toml allows; uv looks for one, and fetches it where there is none.
 PYTHON ?= >=3.11,<3.14
@@ -37,6 +37,10 @@ unit: setup ## Run the tests that need no server.
 
 bench: setup ## Measure what benchmarks/README.md lists.
 	$(BIN)/python -m benchmarks.startup
+	$(BIN)/python -m benchmarks.ingest
+
+chaos: setup ## Run a thousand seeded schedules of faults against ingestion; takes about two hours.
+	$(BIN)/python -m tests.failover.chaos --schedules 1000
 
 lint: setup ## Check style, types and the import rules.
 	$(BIN)/ruff check .

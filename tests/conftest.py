@@ -15,7 +15,7 @@ from tests.services.workbench import RunningWorkbench, make_home, run, running_w
 from workbench.sections import variables
 from workbench.settings import Settings
 
-TIERS = ("unit", "integration", "e2e", "security", "failover", "performance")
+TIERS = ("unit", "contracts", "integration", "e2e", "security", "failover", "performance")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -6,13 +6,12 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from uuid import uuid4
 
 import pytest
 
 import workbench
-from tests.services.workbench import RunningWorkbench, environment, is_running, make_home, running_workbench, wait_until
+from tests.services.workbench import environment, is_running, wait_until
 from workbench.ingestion.connection import KafkaConnection
 from workbench.ingestion.producer import OutgoingRecord, produce
 from workbench.ingestion.topics import Topic, apply_topics
@@ -20,12 +19,6 @@ from workbench.settings import Settings
 
 COUNT = 60_000
 COLUMNS = {"n": "int64"}
-
-
-@pytest.fixture(scope="module")
-def own_workbench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningWorkbench]:
-    with running_workbench(make_home(tmp_path_factory.mktemp("faults")), until="hub") as running:
-        yield running
 
 
 @pytest.mark.parametrize("name", ["warehouse", "kafka"])

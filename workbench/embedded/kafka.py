@@ -66,6 +66,8 @@ share.coordinator.state.topic.min.isr=1
 share.coordinator.state.topic.num.partitions=1
 # Nobody waits for a second consumer on a laptop.
 group.initial.rebalance.delay.ms=0
+# A worker that died is noticed as soon as its flow asks for, not after six seconds at the least.
+group.min.session.timeout.ms=1000
 # The warehouse keeps the offsets; the broker keeps a week of records, as Kafka does by default.
 log.retention.hours=168
 log.cleaner.dedupe.buffer.size=16777216

@@ -31,6 +31,7 @@ PROPERTIES = {
     "linger.ms": 20,
     "batch.size": 1_000_000,
     "queue.buffering.max.messages": 200_000,
+    "message.max.bytes": 100_000_000,  # the topic's own limit decides (max.message.bytes)
     "partitioner": "murmur2_random",
 }
 

@@ -6,6 +6,7 @@ Kafka's own offsets are never read: each partition begins where the warehouse sa
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from workbench.loading import Claim, Span
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.1
+MIRROR_SECONDS = 1.0
 POLLED_BYTES = 16_000_000
 POLLED_RECORDS = 20_000
 SILENCE_SECONDS = 30.0
@@ -34,8 +36,6 @@ PROPERTIES = {
     # The offset comes from the warehouse. If Kafka no longer has it, that is an error, not a jump.
     "auto.offset.reset": "error",
     "partition.assignment.strategy": "cooperative-sticky",
-    "session.timeout.ms": 10_000,
-    "heartbeat.interval.ms": 2_000,
     "fetch.min.bytes": 100_000,
     "fetch.wait.max.ms": 50,
     "queued.min.messages": 100_000,
@@ -61,11 +61,12 @@ class Batch:
 
 @dataclass(frozen=True)
 class Limits:
-    """When a batch is complete: whichever comes first."""
+    """When a batch is complete, whichever comes first; and when a worker is taken for dead."""
 
     records: int = 50_000
     size_bytes: int = 64_000_000
-    age_seconds: float = 1.0
+    age_seconds: float = 0.5
+    session_seconds: float = 10.0  #: without a heartbeat, then its partitions go to the others
 
 
 @dataclass(frozen=True)
@@ -121,17 +122,24 @@ class Source:
         self._failure: BaseException | None = None
         self._closing = False
         self._paused = False
+        self._committed: dict[int, int] = {}  # in the warehouse, and not told to Kafka yet
+        self._committed_lock = threading.Lock()
+        self._mirrored_at = 0.0
 
     def __enter__(self) -> Self:
         from confluent_kafka import Consumer
 
-        self._consumer = Consumer({**self._connection.for_confluent(), "group.id": self._group, **PROPERTIES})
+        session = round(self._limits.session_seconds * 1000)
+        sharing = {"group.id": self._group, "session.timeout.ms": session, "heartbeat.interval.ms": session // 5}
+        self._consumer = Consumer({**self._connection.for_confluent(), **PROPERTIES, **sharing})
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._closing = True
+        self._mirrored_at = 0.0
+        self._send_mirrored()
         self._consumer.close()
 
     def assign(self, partitions: Sequence[int]) -> None:
@@ -158,6 +166,7 @@ class Source:
         Raises:
             KafkaError: when the cluster refuses us, or no longer has an offset.
         """
+        self._send_mirrored()
         messages = self._consumer.consume(self._room(), POLL_SECONDS)
         if self._failure is not None:
             raise self._failure
@@ -232,14 +241,24 @@ class Source:
         return found
 
     def mirror(self, spans: Iterable[Span]) -> None:
-        """Tell Kafka how far the warehouse is, for tools that look there. Nobody relies on it; from any thread."""
+        """Tell Kafka how far the warehouse is, for tools that look there; from any thread. Nobody relies on it."""
+        with self._committed_lock:
+            self._committed |= {span.partition: span.end for span in spans}
+
+    def _send_mirrored(self) -> None:
+        """Send what `mirror` was told: by the thread that reads, because the client takes one at a time."""
         from confluent_kafka import KafkaException, TopicPartition
 
+        if not self._committed or time.monotonic() - self._mirrored_at < MIRROR_SECONDS:
+            return
+        self._mirrored_at = time.monotonic()
+        with self._committed_lock:
+            committed, self._committed = self._committed, {}
         try:
             self._consumer.commit(
-                offsets=[TopicPartition(self._topic, span.partition, span.end) for span in spans], asynchronous=True
+                offsets=[TopicPartition(self._topic, *each) for each in committed.items()], asynchronous=True
             )
-        except (KafkaException, RuntimeError) as error:  # closed, or not a member at this moment
+        except KafkaException as error:  # not a member at this moment
             logger.debug("offsets were not mirrored: %s", error)
 
     def _room(self) -> int:

@@ -27,7 +27,8 @@ SQL_TYPES: dict[pa.DataType, SqlType] = {
 }
 WIDENING = (pa.int16(), pa.int32(), pa.int64(), pa.float64())
 EXACT_INTEGERS = 2**53  # of a double
-_PREPARER = postgresql.dialect().identifier_preparer  # type: ignore[no-untyped-call]
+# Of a parameter style without %, which would be doubled in names.
+_PREPARER = postgresql.dialect(paramstyle="numeric_dollar").identifier_preparer  # type: ignore[no-untyped-call]
 DDL_LOCK = 0x776F726B  # "work": two flows that begin together make tables one after the other
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +27,7 @@ UNEXPECTED = {
 TOMBSTONE = "the record has no value (a tombstone)"
 ROW_NUMBER = re.compile(r" in row (\d+)$")
 TOO_NARROW = "Failed to convert JSON to int"
+MIXED = " changed from "
 
 
 @dataclass
@@ -140,13 +142,23 @@ class JsonDecoder:
             self.schema = self.schema.append(pa.field(each.name, JSON if pa.types.is_nested(kind) else kind))
 
     def _widen(self, values: Sequence[bytes | None], bad: Sequence[Undecodable]) -> bool:
-        """Widen the columns whose numbers did not fit; whether there were any."""
+        """Widen the columns that did not fit; whether there were any."""
         before = self.schema
         if self._contract is Contract.EVOLVE:
             for each in bad:
+                value = values[each.position] or b""
                 if TOO_NARROW in each.reason:
-                    self._widen_for(values[each.position] or b"")
+                    self._widen_for(value)
+                elif MIXED in each.reason:
+                    self._take_nested(value)
         return bool(self.schema != before)
+
+    def _take_nested(self, value: bytes) -> None:
+        """Take new fields with nested values as JSON, whatever is in them; Arrow wants one type in a list."""
+        with suppress(orjson.JSONDecodeError):
+            for name, found in orjson.loads(value).items():
+                if isinstance(found, list | dict) and name not in self.schema.names:
+                    self.schema = self.schema.append(pa.field(name, JSON))
 
     def _widen_for(self, value: bytes) -> None:
         """Give each integer column the narrowest type that holds its number of *value*."""

@@ -31,8 +31,8 @@ def read_records(values: Sequence[bytes], schema: pa.Schema, unexpected: str) ->
         _check_depth(values, joined)
     texts = [column.name for column in schema if column.type == JSON]
     plain = pa.schema([column for column in schema if column.type != JSON])
-    # A JSON column is a field that Arrow is not told of.
-    behaviour = "ignore" if texts and unexpected == "error" else unexpected
+    # A JSON column is a field that Arrow is not told of: what is in it may have any shape.
+    behaviour = "ignore" if texts else unexpected
     # Each line begins with a brace and ends with one: no value can then be half a document, or
     # hold two that another makes up for; as many rows as values means one from each.
     if joined.count(b"}\n{") == len(values) - 1 == joined.count(b"\n") and joined[:1] == b"{" and joined[-1:] == b"}":
@@ -42,14 +42,27 @@ def read_records(values: Sequence[bytes], schema: pa.Schema, unexpected: str) ->
     # What follows costs more than a look for the bytes that it is about.
     if not joined.isascii() or b"\\u" in joined or b"\0" in joined:
         _check_text(table)
-    if texts:
-        documents = [orjson.loads(value) for value in values]
-        if unexpected == "error" and any(document.keys() - set(schema.names) for document in documents):
+    return _with_texts(table, values, schema, texts, unexpected) if texts else table
+
+
+def _with_texts(
+    table: pa.Table, values: Sequence[bytes], schema: pa.Schema, texts: Sequence[str], unexpected: str
+) -> pa.Table:
+    """The table with its JSON columns, and with the fields beyond the schema when they are to be inferred."""
+    documents = [orjson.loads(value) for value in values]
+    for name in texts:
+        table = table.append_column(pa.field(name, JSON), as_json([document.get(name) for document in documents]))
+    table = table.select(schema.names)
+    if unexpected == "ignore":
+        return table
+    known = set(schema.names)
+    others = [{name: value for name, value in document.items() if name not in known} for document in documents]
+    if any(others):
+        if unexpected == "error":
             raise ValueError("unexpected field")
-        table = table.drop_columns([name for name in texts if name in table.column_names])
-        for name in texts:
-            table = table.append_column(pa.field(name, JSON), as_json([document.get(name) for document in documents]))
-        table = table.select([*schema.names, *(name for name in table.column_names if name not in schema.names)])
+        inferred = _read(b"\n".join(map(orjson.dumps, others)), pa.schema([]), "infer")
+        for name in inferred.column_names:
+            table = table.append_column(inferred.schema.field(name), inferred[name])
     return table
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from types import TracebackType
@@ -13,12 +11,13 @@ import duckdb
 import pyarrow as pa
 import sqlalchemy as sa
 
-from workbench.errors import RowsRefused, WarehouseUnavailable
+from workbench.errors import RowsRefused
 from workbench.loading import DEAD_LETTERS, ORIGIN, Claim, Load, Progress, Target
 from workbench.sections import WarehouseSettings
 from workbench.warehouse.dialects.duckdb_file import make_file_engine, open_file, reported_file
 from workbench.warehouse.dialects.duckdb_refused import find_refused
 from workbench.warehouse.dialects.evolution import find_changes, inexact, inexact_query
+from workbench.warehouse.dialects.patience import patiently
 from workbench.warehouse.dialects.reflection import type_named
 from workbench.warehouse.ledger import (
     advance,
@@ -34,14 +33,15 @@ from workbench.warehouse.schema import arrow_type, ensure_table, quoted, split_n
 
 T = TypeVar("T")
 
-PATIENCE_SECONDS = 10.0  # with conflicts, outside of `commit`, which its caller repeats
 COLUMNS = """\
 SELECT column_name, data_type, numeric_precision, numeric_scale FROM information_schema.columns
 WHERE table_catalog = current_database() AND table_schema = $1 AND table_name = $2
 """
 STORED = "SELECT partition, epoch, next_offset FROM workbench.offsets WHERE target = $1 AND topic = $2"
-# DuckDB finds conflicts of two transactions by the rows that both have changed.
-EXCLUDE_OTHERS = "UPDATE workbench.offsets SET updated_at = updated_at WHERE target = $1"
+# DuckDB finds conflicts of two transactions by the rows that both have changed; an update to the same value is none.
+TURNS = "CREATE TABLE IF NOT EXISTS workbench.merges (target VARCHAR PRIMARY KEY, turn BIGINT NOT NULL)"
+FIRST_TURN = "INSERT INTO workbench.merges VALUES (:target, 0) ON CONFLICT DO NOTHING"
+TAKE_TURN = "UPDATE workbench.merges SET turn = turn + 1 WHERE target = $1"
 MINE = "(target = $1 OR target IS NULL) AND topic = $2"
 ROWS, DELETED = "workbench_rows", "workbench_deleted"
 
@@ -89,11 +89,14 @@ class DuckdbWarehouse:
                     connection, target.table, rows, key=target.key, evolves=target.evolves, unique=False
                 )
                 ensure_table(connection, target.dead_letters, DEAD_LETTERS, evolves=True)
+                if target.key:
+                    connection.execute(sa.text(TURNS))
+                    connection.execute(sa.text(FIRST_TURN), {"target": target.table})
                 if is_new:
                     refuse_if_gone(connection, target)
                 return pa.schema(list(table_columns(connection, target.table).values()))
 
-        return _patiently(make)
+        return patiently(make, duplicates=True)
 
     def claim(self, cluster_id: str, topic_id: str, first_offsets: Mapping[int, int]) -> tuple[Claim, ...]:
         """Become the owner of partitions; see `workbench.loading.Warehouse`."""
@@ -102,7 +105,7 @@ class DuckdbWarehouse:
             with self.transaction() as connection:
                 return claim_partitions(connection, self._target, (cluster_id, topic_id), first_offsets)
 
-        return _patiently(claim)
+        return patiently(claim, duplicates=True)
 
     def progress(self) -> Sequence[Progress]:
         """How far the flow has come; see `workbench.loading.Warehouse`."""
@@ -154,7 +157,7 @@ class DuckdbWarehouse:
             return max(zip(*(found[f"record_{each}"].to_pylist() for each in ("partition", "offset")), strict=True))
 
         with self._refusals(lambda: made[0]):
-            return _patiently(lambda: self._transact(write))
+            return patiently(lambda: self._transact(write))
 
     @contextmanager
     def _refusals(self, load: Callable[[], Load]) -> Iterator[None]:
@@ -212,7 +215,7 @@ class DuckdbWarehouse:
         for change in find_changes(load.rows.schema, columns):
             self._alter(connection, change, columns)
         if self._target.key and (load.rows.num_rows or (load.deleted is not None and load.deleted.num_rows)):
-            connection.execute(EXCLUDE_OTHERS, [self._target.table])
+            connection.execute(TAKE_TURN, [self._target.table])
         if load.deleted is not None and load.deleted.num_rows:
             with _registered(connection, DELETED, load.deleted) as deleted:
                 connection.execute(delete_statement(target, deleted, self._target.key))
@@ -279,16 +282,3 @@ def _registered(connection: duckdb.DuckDBPyConnection, name: str, rows: pa.Table
         # When a statement has failed, the view is gone with the transaction.
         with suppress(duckdb.Error):
             connection.unregister(name)
-
-
-def _patiently(work: Callable[[], T]) -> T:
-    """Repeat what another transaction has been in the way of, its new row of the ledger included."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while True:
-        try:
-            return work()
-        except (WarehouseUnavailable, RowsRefused) as error:
-            refused = isinstance(error, RowsRefused) and "Duplicate key" not in error.message
-            if refused or time.monotonic() > deadline:
-                raise
-            time.sleep(random.uniform(0.005, 0.05))  # noqa: S311 - spreads retries

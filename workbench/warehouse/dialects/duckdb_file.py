@@ -92,14 +92,21 @@ def reported_file(settings: WarehouseSettings) -> Iterator[None]:
     raise _ours(settings, found)
 
 
-class FileDialect(ColumnReflection, duckdb_engine.Dialect):
+class _QuotesEverything(duckdb_engine.DuckDBIdentifierPreparer):
+    def _requires_quotes(self, value: str) -> bool:
+        """Yes: words that DuckDB reserves only as names of columns are not in its list."""
+        return True
+
+
+class FileDialect(ColumnReflection, duckdb_engine.Dialect):  # type: ignore[misc]
     """duckdb-engine with a reflection that SQLAlchemy 2.1 can use, and with counts of changed rows."""
 
     driver = "workbench"
+    preparer = _QuotesEverything
     supports_statement_cache = False
     supports_sane_rowcount = True
     columns_query = (
-        "SELECT column_name, data_type, is_nullable, numeric_precision, numeric_scale FROM information_schema.columns "
+        "SELECT column_name, data_type, is_nullable, numeric_precision, numeric_scale, NULL FROM information_schema.columns "
         "WHERE table_catalog = current_database() AND table_schema = :schema AND table_name = :table "
         "ORDER BY ordinal_position"
     )
@@ -134,7 +141,7 @@ class _Cursor(duckdb_engine.CursorWrapper):
 
 def _connect(file: Path) -> duckdb.DuckDBPyConnection:
     name = hashlib.sha256(str(file).encode()).hexdigest()[:16]
-    options = {
+    options: dict[str, str | bool | int | float | list[str]] = {
         # What DuckDB needs is in the lock: nothing is fetched.
         "autoinstall_known_extensions": "false",
         "autoload_known_extensions": "false",

@@ -39,9 +39,13 @@ class OtherType(sa.types.UserDefinedType[Any]):
         return self.name
 
 
-def type_named(name: str, precision: int | None, scale: int | None) -> sa.types.TypeEngine[Any]:
+def type_named(
+    name: str, precision: int | None, scale: int | None, length: int | None = None
+) -> sa.types.TypeEngine[Any]:
     """SQLAlchemy's type for a `data_type` of `information_schema.columns`."""
     base = name.partition("(")[0].strip().lower()
+    if base == "character varying" and length:
+        return sa.VARCHAR(length)
     if base in ("decimal", "numeric"):
         return sa.Numeric(precision, scale)
     return TYPES.get(base) or OtherType(name)
@@ -50,7 +54,7 @@ def type_named(name: str, precision: int | None, scale: int | None) -> sa.types.
 class ColumnReflection:
     """Mixed into a SQLAlchemy dialect: reflects columns, and no keys or indexes."""
 
-    columns_query: str  #: name, type, nullable, precision, scale of the columns of :table in :schema, in order
+    columns_query: str  #: name, type, nullable, precision, scale, length of the columns of :table in :schema, in order
 
     def get_columns(
         self, connection: sa.Connection, table_name: str, schema: str | None = None, **_: Any
@@ -60,8 +64,8 @@ class ColumnReflection:
         if not found:
             raise sa.exc.NoSuchTableError(table_name)
         return [
-            {"name": name, "type": type_named(kind, precision, scale), "nullable": nullable == "YES", "default": None}
-            for name, kind, nullable, precision, scale in found
+            {"name": name, "type": type_named(kind, *sizes), "nullable": nullable == "YES", "default": None}
+            for name, kind, nullable, *sizes in found
         ]
 
     def has_table(self, connection: sa.Connection, table_name: str, schema: str | None = None, **_: Any) -> bool:
@@ -81,6 +85,10 @@ class ColumnReflection:
         """None: comments are not reflected."""
         return {"text": None}
 
+    def get_table_options(self, *_: Any, **__: Any) -> dict[str, Any]:
+        """None: options are not reflected."""
+        return {}
+
     get_multi_columns = DefaultDialect.get_multi_columns
     get_multi_pk_constraint = DefaultDialect.get_multi_pk_constraint
     get_multi_foreign_keys = DefaultDialect.get_multi_foreign_keys
@@ -88,3 +96,4 @@ class ColumnReflection:
     get_multi_unique_constraints = DefaultDialect.get_multi_unique_constraints
     get_multi_check_constraints = DefaultDialect.get_multi_check_constraints
     get_multi_table_comment = DefaultDialect.get_multi_table_comment
+    get_multi_table_options = DefaultDialect.get_multi_table_options

@@ -1,0 +1,347 @@
+"""Redshift: rows by Parquet files and one COPY into a temporary table, then one transaction with dead letters and offsets.
+
+Not run against Redshift: its statements are tested as text, and on PostgreSQL with a double of COPY.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+from uuid import uuid4
+
+import pyarrow as pa
+import sqlalchemy as sa
+
+from workbench.errors import RowsRefused, WarehouseError, WarehouseUnavailable
+from workbench.loading import DEAD_LETTERS, ORIGIN, Claim, Load, Progress, Target
+from workbench.sections import WarehouseSettings
+from workbench.warehouse.dialects import redshift_sql as sql
+from workbench.warehouse.dialects.evolution import find_changes, inexact, inexact_query
+from workbench.warehouse.dialects.patience import patiently
+from workbench.warehouse.dialects.redshift_engine import (
+    Driver,
+    make_driver,
+    make_redshift_engine,
+    reported_redshift,
+)
+from workbench.warehouse.dialects.redshift_stage import (
+    Area,
+    as_letters,
+    base_name,
+    find_refused,
+    folder,
+    row_parts,
+    without_long_headers,
+)
+from workbench.warehouse.ledger import (
+    LEDGER,
+    claim_partitions,
+    is_written,
+    read_progress,
+    refuse_if_gone,
+    taken_over,
+)
+from workbench.warehouse.schema import arrow_type, ensure_table, quoted, split_name, table_columns
+
+FETCHED = 50_000
+ROWS, LETTERS, DELETED = "workbench_rows", "workbench_letters", "workbench_deleted"
+
+
+@dataclass(frozen=True)
+class _Column:
+    type: pa.DataType | None
+    nullable: bool
+    length: int
+
+
+class RedshiftWarehouse:
+    """A flow's tables in Redshift (`workbench.loading.Warehouse`).
+
+    Keys are not enforced there: the ledger's compare-and-set decides who writes, and the lock of
+    the ledger puts those who claim, merge or alter one after the other.
+
+    Args:
+        settings: the cluster, the staging area and the role that reads it.
+        target: what the flow writes.
+        driver: of the DB-API; None is `redshift_connector`.
+        files: a pyarrow.fs.FileSystem in which the bucket is a folder; None is S3.
+    """
+
+    def __init__(
+        self, settings: WarehouseSettings, target: Target, *, driver: Driver | None = None, files: Any = None
+    ) -> None:
+        self._settings = settings
+        self._target = target
+        self._driver = driver
+        self._files = files
+        self._engine: sa.Engine | None = None
+
+    def __enter__(self) -> Self:
+        self._engine = make_redshift_engine(self._driver or make_driver(self._settings))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._engine is not None:
+            self._engine.dispose()
+
+    @property
+    def engine(self) -> sa.Engine:
+        """SQLAlchemy's engine, while the warehouse is entered."""
+        assert self._engine is not None, "use the warehouse as a context manager"
+        return self._engine
+
+    def prepare(self, rows: pa.Schema) -> pa.Schema:
+        """Make target, dead letters and ledger when they are not there; see `workbench.loading.Warehouse`."""
+        target = self._target
+
+        def make() -> pa.Schema:
+            with self.transaction() as connection:
+                _run(connection, sql.LEDGER_SCHEMA, sql.LEDGER, sql.LOCK)
+                is_new = ensure_table(
+                    connection, target.table, rows, key=target.key, evolves=target.evolves, unique=False
+                )
+                ensure_table(connection, target.dead_letters, DEAD_LETTERS, evolves=True)
+                if is_new:
+                    refuse_if_gone(connection, target)
+                return pa.schema(list(table_columns(connection, target.table).values()))
+
+        return patiently(make)
+
+    def claim(self, cluster_id: str, topic_id: str, first_offsets: Mapping[int, int]) -> tuple[Claim, ...]:
+        """Become the owner of partitions; see `workbench.loading.Warehouse`."""
+
+        def claim() -> tuple[Claim, ...]:
+            with self.transaction() as connection:
+                _run(connection, sql.LOCK)
+                return claim_partitions(connection, self._target, (cluster_id, topic_id), first_offsets)
+
+        return patiently(claim)
+
+    def progress(self) -> Sequence[Progress]:
+        """How far the flow has come; see `workbench.loading.Warehouse`."""
+        with self.transaction() as connection:
+            return read_progress(connection, self._target)
+
+    @contextmanager
+    def transaction(self) -> Iterator[sa.Connection]:
+        """A transaction of SQLAlchemy; see `workbench.loading.Warehouse`."""
+        with reported_redshift(self._settings), self.engine.begin() as connection:
+            yield connection
+
+    def coordinates(self, *, dead: bool) -> Iterator[pa.RecordBatch]:
+        """Where every row, or every dead letter, comes from; see `workbench.loading.Warehouse`."""
+        names = ("record_partition", "record_offset") if dead else ("_partition", "_offset")
+        schema, name = split_name(self._target.dead_letters if dead else self._target.table)
+        table = sa.table(name, *(sa.column(each) for each in names), schema=schema)
+        query = sa.select(*table.c)
+        if dead:
+            letters = self._letters()
+            query = sa.select(*(letters.c[each] for each in names)).where(self._mine(letters))
+        with self.transaction() as connection:
+            for part in connection.execute(query).partitions(FETCHED):
+                arrays = [
+                    pa.array(values, field.type) for values, field in zip(zip(*part, strict=True), ORIGIN, strict=True)
+                ]
+                yield pa.RecordBatch.from_arrays(arrays, schema=pa.schema(list(ORIGIN)))
+
+    def commit(self, load: Load) -> None:
+        """Write all of *load* in one transaction; see `workbench.loading.Warehouse`."""
+        spans = [span for span in load.spans if span.end > span.start]
+        if not spans:
+            return
+
+        def take(connection: sa.Connection) -> bool:
+            return self._advance(connection, load)
+
+        self._stage_and_write(load, base_name(self._target, load), row_parts(self._target, load), take)
+
+    def replay(self, after: tuple[int, int], limit: int, load: Callable[[pa.Table], Load]) -> tuple[int, int] | None:
+        """Take dead letters and write what is made of them; see `workbench.loading.Warehouse`."""
+        letters = self._letters()
+        partition, offset = letters.c.record_partition, letters.c.record_offset
+        later = (partition > after[0]) | ((partition == after[0]) & (offset > after[1]))
+        query = sa.select(*letters.c).where(self._mine(letters) & later).order_by(partition, offset).limit(limit)
+        with self.transaction() as connection:
+            found = [row._asdict() for row in connection.execute(query)]
+        if not found:
+            return None
+        last = (int(found[-1]["record_partition"]), int(found[-1]["record_offset"]))
+        made = load(as_letters(found))
+
+        def take(connection: sa.Connection) -> bool:
+            """Delete what was read; when that is not there any more, somebody else has replayed it."""
+            earlier = (partition < last[0]) | ((partition == last[0]) & (offset <= last[1]))
+            taken = connection.execute(sa.delete(letters).where(self._mine(letters) & later & earlier)).rowcount
+            if taken != len(found):
+                raise WarehouseUnavailable(
+                    f"{len(found)} dead letters were read, but {taken} are there", remedy="Try again."
+                )
+            return True
+
+        name = f"{folder(self._target)}/replay/{uuid4().hex}"
+        self._stage_and_write(made, name, {f"{name}.parquet": made.rows} if made.rows.num_rows else {}, take, lock=True)
+        return last
+
+    def _stage_and_write(
+        self,
+        load: Load,
+        name: str,
+        parts: Mapping[str, pa.Table],
+        take: Callable[[sa.Connection], bool],
+        *,
+        lock: bool = False,
+    ) -> None:
+        """Copy all into temporary tables, then move it in one transaction that *take* begins.
+
+        COPY stands outside of that transaction: while it runs, the ledger is not locked.
+        """
+        with reported_redshift(self._settings), self.engine.connect() as connection:
+            keys: list[str] = []
+            try:
+                with connection.begin():
+                    columns = self._columns(connection)
+                self._refuse(load, columns)
+                changes = find_changes(load.rows.schema, {each: columns[each].type for each in columns})
+                with connection.begin():
+                    stages = self._stage(connection, load, name, parts, keys)
+                with connection.begin():
+                    if lock or changes or self._target.key:
+                        _run(connection, sql.LOCK)
+                    if take(connection):
+                        self._write(connection, load, stages)
+                    _run(connection, *(sql.drop_statement(stage) for stage in stages))
+            except BaseException:
+                connection.invalidate()  # its temporary tables go with it
+                raise
+            finally:
+                self._area().remove(keys)
+
+    def _refuse(self, load: Load, columns: Mapping[str, _Column]) -> None:
+        nullable = {name: column.nullable for name, column in columns.items()}
+        reasons = find_refused(
+            load.rows, nullable, {name: each.length for name, each in columns.items() if each.length}
+        )
+        if reasons:
+            raise RowsRefused(
+                f"{len(reasons)} rows do not fit {self._target.table}: {next(iter(reasons.values()))}",
+                reasons=reasons,
+                remedy="See the dead letters.",
+            )
+
+    def _stage(
+        self, connection: sa.Connection, load: Load, name: str, parts: Mapping[str, pa.Table], keys: list[str]
+    ) -> list[str]:
+        """A temporary table for each kind of rows that there are; the names of their files go to *keys*."""
+        wanted = [(ROWS, load.rows, dict(parts), "rows")]
+        for stage, rows in ((DELETED, load.deleted), (LETTERS, without_long_headers(load.dead_letters))):
+            if rows is not None:
+                wanted.append((stage, rows, {f"{name}.{stage}.parquet": rows}, stage))
+        stages = []
+        for stage, rows, files, kind in wanted:
+            if not rows.num_rows:
+                continue
+            written = self._area().write(f"{name}.{kind}", files)
+            keys += written.keys
+            _run(
+                connection,
+                sql.stage_statement(stage, rows.schema),
+                sql.copy_statement(stage, written.manifest, self._settings.iam_role),
+            )
+            copied = connection.exec_driver_sql(f"SELECT count(*) FROM {quoted(stage)}").scalar_one()
+            if copied != rows.num_rows:
+                raise WarehouseError(
+                    f"COPY has read {copied} rows of {written.manifest}, which has {rows.num_rows}",
+                    remedy="Nothing was written. SYS_LOAD_HISTORY says what the COPY has read.",
+                )
+            stages.append(stage)
+        return stages
+
+    def _advance(self, connection: sa.Connection, load: Load) -> bool:
+        """Move the offsets; False when the load had been written before.
+
+        Raises:
+            TakenOver: when a span is no longer ours, or begins elsewhere than the ledger says.
+        """
+        mine = (LEDGER.c.target == self._target.table) & (LEDGER.c.topic == self._target.topic)
+        spans = [span for span in load.spans if span.end > span.start]
+        lost = set()
+        for span in spans:
+            ours = (LEDGER.c.partition == span.partition) & (LEDGER.c.epoch == span.epoch)
+            update = sa.update(LEDGER).where(mine & ours & (LEDGER.c.next_offset == span.start))
+            if not connection.execute(update.values(next_offset=span.end, updated_at=sa.func.now())).rowcount:
+                lost.add(span.partition)
+        if len(lost) == len(spans):
+            stored = connection.execute(sa.select(LEDGER.c.partition, LEDGER.c.epoch, LEDGER.c.next_offset).where(mine))
+            if is_written(spans, [tuple(row) for row in stored]):
+                return False
+        if lost:
+            raise taken_over(self._target, lost)
+        return True
+
+    def _write(self, connection: sa.Connection, load: Load, stages: Sequence[str]) -> None:
+        target, key = self._target.table, self._target.key
+        columns = self._columns(connection)
+        types = {each: columns[each].type for each in columns}
+        for change in find_changes(load.rows.schema, types):
+            self._alter(connection, change, columns)
+        if DELETED in stages:
+            assert load.deleted is not None
+            _run(connection, sql.delete_statement(target, DELETED, load.deleted.schema))
+        if ROWS in stages and key:
+            _run(connection, *sql.merge_statements(target, ROWS, load.rows.schema, key))
+        elif ROWS in stages:
+            _run(connection, sql.append_statement(target, ROWS, load.rows.schema))
+        if LETTERS in stages:
+            _run(connection, sql.append_statement(self._target.dead_letters, LETTERS, load.dead_letters.schema))
+
+    def _alter(self, connection: sa.Connection, column: pa.Field, columns: Mapping[str, _Column]) -> None:
+        """Add a column or widen it; rows that are there keep their values, or get null."""
+        found, table = columns.get(column.name), self._target.table
+        if found is not None and not found.nullable:
+            raise WarehouseError(
+                f"column {column.name} of {table} is NOT NULL: Redshift cannot widen it with its rows in place",
+                remedy="Make a table with the wider column by hand, or ingest into a new one.",
+            )
+        if found is not None and found.type == pa.int64():
+            query = inexact_query(quoted(*split_name(table)), column.name)
+            if connection.exec_driver_sql(query.replace("%", "%%")).scalar_one():
+                raise inexact(table, column.name, sql.column_type(column))
+        _run(connection, *sql.alter_statements(table, column, {each: columns[each].type for each in columns}))
+
+    def _columns(self, connection: sa.Connection) -> dict[str, _Column]:
+        schema, name = split_name(self._target.table)
+        return {
+            each["name"]: _Column(
+                arrow_type(each["type"]), bool(each["nullable"]), getattr(each["type"], "length", None) or 0
+            )
+            for each in sa.inspect(connection).get_columns(name, schema)
+        }
+
+    def _area(self) -> Area:
+        url = self._settings.staging_url.rstrip("/")
+        if self._files is None:
+            from pyarrow import fs
+
+            # Asks S3 for the region of the bucket.
+            self._files, _ = fs.FileSystem.from_uri(url)
+        return Area(self._files, url.removeprefix("s3://"), url)
+
+    def _letters(self) -> sa.TableClause:
+        schema, name = split_name(self._target.dead_letters)
+        return sa.table(name, *(sa.column(each) for each in DEAD_LETTERS.names), schema=schema)
+
+    def _mine(self, letters: sa.TableClause) -> sa.ColumnElement[bool]:
+        return (letters.c.topic == self._target.topic) & (
+            (letters.c.target == self._target.table) | letters.c.target.is_(None)
+        )
+
+
+def _run(connection: sa.Connection, *statements: str) -> None:
+    """Statements without parameters; the driver looks for some all the same."""
+    for statement in statements:
+        connection.exec_driver_sql(statement.replace("%", "%%"))
