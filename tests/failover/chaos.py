@@ -82,7 +82,10 @@ def run_schedule(workbench: RunningWorkbench, schedule: Schedule) -> None:
             fault = rng.choice(WORKER_FAULTS if not schedule.servers else (*WORKER_FAULTS, *SERVER_FAULTS * 3))
             schedule.done.append(fault)
             workers = inflict(fault, workbench, flow, limits, workers, rng)
-        wait_until(lambda: committed(settings, flow) == sent, ENDED_SECONDS, f"{sent} offsets of {schedule}")
+        wait_until(
+            lambda: committed(settings, flow) == sent or ended(workers), ENDED_SECONDS, f"{sent} offsets of {schedule}"
+        )
+        assert not ended(workers), f"a worker has ended by itself: {schedule}"
     finally:
         for worker in workers:
             end(worker, signal.SIGKILL)
@@ -91,6 +94,11 @@ def run_schedule(workbench: RunningWorkbench, schedule: Schedule) -> None:
     found = sum(each.rows + each.dead for each in reports)
     assert found == sent, f"{schedule}: {found} of {sent}"
     patiently(lambda: forget(settings, flow))
+
+
+def ended(workers: list[BaseProcess]) -> bool:
+    """Whether a worker is gone that nobody has ended: no fault is reason enough for that."""
+    return not all(worker.is_alive() for worker in workers)
 
 
 def inflict(
@@ -102,6 +110,7 @@ def inflict(
     rng: random.Random,
 ) -> list[BaseProcess]:
     """Do what the fault says; returns the workers that are left, at least two."""
+    assert not ended(workers), f"a worker has ended by itself before {fault}"
     victim = rng.choice(workers)
     if fault in {"kill worker", "kill both", "interrupt worker"}:
         for worker in workers if fault == "kill both" else [victim]:

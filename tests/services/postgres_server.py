@@ -79,7 +79,7 @@ class OwnPostgres:
             host=LOOPBACK, port=self.server.port, dbname=DATABASE, user=SUPERUSER, autocommit=True,
             password=ensure_token(self.server.home / "keys" / "warehouse-superuser-password"), sslmode="disable",
         ) as connection:  # fmt: skip
-            found = connection.execute(query)  # type: ignore[call-overload]
+            found = connection.execute(query)
             return list(found.fetchall()) if found.description else []
 
 

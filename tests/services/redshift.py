@@ -16,6 +16,7 @@ import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
 from psycopg import sql
+from psycopg.types.string import TextLoader
 from pyarrow import fs
 
 from workbench.sections import EMBEDDED_SUPERUSER, WarehouseSettings
@@ -75,7 +76,7 @@ class RedshiftDouble:
         (folder / "bucket").mkdir()
         self.folder = folder
         self.files = fs.SubTreeFileSystem(str(folder), fs.LocalFileSystem())
-        self.driver = Driver(psycopg, lambda: _Connection(psycopg.connect(**self._options), self))
+        self.driver = Driver(psycopg, self._connect)
         self.statements: list[str] = []
         self.settings = WarehouseSettings.model_validate(
             {
@@ -86,6 +87,11 @@ class RedshiftDouble:
                 "WORKBENCH_WAREHOUSE_IAM_ROLE": ROLE,
             }
         )
+
+    def _connect(self) -> _Connection:
+        connection = psycopg.connect(**self._options)
+        connection.adapters.register_loader("json", TextLoader)  # SUPER comes as text
+        return _Connection(connection, self)
 
     def copy(self, connection: psycopg.Connection[Any], table: str, manifest: str) -> None:
         """Load the files of a manifest as Redshift would, or refuse as it would."""

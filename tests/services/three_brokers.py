@@ -17,7 +17,6 @@ from workbench.embedded.kafka import LOG4J, new_cluster_id
 from workbench.errors import KafkaError
 from workbench.ingestion.connection import KafkaConnection
 from workbench.runtime.ports import any_free
-from workbench.settings import Settings
 
 USER, PASSWORD = "somebody", "a-password-for-tests"
 # Little memory, and no time for the second compiler: the brokers live for a minute.
@@ -144,8 +143,7 @@ class Brokers:
         client = AdminClient(connection.for_confluent() | {"log_level": 0})
 
         def is_whole() -> bool:
-            for broker in self._brokers.values():
-                assert broker.process is not None and broker.process.poll() is None, self._log(broker)
+            self._assert_running()
             try:
                 partitions = client.list_topics(topic, timeout=2).topics[topic].partitions.values()
             except KafkaException:
@@ -168,8 +166,7 @@ class Brokers:
         from confluent_kafka.admin import AdminClient
 
         def all_there() -> bool:
-            for broker in self._brokers.values():
-                assert broker.process is not None and broker.process.poll() is None, self._log(broker)
+            self._assert_running()
             try:
                 connection.check()
             except KafkaError:
@@ -193,8 +190,11 @@ class Brokers:
             in_sync=min(len(self._brokers), 2),
         )
 
-    def _log(self, broker: Broker) -> str:
-        return (broker.folder / "kafka.log").read_text()[-3000:]
+    def _assert_running(self) -> None:
+        for broker in self._brokers.values():
+            log = broker.folder / "kafka.log"
+            assert broker.process is not None, f"node {broker.node} was killed and not started again"
+            assert broker.process.poll() is None, log.read_text()[-3000:]
 
 
 @contextmanager
@@ -209,11 +209,6 @@ def running_brokers(folder: Path, count: int) -> Iterator[Brokers]:
     finally:
         brokers.kill()
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def connection_of(settings: Settings) -> KafkaConnection:
-    """The cluster of *settings*."""
-    return KafkaConnection.from_settings(settings.kafka)
 
 
 def _java(broker: Broker) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from workbench.errors import SettingsError
 from workbench.ingestion.decoding import parse_schema
+from workbench.ingestion.decoding.contract import Contract
 from workbench.ingestion.decoding.json import JsonDecoder
 
 SCHEMA = parse_schema({"a": "int16", "f": "float64", "s": "string", "t": "timestamp", "b": "bool"})
@@ -102,3 +103,29 @@ def _is_object(value: bytes) -> bool:
         return isinstance(json.loads(value), dict)
     except ValueError:
         return False
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.none(),
+            st.binary(max_size=30),
+            st.recursive(
+                st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5)),
+                lambda inner: (
+                    st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("abcde"), inner, max_size=4)
+                ),
+                max_leaves=8,
+            ).map(lambda value: json.dumps(value).encode()),
+        ),
+        max_size=12,
+    ),
+    st.sampled_from(Contract),
+)
+def test_every_record_is_a_row_or_has_a_reason_whatever_it_is(values, contract):
+    decoded = JsonDecoder(parse_schema({"a": "int16", "b": "string", "c": "json"}), contract).decode(values)
+
+    positions = [*decoded.positions, *(each.position for each in decoded.undecodable)]
+    assert sorted(positions) == list(range(len(values)))
+    assert decoded.rows.num_rows == len(decoded.positions)
+    assert all(each.reason for each in decoded.undecodable)

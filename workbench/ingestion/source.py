@@ -120,6 +120,7 @@ class Source:
         self._pending_bytes = 0
         self._since = 0.0
         self._failure: BaseException | None = None
+        self._distrusted = ""  # the broker whose certificate was refused, or that refused ours
         self._closing = False
         self._paused = False
         self._committed: dict[int, int] = {}  # in the warehouse, and not told to Kafka yet
@@ -131,7 +132,8 @@ class Source:
 
         session = round(self._limits.session_seconds * 1000)
         sharing = {"group.id": self._group, "session.timeout.ms": session, "heartbeat.interval.ms": session // 5}
-        self._consumer = Consumer({**self._connection.for_confluent(), **PROPERTIES, **sharing})
+        told = {"error_cb": self._on_error}
+        self._consumer = Consumer({**self._connection.for_confluent(), **PROPERTIES, **sharing, **told})
         return self
 
     def __exit__(
@@ -170,6 +172,8 @@ class Source:
         messages = self._consumer.consume(self._room(), POLL_SECONDS)
         if self._failure is not None:
             raise self._failure
+        if self._distrusted:
+            raise self._explain_distrust()
         if not messages:
             return False
         from confluent_kafka import Message
@@ -322,6 +326,19 @@ class Source:
             self._positions.pop(partition, None)
         self._chunks = [self._ours(chunk.messages) for chunk in self._chunks]
         consumer.incremental_unassign(partitions)
+
+    def _on_error(self, error: Any) -> None:
+        from confluent_kafka import KafkaError as Code
+
+        if error.code() == Code._SSL and "certificate" in error.str():
+            self._distrusted = error.str().partition(": ")[0]
+
+    def _explain_distrust(self) -> KafkaError:
+        # A client keeps the certificates that its files held when it began. What they hold now is looked at here.
+        error = self._connection.explain(f"{self._distrusted}: TLS handshake failed")
+        if isinstance(error, KafkaUnavailable):
+            return Stalled(f"certificates have changed: {self._distrusted} wants a new client")
+        return error
 
     def _note(self, message: Any) -> bool:
         """Take in what an error says; always False, as it is no record."""

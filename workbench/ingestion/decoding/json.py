@@ -156,7 +156,8 @@ class JsonDecoder:
     def _take_nested(self, value: bytes) -> None:
         """Take new fields with nested values as JSON, whatever is in them; Arrow wants one type in a list."""
         with suppress(orjson.JSONDecodeError):
-            for name, found in orjson.loads(value).items():
+            document = orjson.loads(value)
+            for name, found in document.items() if isinstance(document, dict) else ():
                 if isinstance(found, list | dict) and name not in self.schema.names:
                     self.schema = self.schema.append(pa.field(name, JSON))
 

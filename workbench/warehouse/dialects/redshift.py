@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import cached_property
 from types import TracebackType
 from typing import Any, Self
 from uuid import uuid4
@@ -15,11 +15,11 @@ from uuid import uuid4
 import pyarrow as pa
 import sqlalchemy as sa
 
-from workbench.errors import RowsRefused, WarehouseError, WarehouseUnavailable
+from workbench.errors import WarehouseUnavailable
 from workbench.loading import DEAD_LETTERS, ORIGIN, Claim, Load, Progress, Target
 from workbench.sections import WarehouseSettings
 from workbench.warehouse.dialects import redshift_sql as sql
-from workbench.warehouse.dialects.evolution import find_changes, inexact, inexact_query
+from workbench.warehouse.dialects.evolution import find_changes
 from workbench.warehouse.dialects.patience import patiently
 from workbench.warehouse.dialects.redshift_engine import (
     Driver,
@@ -27,15 +27,8 @@ from workbench.warehouse.dialects.redshift_engine import (
     make_redshift_engine,
     reported_redshift,
 )
-from workbench.warehouse.dialects.redshift_stage import (
-    Area,
-    as_letters,
-    base_name,
-    find_refused,
-    folder,
-    row_parts,
-    without_long_headers,
-)
+from workbench.warehouse.dialects.redshift_load import read_columns, refuse_rows, run, stage_load, write_load
+from workbench.warehouse.dialects.redshift_stage import Area, as_letters, base_name, folder, row_parts
 from workbench.warehouse.ledger import (
     LEDGER,
     claim_partitions,
@@ -44,17 +37,9 @@ from workbench.warehouse.ledger import (
     refuse_if_gone,
     taken_over,
 )
-from workbench.warehouse.schema import arrow_type, ensure_table, quoted, split_name, table_columns
+from workbench.warehouse.schema import ensure_table, split_name, table_columns
 
 FETCHED = 50_000
-ROWS, LETTERS, DELETED = "workbench_rows", "workbench_letters", "workbench_deleted"
-
-
-@dataclass(frozen=True)
-class _Column:
-    type: pa.DataType | None
-    nullable: bool
-    length: int
 
 
 class RedshiftWarehouse:
@@ -101,7 +86,7 @@ class RedshiftWarehouse:
 
         def make() -> pa.Schema:
             with self.transaction() as connection:
-                _run(connection, sql.LEDGER_SCHEMA, sql.LEDGER, sql.LOCK)
+                run(connection, sql.LEDGER_SCHEMA, sql.LEDGER, sql.LOCK)
                 is_new = ensure_table(
                     connection, target.table, rows, key=target.key, evolves=target.evolves, unique=False
                 )
@@ -117,7 +102,7 @@ class RedshiftWarehouse:
 
         def claim() -> tuple[Claim, ...]:
             with self.transaction() as connection:
-                _run(connection, sql.LOCK)
+                run(connection, sql.LOCK)
                 return claim_partitions(connection, self._target, (cluster_id, topic_id), first_offsets)
 
         return patiently(claim)
@@ -200,66 +185,27 @@ class RedshiftWarehouse:
 
         COPY stands outside of that transaction: while it runs, the ledger is not locked.
         """
+        target, keys = self._target, list[str]()
         with reported_redshift(self._settings), self.engine.connect() as connection:
-            keys: list[str] = []
             try:
                 with connection.begin():
-                    columns = self._columns(connection)
-                self._refuse(load, columns)
-                changes = find_changes(load.rows.schema, {each: columns[each].type for each in columns})
+                    columns = read_columns(connection, target.table)
+                refuse_rows(target, load, columns)
+                changes = find_changes(load.rows.schema, {name: column.type for name, column in columns.items()})
                 with connection.begin():
-                    stages = self._stage(connection, load, name, parts, keys)
+                    stages = stage_load(connection, self._area, load, name, parts, keys)
                 with connection.begin():
-                    if lock or changes or self._target.key:
-                        _run(connection, sql.LOCK)
+                    if lock or changes or target.key:
+                        run(connection, sql.LOCK)
                     if take(connection):
-                        self._write(connection, load, stages)
-                    _run(connection, *(sql.drop_statement(stage) for stage in stages))
+                        write_load(connection, target, load, stages)
+                    run(connection, *(sql.drop_statement(stage) for stage in stages))
             except BaseException:
                 connection.invalidate()  # its temporary tables go with it
                 raise
             finally:
-                self._area().remove(keys)
-
-    def _refuse(self, load: Load, columns: Mapping[str, _Column]) -> None:
-        nullable = {name: column.nullable for name, column in columns.items()}
-        reasons = find_refused(
-            load.rows, nullable, {name: each.length for name, each in columns.items() if each.length}
-        )
-        if reasons:
-            raise RowsRefused(
-                f"{len(reasons)} rows do not fit {self._target.table}: {next(iter(reasons.values()))}",
-                reasons=reasons,
-                remedy="See the dead letters.",
-            )
-
-    def _stage(
-        self, connection: sa.Connection, load: Load, name: str, parts: Mapping[str, pa.Table], keys: list[str]
-    ) -> list[str]:
-        """A temporary table for each kind of rows that there are; the names of their files go to *keys*."""
-        wanted = [(ROWS, load.rows, dict(parts), "rows")]
-        for stage, rows in ((DELETED, load.deleted), (LETTERS, without_long_headers(load.dead_letters))):
-            if rows is not None:
-                wanted.append((stage, rows, {f"{name}.{stage}.parquet": rows}, stage))
-        stages = []
-        for stage, rows, files, kind in wanted:
-            if not rows.num_rows:
-                continue
-            written = self._area().write(f"{name}.{kind}", files)
-            keys += written.keys
-            _run(
-                connection,
-                sql.stage_statement(stage, rows.schema),
-                sql.copy_statement(stage, written.manifest, self._settings.iam_role),
-            )
-            copied = connection.exec_driver_sql(f"SELECT count(*) FROM {quoted(stage)}").scalar_one()
-            if copied != rows.num_rows:
-                raise WarehouseError(
-                    f"COPY has read {copied} rows of {written.manifest}, which has {rows.num_rows}",
-                    remedy="Nothing was written. SYS_LOAD_HISTORY says what the COPY has read.",
-                )
-            stages.append(stage)
-        return stages
+                if keys:
+                    self._area.remove(keys)
 
     def _advance(self, connection: sa.Connection, load: Load) -> bool:
         """Move the offsets; False when the load had been written before.
@@ -283,45 +229,7 @@ class RedshiftWarehouse:
             raise taken_over(self._target, lost)
         return True
 
-    def _write(self, connection: sa.Connection, load: Load, stages: Sequence[str]) -> None:
-        target, key = self._target.table, self._target.key
-        columns = self._columns(connection)
-        types = {each: columns[each].type for each in columns}
-        for change in find_changes(load.rows.schema, types):
-            self._alter(connection, change, columns)
-        if DELETED in stages:
-            assert load.deleted is not None
-            _run(connection, sql.delete_statement(target, DELETED, load.deleted.schema))
-        if ROWS in stages and key:
-            _run(connection, *sql.merge_statements(target, ROWS, load.rows.schema, key))
-        elif ROWS in stages:
-            _run(connection, sql.append_statement(target, ROWS, load.rows.schema))
-        if LETTERS in stages:
-            _run(connection, sql.append_statement(self._target.dead_letters, LETTERS, load.dead_letters.schema))
-
-    def _alter(self, connection: sa.Connection, column: pa.Field, columns: Mapping[str, _Column]) -> None:
-        """Add a column or widen it; rows that are there keep their values, or get null."""
-        found, table = columns.get(column.name), self._target.table
-        if found is not None and not found.nullable:
-            raise WarehouseError(
-                f"column {column.name} of {table} is NOT NULL: Redshift cannot widen it with its rows in place",
-                remedy="Make a table with the wider column by hand, or ingest into a new one.",
-            )
-        if found is not None and found.type == pa.int64():
-            query = inexact_query(quoted(*split_name(table)), column.name)
-            if connection.exec_driver_sql(query.replace("%", "%%")).scalar_one():
-                raise inexact(table, column.name, sql.column_type(column))
-        _run(connection, *sql.alter_statements(table, column, {each: columns[each].type for each in columns}))
-
-    def _columns(self, connection: sa.Connection) -> dict[str, _Column]:
-        schema, name = split_name(self._target.table)
-        return {
-            each["name"]: _Column(
-                arrow_type(each["type"]), bool(each["nullable"]), getattr(each["type"], "length", None) or 0
-            )
-            for each in sa.inspect(connection).get_columns(name, schema)
-        }
-
+    @cached_property
     def _area(self) -> Area:
         url = self._settings.staging_url.rstrip("/")
         if self._files is None:
@@ -329,7 +237,7 @@ class RedshiftWarehouse:
 
             # Asks S3 for the region of the bucket.
             self._files, _ = fs.FileSystem.from_uri(url)
-        return Area(self._files, url.removeprefix("s3://"), url)
+        return Area(self._files, url.removeprefix("s3://"), url, self._settings.iam_role)
 
     def _letters(self) -> sa.TableClause:
         schema, name = split_name(self._target.dead_letters)
@@ -339,9 +247,3 @@ class RedshiftWarehouse:
         return (letters.c.topic == self._target.topic) & (
             (letters.c.target == self._target.table) | letters.c.target.is_(None)
         )
-
-
-def _run(connection: sa.Connection, *statements: str) -> None:
-    """Statements without parameters; the driver looks for some all the same."""
-    for statement in statements:
-        connection.exec_driver_sql(statement.replace("%", "%%"))

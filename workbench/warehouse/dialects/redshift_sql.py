@@ -81,11 +81,9 @@ def merge_statements(table: str, stage: str, columns: pa.Schema, key: Sequence[s
     same = _same(mine, stage, [columns.field(name) for name in key])
     partition, offset = (quoted(name) for name in ("_partition", "_offset"))
     newer = f"({mine}.{partition} <> {quoted(stage)}.{partition} OR {mine}.{offset} < {quoted(stage)}.{offset})"
-    return (
-        f"UPDATE {_table(table)} SET {values} FROM {quoted(stage)} WHERE {same} AND {newer}",
-        f"INSERT INTO {_table(table)} ({_names(columns.names)}) SELECT {_values(stage, columns)} FROM {quoted(stage)} "
-        f"LEFT JOIN {_table(table)} ON {same} WHERE {mine}.{offset} IS NULL",
-    )
+    replace = f"UPDATE {_table(table)} SET {values} FROM {quoted(stage)} WHERE {same} AND {newer}"
+    absent = f"LEFT JOIN {_table(table)} ON {same} WHERE {mine}.{offset} IS NULL"
+    return replace, f"{append_statement(table, stage, columns)} {absent}"
 
 
 def delete_statement(table: str, stage: str, key: pa.Schema) -> str:

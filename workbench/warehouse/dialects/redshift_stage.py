@@ -28,18 +28,20 @@ class Area:
     files: Any
     root: str
     url: str
+    iam_role: str  #: with which Redshift reads it
 
-    def write(self, name: str, parts: Mapping[str, pa.Table]) -> Files:
-        """Write each part to its key, and a manifest of all."""
-        entries, keys = [], []
+    def write(self, name: str, parts: Mapping[str, pa.Table], keys: list[str]) -> str:
+        """Write each part to its key, and a manifest of all, whose address this returns; *keys* gets every key."""
+        entries = []
         for key, part in parts.items():
+            keys.append(key)
             size = self._put(key, _as_parquet(part))
             # Redshift wants the length for Parquet, and fails when a file is missing.
             entries.append({"url": f"{self.url}/{key}", "mandatory": True, "meta": {"content_length": size}})
-            keys.append(key)
         manifest = f"{name}.manifest"
+        keys.append(manifest)
         self._put(manifest, json.dumps({"entries": entries}).encode())
-        return Files(f"{self.url}/{manifest}", (*keys, manifest))
+        return f"{self.url}/{manifest}"
 
     def remove(self, keys: Sequence[str]) -> None:
         """Remove what is no longer needed; what cannot be removed does no harm."""
@@ -59,14 +61,6 @@ class Area:
         with stream:
             stream.write(content)
         return len(content)
-
-
-@dataclass(frozen=True)
-class Files:
-    """A manifest and all that belongs to it."""
-
-    manifest: str  #: its address for COPY
-    keys: tuple[str, ...]
 
 
 def base_name(target: Target, load: Load) -> str:
