@@ -38,8 +38,11 @@ PROPERTIES = {
     "partition.assignment.strategy": "cooperative-sticky",
     "fetch.min.bytes": 100_000,
     "fetch.wait.max.ms": 50,
-    "queued.min.messages": 100_000,
-    "queued.max.messages.kbytes": 32_768,
+    # A small queue bounds the memory. When it is full the client waits this long before it
+    # fetches again: with its default of a second, reading stops most of the time.
+    "fetch.queue.backoff.ms": 5,
+    "queued.min.messages": 50_000,
+    "queued.max.messages.kbytes": 16_384,
 }
 
 
@@ -63,7 +66,7 @@ class Batch:
 class Limits:
     """When a batch is complete, whichever comes first; and when a worker is taken for dead."""
 
-    records: int = 50_000
+    records: int = 25_000
     size_bytes: int = 64_000_000
     age_seconds: float = 0.5
     session_seconds: float = 10.0  #: without a heartbeat, then its partitions go to the others

@@ -64,12 +64,13 @@ class JsonDecoder:
         )
 
     def _attempt(self, values: Sequence[bytes | None]) -> _Attempt:
-        present: Sequence[int] = range(len(values))
+        everything = range(len(values))
         attempt = _Attempt()
-        if None in values:
-            present = [position for position, value in enumerate(values) if value is not None]
-            attempt.bad += [Undecodable(position, TOMBSTONE) for position, value in enumerate(values) if value is None]
-        if self._take(values, present, attempt):
+        if self._take(values, everything, attempt) is None:
+            return attempt
+        present = [position for position in everything if values[position] is not None]
+        attempt.bad += [Undecodable(position, TOMBSTONE) for position in everything if values[position] is None]
+        if len(present) == len(values) or self._take(values, present, attempt):
             self._separate(values, present, attempt)
         return attempt
 
@@ -95,7 +96,8 @@ class JsonDecoder:
             return None
         try:
             table = self._parse(values if len(positions) == len(values) else [values[at] for at in positions])
-        except ValueError as error:  # pyarrow.ArrowInvalid is one, orjson's is, too
+        # pyarrow.ArrowInvalid and orjson's error are ValueErrors; a tombstone cannot be joined with bytes.
+        except (ValueError, TypeError) as error:
             return error
         attempt.tables.append(table)
         attempt.good.extend(positions)

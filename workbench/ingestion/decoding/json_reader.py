@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import chain
 
+import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,6 +14,7 @@ import pyarrow.json as pj
 JSON = pa.json_(pa.string())
 # Arrow's reader calls itself for each level of what it infers; tens of thousands overflow its stack.
 DEEPEST = 100
+NEWLINE, OPENING, CLOSING = b"\n{}"
 
 
 def read_records(values: Sequence[bytes], schema: pa.Schema, unexpected: str) -> pa.Table:
@@ -35,14 +37,27 @@ def read_records(values: Sequence[bytes], schema: pa.Schema, unexpected: str) ->
     behaviour = "ignore" if texts else unexpected
     # Each line begins with a brace and ends with one: no value can then be half a document, or
     # hold two that another makes up for; as many rows as values means one from each.
-    if joined.count(b"}\n{") == len(values) - 1 == joined.count(b"\n") and joined[:1] == b"{" and joined[-1:] == b"}":
+    if _is_framed(joined, len(values)):
         table = _read_lines(joined, len(values), plain, behaviour)
     else:
         table = _read_wrapped(values, plain, behaviour)
     # What follows costs more than a look for the bytes that it is about.
-    if not joined.isascii() or b"\\u" in joined or b"\0" in joined:
+    if not joined.isascii() or (b"\\" in joined and b"\\u" in joined) or b"\0" in joined:
         _check_text(table)
     return _with_texts(table, values, schema, texts, unexpected) if texts else table
+
+
+def _is_framed(joined: bytes, count: int) -> bool:
+    """Whether there are *count* lines, each from a brace to a brace."""
+    characters = np.frombuffer(joined, np.uint8)
+    ends = np.flatnonzero(characters == NEWLINE)
+    return bool(
+        len(ends) == count - 1
+        and joined[:1] == b"{"
+        and joined[-1:] == b"}"
+        and (characters[ends - 1] == CLOSING).all()
+        and (characters[ends + 1] == OPENING).all()
+    )
 
 
 def _with_texts(

@@ -193,7 +193,7 @@ class RedshiftWarehouse:
                 refuse_rows(target, load, columns)
                 changes = find_changes(load.rows.schema, {name: column.type for name, column in columns.items()})
                 with connection.begin():
-                    stages = stage_load(connection, self._area, load, name, parts, keys)
+                    stages = stage_load(connection, self._area, load, name=name, parts=parts, keys=keys)
                 with connection.begin():
                     if lock or changes or target.key:
                         run(connection, sql.LOCK)

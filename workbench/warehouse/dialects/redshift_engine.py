@@ -157,7 +157,7 @@ class RedshiftDialect(ColumnReflection, PGDialect):  # type: ignore[misc]
     )
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(**{**options, "paramstyle": "format"})
+        super().__init__(**{**options, "paramstyle": "format"})  # type: ignore[no-untyped-call]
 
     def initialize(self, connection: sa.Connection) -> None:
         """Ask nothing: Redshift answers as PostgreSQL 8.0.2, which SQLAlchemy does not know."""

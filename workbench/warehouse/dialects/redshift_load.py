@@ -56,7 +56,7 @@ def refuse_rows(target: Target, load: Load, columns: Mapping[str, Column]) -> No
 
 
 def stage_load(
-    connection: sa.Connection, area: Area, load: Load, name: str, parts: Mapping[str, pa.Table], keys: list[str]
+    connection: sa.Connection, area: Area, load: Load, *, name: str, parts: Mapping[str, pa.Table], keys: list[str]
 ) -> list[str]:
     """Fill a temporary table for each kind of rows that there are, by one COPY each, and return their names.
 
