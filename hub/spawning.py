@@ -27,6 +27,7 @@ def kernel_environment(settings: Settings) -> Mapping[str, str]:
         "WORKBENCH_HOME": str(settings.home),
         **jupyter_folders(),
         **external.kafka.as_environment(),
+        **external.registry.as_environment(),
         **external.warehouse.as_environment(),
         **external.spark.as_environment(),
     }

@@ -8,12 +8,17 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import psutil
 import pytest
 
 from tests.services.workbench import RunningWorkbench, make_home, run, running_workbench
 from workbench.sections import variables
 from workbench.settings import Settings
+
+# The first example of a test may import a driver: no deadline for one example.
+hypothesis.settings.register_profile("workbench", deadline=None)
+hypothesis.settings.load_profile("workbench")
 
 TIERS = ("unit", "contracts", "integration", "e2e", "security", "failover", "performance")
 

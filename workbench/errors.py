@@ -9,7 +9,8 @@
     │   ├── JarsError            a jar cannot be fetched, or is not the one in the lock
     │   └── DataFolderError      a data folder is damaged or of another version
     ├── KafkaError               the cluster refused or did not answer
-    │   └── KafkaUnavailable     it did not answer: waiting may help
+    │   ├── KafkaUnavailable     it did not answer: waiting may help
+    │   └── NoSuchTopic          it has no topic of that name
     ├── WarehouseError           the warehouse refused or did not answer
     │   ├── WarehouseUnavailable it did not answer, or asks to try again: waiting may help
     │   ├── TakenOver            another worker owns a partition now; nothing was written
@@ -82,6 +83,10 @@ class KafkaError(WorkbenchError):
 
 class KafkaUnavailable(KafkaError):
     """The cluster did not answer, or sends nothing: waiting may help, another setting does not."""
+
+
+class NoSuchTopic(KafkaError):
+    """The cluster has no topic of that name."""
 
 
 class WarehouseError(WorkbenchError):

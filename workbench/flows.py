@@ -14,6 +14,7 @@ from functools import partial
 
 import pyarrow as pa
 
+from workbench.ingestion.batch import Batch, Limits
 from workbench.ingestion.connection import KafkaConnection
 from workbench.ingestion.decoding import TYPES, Decoder
 from workbench.ingestion.decoding.contract import QUARANTINE, Contract
@@ -25,7 +26,6 @@ from workbench.ingestion.definition import Flow
 from workbench.ingestion.flow import Ingested, Run, run_for_ever, run_to_end
 from workbench.ingestion.inference import infer_columns
 from workbench.ingestion.loads import LoadBuilder
-from workbench.ingestion.source import Batch, Limits
 from workbench.loading import Load, Warehouse
 from workbench.observability import metrics
 from workbench.resources import resource

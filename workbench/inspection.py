@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
 
+from workbench.errors import NoSuchTopic
 from workbench.flows import (
     Progress,
     column_types,
@@ -16,7 +18,6 @@ from workbench.flows import (
     open_connection,
     table_columns,
 )
-from workbench.ingestion.connection import KafkaConnection
 from workbench.ingestion.dead_letters import Replayed, replay_dead_letters
 from workbench.ingestion.definition import Flow
 from workbench.ingestion.lag import PartitionLag, read_lag
@@ -27,6 +28,8 @@ from workbench.warehouse.dead_letters import Letter, Reason, count_reasons, drop
 from workbench.warehouse.dialects import make_warehouse
 from workbench.warehouse.ledger import read_flows
 from workbench.warehouse.schema import read_columns
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,8 +96,14 @@ def lag_of_flows(settings: Settings, flow: Flow | None) -> Iterator[tuple[str, s
     for each in flows:
         with make_warehouse(settings.warehouse, each.target) as warehouse:
             progress = warehouse.progress()
-        connection = open_connection(settings, each) if each.cluster else KafkaConnection.from_settings(settings.kafka)
-        yield each.topic, each.into, read_lag(connection, each.topic, progress)
+        try:
+            lags = read_lag(open_connection(settings, each), each.topic, progress)
+        except NoSuchTopic as error:
+            if flow is not None:
+                raise
+            logger.warning("%s", error.message)  # a flow that ran once; its topic is gone, the others are not
+            continue
+        yield each.topic, each.into, lags
 
 
 def count_dead_letters(settings: Settings, flow: Flow) -> tuple[Reason, ...]:

@@ -343,6 +343,21 @@ def test_merge_keeps_columns_that_the_flow_does_not_know(world):
     assert world.query("SELECT value, note FROM {s}.rows") == [("b", "by hand")]
 
 
+def test_merge_into_a_table_with_a_unique_index_of_its_own(world):
+    if not world.capabilities.enforces_checks:
+        pytest.skip("UNIQUE is not kept there")
+    world.query("CREATE SCHEMA {s}")
+    world.query(
+        "CREATE TABLE {s}.rows (id bigint PRIMARY KEY, value varchar(100), _partition integer NOT NULL, _offset bigint NOT NULL)"
+    )
+    warehouse = merging(world)
+
+    claim = merge(warehouse, begin(warehouse, MERGED), 3, [(1, "a", 0, 0), (2, "b", 0, 1), (3, "c", 0, 2)])
+    merge(warehouse, claim, 6, [(1, "d", 0, 3), (4, "e", 0, 4)], gone=[2])
+
+    assert world.query("SELECT id, value FROM {s}.rows ORDER BY id") == [(1, "d"), (3, "c"), (4, "e")]
+
+
 def test_merge_by_several_columns_with_odd_names(world):
     columns = pa.schema(
         [pa.field('odd "na%me', pa.string()), pa.field("Order", pa.int16()), pa.field("50% x", pa.string()), *ORIGIN]

@@ -30,7 +30,8 @@ import sqlalchemy as sa
 
 from tests.services.workbench import RunningWorkbench, make_home, running_workbench, wait_until
 from workbench.errors import WorkbenchError
-from workbench.flows import Limits, follow_flow
+from workbench.flows import follow_flow
+from workbench.ingestion.batch import Limits
 from workbench.ingestion.connection import KafkaConnection
 from workbench.ingestion.definition import Flow, make_flow
 from workbench.ingestion.producer import OutgoingRecord, produce

@@ -7,12 +7,16 @@ import subprocess
 import sys
 import traceback
 from pathlib import Path
+from uuid import uuid4
 
 import duckdb
 import pyarrow as pa
 import pytest
 
+import workbench
 from workbench.errors import WarehouseError
+from workbench.ingestion.connection import KafkaConnection
+from workbench.ingestion.topics import Topic, apply_topics
 from workbench.loading import DEAD_LETTERS, ORIGIN, Load, Span, Target
 from workbench.sections import WarehouseSettings
 from workbench.settings import Settings
@@ -133,3 +137,21 @@ def test_a_file_that_is_no_database_is_refused(chosen):
 
     with pytest.raises(WarehouseError, match="refused"):
         open_file(chosen)
+
+
+def test_a_flow_runs_from_kafka_into_it(settings, monkeypatch, tmp_path):
+    monkeypatch.setenv("WORKBENCH_WAREHOUSE_DIALECT", "duckdb")
+    monkeypatch.setenv("WORKBENCH_WAREHOUSE_FILE", str(tmp_path / "mine.duckdb"))
+    monkeypatch.setenv("WORKBENCH_WAREHOUSE_KEY_FILE", str(tmp_path / "key"))
+    topic = f"t-{uuid4().hex}"
+    apply_topics(KafkaConnection.from_settings(settings.kafka), [Topic(name=topic, partitions=2)])
+    workbench.produce(topic, [*({"n": n} for n in range(1000)), {"n": "no number"}])
+
+    first = workbench.ingest(topic, into="raw.rows", columns={"n": "int64"})
+    second = workbench.ingest(topic, into="raw.rows", columns={"n": "int64"})
+
+    assert (first.rows, first.dead, second.rows) == (1000, 1, 0)
+    with open_file(Settings.load().warehouse) as connection:
+        found = connection.execute("SELECT count(*), count(DISTINCT n) FROM raw.rows").fetchone()
+        letters = connection.execute("SELECT count(*) FROM raw.dead_letters WHERE topic = ?", [topic]).fetchone()
+    assert (found, letters) == ((1000, 1000), (1,))

@@ -14,7 +14,8 @@ import pytest
 import workbench
 from tests.services.workbench import environment, wait_until
 from workbench.errors import KafkaError, WarehouseError
-from workbench.flows import Limits, ingest_flow
+from workbench.flows import ingest_flow
+from workbench.ingestion.batch import Limits
 from workbench.ingestion.connection import KafkaConnection
 from workbench.ingestion.definition import make_flow
 from workbench.ingestion.producer import OutgoingRecord, produce

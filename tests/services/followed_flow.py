@@ -26,7 +26,8 @@ from workbench.settings import Settings
 PARTITIONS = 3
 PROGRAM = """\
 import logging, sys
-from workbench.flows import Limits, follow_flow
+from workbench.ingestion.batch import Limits
+from workbench.flows import follow_flow
 from workbench.ingestion.definition import make_flow
 from workbench.errors import WorkbenchError
 from workbench.settings import Settings

@@ -6,10 +6,9 @@ import json
 from datetime import datetime
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from workbench.cli.ingestion import named_flow, records_bar
+from workbench.cli.ingestion import named_flow, plain_console, records_bar
 from workbench.settings import Settings
 
 FLOW = typer.Argument(help="The flow: a file of pipelines/flows/ without .yaml.")
@@ -45,7 +44,7 @@ def dlq_list(name: str = FLOW, as_json: bool = typer.Option(False, "--json", hel
     view = Table("letters", "newest", "reason", box=None, header_style="bold")
     for each in reasons:
         view.add_row(f"{each.letters:,}", _time(each.newest), each.reason)
-    console = Console(soft_wrap=True, highlight=False, markup=False)
+    console = plain_console()
     console.print(view if reasons else f"{name} has no dead letters.")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from workbench.ingestion.definition import Flow
 
 WATCH_SECONDS = 2.0
+PIPED_WIDTH = 240
 
 
 def add_commands(application: typer.Typer) -> None:
@@ -155,7 +157,7 @@ def verify(
         view = Table(*names, box=None, header_style="bold")
         for each in reports:
             view.add_row(*(f"{getattr(each, name):,}" for name in names))
-        console = Console(soft_wrap=True, highlight=False)
+        console = plain_console()
         console.print(view)
         for each in reports:
             if each.examples:
@@ -187,7 +189,7 @@ def lag(
         ]
         typer.echo(json.dumps(found))
         return
-    console = Console(highlight=False, soft_wrap=True)
+    console = plain_console()
     if not watch:
         console.print(_lag_table(settings, flow))
         return
@@ -206,6 +208,11 @@ def _lag_table(settings: Settings, flow: Flow | None) -> Table:
             numbers = (each.partition, each.next_offset, each.end_offset, each.records)
             view.add_row(topic, table, *(f"{number:,}" for number in numbers), f"{each.seconds:,.1f}")
     return view
+
+
+def plain_console() -> Console:
+    """A console that cuts nothing off where nobody looks: in a pipe or a log."""
+    return Console(soft_wrap=True, highlight=False, markup=False, width=None if sys.stdout.isatty() else PIPED_WIDTH)
 
 
 def named_flow(name: str) -> Flow:

@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 
 from workbench.errors import RowsRefused
+from workbench.ingestion.batch import Batch
 from workbench.ingestion.decoding import Decoder
 from workbench.ingestion.loads import LoadBuilder
-from workbench.ingestion.source import Batch
 from workbench.loading import Load, Warehouse
 
 TAKEN = 10_000

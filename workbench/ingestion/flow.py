@@ -18,11 +18,12 @@ from datetime import datetime
 import pyarrow as pa
 
 from workbench.errors import KafkaError, KafkaUnavailable, TakenOver, WarehouseUnavailable
+from workbench.ingestion.batch import Batch, Limits
 from workbench.ingestion.connection import KafkaConnection
 from workbench.ingestion.decoding import Decoder
 from workbench.ingestion.loads import LoadBuilder
 from workbench.ingestion.pipeline import Pipeline
-from workbench.ingestion.source import Batch, Limits, Source, Stalled
+from workbench.ingestion.source import Source, Stalled
 from workbench.ingestion.watermarks import TopicState, offsets_at, read_topic_state
 from workbench.loading import Claim, Load, Warehouse
 from workbench.observability import metrics
@@ -30,7 +31,7 @@ from workbench.observability import metrics
 logger = logging.getLogger(__name__)
 
 SILENCE_SECONDS = 30.0
-IDENTITY_SECONDS = 30.0
+LOOK_SECONDS = 30.0
 OUTAGE_SECONDS = 60.0
 LONGEST_WAIT_SECONDS = 15.0
 
@@ -111,6 +112,7 @@ class _Session:
         self._source: Source
         self._state: TopicState
         self._first: Mapping[int, int]
+        self._seen: Mapping[int, int] = {}  # positions at the last look, unless records came since
         self._rows = self._dead = 0
         self._started = time.monotonic()
 
@@ -146,27 +148,33 @@ class _Session:
 
     def read_for_ever(self, source: Source) -> None:
         source.subscribe()
-        heard = looked = time.monotonic()
+        looked = time.monotonic()
         while not self._pipeline.stopped:
-            now = time.monotonic()
-            if source.poll() or not any(source.behind().values()):
-                heard = now
-            elif now - heard > SILENCE_SECONDS:
-                lagging = {partition: count for partition, count in source.behind().items() if count}
-                raise Stalled(f"{self._run.topic} has records that do not come, by partition: {lagging}")
+            source.poll()
             if source.is_complete():
                 self._pipeline.offer(source)
-                heard = time.monotonic()
-            if now - looked > IDENTITY_SECONDS:
-                looked = now
-                waiting = sum(source.behind().values())
-                metrics.WAITING_RECORDS.labels(self._run.topic, self._run.loads.target.table).set(waiting)
-                self._check_identity()
+                self._seen = {}
+            if time.monotonic() - looked > LOOK_SECONDS:
+                self._look(source)
+                looked = time.monotonic()
 
-    def _check_identity(self) -> None:
+    def _look(self, source: Source) -> None:
+        """See that the topic is still the same, and that records that are there have come since the last look.
+
+        The cluster is asked by a client of its own: the one that reads may be what is stuck.
+        """
         state = read_topic_state(self._run.connection, self._run.topic)
         if (state.cluster_id, state.topic_id) != (self._state.cluster_id, self._state.topic_id):
             raise Stalled(f"{self._run.topic} was made anew while it was read")
+        positions = dict(source.positions)
+        behind = {each: state.next_offsets.get(each, 0) - position for each, position in positions.items()}
+        behind = {each: count for each, count in behind.items() if count > 0}
+        metrics.WAITING_RECORDS.labels(self._run.topic, self._run.loads.target.table).set(sum(behind.values()))
+        stuck = {each: count for each, count in behind.items() if self._seen.get(each) == positions[each]}
+        self._seen = positions
+        if stuck:
+            told = ", ".join(f"{count} in partition {each}" for each, count in sorted(stuck.items()))
+            raise Stalled(f"{self._run.topic} has records that have not come for {LOOK_SECONDS:.0f} s: {told}")
 
     def _open(self) -> Source:
         run = self._run

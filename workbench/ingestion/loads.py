@@ -12,8 +12,8 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from workbench.ingestion.batch import Batch
 from workbench.ingestion.decoding import Decoded, Undecodable
-from workbench.ingestion.source import Batch
 from workbench.loading import DEAD_LETTERS, JSON, ORIGIN, Load, Mode, Target
 
 LAST_MILLISECOND = 253_402_300_799_999  # of the year 9999

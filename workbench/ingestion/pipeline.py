@@ -18,9 +18,10 @@ from queue import Empty, Full, Queue
 from typing import TypeVar
 
 from workbench.errors import RowsRefused, WarehouseUnavailable
+from workbench.ingestion.batch import Batch
 from workbench.ingestion.decoding import Decoder
 from workbench.ingestion.loads import LoadBuilder
-from workbench.ingestion.source import Batch, Source
+from workbench.ingestion.source import Source
 from workbench.loading import Load, Warehouse
 
 logger = logging.getLogger(__name__)

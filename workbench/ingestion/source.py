@@ -9,14 +9,13 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
-import numpy.typing as npt
 
 from workbench.errors import KafkaError, KafkaUnavailable
+from workbench.ingestion.batch import Batch, Chunk, Limits
 from workbench.ingestion.connection import KafkaConnection
 from workbench.loading import Claim, Span
 
@@ -48,42 +47,6 @@ PROPERTIES = {
 
 class Stalled(KafkaUnavailable):
     """Records are there and do not come; a new client may get them."""
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Records of several partitions in the order in which they were read."""
-
-    messages: Sequence[Any]  #: confluent_kafka.Message
-    values: Sequence[bytes | None]
-    partitions: npt.NDArray[np.int32]  #: of each record
-    offsets: npt.NDArray[np.int64]  #: of each record
-    spans: tuple[Span, ...]
-    size_bytes: int = 0  #: of the values
-
-
-@dataclass(frozen=True)
-class Limits:
-    """When a batch is complete, whichever comes first; and when a worker is taken for dead."""
-
-    records: int = 25_000
-    size_bytes: int = 64_000_000
-    age_seconds: float = 0.5
-    session_seconds: float = 10.0  #: without a heartbeat, then its partitions go to the others
-
-
-@dataclass(frozen=True)
-class _Chunk:
-    """What one poll brought."""
-
-    messages: list[Any]
-    values: list[bytes | None]
-    partitions: npt.NDArray[np.int32]
-    offsets: npt.NDArray[np.int64]
-
-    @property
-    def size_bytes(self) -> int:
-        return sum(map(len, filter(None, self.values)))
 
 
 class Source:
@@ -118,7 +81,7 @@ class Source:
         self._consumer: Any = None
         self._claims: dict[int, Claim] = {}  # next_offset is where the next batch begins
         self._positions: dict[int, int] = {}  # after the last record that was read, or the end that was seen
-        self._chunks: list[_Chunk] = []
+        self._chunks: list[Chunk] = []
         self._pending = 0
         self._pending_bytes = 0
         self._since = 0.0
@@ -237,16 +200,6 @@ class Source:
             self._consumer.resume(self._consumer.assignment())
             self._paused = False
 
-    def behind(self) -> dict[int, int]:
-        """Records that the broker has told of and that were not read yet, by partition; without asking it."""
-        from confluent_kafka import TopicPartition
-
-        found = {}
-        for partition, position in self._positions.items():
-            _, high = self._consumer.get_watermark_offsets(TopicPartition(self._topic, partition), cached=True)
-            found[partition] = max(high - position, 0)
-        return found
-
     def mirror(self, spans: Iterable[Span]) -> None:
         """Tell Kafka how far the warehouse is, for tools that look there; from any thread. Nobody relies on it."""
         with self._committed_lock:
@@ -281,7 +234,7 @@ class Source:
             self._since = time.monotonic()
         self._positions[partition] = max(self._positions[partition], position)
 
-    def _ours(self, messages: list[Any]) -> _Chunk:
+    def _ours(self, messages: list[Any]) -> Chunk:
         """The records of partitions that are still ours: a rebalance may come in the midst of a poll."""
         from confluent_kafka import Message
 
@@ -290,7 +243,7 @@ class Source:
         if not set(np.unique(partitions).tolist()) <= self._claims.keys():
             return self._ours([message for message in messages if message.partition() in self._claims])
         offsets = np.fromiter(map(Message.offset, messages), np.int64, count)
-        return _Chunk(messages, list(map(Message.value, messages)), partitions, offsets)
+        return Chunk(messages, list(map(Message.value, messages)), partitions, offsets)
 
     def _begin(self, partitions: Sequence[int]) -> list[Any]:
         from confluent_kafka import TopicPartition

@@ -145,13 +145,13 @@ def _absent_of_append(
         empty = empty[empty >= firsts.get(partition, 0)]
         wanted = set(empty.tolist())
         absent[partition] = []
-        for start, end in _ranges(empty):
+        for start, end in offset_ranges(empty):
             found = (message.offset() for message in _records(connection, topic, partition, start, end))
             absent[partition] += [offset for offset in found if offset in wanted]
     return absent
 
 
-def _ranges(offsets: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
+def offset_ranges(offsets: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
     """The offsets as ranges [start, end); one range over all when there are too many to go to each."""
     if not len(offsets):
         return []

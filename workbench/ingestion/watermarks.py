@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from workbench.errors import KafkaError
+from workbench.errors import KafkaError, NoSuchTopic
 from workbench.ingestion.connection import ANSWER_SECONDS, KafkaConnection
 
 AGAIN_SECONDS = 0.1
@@ -89,7 +89,7 @@ def _no_such_topic(connection: KafkaConnection, topic: str, error: Any) -> Kafka
             f"{connection.username!r} may not see the topic {topic!r} on {where}",
             remedy="Ask for the right to read it (an ACL; see docs/topics.md).",
         )
-    return KafkaError(
+    return NoSuchTopic(
         f"there is no topic {topic!r} on {where}",
         remedy="Add it to pipelines/topics.yaml and run `workbench topics apply`.",
     )

@@ -16,6 +16,16 @@ from workbench.loading import DEAD_LETTERS, ORIGIN, Claim, Load, Progress, Targe
 from workbench.sections import WarehouseSettings
 from workbench.warehouse.dialects.duckdb_file import make_file_engine, open_file, reported_file
 from workbench.warehouse.dialects.duckdb_refused import find_refused
+from workbench.warehouse.dialects.duckdb_sql import (
+    COLUMNS,
+    FIRST_TURN,
+    MINE,
+    STORED,
+    TAKE_TURN,
+    TURNS,
+    UNIQUE,
+    merge_statements,
+)
 from workbench.warehouse.dialects.evolution import find_changes, inexact, inexact_query
 from workbench.warehouse.dialects.patience import patiently
 from workbench.warehouse.dialects.reflection import type_named
@@ -32,25 +42,14 @@ from workbench.warehouse.merge import delete_statement
 from workbench.warehouse.schema import arrow_type, ensure_table, quoted, split_name, sql_type, table_columns
 
 T = TypeVar("T")
-
-COLUMNS = """\
-SELECT column_name, data_type, numeric_precision, numeric_scale FROM information_schema.columns
-WHERE table_catalog = current_database() AND table_schema = $1 AND table_name = $2
-"""
-STORED = "SELECT partition, epoch, next_offset FROM workbench.offsets WHERE target = $1 AND topic = $2"
-# DuckDB finds conflicts of two transactions by the rows that both have changed; an update to the same value is none.
-TURNS = "CREATE TABLE IF NOT EXISTS workbench.merges (target VARCHAR PRIMARY KEY, turn BIGINT NOT NULL)"
-FIRST_TURN = "INSERT INTO workbench.merges VALUES (:target, 0) ON CONFLICT DO NOTHING"
-TAKE_TURN = "UPDATE workbench.merges SET turn = turn + 1 WHERE target = $1"
-MINE = "(target = $1 OR target IS NULL) AND topic = $2"
 ROWS, DELETED = "workbench_rows", "workbench_deleted"
 
 
 class DuckdbWarehouse:
     """A flow's tables in a DuckDB file (`workbench.loading.Warehouse`).
 
-    Merge needs no index: two merges into one table exclude each other, so that a key is not
-    inserted twice. An index would have to fit into memory and slows loads (duckdb.org, "Indexes").
+    Merge needs no index: two merges into one table take turns, so that a key is not inserted
+    twice. An index would have to fit into memory and slows loads (duckdb.org, "Indexes").
     """
 
     def __init__(self, settings: WarehouseSettings, target: Target) -> None:
@@ -234,9 +233,18 @@ class DuckdbWarehouse:
         names = ", ".join(quoted(name) for name in rows.column_names)
         with _registered(connection, ROWS, rows) as stage:
             if self._target.key:
-                connection.execute(merge_statement(target, stage, rows.column_names, self._target.key))
+                replaces = self._has_only(connection, rows.column_names)
+                for statement in merge_statements(
+                    target, stage, rows.column_names, self._target.key, replaces=replaces
+                ):
+                    connection.execute(statement)
             else:
                 connection.execute(f"INSERT INTO {target} ({names}) SELECT {names} FROM {stage}")
+
+    def _has_only(self, connection: duckdb.DuckDBPyConnection, names: Sequence[str]) -> bool:
+        """Whether the table has these columns, no others, and no unique index."""
+        unique: Any = connection.execute(UNIQUE, list(split_name(self._target.table))).fetchone()
+        return not unique[0] and {*self._columns(connection)} == {*names}
 
     def _columns(self, connection: duckdb.DuckDBPyConnection) -> dict[str, pa.DataType | None]:
         found = connection.execute(COLUMNS, list(split_name(self._target.table))).fetchall()
@@ -256,20 +264,6 @@ class DuckdbWarehouse:
             if found[0]:
                 raise inexact(self._target.table, column.name, kind)
         connection.execute(f"ALTER TABLE {target} ALTER COLUMN {name} TYPE {kind}")
-
-
-def merge_statement(target: str, stage: str, columns: Sequence[str], key: Sequence[str]) -> str:
-    """MERGE INTO by key, without an index (duckdb.org, "MERGE INTO"); no row is replaced by one that comes before it in the same partition."""
-    names = ", ".join(quoted(name) for name in columns)
-    same = " AND ".join(f"mine.{quoted(name)} = new.{quoted(name)}" for name in key)
-    values = ", ".join(f"{quoted(name)} = new.{quoted(name)}" for name in columns if name not in key)
-    inserted = ", ".join(f"new.{quoted(name)}" for name in columns)
-    newer = "mine._partition <> new._partition OR mine._offset < new._offset"
-    return (
-        f"MERGE INTO {target} AS mine USING {stage} AS new ON {same} "
-        f"WHEN MATCHED AND ({newer}) THEN UPDATE SET {values} "
-        f"WHEN NOT MATCHED THEN INSERT ({names}) VALUES ({inserted})"
-    )
 
 
 @contextmanager

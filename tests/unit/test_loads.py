@@ -1,0 +1,129 @@
+"""Batches to loads, against a plain model: a dictionary of the last record of each key."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workbench.ingestion.batch import Batch
+from workbench.ingestion.dead_letters import StoredRecord
+from workbench.ingestion.decoding import parse_schema
+from workbench.ingestion.decoding.json import JsonDecoder
+from workbench.ingestion.loads import LoadBuilder, tombstone_key
+from workbench.ingestion.verification import offset_ranges
+from workbench.loading import Mode, Target
+
+COLUMNS = parse_schema({"k": "int64", "v": "string"})
+KEY = pa.schema([COLUMNS.field("k")])
+BUILDER = LoadBuilder(Target(table="s.t", topic="t", mode=Mode.MERGE, key=("k",)), (), KEY)
+
+
+def batch_of(records: list[tuple[bytes | None, bytes | None]]) -> Batch:
+    messages = [
+        StoredRecord(
+            {
+                "record_partition": 0,
+                "record_offset": offset,
+                "record_timestamp": None,
+                "record_key": key,
+                "record_value": value,
+                "record_headers": None,
+            }
+        )
+        for offset, (key, value) in enumerate(records)
+    ]
+    return Batch(
+        messages=messages,
+        values=[value for _, value in records],
+        partitions=np.zeros(len(records), np.int32),
+        offsets=np.arange(len(records), dtype=np.int64),
+        spans=(),
+    )
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.sampled_from(["row", "tombstone", "broken", "no key"])), max_size=30))
+def test_a_merge_has_the_last_record_of_each_key(drawn):
+    records: list[tuple[bytes | None, bytes | None]] = []
+    model: dict[int, int | None] = {}  # offset of the row; None is deleted
+    dead = 0
+    for offset, (key, kind) in enumerate(drawn):
+        value: dict[str, Any] = {
+            "row": b'{"k":%d,"v":"%d"}' % (key, offset),
+            "tombstone": None,
+            "broken": b"{",
+            "no key": b'{"v":"x"}',
+        }
+        records.append((b"%d" % key, value[kind]))
+        if kind in {"row", "tombstone"}:
+            model[key] = offset if kind == "row" else None
+        else:
+            dead += 1
+    batch = batch_of(records)
+
+    load = BUILDER.build(batch, JsonDecoder(COLUMNS).decode(batch.values))
+
+    assert load.deleted is not None
+    assert dict(zip(load.rows["k"].to_pylist(), load.rows["_offset"].to_pylist(), strict=True)) == {
+        key: offset for key, offset in model.items() if offset is not None
+    }
+    assert sorted(load.deleted["k"].to_pylist()) == sorted(key for key, offset in model.items() if offset is None)
+    assert load.dead_letters.num_rows == dead
+
+
+@pytest.mark.parametrize(
+    ("key", "columns", "expected"),
+    [
+        (b"5", {"k": "int64"}, {"k": 5}),
+        (b'{"k":5,"more":1}', {"k": "int64"}, {"k": 5}),
+        (b"abc", {"k": "string"}, {"k": "abc"}),
+        (b'"abc"', {"k": "string"}, {"k": "abc"}),
+        (b"007", {"k": "string"}, {"k": "007"}),
+        (b'{"a":1,"b":"x"}', {"a": "int64", "b": "string"}, {"a": 1, "b": "x"}),
+    ],
+)
+def test_a_tombstone_names_its_row(key, columns, expected):
+    assert tombstone_key(key, parse_schema(columns)) == expected
+
+
+@pytest.mark.parametrize(
+    ("key", "columns"),
+    [
+        (None, {"k": "int64"}),
+        (b"x", {"k": "int64"}),
+        (b"\xff", {"k": "string"}),
+        (b"1", {"a": "int64", "b": "int64"}),
+        (b'{"a":1}', {"a": "int64", "b": "int64"}),
+    ],
+)
+def test_a_tombstone_that_names_no_row_says_why(key, columns):
+    with pytest.raises(ValueError, match=r"key|decode"):
+        tombstone_key(key, parse_schema(columns))
+
+
+def test_rows_that_were_refused_become_dead_letters():
+    batch = batch_of([(b"1", b'{"k":1}'), (b"2", b'{"k":2}'), (b"3", b'{"k":3}')])
+    load = BUILDER.build(batch, JsonDecoder(COLUMNS).decode(batch.values))
+
+    less = BUILDER.without(load, batch, {1: "too small"})
+
+    assert less.rows["k"].to_pylist() == [1, 3]
+    assert less.dead_letters.select(["record_offset", "reason", "target"]).to_pylist() == [
+        {"record_offset": 1, "reason": "too small", "target": "s.t"}
+    ]
+
+
+@given(st.sets(st.integers(0, 500), max_size=200))
+def test_ranges_cover_every_offset(offsets):
+    ordered = np.array(sorted(offsets), np.int64)
+
+    ranges = offset_ranges(ordered)
+
+    covered = {offset for start, end in ranges for offset in range(start, end)}
+    assert offsets <= covered
+    assert all(end <= following for (_, end), (following, _) in itertools.pairwise(ranges))

@@ -1,0 +1,119 @@
+"""Which warehouse the settings choose, and that the documentation says what each can do."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+
+from workbench.errors import SettingsError
+from workbench.loading import Target
+from workbench.resources import resource
+from workbench.settings import Settings
+from workbench.warehouse.dialects import CAPABILITIES, Capabilities, make_warehouse
+from workbench.warehouse.dialects.duckdb_sql import merge_statements
+
+ROLE = "arn:aws:iam::123456789012:role/reader"
+REDSHIFT = {
+    "WORKBENCH_WAREHOUSE_DIALECT": "redshift",
+    "DW_HOST": "cluster.example.com",
+    "DW_USER": "u",
+    "DW_PASSWORD": "p",
+    "WORKBENCH_WAREHOUSE_STAGING_URL": "s3://bucket/prefix",
+    "WORKBENCH_WAREHOUSE_IAM_ROLE": ROLE,
+}
+
+
+def load(monkeypatch: pytest.MonkeyPatch, values: dict[str, str]) -> Settings:
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+    return Settings.load()
+
+
+@pytest.mark.parametrize(
+    ("values", "name"),
+    [
+        ({}, "PostgresqlWarehouse"),
+        ({"WORKBENCH_WAREHOUSE_DIALECT": "duckdb"}, "DuckdbWarehouse"),
+        (REDSHIFT, "RedshiftWarehouse"),
+        (REDSHIFT | {"WORKBENCH_WAREHOUSE_IAM_ROLE": "default"}, "RedshiftWarehouse"),
+    ],
+)
+def test_the_settings_choose_the_warehouse(monkeypatch, values, name):
+    settings = load(monkeypatch, values).warehouse
+
+    assert type(make_warehouse(settings, Target(table="raw.rows", topic="t"))).__name__ == name
+
+
+def test_only_duckdb_has_files_and_they_are_under_home_unless_named(monkeypatch, tmp_path: Path):
+    assert load(monkeypatch, {}).warehouse.file is None
+    chosen = load(monkeypatch, {"WORKBENCH_WAREHOUSE_DIALECT": "duckdb", "WORKBENCH_WAREHOUSE_FILE": "mine.duckdb"})
+
+    assert chosen.warehouse.file == tmp_path / "mine.duckdb"
+    assert chosen.warehouse.key_file == tmp_path / ".workbench" / "keys" / "duckdb-key"
+
+
+@pytest.mark.parametrize(
+    ("values", "part"),
+    [
+        ({"WORKBENCH_WAREHOUSE_DIALECT": "oracle"}, "WORKBENCH_WAREHOUSE_DIALECT is 'oracle'"),
+        ({"WORKBENCH_WAREHOUSE_FILE": "x"}, "WORKBENCH_WAREHOUSE_FILE is for duckdb"),
+        ({"WORKBENCH_WAREHOUSE_KEY_FILE": "x"}, "WORKBENCH_WAREHOUSE_KEY_FILE is for duckdb"),
+        ({"WORKBENCH_WAREHOUSE_STAGING_URL": "s3://b/p"}, "WORKBENCH_WAREHOUSE_STAGING_URL is for redshift"),
+        ({"WORKBENCH_WAREHOUSE_IAM_ROLE": "default"}, "WORKBENCH_WAREHOUSE_IAM_ROLE is for redshift"),
+        ({"WORKBENCH_WAREHOUSE_DIALECT": "redshift"}, "but DW_HOST is not set"),
+        (REDSHIFT | {"WORKBENCH_WAREHOUSE_STAGING_URL": ""}, "but WORKBENCH_WAREHOUSE_STAGING_URL is not set"),
+        (REDSHIFT | {"WORKBENCH_WAREHOUSE_IAM_ROLE": ""}, "but WORKBENCH_WAREHOUSE_IAM_ROLE is not set"),
+        (REDSHIFT | {"WORKBENCH_WAREHOUSE_IAM_ROLE": "reader"}, "'reader' is no ARN of a role"),
+        (REDSHIFT | {"WORKBENCH_WAREHOUSE_STAGING_URL": "gs://bucket"}, "is not s3://bucket/prefix"),
+        (REDSHIFT | {"WORKBENCH_WAREHOUSE_STAGING_URL": "s3://key:secret@bucket/p"}, "without keys"),
+    ],
+)
+def test_contradictions_are_named(monkeypatch, values, part):
+    with pytest.raises(SettingsError) as caught:
+        load(monkeypatch, values)
+
+    assert part in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_the_table_of_capabilities_is_that_of_the_code():
+    page = resource("docs/warehouse.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| .* \| (.*) \| (.*) \| (.*) \|$", page, re.MULTILINE)
+    names = [field.name for field in dataclasses.fields(Capabilities)]
+    dialects = ("postgresql", "duckdb", "redshift")
+
+    assert re.search(r"^\| \| \| PostgreSQL \| DuckDB \| Redshift \|$", page, re.MULTILINE)
+    assert {name: cells for name, *cells in rows} == {
+        name: [_cell(getattr(CAPABILITIES[dialect], name)) for dialect in dialects] for name in names
+    }
+
+
+def test_duckdb_replaces_rows_only_where_nothing_is_lost():
+    columns = ("id", "v", "_partition", "_offset")
+
+    assert merge_statements('"raw"."t"', "s", columns, ["id"], replaces=True) == (
+        (
+            'DELETE FROM "raw"."t" AS mine USING s AS new WHERE mine."id" = new."id" '
+            "AND (mine._partition <> new._partition OR mine._offset < new._offset)"
+        ),
+        (
+            'INSERT INTO "raw"."t" ("id", "v", "_partition", "_offset") SELECT "id", "v", "_partition", "_offset" FROM s AS new '
+            'WHERE NOT EXISTS (SELECT 1 FROM "raw"."t" AS mine WHERE mine."id" = new."id")'
+        ),
+    )
+    assert merge_statements('"raw"."t"', "s", columns, ["id"], replaces=False) == (
+        (
+            'MERGE INTO "raw"."t" AS mine USING s AS new ON mine."id" = new."id" '
+            "WHEN MATCHED AND (mine._partition <> new._partition OR mine._offset < new._offset) "
+            'THEN UPDATE SET "v" = new."v", "_partition" = new."_partition", "_offset" = new."_offset" '
+            'WHEN NOT MATCHED THEN INSERT ("id", "v", "_partition", "_offset") '
+            'VALUES (new."id", new."v", new."_partition", new."_offset")'
+        ),
+    )
+
+
+def _cell(value: bool | str) -> str:
+    return value if isinstance(value, str) else ("yes" if value else "no")

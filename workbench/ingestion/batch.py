@@ -1,0 +1,49 @@
+"""Records on their way: what one poll brings, and the batch that one transaction writes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from workbench.loading import Span
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Records of several partitions in the order in which they were read."""
+
+    messages: Sequence[Any]  #: confluent_kafka.Message
+    values: Sequence[bytes | None]
+    partitions: npt.NDArray[np.int32]  #: of each record
+    offsets: npt.NDArray[np.int64]  #: of each record
+    spans: tuple[Span, ...]
+    size_bytes: int = 0  #: of the values
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When a batch is complete, whichever comes first; and when a worker is taken for dead."""
+
+    records: int = 25_000
+    size_bytes: int = 64_000_000
+    age_seconds: float = 0.5
+    session_seconds: float = 10.0  #: without a heartbeat, then its partitions go to the others
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """What one poll brought."""
+
+    messages: list[Any]
+    values: list[bytes | None]
+    partitions: npt.NDArray[np.int32]
+    offsets: npt.NDArray[np.int64]
+
+    @property
+    def size_bytes(self) -> int:
+        """Of the values."""
+        return sum(map(len, filter(None, self.values)))
