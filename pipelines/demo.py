@@ -21,12 +21,12 @@ from pipelines import nycflights
 from pipelines.engine import run_notebook
 from workbench.errors import KafkaError
 from workbench.flows import ingest_flow
-from workbench.ingestion.connection import KafkaConnection
+from workbench.ingestion.cluster.connection import KafkaConnection
+from workbench.ingestion.cluster.watermarks import read_topic_state
 from workbench.ingestion.definition import read_flow
 from workbench.ingestion.encoding import encode_rows
 from workbench.ingestion.producer import OutgoingRecord, produce, stable_partition
 from workbench.ingestion.topics import apply_topics, plan_topics, read_topics
-from workbench.ingestion.watermarks import read_topic_state
 from workbench.resources import resource
 from workbench.settings import Settings
 from workbench.warehouse.copy import replace_table

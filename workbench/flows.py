@@ -15,7 +15,7 @@ from functools import partial
 import pyarrow as pa
 
 from workbench.ingestion.batch import Batch, Limits
-from workbench.ingestion.connection import KafkaConnection
+from workbench.ingestion.cluster.connection import KafkaConnection
 from workbench.ingestion.decoding import TYPES, Decoder
 from workbench.ingestion.decoding.contract import QUARANTINE, Contract
 from workbench.ingestion.decoding.enforced import EnforcedDecoder

@@ -18,11 +18,11 @@ from workbench.flows import (
     open_connection,
     table_columns,
 )
+from workbench.ingestion.cluster.watermarks import read_topic_state
 from workbench.ingestion.dead_letters import Replayed, replay_dead_letters
 from workbench.ingestion.definition import Flow
 from workbench.ingestion.lag import PartitionLag, read_lag
 from workbench.ingestion.verification import PartitionReport, verify
-from workbench.ingestion.watermarks import read_topic_state
 from workbench.settings import Settings
 from workbench.warehouse.dead_letters import Letter, Reason, count_reasons, drop_letters, read_letters
 from workbench.warehouse.dialects import make_warehouse

@@ -102,11 +102,11 @@ def produce(
     Example:
         >>> workbench.produce("readings", [{"sensor": "a", "value": 1.5}], key="sensor")
     """
-    from workbench.ingestion.connection import KafkaConnection
+    from workbench.ingestion.cluster.connection import KafkaConnection
+    from workbench.ingestion.cluster.watermarks import read_topic_state
     from workbench.ingestion.decoding.registry import SchemaRegistry
     from workbench.ingestion.encoding import encode_rows, make_encoder
     from workbench.ingestion.producer import produce as send
-    from workbench.ingestion.watermarks import read_topic_state
 
     settings = Settings.load()
     connection = KafkaConnection.from_settings(settings.kafka)

@@ -25,7 +25,7 @@ from workbench.embedded.jars import ensure_jars, read_lock
 from workbench.embedded.java import find_java
 from workbench.embedded.kafka import KafkaBroker
 from workbench.embedded.postgres import PostgresServer
-from workbench.ingestion.connection import KafkaConnection
+from workbench.ingestion.cluster.connection import KafkaConnection
 from workbench.resources import resource
 from workbench.runtime.ports import LOOPBACK, any_free
 from workbench.runtime.process import Launch

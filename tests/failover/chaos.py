@@ -32,7 +32,7 @@ from tests.services.workbench import RunningWorkbench, make_home, running_workbe
 from workbench.errors import WorkbenchError
 from workbench.flows import follow_flow
 from workbench.ingestion.batch import Limits
-from workbench.ingestion.connection import KafkaConnection
+from workbench.ingestion.cluster.connection import KafkaConnection
 from workbench.ingestion.definition import Flow, make_flow
 from workbench.ingestion.producer import OutgoingRecord, produce
 from workbench.ingestion.topics import Topic, apply_topics

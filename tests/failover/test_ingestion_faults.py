@@ -12,7 +12,7 @@ import pytest
 
 import workbench
 from tests.services.workbench import environment, is_running, wait_until
-from workbench.ingestion.connection import KafkaConnection
+from workbench.ingestion.cluster.connection import KafkaConnection
 from workbench.ingestion.producer import OutgoingRecord, produce
 from workbench.ingestion.topics import Topic, apply_topics
 from workbench.settings import Settings

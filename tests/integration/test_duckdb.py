@@ -15,7 +15,7 @@ import pytest
 
 import workbench
 from workbench.errors import WarehouseError
-from workbench.ingestion.connection import KafkaConnection
+from workbench.ingestion.cluster.connection import KafkaConnection
 from workbench.ingestion.topics import Topic, apply_topics
 from workbench.loading import DEAD_LETTERS, ORIGIN, Load, Span, Target
 from workbench.sections import WarehouseSettings

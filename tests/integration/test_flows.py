@@ -15,7 +15,7 @@ import workbench
 from tests.services.workbench import COMMAND, environment, wait_until
 from workbench.errors import KafkaError, WarehouseError
 from workbench.flows import ingest_flow
-from workbench.ingestion.connection import KafkaConnection
+from workbench.ingestion.cluster.connection import KafkaConnection
 from workbench.ingestion.definition import Flow, make_flow
 from workbench.ingestion.producer import OutgoingRecord, produce, transaction
 from workbench.ingestion.topics import Topic, apply_topics

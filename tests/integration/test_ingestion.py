@@ -16,11 +16,11 @@ from tests.services.workbench import environment, wait_until
 from workbench.errors import KafkaError, WarehouseError
 from workbench.flows import ingest_flow
 from workbench.ingestion.batch import Limits
-from workbench.ingestion.connection import KafkaConnection
+from workbench.ingestion.cluster.connection import KafkaConnection
+from workbench.ingestion.cluster.watermarks import read_topic_state
 from workbench.ingestion.definition import make_flow
 from workbench.ingestion.producer import OutgoingRecord, produce
 from workbench.ingestion.topics import Topic, apply_topics
-from workbench.ingestion.watermarks import read_topic_state
 
 COLUMNS = {"n": "int64", "text": "string"}
 

@@ -13,7 +13,7 @@ from tests.services.certificates import Authority, Pair
 from tests.services.kafka_cluster import PASSWORD, USER, KafkaCluster, running_cluster, ways_in
 from workbench.embedded.certificates import ensure_certificates
 from workbench.errors import KafkaError
-from workbench.ingestion.connection import KafkaConnection
+from workbench.ingestion.cluster.connection import KafkaConnection
 from workbench.runtime.ports import any_free
 
 PASSWORD_PART = PASSWORD.rpartition("\\")[2]  # looks the same however the rest is escaped

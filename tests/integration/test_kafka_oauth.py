@@ -13,8 +13,8 @@ from tests.services.certificates import Authority
 from tests.services.kafka_cluster import ALLOWED_URLS, running_cluster, token_listener
 from tests.services.keycloak import Realm, running_keycloak
 from workbench.errors import KafkaError
-from workbench.ingestion.connection import KafkaConnection
-from workbench.ingestion.oauth import TokenProvider
+from workbench.ingestion.cluster.connection import KafkaConnection
+from workbench.ingestion.cluster.oauth import TokenProvider
 
 CLIENT, SECRET = "etl", "s3cret+/%=& of etl"
 AUDIENCE = "kafka"

@@ -19,7 +19,7 @@ import workbench
 from tests.services.schema_registry import RunningRegistry, running_registry
 from tests.services.workbench import environment
 from workbench.errors import KafkaError
-from workbench.ingestion.connection import KafkaConnection
+from workbench.ingestion.cluster.connection import KafkaConnection
 from workbench.ingestion.decoding.registry import SchemaRegistry, make_decoder
 from workbench.ingestion.producer import OutgoingRecord, produce, transaction
 
@@ -147,7 +147,7 @@ def test_a_record_that_the_broker_refuses_is_told(connection, topic):
 
 INTERRUPTED = """
 import itertools, sys
-from workbench.ingestion.connection import KafkaConnection
+from workbench.ingestion.cluster.connection import KafkaConnection
 from workbench.ingestion.producer import OutgoingRecord, produce
 from workbench.settings import Settings
 

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 import workbench
 from workbench.errors import SparkError, WarehouseError
-from workbench.ingestion.connection import KafkaConnection
+from workbench.ingestion.cluster.connection import KafkaConnection
 from workbench.ingestion.topics import Topic, apply_topics
 from workbench.sections import SparkSettings
 from workbench.transformation.session import connect

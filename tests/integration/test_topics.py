@@ -13,11 +13,11 @@ from pydantic import SecretStr
 
 from tests.services.workbench import run, wait_until
 from workbench.errors import KafkaError, WorkbenchError
-from workbench.ingestion.admin import Grant, open_admin
-from workbench.ingestion.connection import KafkaConnection
+from workbench.ingestion.cluster.admin import Grant, open_admin
+from workbench.ingestion.cluster.connection import KafkaConnection
+from workbench.ingestion.cluster.watermarks import read_topic_state
 from workbench.ingestion.producer import OutgoingRecord, produce
 from workbench.ingestion.topics import Acl, Topic, apply_topics, list_topics, plan_topics
-from workbench.ingestion.watermarks import read_topic_state
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from tests.services.postgres_server import OwnPostgres
 from tests.services.three_brokers import Brokers
 from tests.services.workbench import ROOT, environment, wait_until
 from workbench.errors import WorkbenchError
-from workbench.ingestion.connection import KafkaConnection
+from workbench.ingestion.cluster.connection import KafkaConnection
 from workbench.ingestion.definition import Flow, make_flow
 from workbench.ingestion.producer import OutgoingRecord, produce
 from workbench.ingestion.topics import Topic, apply_topics

@@ -15,7 +15,7 @@ from tests.services.workbench import wait_until
 from workbench.embedded.java import find_java
 from workbench.embedded.kafka import LOG4J, new_cluster_id
 from workbench.errors import KafkaError
-from workbench.ingestion.connection import KafkaConnection
+from workbench.ingestion.cluster.connection import KafkaConnection
 from workbench.runtime.ports import any_free
 
 USER, PASSWORD = "somebody", "a-password-for-tests"

@@ -10,9 +10,9 @@ from pydantic import SecretStr
 
 from tests.services.certificates import Authority
 from workbench.errors import KafkaError, SettingsError
-from workbench.ingestion import handshake
-from workbench.ingestion.client_certificate import check_client_certificate
-from workbench.ingestion.connection import KafkaConnection
+from workbench.ingestion.cluster import handshake
+from workbench.ingestion.cluster.client_certificate import check_client_certificate
+from workbench.ingestion.cluster.connection import KafkaConnection
 from workbench.sections import KafkaSettings
 
 PASSWORD = 'hunter2 "and\\more'

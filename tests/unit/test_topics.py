@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workbench.errors import SettingsError
-from workbench.ingestion.admin import ClusterTopic, ClusterTopics, Grant, Property
+from workbench.ingestion.cluster.admin import ClusterTopic, ClusterTopics, Grant, Property
 from workbench.ingestion.topics import Acl, Change, Topic, read_topics
 from workbench.ingestion.topics.plan import as_duration, differences, is_same, loss
 

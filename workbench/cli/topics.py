@@ -19,7 +19,7 @@ from workbench.resources import resource
 from workbench.settings import Settings
 
 if TYPE_CHECKING:
-    from workbench.ingestion.connection import KafkaConnection
+    from workbench.ingestion.cluster.connection import KafkaConnection
     from workbench.ingestion.topics import Change, Topic
 
 WHOLE_WIDTH = 1000
@@ -108,7 +108,7 @@ def list_all(
 
 
 def _read(file: Path | None) -> tuple[tuple[Topic, ...], KafkaConnection]:
-    from workbench.ingestion.connection import KafkaConnection
+    from workbench.ingestion.cluster.connection import KafkaConnection
     from workbench.ingestion.topics import read_topics
 
     wanted = read_topics(file or resource("pipelines") / "topics.yaml")

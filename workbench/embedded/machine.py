@@ -16,7 +16,7 @@ from workbench.embedded.kafka import KafkaBroker
 from workbench.embedded.postgres import PostgresServer
 from workbench.embedded.spark import SparkConnectServer
 from workbench.errors import ComponentError, NoDiskSpace
-from workbench.ingestion.connection import KafkaConnection
+from workbench.ingestion.cluster.connection import KafkaConnection
 from workbench.runtime.ports import LOOPBACK, any_free, choose
 from workbench.runtime.process import Component
 from workbench.runtime.state import State, read_status

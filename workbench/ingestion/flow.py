@@ -19,12 +19,12 @@ import pyarrow as pa
 
 from workbench.errors import KafkaError, KafkaUnavailable, TakenOver, WarehouseUnavailable
 from workbench.ingestion.batch import Batch, Limits
-from workbench.ingestion.connection import KafkaConnection
+from workbench.ingestion.cluster.connection import KafkaConnection
+from workbench.ingestion.cluster.watermarks import TopicState, offsets_at, read_topic_state
 from workbench.ingestion.decoding import Decoder
 from workbench.ingestion.loads import LoadBuilder
 from workbench.ingestion.pipeline import Pipeline
 from workbench.ingestion.source import Source, Stalled
-from workbench.ingestion.watermarks import TopicState, offsets_at, read_topic_state
 from workbench.loading import Claim, Load, Warehouse
 from workbench.observability import metrics
 

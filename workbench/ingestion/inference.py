@@ -8,10 +8,10 @@ from typing import Any
 import pyarrow as pa
 
 from workbench.errors import KafkaError
-from workbench.ingestion.connection import ANSWER_SECONDS, KafkaConnection
+from workbench.ingestion.cluster.connection import ANSWER_SECONDS, KafkaConnection
+from workbench.ingestion.cluster.watermarks import read_topic_state
 from workbench.ingestion.decoding import Decoder
 from workbench.ingestion.source import PROPERTIES
-from workbench.ingestion.watermarks import read_topic_state
 
 SAMPLE_RECORDS = 1000
 

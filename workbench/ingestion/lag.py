@@ -6,9 +6,9 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from workbench.ingestion.connection import ANSWER_SECONDS, KafkaConnection
+from workbench.ingestion.cluster.connection import ANSWER_SECONDS, KafkaConnection
+from workbench.ingestion.cluster.watermarks import read_topic_state
 from workbench.ingestion.source import PROPERTIES
-from workbench.ingestion.watermarks import read_topic_state
 from workbench.loading import Progress
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from zlib import crc32
 
 from workbench.errors import KafkaError
-from workbench.ingestion.connection import KafkaConnection
+from workbench.ingestion.cluster.connection import KafkaConnection
 
 FLUSH_SECONDS = 60.0
 INTERRUPT_SECONDS = 5.0  # for what is on its way already when somebody interrupts

@@ -16,7 +16,7 @@ import numpy as np
 
 from workbench.errors import KafkaError, KafkaUnavailable
 from workbench.ingestion.batch import Batch, Chunk, Limits
-from workbench.ingestion.connection import KafkaConnection
+from workbench.ingestion.cluster.connection import KafkaConnection
 from workbench.loading import Claim, Span
 
 logger = logging.getLogger(__name__)

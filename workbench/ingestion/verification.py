@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from workbench.errors import KafkaError, WarehouseError
-from workbench.ingestion.connection import KafkaConnection
+from workbench.ingestion.cluster.connection import KafkaConnection
+from workbench.ingestion.cluster.watermarks import read_topic_state
 from workbench.ingestion.source import PROPERTIES, SILENCE_SECONDS
-from workbench.ingestion.watermarks import read_topic_state
 from workbench.loading import Mode, Progress, Warehouse
 
 SHOWN = 5

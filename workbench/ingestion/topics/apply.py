@@ -6,8 +6,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from workbench.errors import KafkaError, WorkbenchError
-from workbench.ingestion.admin import Grant, TopicAdmin, open_admin
-from workbench.ingestion.connection import KafkaConnection
+from workbench.ingestion.cluster.admin import Grant, TopicAdmin, open_admin
+from workbench.ingestion.cluster.connection import KafkaConnection
 from workbench.ingestion.topics.definition import Topic
 from workbench.ingestion.topics.plan import Change, differences, refusal
 

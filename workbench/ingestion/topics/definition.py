@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from workbench.ingestion.admin import Grant
+from workbench.ingestion.cluster.admin import Grant
 
 FOREVER = -1
 MILLISECONDS_PER_HOUR = 3_600_000

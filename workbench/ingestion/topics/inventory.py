@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from workbench.ingestion.admin import ClusterTopic, open_admin
-from workbench.ingestion.connection import KafkaConnection
+from workbench.ingestion.cluster.admin import ClusterTopic, open_admin
+from workbench.ingestion.cluster.connection import KafkaConnection
 from workbench.ingestion.topics.definition import Topic
 from workbench.ingestion.topics.plan import as_duration
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from workbench.ingestion.admin import ClusterTopic, ClusterTopics, Grant, Property
+from workbench.ingestion.cluster.admin import ClusterTopic, ClusterTopics, Grant, Property
 from workbench.ingestion.topics.definition import FOREVER, MILLISECONDS_PER_HOUR, Topic
 
 ACL = "acl"

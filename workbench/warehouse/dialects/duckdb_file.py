@@ -83,13 +83,9 @@ def reported_file(settings: WarehouseSettings) -> Iterator[None]:
     try:
         yield
     except exc.DBAPIError as error:
-        found: BaseException = error.orig or error
+        raise _ours(settings, error.orig or error) from None
     except (exc.StatementError, duckdb.Error) as error:
-        found = error
-    else:
-        return
-    # Outside of the handler, so that ours has no other error attached.
-    raise _ours(settings, found)
+        raise _ours(settings, error) from None
 
 
 class _QuotesEverything(duckdb_engine.DuckDBIdentifierPreparer):

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from workbench.errors import KafkaError
-from workbench.ingestion.connection_errors import setting
+from workbench.ingestion.cluster.connection_errors import setting
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
     from cryptography.x509 import Certificate
 
-    from workbench.ingestion.connection import KafkaConnection
+    from workbench.ingestion.cluster.connection import KafkaConnection
 
 
 def check_client_certificate(connection: KafkaConnection) -> None:

@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from workbench.errors import KafkaError, KafkaUnavailable
-from workbench.ingestion.handshake import Finding, Verdict, peer_certificate, probe
+from workbench.ingestion.cluster.handshake import Finding, Verdict, peer_certificate, probe
 from workbench.sections import KafkaSettings
 
 if TYPE_CHECKING:
-    from workbench.ingestion.connection import KafkaConnection
+    from workbench.ingestion.cluster.connection import KafkaConnection
 
 PROBED_SERVERS = 3  # one is usually like the others, and each may take seconds
 # How librdkafka names a broker at the head of its errors, for example sasl_ssl://host:9093/bootstrap.
@@ -95,7 +95,7 @@ def _login_cause(connection: KafkaConnection, lowered: str, text: str) -> KafkaE
 
 
 def _token_cause(connection: KafkaConnection, text: str) -> KafkaError:
-    from workbench.ingestion.oauth import fetch_token
+    from workbench.ingestion.cluster.oauth import fetch_token
 
     try:
         fetch_token(connection)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote_plus
 
 from workbench.errors import KafkaError
-from workbench.ingestion.connection_errors import setting
+from workbench.ingestion.cluster.connection_errors import setting
 
 if TYPE_CHECKING:
-    from workbench.ingestion.connection import KafkaConnection
+    from workbench.ingestion.cluster.connection import KafkaConnection
 
 ANSWER_SECONDS = 10.0
 RENEW_BEFORE_SECONDS = 30  # a token that a broker is about to refuse is not handed out

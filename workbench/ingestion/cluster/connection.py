@@ -15,10 +15,10 @@ from typing import Any
 from pydantic import SecretStr
 
 from workbench.errors import KafkaError
-from workbench.ingestion import connection_errors
-from workbench.ingestion.client_certificate import check_client_certificate, java_keystore
-from workbench.ingestion.oauth import TokenProvider, form_encoded
-from workbench.ingestion.wire_log import hide_logins
+from workbench.ingestion.cluster import connection_errors
+from workbench.ingestion.cluster.client_certificate import check_client_certificate, java_keystore
+from workbench.ingestion.cluster.oauth import TokenProvider, form_encoded
+from workbench.ingestion.cluster.wire_log import hide_logins
 from workbench.sections import KafkaSettings
 
 CLIENT_ID = "workbench"
@@ -112,7 +112,7 @@ class KafkaConnection:
         Raises:
             SettingsError: with every problem of the file and of that cluster.
         """
-        from workbench.ingestion.clusters import read_cluster
+        from workbench.ingestion.cluster.clusters import read_cluster
 
         return cls.from_settings(read_cluster(file, name, environment), cluster=name)
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
 
-    from workbench.ingestion.connection import KafkaConnection
+    from workbench.ingestion.cluster.connection import KafkaConnection
 
 ATTEMPT_SECONDS = 3.0
 # The two requests that every broker answers before a login: ApiVersions 0 (KIP-35) says that it is

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from workbench.errors import KafkaError, NoSuchTopic
-from workbench.ingestion.connection import ANSWER_SECONDS, KafkaConnection
+from workbench.ingestion.cluster.connection import ANSWER_SECONDS, KafkaConnection
 
 AGAIN_SECONDS = 0.1
 

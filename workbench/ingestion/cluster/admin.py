@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from workbench.errors import KafkaError
-from workbench.ingestion.connection import KafkaConnection
+from workbench.ingestion.cluster.connection import KafkaConnection
 
 UNKNOWN_TOPIC = 3  # error codes: kafka.apache.org/protocol#protocol_error_codes
 INVALID_TOPIC = 17
