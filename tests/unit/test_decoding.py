@@ -129,3 +129,20 @@ def test_every_record_is_a_row_or_has_a_reason_whatever_it_is(values, contract):
     assert sorted(positions) == list(range(len(values)))
     assert decoded.rows.num_rows == len(decoded.positions)
     assert all(each.reason for each in decoded.undecodable)
+
+
+@pytest.mark.parametrize(
+    "value", [b"{broken", b'{"a":"text"}', b"[]", b'{"a":1,"a":2}', b'{"t":"yesterday"}', b'{"s":"\\u0000"}', None]
+)
+@pytest.mark.parametrize("contract", Contract)
+def test_a_batch_of_nothing_but_broken_records_is_told_record_by_record(value, contract):
+    decoded = JsonDecoder(SCHEMA, contract).decode([value] * 1500)
+
+    assert decoded.rows.num_rows == 0
+    assert [each.position for each in decoded.undecodable] == list(range(1500))
+
+
+def test_times_that_only_arrow_reads_are_rows_beside_broken_records():
+    decoded = DECODER.decode([b'{"t":"2026-01-01"}'] * 500 + [b"{broken"] + [b'{"t":"2026-01-01"}'] * 500)
+
+    assert (decoded.rows.num_rows, len(decoded.undecodable)) == (1000, 1)

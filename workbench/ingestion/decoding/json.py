@@ -18,6 +18,7 @@ from workbench.ingestion.decoding.suspects import certain_fault, find_suspects
 
 REASON_CHARACTERS = 300
 CHUNK_RECORDS = 8192
+TRIED_RECORDS = 20
 UNEXPECTED = {
     Contract.IGNORE: "ignore",
     Contract.EVOLVE: "infer",
@@ -77,18 +78,25 @@ class JsonDecoder:
     def _separate(self, values: Sequence[bytes | None], present: Sequence[int], attempt: _Attempt) -> None:
         """Take what looks well in large pieces, and each record that does not by itself."""
         closed = self._contract is Contract.FREEZE
-        suspects = find_suspects([values[position] or b"" for position in present], self.schema, closed=closed)
-        if len(suspects) > len(present) // 4:
-            suspects = []  # more likely that msgspec reads these records otherwise than Arrow
-        alone = {present[index] for index in suspects}
-        rest = [position for position in present if position not in alone]
+        found = find_suspects([values[position] or b"" for position in present], self.schema, closed=closed)
+        suspects = [present[index] for index in found]
+        faults = {each: fault for each in suspects if (fault := certain_fault(values[each] or b"")) is not None}
+        attempt.bad += [Undecodable(position, fault) for position, fault in faults.items()]
+        alone = [position for position in suspects if position not in faults]
+        if len(alone) > len(present) // 4 and not self._are_bad(
+            [values[each] or b"" for each in alone[:TRIED_RECORDS]]
+        ):
+            alone = []  # msgspec reads these records otherwise than Arrow: a time in another form, for one
+        apart = {*alone, *faults}
+        rest = [position for position in present if position not in apart]
         for start in range(0, len(rest), CHUNK_RECORDS):
             self._isolate(values, rest[start : start + CHUNK_RECORDS], attempt)
-        for position in sorted(alone):
-            if (fault := certain_fault(values[position] or b"")) is not None:
-                attempt.bad.append(Undecodable(position, fault))
-            else:
-                self._isolate(values, [position], attempt)
+        for position in alone:
+            self._isolate(values, [position], attempt)
+
+    def _are_bad(self, sample: Sequence[bytes]) -> bool:
+        """Whether none of these records can be parsed."""
+        return not any(self._take([value], [0], _Attempt()) is None for value in sample)
 
     def _take(self, values: Sequence[bytes | None], positions: Sequence[int], attempt: _Attempt) -> Exception | None:
         """Parse all of these records, or none and return what went wrong."""
@@ -105,19 +113,25 @@ class JsonDecoder:
 
     def _isolate(self, values: Sequence[bytes | None], positions: Sequence[int], attempt: _Attempt) -> None:
         """Parse what can be parsed of these records; the others become undecodable."""
-        error = self._take(values, positions, attempt)
-        if error is None:
-            return
-        if len(positions) == 1:
-            reason = self._reason(error, values[positions[0]] or b"")
-            attempt.bad.append(Undecodable(positions[0], reason))
-            return
-        told = ROW_NUMBER.search(str(error))  # Arrow often tells the row; else the halves are tried
-        row = int(told[1]) if told else len(positions)
-        cuts = (row, row + 1) if row < len(positions) else (len(positions) // 2,)
-        for start, end in zip((0, *cuts), (*cuts, len(positions)), strict=True):
-            if start < end:
-                self._isolate(values, positions[start:end], attempt)
+        pending = [positions]
+        while pending:
+            part = pending.pop()
+            error = self._take(values, part, attempt)
+            if error is None:
+                continue
+            if len(part) == 1:
+                attempt.bad.append(Undecodable(part[0], self._reason(error, values[part[0]] or b"")))
+                continue
+            told = ROW_NUMBER.search(str(error))  # Arrow often tells the row; else the halves are tried
+            row = int(told[1]) if told else len(part)
+            middle = len(part) // 2
+            if row < len(part):
+                # What follows is halved, too: where one record is bad, more may be.
+                half = (row + 1 + len(part)) // 2
+                cuts = [part[:row], part[row : row + 1], part[row + 1 : half], part[half:]]
+            else:
+                cuts = [part[:middle], part[middle:]]
+            pending += [each for each in reversed(cuts) if each]
 
     def _parse(self, values: Sequence[Any]) -> pa.Table:
         """Parse all or raise; none of the values is None."""
