@@ -67,18 +67,22 @@ class JsonDecoder:
     def _attempt(self, values: Sequence[bytes | None]) -> _Attempt:
         everything = range(len(values))
         attempt = _Attempt()
-        if self._take(values, everything, attempt) is None:
+        error = self._take(values, everything, attempt, quick=True)
+        if error is None:
             return attempt
-        present = [position for position in everything if values[position] is not None]
-        attempt.bad += [Undecodable(position, TOMBSTONE) for position in everything if values[position] is None]
-        if len(present) == len(values) or self._take(values, present, attempt):
+        present: Sequence[int] = everything
+        if isinstance(error, TypeError):
+            present = [position for position in everything if values[position] is not None]
+            attempt.bad += [Undecodable(position, TOMBSTONE) for position in everything if values[position] is None]
+            error = self._take(values, present, attempt, quick=True)
+        if error is not None:
             self._separate(values, present, attempt)
         return attempt
 
     def _separate(self, values: Sequence[bytes | None], present: Sequence[int], attempt: _Attempt) -> None:
         """Take what looks well in large pieces, and each record that does not by itself."""
         closed = self._contract is Contract.FREEZE
-        found = find_suspects([values[position] or b"" for position in present], self.schema, closed=closed)
+        found = find_suspects(self._of(values, present), self.schema, closed=closed)
         suspects = [present[index] for index in found]
         faults = {each: fault for each in suspects if (fault := certain_fault(values[each] or b"")) is not None}
         attempt.bad += [Undecodable(position, fault) for position, fault in faults.items()]
@@ -98,12 +102,18 @@ class JsonDecoder:
         """Whether none of these records can be parsed."""
         return not any(self._take([value], [0], _Attempt()) is None for value in sample)
 
-    def _take(self, values: Sequence[bytes | None], positions: Sequence[int], attempt: _Attempt) -> Exception | None:
+    @staticmethod
+    def _of(values: Sequence[bytes | None], positions: Sequence[int]) -> Sequence[Any]:
+        return values if len(positions) == len(values) else [values[position] for position in positions]
+
+    def _take(
+        self, values: Sequence[bytes | None], positions: Sequence[int], attempt: _Attempt, *, quick: bool = False
+    ) -> Exception | None:
         """Parse all of these records, or none and return what went wrong."""
         if not positions:
             return None
         try:
-            table = self._parse(values if len(positions) == len(values) else [values[at] for at in positions])
+            table = self._parse(self._of(values, positions), quick=quick)
         # pyarrow.ArrowInvalid and orjson's error are ValueErrors; a tombstone cannot be joined with bytes.
         except (ValueError, TypeError) as error:
             return error
@@ -133,10 +143,10 @@ class JsonDecoder:
                 cuts = [part[:middle], part[middle:]]
             pending += [each for each in reversed(cuts) if each]
 
-    def _parse(self, values: Sequence[Any]) -> pa.Table:
+    def _parse(self, values: Sequence[Any], *, quick: bool) -> pa.Table:
         """Parse all or raise; none of the values is None."""
         try:
-            table = read_records(values, self.schema, UNEXPECTED[self._contract])
+            table = read_records(values, self.schema, UNEXPECTED[self._contract], quick=quick)
         except ValueError as error:
             if self._contract is not Contract.QUARANTINE or "unexpected field" not in str(error):
                 raise

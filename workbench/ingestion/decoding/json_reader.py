@@ -17,13 +17,14 @@ DEEPEST = 100
 NEWLINE, OPENING, CLOSING = b"\n{}"
 
 
-def read_records(values: Sequence[bytes], schema: pa.Schema, unexpected: str) -> pa.Table:
+def read_records(values: Sequence[bytes], schema: pa.Schema, unexpected: str, *, quick: bool = False) -> pa.Table:
     """Parse one JSON object from each value.
 
     Args:
         values: the records.
         schema: the columns to take; one of type `JSON` holds the text of whatever is there.
         unexpected: what becomes of other fields: `ignore`, `error` or `infer` (pyarrow's words).
+        quick: give up when a value does not begin and end with a brace, which most likely is broken.
 
     Raises:
         ValueError: when a value does not fit; `pyarrow.ArrowInvalid` is one.
@@ -39,6 +40,8 @@ def read_records(values: Sequence[bytes], schema: pa.Schema, unexpected: str) ->
     # hold two that another makes up for; as many rows as values means one from each.
     if _is_framed(joined, len(values)):
         table = _read_lines(joined, len(values), plain, behaviour)
+    elif quick and joined.count(b"\n") == len(values) - 1:
+        raise ValueError("a value does not begin and end with a brace")
     else:
         table = _read_wrapped(values, plain, behaviour)
     # What follows costs more than a look for the bytes that it is about.
