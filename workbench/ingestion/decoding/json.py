@@ -116,7 +116,7 @@ class JsonDecoder:
             table = self._parse(self._of(values, positions), quick=quick)
         # pyarrow.ArrowInvalid and orjson's error are ValueErrors; a tombstone cannot be joined with bytes.
         except (ValueError, TypeError) as error:
-            return error
+            return error.with_traceback(None)  # its frames hold the records
         attempt.tables.append(table)
         attempt.good.extend(positions)
         return None
