@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -80,8 +80,15 @@ def verify_flow(settings: Settings, flow: Flow) -> tuple[PartitionReport, ...]:
         return verify(open_connection(settings, flow), flow.topic, warehouse, flow.mode)
 
 
-def lag_of_flows(settings: Settings, flow: Flow | None) -> Iterator[tuple[str, str, tuple[PartitionLag, ...]]]:
+def lag_of_flows(
+    settings: Settings, flow: Flow | None, declared: Sequence[Flow] = ()
+) -> Iterator[tuple[str, str, tuple[PartitionLag, ...]]]:
     """Topic, table and lag of one flow, or of each that has ever run.
+
+    Args:
+        settings: the cluster and the warehouse.
+        flow: the only one to look at.
+        declared: flows that have a file, which may name another cluster.
 
     Raises:
         KafkaError: when the cluster does not answer, or no longer has the topic.
@@ -92,7 +99,7 @@ def lag_of_flows(settings: Settings, flow: Flow | None) -> Iterator[tuple[str, s
     else:
         nobody = Flow(name="", topic="", into="workbench.offsets")
         with make_warehouse(settings.warehouse, nobody.target) as warehouse, warehouse.transaction() as transaction:
-            flows = [Flow(name=topic, topic=topic, into=target) for target, topic in read_flows(transaction)]
+            flows = [find_flow(declared, topic, target) for target, topic in read_flows(transaction)]
     for each in flows:
         with make_warehouse(settings.warehouse, each.target) as warehouse:
             progress = warehouse.progress()
@@ -104,6 +111,12 @@ def lag_of_flows(settings: Settings, flow: Flow | None) -> Iterator[tuple[str, s
             logger.warning("%s", error.message)  # a flow that ran once; its topic is gone, the others are not
             continue
         yield each.topic, each.into, lags
+
+
+def find_flow(declared: Sequence[Flow], topic: str, table: str) -> Flow:
+    """The declared flow from *topic* into *table*; else one that appends."""
+    mine = (each for each in declared if (each.topic, each.into) == (topic, table))
+    return next(mine, Flow(name=topic, topic=topic, into=table))
 
 
 def count_dead_letters(settings: Settings, flow: Flow) -> tuple[Reason, ...]:

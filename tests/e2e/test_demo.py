@@ -48,6 +48,7 @@ def test_the_demo_brings_every_row_once_however_often_it_runs(shared_workbench, 
 
     check_mart(table)
     check_notebook(Path(second["notebook"]["output"]))
+    check_commands(shared_workbench)
 
 
 def check_mart(table: Any) -> None:
@@ -57,6 +58,20 @@ def check_mart(table: Any) -> None:
     assert int(mart["groups"][0]) == int(
         workbench.sql("SELECT count(DISTINCT (day, carrier)) FROM raw.flights WHERE month = 2").iloc[0, 0]
     )
+
+
+def check_commands(shared: RunningWorkbench) -> None:
+    """What people type to see that it is right."""
+    verified = run("verify", "flights", "raw.flights", home=shared.home)
+    lag = json.loads(run("lag", "flights", "--json", home=shared.home).stdout)
+    plan = run("ingest", "plan", "weather", home=shared.home)
+    letters = run("dlq", "list", "weather", home=shared.home)
+
+    assert verified.returncode == 0
+    assert "336,776 rows, 0 dead letters: 0 missing, 0 doubled" in verified.stdout
+    assert [each["records"] for each in lag] == [0, 0, 0, 0]
+    assert "records: 0 to read, from the last commit" in plan.stdout
+    assert "weather has no dead letters" in letters.stdout
 
 
 def check_notebook(path: Path) -> None:

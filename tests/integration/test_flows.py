@@ -13,7 +13,7 @@ import pytest
 
 import workbench
 from tests.services.workbench import COMMAND, environment, wait_until
-from workbench.errors import KafkaError, WarehouseError
+from workbench.errors import KafkaError, SettingsError, WarehouseError
 from workbench.flows import ingest_flow
 from workbench.ingestion.cluster.connection import KafkaConnection
 from workbench.ingestion.definition import Flow, make_flow
@@ -417,3 +417,55 @@ def test_metrics_have_names_as_prometheus_wants_them():
     names = [each.name for each in REGISTRY.collect() if each.name.startswith("workbench_")]
     assert len(names) >= 7
     assert all(re.fullmatch(r"workbench_[a-z_]+", name) for name in names)
+
+
+def test_texts_that_a_table_has_no_room_for_are_dead_letters(settings, connection, topic, table):
+    schema = table.partition(".")[0]
+    workbench.sql(f"CREATE SCHEMA {schema}")
+    workbench.sql(f"CREATE TABLE {table} (text varchar(3), _partition integer NOT NULL, _offset bigint NOT NULL)")
+    send(connection, topic, [(None, b'{"text":"abc"}'), (None, b'{"text":"too long"}')])
+
+    done = run(settings, flow_of(topic, table, columns={"text": "string"}))
+
+    assert (done.rows, done.dead) == (1, 1)
+
+
+def test_columns_that_flows_cannot_write_are_named_before_anything_is_read(settings, connection, topic, table):
+    schema = table.partition(".")[0]
+    workbench.sql(f"CREATE SCHEMA {schema}")
+    workbench.sql(f"CREATE TABLE {table} (data jsonb, _partition integer NOT NULL, _offset bigint NOT NULL)")
+
+    with pytest.raises(WarehouseError, match="column data is JSONB, not JSON"):
+        run(settings, flow_of(topic, table, columns={"data": "json"}))
+
+
+def test_verify_sees_rows_of_partitions_that_the_flow_never_had(settings, connection, topic, table):
+    flow = flow_of(topic, table, columns={"n": "int64"})
+    send(connection, topic, [(None, b'{"n":1}')])
+    run(settings, flow)
+    workbench.sql(f"INSERT INTO {table} VALUES (1, 77, 0)")
+
+    assert [each.outside for each in verify_flow(settings, flow)] == [0, 0, 1]
+
+
+def test_a_replay_leaves_partitions_alone_that_came_meanwhile(settings, connection, topic, table):
+    flow = flow_of(topic, table, columns={"n": "int64"})
+    send(connection, topic, [(None, b'{"n":1}')])
+    run(settings, flow)
+
+    def another_partition(_: int) -> None:
+        apply_topics(connection, [Topic(name=topic, partitions=3)])
+        wait_until(lambda: sent_to(connection, topic, 2), 20, "the third partition")
+        assert run(settings, flow).rows == 1
+
+    replay_flow(settings, flow, "earliest", another_partition, keep=False)
+
+    assert is_right(settings, flow)
+    assert count(table) == 2
+
+
+def test_unknown_arguments_are_named(settings, topic, table):
+    with pytest.raises(SettingsError, match="unknown field 'colums'"):
+        workbench.ingest(topic, into=table, colums={"n": "int64"})
+    with pytest.raises(SettingsError, match="the field _key has the name of a column that tells of the record"):
+        workbench.ingest(topic, into=table, columns={"_key": "string"})

@@ -146,3 +146,23 @@ def test_times_that_only_arrow_reads_are_rows_beside_broken_records():
     decoded = DECODER.decode([b'{"t":"2026-01-01"}'] * 500 + [b"{broken"] + [b'{"t":"2026-01-01"}'] * 500)
 
     assert (decoded.rows.num_rows, len(decoded.undecodable)) == (1000, 1)
+
+
+def test_a_flow_may_have_nothing_but_json_columns():
+    decoder = JsonDecoder(parse_schema({"payload": "json"}))
+
+    decoded = decoder.decode([b'{"payload":{"a":[1,"x"]}}', b"{}", b"{broken", b'{"payload":5}'])
+
+    assert decoded.rows["payload"].to_pylist() == ['{"a":[1,"x"]}', None, "5"]
+    assert [each.position for each in decoded.undecodable] == [2]
+
+
+@pytest.mark.parametrize("name", ["", "_offset", "x" * 64, "a\\u0000b"])
+def test_a_field_that_cannot_be_a_column_is_a_reason_not_the_end(name):
+    decoder = JsonDecoder(parse_schema({"a": "int64"}), Contract.EVOLVE)
+
+    decoded = decoder.decode([b'{"a":1}', b'{"a":2,"%s":1}' % name.encode(), b'{"a":3,"new":1}'])
+
+    assert decoded.rows.column_names == ["a", "new"]
+    assert sorted(decoded.rows["a"].to_pylist()) == [1, 3]
+    assert "name" in decoded.undecodable[0].reason

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
 from types import FrameType
@@ -59,6 +59,8 @@ def ingest_run(
     """
     from workbench.flows import follow_flow, ingest_flow
 
+    if metrics_port and not follow:
+        raise typer.BadParameter("--metrics-port is for --follow")
     settings, flow = Settings.load(), named_flow(name)
     with records_bar(f"{flow.topic} → {flow.into}") as progress:
         if follow:
@@ -89,11 +91,16 @@ def ingest_plan(
 
     Example: workbench ingest plan flights
     """
+    from workbench.ingestion.decoding import TYPES
     from workbench.inspection import plan_flow
 
     flow = named_flow(name)
     plan = plan_flow(Settings.load(), flow)
     if write and flow.columns is None:
+        if unknown := [f"{column} ({kind})" for column, kind in plan.columns.items() if kind not in TYPES]:
+            raise typer.BadParameter(
+                f"these columns have types that a flow's file has no name for: {', '.join(unknown)}"
+            )
         path = _flows() / f"{name}.yaml"
         lines = [f"  {column}: {kind}\n" for column, kind in plan.columns.items()]
         path.write_text(path.read_text(encoding="utf-8").rstrip() + "\ncolumns:\n" + "".join(lines), encoding="utf-8")
@@ -112,7 +119,7 @@ def ingest_replay(
     since: str = typer.Option(
         "earliest", "--from", help="Where to begin: earliest, or a time such as 2026-01-01T00:00:00Z."
     ),
-    keep: bool = typer.Option(False, "--keep", help="Keep the old table, renamed."),
+    keep: bool = typer.Option(False, "--keep", help="Keep the old rows, in a new table."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
 ) -> None:
     """Fill a shadow table from the topic, verify it, and put it in the table's place; the live flow may go on.
@@ -121,8 +128,7 @@ def ingest_replay(
     """
     from workbench.replay import replay_flow
 
-    start = since if since == "earliest" else datetime.fromisoformat(since)
-    flow = named_flow(name)
+    start, flow = since if since == "earliest" else _time(since), named_flow(name)
     with records_bar(f"{flow.topic} → shadow of {flow.into}") as progress:
         done = replay_flow(Settings.load(), flow, start, progress, keep=keep)
     if as_json:
@@ -142,12 +148,11 @@ def verify(
 
     Example: workbench verify flights raw.flights
     """
-    from workbench.ingestion.definition import Flow
-    from workbench.inspection import verify_flow
+    from workbench.inspection import find_flow, verify_flow
     from workbench.loading import Mode
 
-    mode = Mode.MERGE if merge else Mode.APPEND
-    flow = Flow(name=topic, topic=topic, into=table, mode=mode) if table else named_flow(topic)
+    flow = find_flow(declared_flows(), topic, table) if table else named_flow(topic)
+    flow = replace(flow, mode=Mode.MERGE) if merge else flow
     reports = verify_flow(Settings.load(), flow)
     right = all(each.is_right for each in reports)
     if as_json:
@@ -184,7 +189,7 @@ def lag(
     if as_json:
         found = [
             {"topic": topic, "table": table, "records": each.records, **asdict(each)}
-            for topic, table, lags in lag_of_flows(settings, flow)
+            for topic, table, lags in lag_of_flows(settings, flow, declared_flows())
             for each in lags
         ]
         typer.echo(json.dumps(found))
@@ -203,7 +208,7 @@ def _lag_table(settings: Settings, flow: Flow | None) -> Table:
     from workbench.inspection import lag_of_flows
 
     view = Table("topic", "table", "partition", "next", "end", "records", "seconds", box=None, header_style="bold")
-    for topic, table, lags in lag_of_flows(settings, flow):
+    for topic, table, lags in lag_of_flows(settings, flow, declared_flows()):
         for each in lags:
             numbers = (each.partition, each.next_offset, each.end_offset, each.records)
             view.add_row(topic, table, *(f"{number:,}" for number in numbers), f"{each.seconds:,.1f}")
@@ -222,6 +227,11 @@ def named_flow(name: str) -> Flow:
     return read_flow(_flows(), name)
 
 
+def declared_flows() -> list[Flow]:
+    """Every flow that has a file."""
+    return [named_flow(path.stem) for path in sorted(_flows().glob("*.yaml"))]
+
+
 @contextmanager
 def records_bar(description: str) -> Iterator[Callable[[int], object]]:
     """A count of records on a terminal; gives what advances it."""
@@ -229,6 +239,16 @@ def records_bar(description: str) -> Iterator[Callable[[int], object]]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
         task = bars.add_task(description, total=None)
         yield lambda count: bars.advance(task, count)
+
+
+def _time(text: str) -> datetime:
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        time = None
+    if time is None or time.tzinfo is None:
+        raise typer.BadParameter(f"{text!r} is neither earliest nor a time with its zone, such as 2026-01-01T00:00:00Z")
+    return time
 
 
 def _flows() -> Path:

@@ -68,7 +68,9 @@ def plan_machine(settings: Settings, tell: Callable[[str], None] = lambda _: Non
         broker = _kafka(home, *_java_and_jars(settings, "kafka", tell))
         data.append(broker)
         found |= _kafka_variables(broker)
-    if settings.warehouse.host:
+    if settings.warehouse.dialect == "duckdb":
+        external["warehouse"] = str(settings.warehouse.file)
+    elif settings.warehouse.host:
         external["warehouse"] = f"{settings.warehouse.host}:{settings.warehouse.port}/{settings.warehouse.database}"
     else:
         warehouse = _postgres(home, settings)

@@ -13,7 +13,7 @@ import yaml
 
 from workbench.errors import SettingsError, WorkbenchError
 from workbench.ingestion.decoding import parse_schema
-from workbench.ingestion.decoding.contract import Contract
+from workbench.ingestion.decoding.contract import Contract, column_fault
 from workbench.ingestion.loads import METADATA
 from workbench.loading import Mode, Target
 
@@ -76,11 +76,7 @@ def read_flow(folder: Path, name: str) -> Flow:
         raise SettingsError([f"{path}: {error}"]) from None
     if not isinstance(raw, dict):
         raise SettingsError([f"{path} is not a mapping of {', '.join(FIELDS)}."])
-    problems = [f"{path}: {field} is missing." for field in REQUIRED if field not in raw]
-    problems += [
-        f"{path}: unknown field {each!r}. Known are {', '.join(FIELDS)}." for each in raw if each not in FIELDS
-    ]
-    if problems:
+    if problems := [f"{path}: {field} is missing." for field in REQUIRED if field not in raw]:
         raise SettingsError(problems)
     return make_flow(name, raw, str(path))
 
@@ -91,13 +87,17 @@ def make_flow(name: str, fields: Mapping[str, Any], where: str = "flow") -> Flow
     Raises:
         SettingsError: naming every field that is wrong.
     """
-    problems = _problems(fields, where)
+    problems = [
+        f"{where}: unknown field {each!r}. Known are {', '.join(FIELDS)}." for each in fields if each not in FIELDS
+    ]
+    problems += _problems(fields, where)
     columns = None
     if isinstance(fields.get("columns"), dict) and fields["columns"]:
         try:
             columns = parse_schema(fields["columns"], where)
         except SettingsError as error:
             problems += error.problems
+        problems += [f"{where}: {fault}." for name in fields["columns"] if (fault := column_fault(str(name)))]
     problems += _key_problems(fields, columns, where)
     if problems:
         raise SettingsError(problems)

@@ -153,6 +153,8 @@ def tombstone_key(key: bytes | None, columns: pa.Schema) -> dict[str, Any]:
         values = {columns.names[0]: found if isinstance(found, str) else key.decode("utf-8", "strict")}
     else:
         raise ValueError(f"the key of the tombstone is no JSON object with {', '.join(columns.names)}")
+    if any("\0" in str(values.get(column.name)) for column in columns):
+        raise ValueError("the key of the tombstone holds the character NUL, which SQL text cannot")
     try:
         return {column.name: pa.scalar(str(values[column.name])).cast(column.type).as_py() for column in columns}
     except (KeyError, ValueError) as error:

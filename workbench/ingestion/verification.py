@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from workbench.errors import KafkaError, WarehouseError
 from workbench.ingestion.cluster.connection import KafkaConnection
-from workbench.ingestion.cluster.watermarks import read_topic_state
+from workbench.ingestion.cluster.watermarks import TopicState, read_topic_state
 from workbench.ingestion.source import PROPERTIES, SILENCE_SECONDS
 from workbench.loading import Mode, Progress, Warehouse
 
@@ -52,10 +52,12 @@ class _Count:
     rows: int = 0
     dead: int = 0
     outside: int = 0
+    later: list[npt.NDArray[np.int64]] = field(default_factory=list)  # offsets at or after the end
 
     def add(self, offsets: npt.NDArray[np.int64], *, dead: bool) -> None:
         inside = offsets[(offsets >= self.first) & (offsets < self.first + len(self.times))] - self.first
-        self.outside += len(offsets) - len(inside)
+        self.outside += int((offsets < self.first).sum())
+        self.later.append(offsets[offsets >= self.first + len(self.times)])
         found, times = np.unique(inside, return_counts=True)
         self.times[found] = np.minimum(self.times[found] + times.astype(np.int64), 255).astype(np.uint8)
         self.rows += 0 if dead else len(offsets)
@@ -87,35 +89,39 @@ def verify(connection: KafkaConnection, topic: str, warehouse: Warehouse, mode: 
         )
     state = read_topic_state(connection, topic)
     counts = _count(warehouse, progress)
-    ends, firsts = state.next_offsets, state.first_offsets
+    _count_later(counts, {each.partition: each.next_offset for each in warehouse.progress()})
     if mode is Mode.MERGE:
         absent = _absent_of_merge(connection, topic, progress, counts, warehouse)
     else:
-        absent = _absent_of_append(connection, topic, counts, firsts)
-    reports = []
-    for each in progress:
-        count, missing = counts[each.partition], absent[each.partition]
-        doubled = np.flatnonzero(count.times > 1) + count.first
-        gone = 0
-        if mode is Mode.APPEND:
-            below = min(max(firsts.get(each.partition, 0) - count.first, 0), len(count.times))
-            gone = int((count.times[:below] == 0).sum())
-        reports.append(
-            PartitionReport(
-                partition=each.partition,
-                first=count.first,
-                next=each.next_offset,
-                rows=count.rows,
-                dead=count.dead,
-                missing=len(missing),
-                doubled=len(doubled),
-                outside=count.outside,
-                unknown=gone,
-                lag=max(ends.get(each.partition, each.next_offset) - each.next_offset, 0),
-                examples=(*missing[:SHOWN], *map(int, doubled[:SHOWN])),
-            )
-        )
-    return tuple(reports)
+        absent = _absent_of_append(connection, topic, counts, state.first_offsets)
+    offsets = {each.partition: each.next_offset for each in progress}
+    return tuple(
+        _report(partition, offsets.get(partition, 0), count, absent.get(partition, []), state=state, mode=mode)
+        for partition, count in sorted(counts.items())
+    )
+
+
+def _report(
+    partition: int, next_offset: int, count: _Count, missing: Sequence[int], *, state: TopicState, mode: Mode
+) -> PartitionReport:
+    doubled = np.flatnonzero(count.times > 1) + count.first
+    unknown = 0
+    if mode is Mode.APPEND:
+        removed = min(max(state.first_offsets.get(partition, 0) - count.first, 0), len(count.times))
+        unknown = int((count.times[:removed] == 0).sum())
+    return PartitionReport(
+        partition=partition,
+        first=count.first,
+        next=next_offset,
+        rows=count.rows,
+        dead=count.dead,
+        missing=len(missing),
+        doubled=len(doubled),
+        outside=count.outside,
+        unknown=unknown,
+        lag=max(state.next_offsets.get(partition, next_offset) - next_offset, 0),
+        examples=(*missing[:SHOWN], *map(int, doubled[:SHOWN])),
+    )
 
 
 def _count(warehouse: Warehouse, progress: Sequence[Progress]) -> dict[int, _Count]:
@@ -133,6 +139,16 @@ def _count(warehouse: Warehouse, progress: Sequence[Progress]) -> dict[int, _Cou
                     counts[int(partition)] = _Count(0, np.zeros(0, np.uint8))
                 counts[int(partition)].add(offsets[partitions == partition], dead=dead)
     return counts
+
+
+def _count_later(counts: Mapping[int, _Count], next_offsets: Mapping[int, int]) -> None:
+    """Rows after the end are outside, unless a worker has committed them since its offsets were read."""
+    for partition, count in counts.items():
+        end = next_offsets.get(partition, 0)
+        for offsets in count.later:
+            newer = int((offsets < end).sum())
+            count.outside += len(offsets) - newer
+            count.rows -= newer
 
 
 def _absent_of_append(

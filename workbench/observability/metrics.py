@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from prometheus_client import Counter, Gauge, Histogram, start_http_server
 
+from workbench.errors import PortTaken
+
 FLOW = ("topic", "table")
 
 INGESTED_ROWS = Counter("workbench_ingestion_rows_total", "Rows committed to the warehouse.", FLOW)
@@ -42,6 +44,9 @@ def serve_metrics(port: int) -> None:
     """Serve the metrics over HTTP on 127.0.0.1, in a thread of its own; everybody on this machine may read them.
 
     Raises:
-        OSError: when the port is taken.
+        PortTaken: when another program listens there.
     """
-    start_http_server(port, addr="127.0.0.1")
+    try:
+        start_http_server(port, addr="127.0.0.1")
+    except OSError as error:
+        raise PortTaken(f"port {port} for metrics: {error.strerror}", remedy="Choose another --metrics-port.") from None

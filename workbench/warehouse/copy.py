@@ -15,7 +15,7 @@ from workbench.warehouse.engine import is_refusal, libpq_options, make_engine, r
 from workbench.warehouse.schema import ensure_table, quoted, split_name
 
 # Classes of SQLSTATE (postgresql.org, "PostgreSQL Error Codes").
-OF_A_ROW = ("22", "23")  # data exception, integrity constraint violation
+OF_A_ROW = ("22", "23", "P0001")  # data exception, integrity constraint violation, RAISE in a trigger
 TRY_AGAIN = (
     "08",
     "25006",
@@ -93,6 +93,10 @@ def replace_table(settings: WarehouseSettings, table: str, rows: pa.Table) -> No
     Raises:
         WarehouseError: when the table has other columns, or the warehouse refuses.
     """
+    if settings.dialect != "postgresql":
+        raise WarehouseError(
+            f"tables are replaced in PostgreSQL only, not in {settings.dialect}", remedy="Use a PostgreSQL warehouse."
+        )
     engine = make_engine(settings)
     try:
         with reported(settings), engine.begin() as connection:

@@ -88,7 +88,10 @@ def drop_letters(connection: sa.Connection, target: Target, at: tuple[int, int] 
     table = _table(connection, target)
     if table is None:
         return 0
-    return connection.execute(sa.delete(table).where(_mine(table, target) & _at(table, at))).rowcount
+    chosen = _mine(table, target) & _at(table, at)
+    count = connection.execute(sa.select(sa.func.count()).select_from(table).where(chosen)).scalar_one()
+    connection.execute(sa.delete(table).where(chosen))
+    return int(count)
 
 
 def _table(connection: sa.Connection, target: Target) -> sa.Table | None:

@@ -117,9 +117,14 @@ def read_frame(settings: WarehouseSettings, query: str, parameters: Mapping[str,
     """
     import pandas as pd
 
-    engine = make_engine(settings)
+    if settings.dialect == "duckdb":
+        from workbench.warehouse.dialects.duckdb_file import make_file_engine, reported_file
+
+        engine, told = make_file_engine(settings), reported_file(settings)
+    else:
+        engine, told = make_engine(settings), reported(settings)
     try:
-        with reported(settings), engine.begin() as connection:
+        with told, engine.begin() as connection:
             # Without parameters a colon is a colon, in '{"a":1}' for one.
             statement = sa.text(query if parameters else query.replace(":", "\\:"))
             result = connection.execute(statement, dict(parameters))

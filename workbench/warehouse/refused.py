@@ -28,7 +28,7 @@ def find_refused(connection: sa.Connection, target: Target, rows: pa.Table) -> d
     with connection.begin() as transaction:
         connection.execute(
             sa.text(
-                f"CREATE TEMP TABLE {STAGE} ON COMMIT DROP AS SELECT {names}, 0 AS workbench_row FROM {table} WITH NO DATA"
+                f"CREATE TEMP TABLE {STAGE} ON COMMIT DROP AS SELECT {_unbounded(rows)}, 0 AS workbench_row FROM {table} WITH NO DATA"
             )
         )
         _fill(connection, rows)
@@ -54,6 +54,12 @@ def find_refused(connection: sa.Connection, target: Target, rows: pa.Table) -> d
                 savepoint.commit()
         transaction.rollback()
     return refused
+
+
+def _unbounded(rows: pa.Table) -> str:
+    """The columns, texts without a limit: one that is too long is refused by the table, not by the stage."""
+    columns = [(quoted(field.name), pa.types.is_string(field.type)) for field in rows.schema]
+    return ", ".join(f"{name}::text AS {name}" if is_text else name for name, is_text in columns)
 
 
 def _fill(connection: sa.Connection, rows: pa.Table) -> None:

@@ -69,6 +69,8 @@ def sql_type(field: pa.Field) -> SqlType:
 
 def arrow_type(found: sa.types.TypeEngine[Any]) -> pa.DataType | None:
     """The Arrow type of a column of a table; None when flows cannot write it."""
+    if isinstance(found, postgresql.JSONB | sa.Enum):  # binary COPY wants formats of their own
+        return None
     if isinstance(found, sa.Numeric) and not isinstance(found, sa.Float) and found.precision:
         return pa.decimal128(min(found.precision, 38), found.scale or 0)
     for kind, sql in (

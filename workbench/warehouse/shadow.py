@@ -70,7 +70,9 @@ def take_place(connection: sa.Connection, live: Target, shadow: Target, keep: st
     if keep:
         connection.execute(sa.text(f"CREATE TABLE {quoted(*split_name(keep))} AS SELECT * FROM {table}"))
     _add_columns(connection, live, shadow)
-    connection.execute(sa.text(f"DELETE FROM {table}"))
+    # A partition that came after the shadow was filled keeps its rows, and its offsets.
+    partitions = ", ".join(map(str, begun)) or "NULL"
+    connection.execute(sa.text(f"DELETE FROM {table} WHERE _partition IN ({partitions})"))
     columns = _common_columns(connection, shadow, live)
     rows = connection.execute(sa.text(f"INSERT INTO {table} ({columns}) SELECT {columns} FROM {source}")).rowcount
     connection.execute(sa.text(f"DROP TABLE {source}"))

@@ -93,6 +93,11 @@ def _publish(connection: sa.Connection, schema: str, name: str, staging: str, re
 
 def _options(settings: WarehouseSettings) -> dict[str, str]:
     """Options of Spark's JDBC source with those of pgjdbc (jdbc.postgresql.org, "Connection Parameters")."""
+    if settings.dialect != "postgresql":
+        raise WarehouseError(
+            f"Spark reads and writes tables of PostgreSQL, not of {settings.dialect}",
+            remedy="Use `workbench.sql`, or a PostgreSQL warehouse.",
+        )
     options = {
         "url": f"jdbc:postgresql://{settings.host}:{settings.port}/{settings.database}",
         "user": settings.user,

@@ -9,6 +9,10 @@ import pyarrow as pa
 QUARANTINE = pa.field("_quarantine", pa.json_(pa.string()))  #: JSON object of the fields that have no column
 
 
+RESERVED = frozenset({"_partition", "_offset", "_key", "_timestamp", "_headers", "_quarantine"})
+LONGEST_NAME = 63  # of PostgreSQL, which cuts longer ones off
+
+
 class Contract(StrEnum):
     """What becomes of a record with a field that has no column."""
 
@@ -16,6 +20,17 @@ class Contract(StrEnum):
     EVOLVE = "evolve"  #: the table gets a column for it; integers that do not fit widen theirs
     FREEZE = "freeze"  #: the record is a dead letter
     QUARANTINE = "quarantine"  #: the field goes to the column `_quarantine` as JSON
+
+
+def column_fault(name: str) -> str | None:
+    """Why a field of this name cannot become a column; None when it can."""
+    if not name or "\0" in name:
+        return f"the field {name!r} has a name that no column can have"
+    if name in RESERVED:
+        return f"the field {name} has the name of a column that tells of the record"
+    if len(name.encode()) > LONGEST_NAME:
+        return f"the field {name[:20]}… has a name of more than {LONGEST_NAME} bytes, the most that a column can have"
+    return None
 
 
 def widened(kind: pa.DataType) -> pa.DataType | None:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from workbench.ingestion.decoding import Decoded, Decoder, Undecodable
-from workbench.ingestion.decoding.contract import QUARANTINE, Contract, is_wider
+from workbench.ingestion.decoding.contract import QUARANTINE, Contract, column_fault, is_wider
 from workbench.ingestion.decoding.json_reader import as_json
 
 
@@ -41,10 +41,11 @@ class EnforcedDecoder:
         return _frozen(declared, found, unknown)
 
     def _evolved(self, values: Sequence[bytes | None], found: Decoded) -> Decoded:
-        grown = _united(self.schema, found.rows.schema)
+        impossible = [name for name in found.rows.column_names if name not in self.schema.names and column_fault(name)]
+        grown = _united(self.schema, found.rows.drop_columns(impossible).schema)
         if grown != self.schema:
             self.schema, self._declared = grown, self._make(grown)
-        return self._declared.decode(values)
+        return _frozen(self._declared.decode(values), found, impossible)
 
     def _quarantined(self, declared: Decoded, found: Decoded, unknown: Sequence[str]) -> Decoded:
         fields: dict[int, dict[str, object]] = {}
@@ -64,7 +65,7 @@ def _frozen(declared: Decoded, found: Decoded, unknown: Sequence[str]) -> Decode
         return declared
     keep = [position not in excess for position in declared.positions]
     refused = [
-        Undecodable(position, f"the record has fields that the flow does not declare: {', '.join(sorted(names))}")
+        Undecodable(position, f"the record has fields that have no column: {', '.join(sorted(names))}")
         for position, names in excess.items()
     ]
     known = {each.position for each in declared.undecodable}

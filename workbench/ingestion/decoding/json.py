@@ -12,7 +12,7 @@ import orjson
 import pyarrow as pa
 
 from workbench.ingestion.decoding import Decoded, Undecodable
-from workbench.ingestion.decoding.contract import QUARANTINE, Contract, widened
+from workbench.ingestion.decoding.contract import QUARANTINE, Contract, column_fault, widened
 from workbench.ingestion.decoding.json_reader import JSON, as_json, read_records
 from workbench.ingestion.decoding.suspects import certain_fault, find_suspects
 
@@ -163,6 +163,9 @@ class JsonDecoder:
         """Take the fields that are new into the schema, with a type that what follows is likely to fit."""
         new = [each for each in found if each.name not in self.schema.names and each.type != pa.null()]
         for each in new:
+            if (fault := column_fault(each.name)) is not None:
+                raise ValueError(fault)
+        for each in new:
             # A text that looks like a time may be followed by one that does not.
             kind = pa.string() if pa.types.is_timestamp(each.type) else each.type
             self.schema = self.schema.append(pa.field(each.name, JSON if pa.types.is_nested(kind) else kind))
@@ -184,7 +187,7 @@ class JsonDecoder:
         with suppress(orjson.JSONDecodeError):
             document = orjson.loads(value)
             for name, found in document.items() if isinstance(document, dict) else ():
-                if isinstance(found, list | dict) and name not in self.schema.names:
+                if isinstance(found, list | dict) and name not in self.schema.names and column_fault(name) is None:
                     self.schema = self.schema.append(pa.field(name, JSON))
 
     def _widen_for(self, value: bytes) -> None:

@@ -68,9 +68,11 @@ def _with_texts(
 ) -> pa.Table:
     """The table with its JSON columns, and with the fields beyond the schema when they are to be inferred."""
     documents = [orjson.loads(value) for value in values]
-    for name in texts:
-        table = table.append_column(pa.field(name, JSON), as_json([document.get(name) for document in documents]))
-    table = table.select(schema.names)
+    arrays = [
+        as_json([document.get(field.name) for document in documents]) if field.name in texts else table[field.name]
+        for field in schema
+    ]
+    table = pa.Table.from_arrays(arrays, schema=schema)
     if unexpected == "ignore":
         return table
     known = set(schema.names)

@@ -15,7 +15,7 @@ from weakref import finalize
 
 import pyarrow as pa
 
-from workbench.errors import KafkaError
+from workbench.errors import KafkaError, KafkaUnavailable
 from workbench.ingestion.decoding import Decoder
 from workbench.sections import SchemaRegistrySettings
 
@@ -161,7 +161,7 @@ class SchemaRegistry:
             raise self._refused(error, subject) from None
         # The client hands its HTTP library's errors on, and uses whichever of two it finds.
         except Exception as error:  # noqa: BLE001
-            raise KafkaError(
+            raise KafkaUnavailable(
                 f"the schema registry at {self.url} did not answer: {type(error).__name__}: {str(error)[:200]}",
                 remedy="Check WORKBENCH_REGISTRY_URL and WORKBENCH_REGISTRY_CA_FILE, and that this machine reaches it.",
             ) from None
@@ -176,6 +176,10 @@ class SchemaRegistry:
             return KafkaError(
                 f"the schema registry at {self.url} has no such schema for {subject}",
                 remedy="Register it there, or give schema= and register=True.",
+            )
+        if error.http_status_code >= 500:
+            return KafkaUnavailable(
+                f"the schema registry at {self.url} answered: {str(error)[:300]}", remedy="See its log."
             )
         if error.http_status_code in {409, 422}:
             return KafkaError(
