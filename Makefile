@@ -38,6 +38,7 @@ unit: setup ## Run the tests that need no server.
 bench: setup ## Measure what benchmarks/README.md lists.
 	$(BIN)/python -m benchmarks.startup
 	$(BIN)/python -m benchmarks.ingest
+	$(BIN)/python -m benchmarks.conditions
 
 chaos: setup ## Run a thousand seeded schedules of faults against ingestion; takes about two hours.
 	$(BIN)/python -m tests.failover.chaos --schedules 1000

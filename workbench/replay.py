@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from workbench.errors import WarehouseError
 from workbench.flows import Progress, ingest_flow
 from workbench.ingestion.definition import Flow
-from workbench.ingestion.verification import PartitionReport
 from workbench.inspection import verify_flow
 from workbench.loading import Mode
 from workbench.settings import Settings
 from workbench.warehouse.dialects import make_warehouse
-from workbench.warehouse.shadow import copy_earlier, forget, take_place
+from workbench.warehouse.shadow import forget, take_place
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,14 +61,6 @@ def replay_flow(settings: Settings, flow: Flow, start: str | datetime, progress:
             f"the shadow {shadow.into} is not right: {wrong[0]}", remedy="It is left for inspection; drop it when done."
         )
     kept = f"{flow.into}__before_{datetime.now(UTC):%Y%m%d%H%M%S}" if keep else ""
-    rows = _exchange(settings, flow, shadow, reports, kept, older=start != "earliest")
-    return Replay(rows=rows, dead=done.dead, kept=kept)
-
-
-def _exchange(
-    settings: Settings, flow: Flow, shadow: Flow, reports: Sequence[PartitionReport], kept: str, *, older: bool
-) -> int:
     with make_warehouse(settings.warehouse, flow.target) as warehouse, warehouse.transaction() as connection:
-        if older:
-            copy_earlier(connection, flow.target, shadow.target, {each.partition: each.first for each in reports})
-        return take_place(connection, flow.target, shadow.target, kept)
+        rows = take_place(connection, flow.target, shadow.target, kept)
+    return Replay(rows=rows, dead=done.dead, kept=kept)

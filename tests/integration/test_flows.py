@@ -469,3 +469,47 @@ def test_unknown_arguments_are_named(settings, topic, table):
         workbench.ingest(topic, into=table, colums={"n": "int64"})
     with pytest.raises(SettingsError, match="the field _key has the name of a column that tells of the record"):
         workbench.ingest(topic, into=table, columns={"_key": "string"})
+
+
+def test_a_tombstone_that_was_a_dead_letter_deletes_no_newer_row(settings, connection, topic, table):
+    flow = flow_of(topic, table, columns={"id": "string", "v": "string"}, mode="merge", key=["id"])
+    run(settings, flow)
+    letters = f"{table.partition('.')[0]}.dead_letters"
+    send(connection, topic, [(b"\x00", None), (b"a", b'{"id":"a","v":"new"}')])
+    assert run(settings, flow).dead == 1
+    workbench.sql(f"UPDATE {letters} SET record_key = 'a'")
+
+    assert replay_flow_dead_letters(settings, flow, lambda _: None).left == 0
+    assert rows(table, "id, v") == [("a", "new")]
+
+
+def test_names_with_colons_and_percents_are_only_names(settings, connection, topic, table):
+    odd = {":x": "int64", "100%": "string", 'a "b"': "string"}
+    flow = flow_of(topic, table, columns=odd)
+    run(settings, flow)
+    workbench.sql(f"ALTER TABLE {table} ADD CHECK (\"100%\" <> 'no')")
+    send(connection, topic, [(None, b'{":x":1,"100%":"yes"}'), (None, b'{":x":2,"100%":"no"}')])
+
+    done = run(settings, flow)
+    assert (done.rows, done.dead) == (1, 1)
+    workbench.sql(f'ALTER TABLE {table} DROP CONSTRAINT "rows_100%_check"')
+    wider = flow_of(topic, table, columns={**odd, ":y": "int64"})
+    assert replay_flow(settings, wider, "earliest", lambda _: None, keep=True).rows == 2
+    assert is_right(settings, wider)
+
+
+def test_a_replay_does_not_jump_over_what_the_flow_has_not_read(settings, connection, topic, table):
+    flow = flow_of(topic, table, columns={"n": "int64"})
+    old = int((datetime.now(UTC) - timedelta(hours=2)).timestamp() * 1000)
+    run(settings, flow)
+    records = [
+        OutgoingRecord(b'{"n":1}', partition=0, timestamp_milliseconds=old),
+        OutgoingRecord(b'{"n":2}', partition=0),
+    ]
+    produce(connection, topic, records)
+
+    with pytest.raises(WarehouseError, match="has not read partition 0 up to 1"):
+        replay_flow(settings, flow, datetime.now(UTC) - timedelta(hours=1), lambda _: None, keep=False)
+
+    run(settings, flow)
+    assert is_right(settings, flow)

@@ -15,7 +15,7 @@ from workbench.ingestion.batch import Batch
 from workbench.ingestion.dead_letters import StoredRecord
 from workbench.ingestion.decoding import parse_schema
 from workbench.ingestion.decoding.json import JsonDecoder
-from workbench.ingestion.loads import LoadBuilder, tombstone_key
+from workbench.ingestion.loads import LoadBuilder, refuse, tombstone_key
 from workbench.ingestion.verification import offset_ranges
 from workbench.loading import Mode, Target
 
@@ -99,6 +99,9 @@ def test_a_tombstone_names_its_row(key, columns, expected):
         (b"\xff", {"k": "string"}),
         (b"1", {"a": "int64", "b": "int64"}),
         (b'{"a":1}', {"a": "int64", "b": "int64"}),
+        (b'{"k":null}', {"k": "string"}),
+        (b'{"k":[1]}', {"k": "string"}),
+        (b"a\0b", {"k": "string"}),
     ],
 )
 def test_a_tombstone_that_names_no_row_says_why(key, columns):
@@ -106,15 +109,20 @@ def test_a_tombstone_that_names_no_row_says_why(key, columns):
         tombstone_key(key, parse_schema(columns))
 
 
-def test_rows_that_were_refused_become_dead_letters():
-    batch = batch_of([(b"1", b'{"k":1}'), (b"2", b'{"k":2}'), (b"3", b'{"k":3}')])
-    load = BUILDER.build(batch, JsonDecoder(COLUMNS).decode(batch.values))
+def test_without_a_refused_row_the_record_before_it_counts_for_its_key():
+    batch = batch_of([(b"1", b'{"k":1,"v":"a"}'), (b"1", b'{"k":1,"v":"b"}'), (b"2", None), (b"2", b'{"k":2,"v":"c"}')])
+    decoded = JsonDecoder(COLUMNS).decode(batch.values)
+    load = BUILDER.build(batch, decoded)
+    assert load.rows["v"].to_pylist() == ["b", "c"]
 
-    less = BUILDER.without(load, batch, {1: "too small"})
+    less = BUILDER.build(batch, refuse(decoded, batch, load, {0: "too small", 1: "no room"}))
 
-    assert less.rows["k"].to_pylist() == [1, 3]
+    assert less.deleted is not None
+    assert less.rows["v"].to_pylist() == ["a"]
+    assert less.deleted["k"].to_pylist() == [2]
     assert less.dead_letters.select(["record_offset", "reason", "target"]).to_pylist() == [
-        {"record_offset": 1, "reason": "too small", "target": "s.t"}
+        {"record_offset": 1, "reason": "too small", "target": "s.t"},
+        {"record_offset": 3, "reason": "no room", "target": "s.t"},
     ]
 
 

@@ -117,7 +117,7 @@ def _at(text: str) -> tuple[int, int] | None:
     if not text:
         return None
     partition, colon, offset = text.partition(":")
-    if not (colon and partition.isdigit() and offset.isdigit()):
+    if not (colon and partition.isdecimal() and offset.isdecimal()):
         raise typer.BadParameter(f"{text!r} is not PARTITION:OFFSET, such as 2:1041")
     return int(partition), int(offset)
 

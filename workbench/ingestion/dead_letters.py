@@ -12,7 +12,7 @@ import pyarrow as pa
 from workbench.errors import RowsRefused
 from workbench.ingestion.batch import Batch
 from workbench.ingestion.decoding import Decoder
-from workbench.ingestion.loads import LoadBuilder
+from workbench.ingestion.loads import LoadBuilder, refuse
 from workbench.loading import Load, Warehouse
 
 TAKEN = 10_000
@@ -112,14 +112,18 @@ class Loading:
             offsets=np.array([record.offset() for record in records], np.int64),
             spans=(),
         )
-        load = self._loads.build(batch, self._decoder.decode(batch.values))
-        if self._refused:
-            coordinates = zip(load.rows["_partition"].to_pylist(), load.rows["_offset"].to_pylist(), strict=True)
-            reasons = {row: self._refused[each] for row, each in enumerate(coordinates) if each in self._refused}
-            load = self._loads.without(load, batch, reasons)
+        decoded = self._decoder.decode(batch.values)
+        load = self._loads.build(batch, decoded)
+        while reasons := self._refused_rows(load):
+            decoded = refuse(decoded, batch, load, reasons)
+            load = self._loads.build(batch, decoded)
         self._made = load
         self.rows, self.dead = load.rows.num_rows, load.dead_letters.num_rows
         return load
+
+    def _refused_rows(self, load: Load) -> dict[int, str]:
+        coordinates = zip(load.rows["_partition"].to_pylist(), load.rows["_offset"].to_pylist(), strict=True)
+        return {row: self._refused[each] for row, each in enumerate(coordinates) if each in self._refused}
 
     def refuse(self, reasons: dict[int, str]) -> None:
         """Remember the rows that the table has refused."""

@@ -135,6 +135,11 @@ def _problems(fields: Mapping[str, Any], where: str) -> list[str]:
         found.append(f"{where}: include has {', '.join(unknown)}. Known are {', '.join(METADATA)}.")
     if "columns" in fields and fields["columns"] is not None and not isinstance(fields["columns"], dict):
         found.append(f"{where}: columns is no mapping of names to types.")
+    found += [
+        f"{where}: {field} is {fields[field]!r}, which is no text."
+        for field in ("topic", "into", "cluster")
+        if field in fields and not isinstance(fields[field], str)
+    ]
     if str(fields["into"]).count(".") != 1:
         found.append(f"{where}: into is {fields['into']!r}; write schema.table.")
     return found

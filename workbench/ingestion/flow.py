@@ -125,6 +125,9 @@ class _Session:
         columns = run.warehouse.prepare(run.loads.columns(run.columns))
         self._state = read_topic_state(run.connection, run.topic)
         self._first = first_offsets(run, self._state)
+        if not run.warehouse.progress():
+            # Where a flow begins is settled once, for all partitions: not by whoever reads one first.
+            self._claim(sorted(self._first))
         self._pipeline = Pipeline(
             run.make_decoder(columns),
             run.loads,
@@ -145,15 +148,15 @@ class _Session:
                 raise self._run.connection.explain(f"no record of {self._run.topic} within {SILENCE_SECONDS:.0f} s")
             if source.is_complete():
                 self._pipeline.offer(source)
+                heard = time.monotonic()  # waiting for the warehouse is no silence of the brokers
 
     def read_for_ever(self, source: Source) -> None:
         source.subscribe()
         looked = time.monotonic()
         while not self._pipeline.stopped:
             source.poll()
-            if source.is_complete():
-                self._pipeline.offer(source)
-                self._seen = {}
+            if source.is_complete() and self._pipeline.offer(source):
+                self._seen = {}  # reading rested, so that no record could come
             if time.monotonic() - looked > LOOK_SECONDS:
                 self._look(source)
                 looked = time.monotonic()
@@ -192,6 +195,8 @@ class _Session:
         if unknown := set(partitions) - self._first.keys():
             # The topic has grown since the session began: nothing of these partitions was read.
             state = read_topic_state(self._run.connection, self._run.topic)
+            if late := unknown - state.first_offsets.keys():
+                raise KafkaUnavailable(f"a broker does not know yet of partitions {sorted(late)} of {self._run.topic}")
             self._first = {**self._first, **{each: state.first_offsets[each] for each in unknown}}
         wanted = {each: self._first[each] for each in partitions}
         return self._run.warehouse.claim(self._state.cluster_id, self._state.topic_id, wanted)

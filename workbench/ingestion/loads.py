@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -54,21 +54,6 @@ class LoadBuilder:
             deleted=deleted,
         )
 
-    def without(self, load: Load, batch: Batch, reasons: Mapping[int, str]) -> Load:
-        """The load with rows that the table refuses as dead letters."""
-        messages = {(message.partition(), message.offset()): message for message in batch.messages}
-        coordinates = (
-            load.rows.select(["_partition", "_offset"]).take(pa.array(sorted(reasons), pa.int64())).to_pylist()
-        )
-        refused = [
-            (messages[each["_partition"], each["_offset"]], reasons[row])
-            for row, each in zip(sorted(reasons), coordinates, strict=True)
-        ]
-        keep = np.ones(load.rows.num_rows, bool)
-        keep[list(reasons)] = False
-        letters = pa.concat_tables([load.dead_letters, self._letters(refused)])
-        return replace(load, rows=load.rows.filter(pa.array(keep)), dead_letters=letters)
-
     def _with_origin(self, batch: Batch, rows: pa.Table, positions: np.ndarray[Any, Any]) -> pa.Table:
         everything = len(positions) == len(batch.messages)
         partitions = batch.partitions if everything else batch.partitions[positions]
@@ -95,13 +80,16 @@ class LoadBuilder:
         gone, gone_positions = [], []
         for each in undecodable:
             if batch.values[each.position] is None:
+                record = batch.messages[each.position]
                 try:
-                    gone.append(tombstone_key(batch.messages[each.position].key(), self.key_columns))
+                    key = tombstone_key(record.key(), self.key_columns)
+                    gone.append({**key, "_partition": record.partition(), "_offset": record.offset()})
                     gone_positions.append(each.position)
                 except ValueError as error:
                     rest.append(Undecodable(each.position, str(error)))
-        deleted = pa.Table.from_pylist(gone, schema=self.key_columns)
-        both = pa.concat_tables([rows.select(names).cast(self.key_columns), deleted])
+        deleted = pa.Table.from_pylist(gone, schema=pa.schema([*self.key_columns, *ORIGIN]))
+        # The key may have been widened since the flow was declared.
+        both = pa.concat_tables([rows.select(names), deleted.select(names)], promote_options="permissive")
         position = np.concatenate([positions, np.asarray(gone_positions, np.int64)])
         last = (
             both.append_column("position", pa.array(position))
@@ -133,6 +121,33 @@ class LoadBuilder:
         }
 
 
+def refuse(decoded: Decoded, batch: Batch, load: Load, reasons: Mapping[int, str]) -> Decoded:
+    """The decoded batch with the rows that a table has refused among the undecodable.
+
+    The load is built anew from it: without its last record, the one before counts for a key.
+
+    Args:
+        decoded: what the load was built of.
+        batch: the records.
+        load: of which rows were refused.
+        reasons: by the number of the row in the load.
+    """
+    positions = {
+        each: number for number, each in enumerate(zip(batch.partitions.tolist(), batch.offsets.tolist(), strict=True))
+    }
+    origin = load.rows.select(["_partition", "_offset"]).take(pa.array(sorted(reasons), pa.int64())).to_pylist()
+    refused = {
+        positions[each["_partition"], each["_offset"]]: reasons[row]
+        for row, each in zip(sorted(reasons), origin, strict=True)
+    }
+    keep = [position not in refused for position in decoded.positions]
+    return Decoded(
+        rows=decoded.rows.filter(pa.array(keep, pa.bool_())),
+        positions=tuple(each for each, kept in zip(decoded.positions, keep, strict=True) if kept),
+        undecodable=(*decoded.undecodable, *(Undecodable(position, reason) for position, reason in refused.items())),
+    )
+
+
 def tombstone_key(key: bytes | None, columns: pa.Schema) -> dict[str, Any]:
     """The key columns that a record without a value deletes.
 
@@ -153,7 +168,9 @@ def tombstone_key(key: bytes | None, columns: pa.Schema) -> dict[str, Any]:
         values = {columns.names[0]: found if isinstance(found, str) else key.decode("utf-8", "strict")}
     else:
         raise ValueError(f"the key of the tombstone is no JSON object with {', '.join(columns.names)}")
-    if any("\0" in str(values.get(column.name)) for column in columns):
+    if any(not isinstance(values.get(column.name), str | int | float) for column in columns):
+        raise ValueError(f"the key of the tombstone lacks a value of ({', '.join(columns.names)})")
+    if any("\0" in str(values[column.name]) for column in columns):
         raise ValueError("the key of the tombstone holds the character NUL, which SQL text cannot")
     try:
         return {column.name: pa.scalar(str(values[column.name])).cast(column.type).as_py() for column in columns}

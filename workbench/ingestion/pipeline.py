@@ -19,9 +19,9 @@ from typing import TypeVar
 
 from workbench.errors import RowsRefused, WarehouseUnavailable
 from workbench.ingestion.batch import Batch
-from workbench.ingestion.decoding import Decoder
-from workbench.ingestion.loads import LoadBuilder
-from workbench.ingestion.source import Source
+from workbench.ingestion.decoding import Decoded, Decoder
+from workbench.ingestion.loads import LoadBuilder, refuse
+from workbench.ingestion.source import Source, Stalled
 from workbench.loading import Load, Warehouse
 
 logger = logging.getLogger(__name__)
@@ -55,6 +55,7 @@ class Decoding:
     """A batch with what is to be written of it."""
 
     batch: Batch
+    decoded: Decoded
     load: Load
 
 
@@ -66,7 +67,7 @@ class Pipeline:
         loads: makes of each batch what is written.
         warehouse: where it is written.
         outage_seconds: how long the warehouse may be away before that is an error.
-        committed: called after each commit with the load and the seconds that it took.
+        committed: called after each commit with the load, its batch and the seconds that it took.
     """
 
     def __init__(
@@ -118,36 +119,45 @@ class Pipeline:
         """Whether the reader should return."""
         return self._stopped.is_set()
 
-    def offer(self, source: Source) -> None:
-        """Hand over what *source* has read; waits for room, with its partitions paused when that takes long."""
+    def offer(self, source: Source) -> bool:
+        """Hand over what *source* has read; whether that took so long that its partitions were paused."""
         batch = source.cut()
-        if batch is not None:
-            self._put(batch, lambda waited: source.wait() if waited > PATIENCE_SECONDS else None)
-            source.go_on()
+        if batch is None:
+            return False
+        self._put(batch, lambda waited: source.wait() if waited > PATIENCE_SECONDS else None)
+        return source.go_on()
 
     def settle(self, batch: Batch | None) -> None:
         """Hand over *batch* and wait until all is committed, for 20 s at most."""
+        deadline = time.monotonic() + SETTLE_SECONDS
+
+        def look(_: float) -> None:
+            if time.monotonic() > deadline:
+                raise Stalled(f"what was read could not be handed over within {SETTLE_SECONDS:.0f} s")
+
         if batch is not None:
-            self._put(batch, lambda _: None)
+            self._put(batch, look)
         with self._settled:
-            self._settled.wait_for(lambda: not self._in_flight or self.stopped, SETTLE_SECONDS)
+            self._settled.wait_for(lambda: not self._in_flight or self.stopped, max(deadline - time.monotonic(), 0))
 
     def _read(self, open_source: Callable[[], Source], read: Callable[[Source], None]) -> None:
         with open_source() as source:
             read(source)
-            self.settle(source.cut())
+            self.offer(source)
+            with self._settled:  # the last offsets are told to Kafka when they are committed
+                self._settled.wait_for(lambda: not self._in_flight or self.stopped)
         self._hand_on(self._batches, None)
 
     def _decode(self) -> None:
         while (batch := self._take(self._batches)) is not None:
             decoded = self._decoder.decode(batch.values)
-            self._hand_on(self._decoded, Decoding(batch, self._loads.build(batch, decoded)))
+            self._hand_on(self._decoded, Decoding(batch, decoded, self._loads.build(batch, decoded)))
         self._hand_on(self._decoded, None)
 
     def _commit(self, work: Decoding) -> None:
         """Write one load, however often that takes; rows that the table refuses become dead letters."""
         started = time.monotonic()
-        load, wait, outage = work.load, FIRST_WAIT_SECONDS, 0.0
+        load, decoded, wait, outage = work.load, work.decoded, FIRST_WAIT_SECONDS, 0.0
         while True:
             begun = time.monotonic()
             try:
@@ -156,7 +166,8 @@ class Pipeline:
             except RowsRefused as error:
                 if not error.reasons:
                     raise
-                load = self._loads.without(load, work.batch, error.reasons)
+                decoded = refuse(decoded, work.batch, load, error.reasons)
+                load = self._loads.build(work.batch, decoded)
             except WarehouseUnavailable as error:
                 # Nothing is known of the transaction; the same load is not written twice.
                 outage = outage or begun

@@ -89,8 +89,8 @@ class Source:
         self._distrusted = ""  # the broker whose certificate was refused, or that refused ours
         self._closing = False
         self._paused = False
-        self._committed: dict[int, int] = {}  # in the warehouse, and not told to Kafka yet
-        self._committed_lock = threading.Lock()
+        self._untold: dict[int, int] = {}  # committed to the warehouse, and not told to Kafka yet
+        self._untold_lock = threading.Lock()
         self._mirrored_at = 0.0
 
     def __enter__(self) -> Self:
@@ -99,7 +99,8 @@ class Source:
         session = round(self._limits.session_seconds * 1000)
         sharing = {"group.id": self._group, "session.timeout.ms": session, "heartbeat.interval.ms": session // 5}
         told = {"error_cb": self._on_error}
-        self._consumer = Consumer({**self._connection.for_confluent(), **PROPERTIES, **sharing, **told})
+        with self._connection.reported():
+            self._consumer = Consumer({**self._connection.for_confluent(), **PROPERTIES, **sharing, **told})
         return self
 
     def __exit__(
@@ -140,20 +141,7 @@ class Source:
             raise self._failure
         if self._distrusted:
             raise self._explain_distrust()
-        if not messages:
-            return False
-        from confluent_kafka import Message
-
-        if any(map(Message.error, messages)):
-            messages = [message for message in messages if message.error() is None or self._note(message)]
-        chunk = self._ours(messages)
-        for partition in np.unique(chunk.partitions):
-            last = int(chunk.offsets[chunk.partitions == partition].max())
-            self._advance(int(partition), last + 1)
-        self._chunks.append(chunk)
-        self._pending += len(chunk.messages)
-        self._pending_bytes += chunk.size_bytes
-        return bool(chunk.messages)
+        return bool(messages) and self._take_in(messages)
 
     def is_complete(self) -> bool:
         """Whether the batch should be cut now."""
@@ -190,36 +178,63 @@ class Source:
         if not self._paused:
             self._consumer.pause(self._consumer.assignment())
             self._paused = True
-        self._consumer.poll(POLL_SECONDS)
+        # A partition that is assigned meanwhile may give records before it is paused: they count.
+        messages = self._consumer.consume(1, POLL_SECONDS)
         if self._failure is not None:
             raise self._failure
+        if messages:
+            self._take_in(messages)
 
-    def go_on(self) -> None:
-        """End what `wait` began."""
-        if self._paused:
+    def go_on(self) -> bool:
+        """End what `wait` began; whether it had."""
+        paused, self._paused = self._paused, False
+        if paused:
             self._consumer.resume(self._consumer.assignment())
-            self._paused = False
+        return paused
 
     def mirror(self, spans: Iterable[Span]) -> None:
         """Tell Kafka how far the warehouse is, for tools that look there; from any thread. Nobody relies on it."""
-        with self._committed_lock:
-            self._committed |= {span.partition: span.end for span in spans}
+        with self._untold_lock:
+            self._untold |= {span.partition: span.end for span in spans}
 
     def _send_mirrored(self) -> None:
         """Send what `mirror` was told: by the thread that reads, because the client takes one at a time."""
         from confluent_kafka import KafkaException, TopicPartition
 
-        if not self._committed or time.monotonic() - self._mirrored_at < MIRROR_SECONDS:
+        if not self._untold or time.monotonic() - self._mirrored_at < MIRROR_SECONDS:
             return
         self._mirrored_at = time.monotonic()
-        with self._committed_lock:
-            committed, self._committed = self._committed, {}
+        with self._untold_lock:
+            committed, self._untold = self._untold, {}
         try:
             self._consumer.commit(
                 offsets=[TopicPartition(self._topic, *each) for each in committed.items()], asynchronous=True
             )
         except KafkaException as error:  # not a member at this moment
             logger.debug("offsets were not mirrored: %s", error)
+
+    def _take_in(self, messages: list[Any]) -> bool:
+        """Keep the records of partitions that are ours; whether there were any."""
+        from confluent_kafka import Message
+
+        notes = (
+            [message for message in messages if message.error() is not None]
+            if any(map(Message.error, messages))
+            else []
+        )
+        chunk = self._ours([message for message in messages if message.error() is None] if notes else messages)
+        for partition in np.unique(chunk.partitions):
+            offsets = chunk.offsets[chunk.partitions == partition]
+            if int(offsets[0]) < self._positions[int(partition)]:
+                # Of an assignment that is over: nothing that was read since can be trusted to be all.
+                raise Stalled(f"records of partition {partition} of {self._topic} came a second time")
+            self._advance(int(partition), int(offsets[-1]) + 1)
+        self._chunks.append(chunk)
+        self._pending += len(chunk.messages)
+        self._pending_bytes += chunk.size_bytes
+        for note in notes:  # after the records that came before them
+            self._note(note)
+        return bool(chunk.messages)
 
     def _room(self) -> int:
         average = self._pending_bytes // self._pending if self._pending else 1000
@@ -267,20 +282,29 @@ class Source:
 
     def _on_assign(self, consumer: Any, partitions: list[Any]) -> None:
         # Told even when there is nothing new: the client waits for the answer.
-        consumer.incremental_assign(self._begin([each.partition for each in partitions]) if partitions else [])
-        self._paused = False
+        begun = self._begin([each.partition for each in partitions]) if partitions else []
+        consumer.incremental_assign(begun)
+        if self._paused and begun:
+            consumer.pause(begun)
 
     def _on_revoke(self, consumer: Any, partitions: list[Any]) -> None:
-        if not self._closing:
+        # While paused, a batch before this one still waits to be handed over: what comes after it
+        # cannot be committed now, and is read again by the next owner.
+        if not self._closing and not self._paused:
             self._settle(self.cut())
-        self._on_lost(consumer, partitions)
+        self._let_go(consumer, partitions)
 
     def _on_lost(self, consumer: Any, partitions: list[Any]) -> None:
+        self._let_go(consumer, partitions)
+
+    def _let_go(self, consumer: Any, partitions: list[Any]) -> None:
         gone = {each.partition for each in partitions}
         for partition in gone:
             self._claims.pop(partition, None)
             self._positions.pop(partition, None)
         self._chunks = [self._ours(chunk.messages) for chunk in self._chunks]
+        self._pending = sum(len(chunk.messages) for chunk in self._chunks)
+        self._pending_bytes = sum(chunk.size_bytes for chunk in self._chunks)
         consumer.incremental_unassign(partitions)
 
     def _on_error(self, error: Any) -> None:
@@ -296,8 +320,8 @@ class Source:
             return Stalled(f"certificates have changed: {self._distrusted} wants a new client")
         return error
 
-    def _note(self, message: Any) -> bool:
-        """Take in what an error says; always False, as it is no record."""
+    def _note(self, message: Any) -> None:
+        """Take in what a message without a record says: the end of a partition, or an error."""
         from confluent_kafka import KafkaError as Code
 
         error = message.error()
@@ -314,4 +338,3 @@ class Source:
             raise Stalled(f"the consumer of {self._topic} was put out of its group: {error.str()}")
         elif not error.retriable() and error.code() not in {Code._ALL_BROKERS_DOWN, Code._TRANSPORT, Code._RESOLVE}:
             raise self._connection.explain(error.str())
-        return False

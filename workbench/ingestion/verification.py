@@ -52,12 +52,12 @@ class _Count:
     rows: int = 0
     dead: int = 0
     outside: int = 0
-    later: list[npt.NDArray[np.int64]] = field(default_factory=list)  # offsets at or after the end
+    later: list[tuple[bool, npt.NDArray[np.int64]]] = field(default_factory=list)  # at or after the end; dead or not
 
     def add(self, offsets: npt.NDArray[np.int64], *, dead: bool) -> None:
         inside = offsets[(offsets >= self.first) & (offsets < self.first + len(self.times))] - self.first
         self.outside += int((offsets < self.first).sum())
-        self.later.append(offsets[offsets >= self.first + len(self.times)])
+        self.later.append((dead, offsets[offsets >= self.first + len(self.times)]))
         found, times = np.unique(inside, return_counts=True)
         self.times[found] = np.minimum(self.times[found] + times.astype(np.int64), 255).astype(np.uint8)
         self.rows += 0 if dead else len(offsets)
@@ -127,10 +127,8 @@ def _report(
 def _count(warehouse: Warehouse, progress: Sequence[Progress]) -> dict[int, _Count]:
     counts = {}
     for each in progress:
-        first = each.next_offset if each.first_offset is None else each.first_offset
-        if each.first_offset is None:
-            first = 0  # before this was kept, flows began at the oldest record
-        counts[each.partition] = _Count(first, np.zeros(each.next_offset - first, np.uint8))
+        first = each.first_offset or 0  # before this was kept, flows began at the oldest record
+        counts[each.partition] = _Count(first, np.zeros(max(each.next_offset - first, 0), np.uint8))
     for dead in (False, True):
         for batch in warehouse.coordinates(dead=dead):
             partitions, offsets = (batch.column(index).to_numpy(zero_copy_only=False) for index in (0, 1))
@@ -145,10 +143,11 @@ def _count_later(counts: Mapping[int, _Count], next_offsets: Mapping[int, int]) 
     """Rows after the end are outside, unless a worker has committed them since its offsets were read."""
     for partition, count in counts.items():
         end = next_offsets.get(partition, 0)
-        for offsets in count.later:
+        for dead, offsets in count.later:
             newer = int((offsets < end).sum())
             count.outside += len(offsets) - newer
-            count.rows -= newer
+            count.rows -= 0 if dead else newer
+            count.dead -= newer if dead else 0
 
 
 def _absent_of_append(

@@ -16,16 +16,25 @@ from workbench.warehouse.schema import ensure_table, quoted, split_name
 
 # Classes of SQLSTATE (postgresql.org, "PostgreSQL Error Codes").
 OF_A_ROW = ("22", "23", "P0001")  # data exception, integrity constraint violation, RAISE in a trigger
+# Connection, read only while recovering, time-outs, conflict, no resources, lock, shutdown, system.
 TRY_AGAIN = (
     "08",
     "25006",
+    "25P03",
+    "25P04",
     "40",
     "53",
     "55P03",
     "57",
     "58",
-)  # connection, conflict, no resources, lock, shutdown, system
+)
 LOCK_SECONDS = 10
+LIMITS = {
+    "transaction_timeout": "300s",
+    "tcp_keepalives_idle": "30",
+    "tcp_keepalives_interval": "10",
+    "tcp_keepalives_count": "3",
+}
 
 
 def open_bulk(settings: WarehouseSettings) -> Any:
@@ -38,7 +47,16 @@ def open_bulk(settings: WarehouseSettings) -> Any:
 
     options = {**libpq_options(settings), "options": f"-clock_timeout={LOCK_SECONDS}s"}
     address = url(settings, "postgresql").update_query_dict(options)
-    return dbapi.connect(address.render_as_string(hide_password=False))
+    bulk = dbapi.connect(address.render_as_string(hide_password=False))
+    with bulk.cursor() as cursor:
+        for name, value in LIMITS.items():
+            # Where the server has the parameter: what a worker holds that has stopped is let go.
+            cursor.execute(
+                f"SELECT set_config(name, '{value}', false) FROM pg_settings WHERE name = '{name}' AND context = 'user'"
+            )
+            cursor.fetchall()
+    bulk.commit()
+    return bulk
 
 
 @contextmanager

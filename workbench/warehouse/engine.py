@@ -20,21 +20,33 @@ if TYPE_CHECKING:
 CONNECT_SECONDS = 10
 
 
-def make_engine(settings: WarehouseSettings) -> sa.Engine:
+def make_engine(settings: WarehouseSettings, *, lock_seconds: int = 0) -> sa.Engine:
     """An engine for *settings*; opens no connection yet.
+
+    Args:
+        settings: the warehouse.
+        lock_seconds: how long a statement waits for a lock; 0 is for ever.
 
     Raises:
         WarehouseError: when no warehouse is configured or running.
     """
-    return sa.create_engine(
-        url(settings, "postgresql+psycopg"), connect_args=dict(libpq_options(settings)), pool_pre_ping=True, pool_size=2
-    )
+    options = {**libpq_options(settings), "options": f"-c lock_timeout={lock_seconds}s"}
+    return sa.create_engine(url(settings, "postgresql+psycopg"), connect_args=options, pool_pre_ping=True, pool_size=2)
 
 
 def libpq_options(settings: WarehouseSettings) -> Mapping[str, str]:
     """Connection parameters of libpq (postgresql.org, "Parameter Key Words") beside address and password."""
     sslmode = settings.effective_sslmode
-    options = {"connect_timeout": str(CONNECT_SECONDS), "sslmode": sslmode, "application_name": "workbench"}
+    options = {
+        "connect_timeout": str(CONNECT_SECONDS),
+        "sslmode": sslmode,
+        "application_name": "workbench",
+        # A server that is gone without a word is noticed after a minute, not after hours.
+        "keepalives_idle": "30",
+        "keepalives_interval": "10",
+        "keepalives_count": "3",
+        "tcp_user_timeout": "60000",
+    }
     if sslmode == "disable":
         # Unencrypted, only SCRAM: whoever answers is not sent the password, and proves to know it.
         return {**options, "require_auth": "scram-sha-256"}
@@ -104,7 +116,9 @@ def is_refusal(message: str) -> bool:
             "no pg_hba.conf entry",
             "certificate",
             "authentication method requirement",
-            "SSL",
+            # Not "SSL" alone: a connection that breaks says that, too.
+            "does not support SSL",
+            "SSL required",
         )
     )
 

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from workbench.warehouse.schema import quoted
 
+OLDER = "(mine._partition <> gone._partition OR mine._offset < gone._offset)"
+
 
 def merge_statement(target: str, stage: str, columns: Sequence[str], key: Sequence[str], where: str = "TRUE") -> str:
     """INSERT … ON CONFLICT, which two workers may run at once (postgresql.org, "INSERT").
@@ -31,7 +33,15 @@ def merge_statement(target: str, stage: str, columns: Sequence[str], key: Sequen
     )
 
 
-def delete_statement(target: str, deleted: str, key: Sequence[str]) -> str:
-    """DELETE of the keys in a staging table."""
+def delete_statement(target: str, deleted: str, columns: Sequence[str], key: Sequence[str]) -> str:
+    """DELETE of the keys in a staging table; rows that came after the tombstone stay.
+
+    Args:
+        target: quoted name of the table.
+        deleted: name of the staging table.
+        columns: of the staging table; with `_partition` and `_offset` it tells where tombstones come from.
+        key: columns that identify a row.
+    """
     same = " AND ".join(f"mine.{quoted(name)} = gone.{quoted(name)}" for name in key)
-    return f"DELETE FROM {target} AS mine USING {deleted} AS gone WHERE {same}"
+    older = f" AND {OLDER}" if "_offset" in columns else ""
+    return f"DELETE FROM {target} AS mine USING {deleted} AS gone WHERE {same}{older}"

@@ -7,8 +7,9 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 
 from workbench.loading import JSON, Target
+from workbench.warehouse.copy import OF_A_ROW
 from workbench.warehouse.merge import merge_statement
-from workbench.warehouse.schema import quoted, split_name
+from workbench.warehouse.schema import literal, quoted, split_name
 
 STAGE = "workbench_probe"
 REASON_CHARACTERS = 300
@@ -27,7 +28,7 @@ def find_refused(connection: sa.Connection, target: Target, rows: pa.Table) -> d
     refused: dict[int, str] = {}
     with connection.begin() as transaction:
         connection.execute(
-            sa.text(
+            literal(
                 f"CREATE TEMP TABLE {STAGE} ON COMMIT DROP AS SELECT {_unbounded(rows)}, 0 AS workbench_row FROM {table} WITH NO DATA"
             )
         )
@@ -42,8 +43,10 @@ def find_refused(connection: sa.Connection, target: Target, rows: pa.Table) -> d
                 statement = f"INSERT INTO {table} ({names}) SELECT {names} FROM {STAGE} WHERE {where}"
             savepoint = connection.begin_nested()
             try:
-                connection.exec_driver_sql(statement.replace("%", "%%"))
-            except (exc.DataError, exc.IntegrityError, exc.InternalError, exc.ProgrammingError) as error:
+                connection.execute(literal(statement))
+            except exc.DBAPIError as error:
+                if not str(getattr(error.orig, "sqlstate", "")).startswith(OF_A_ROW):
+                    raise
                 savepoint.rollback()
                 if end - start == 1:
                     refused[start] = str(error.orig).strip().replace("\0", "\\0")[:REASON_CHARACTERS]

@@ -91,11 +91,7 @@ def arrow_type(found: sa.types.TypeEngine[Any]) -> pa.DataType | None:
 
 
 def table_columns(connection: sa.Connection, table: str) -> Mapping[str, pa.Field]:
-    """Columns of an existing table that flows can write, by name; of the others only nullable ones are left out.
-
-    Raises:
-        WarehouseError: when a column that flows cannot write must have a value.
-    """
+    """Columns of an existing table that flows can write, by name; the others are left out."""
     schema, name = split_name(table)
     columns = {}
     for column in sa.inspect(connection).get_columns(name, schema):
@@ -103,6 +99,21 @@ def table_columns(connection: sa.Connection, table: str) -> Mapping[str, pa.Fiel
         if kind is not None:
             columns[str(column["name"])] = pa.field(str(column["name"]), kind, nullable=bool(column["nullable"]))
     return columns
+
+
+def add_missing(connection: sa.Connection, table: str, columns: pa.Schema) -> None:
+    """Add the nullable columns that a table of an older version lacks."""
+    schema, name = split_name(table)
+    present = {str(column["name"]) for column in sa.inspect(connection).get_columns(name, schema)}
+    for field in columns:
+        if field.name not in present:
+            kind = sa.types.to_instance(sql_type(field)).compile(connection.dialect)
+            connection.execute(literal(f"ALTER TABLE {quoted(schema, name)} ADD COLUMN {quoted(field.name)} {kind}"))
+
+
+def literal(statement: str) -> sa.TextClause:
+    """A statement without parameters: a colon in a name or a cast is a colon."""
+    return sa.text(statement.replace(":", "\\:"))
 
 
 def read_columns(connection: sa.Connection, table: str) -> pa.Schema | None:

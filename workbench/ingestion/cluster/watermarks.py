@@ -21,7 +21,7 @@ class TopicState:
     first_offsets: Mapping[int, int]  #: of the oldest record that is kept, by partition
     next_offsets: Mapping[
         int, int
-    ]  #: after the last record of which a transaction is open, by partition (read_committed)
+    ]  #: the first record of the oldest open transaction, else the end, by partition (read_committed)
 
 
 def read_topic_state(connection: KafkaConnection, topic: str) -> TopicState:
@@ -34,7 +34,8 @@ def read_topic_state(connection: KafkaConnection, topic: str) -> TopicState:
     from confluent_kafka.admin import AdminClient, OffsetSpec
 
     # Held by a name: a client that is collected takes its requests with it.
-    admin = AdminClient({**connection.for_confluent(), "log_level": 0})
+    with connection.reported():
+        admin = AdminClient({**connection.for_confluent(), "log_level": 0})
     try:
         metadata = admin.list_topics(topic, timeout=ANSWER_SECONDS / 5)
     except KafkaException:
@@ -63,8 +64,8 @@ def offsets_at(connection: KafkaConnection, topic: str, partitions: list[int], m
     """
     from confluent_kafka.admin import AdminClient, OffsetSpec
 
-    admin = AdminClient(connection.for_confluent())
     with connection.reported():
+        admin = AdminClient(connection.for_confluent())
         found = _offsets(admin, topic, partitions, OffsetSpec.for_timestamp(milliseconds))
         if -1 in found.values():  # no such record: the end
             ends = _offsets(admin, topic, partitions, OffsetSpec.latest())

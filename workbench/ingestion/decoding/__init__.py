@@ -51,7 +51,7 @@ def parse_schema(columns: dict[str, str], where: str = "schema") -> pa.Schema:
     problems = [
         f"{where}: column {name} has the unknown type {kind!r}. Known are {', '.join(TYPES)}."
         for name, kind in columns.items()
-        if kind not in TYPES
+        if not isinstance(kind, str) or kind not in TYPES
     ]
     if problems:
         raise SettingsError(problems)

@@ -14,6 +14,7 @@ import pyarrow.json as pj
 JSON = pa.json_(pa.string())
 # Arrow's reader calls itself for each level of what it infers; tens of thousands overflow its stack.
 DEEPEST = 100
+FIRST_TIME, LAST_TIME = -62_135_596_800_000_000, 253_402_300_799_999_999  # microseconds since 1970
 NEWLINE, OPENING, CLOSING = b"\n{}"
 
 
@@ -44,6 +45,7 @@ def read_records(values: Sequence[bytes], schema: pa.Schema, unexpected: str, *,
         raise ValueError("a value does not begin and end with a brace")
     else:
         table = _read_wrapped(values, plain, behaviour)
+    _check_times(table)
     # What follows costs more than a look for the bytes that it is about.
     if not joined.isascii() or (b"\\" in joined and b"\\u" in joined) or b"\0" in joined:
         _check_text(table)
@@ -142,6 +144,15 @@ def _depth(value: bytes) -> int:
         elif byte in b"]}":
             depth -= 1
     return deepest
+
+
+def _check_times(rows: pa.Table) -> None:
+    """Raise for times outside the years 1 to 9999, which Python and most databases cannot hold."""
+    for field in rows.schema:
+        if pa.types.is_timestamp(field.type):
+            ends = pc.min_max(rows[field.name].cast(pa.int64()))
+            if ends["min"].is_valid and not (ends["min"].as_py() >= FIRST_TIME and ends["max"].as_py() <= LAST_TIME):
+                raise ValueError(f"column {field.name} holds a time outside the years 1 to 9999")
 
 
 def _check_text(rows: pa.Table) -> None:

@@ -217,7 +217,7 @@ class DuckdbWarehouse:
             connection.execute(TAKE_TURN, [self._target.table])
         if load.deleted is not None and load.deleted.num_rows:
             with _registered(connection, DELETED, load.deleted) as deleted:
-                connection.execute(delete_statement(target, deleted, self._target.key))
+                connection.execute(delete_statement(target, deleted, load.deleted.column_names, self._target.key))
         self._put(connection, load.rows)
         if load.dead_letters.num_rows:
             with _registered(connection, ROWS, load.dead_letters) as letters:

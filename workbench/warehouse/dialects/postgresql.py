@@ -13,13 +13,14 @@ import sqlalchemy as sa
 from workbench.errors import RowsRefused, TakenOver, WarehouseError
 from workbench.loading import DEAD_LETTERS, JSON, ORIGIN, Claim, Load, Progress, Target
 from workbench.sections import WarehouseSettings
-from workbench.warehouse.copy import copy_rows, open_bulk, reported_bulk
+from workbench.warehouse.copy import LOCK_SECONDS, copy_rows, open_bulk, reported_bulk
 from workbench.warehouse.engine import make_engine, reported
 from workbench.warehouse.ledger import advance, claim_partitions, is_written, make_ledger, read_progress
 from workbench.warehouse.merge import delete_statement, merge_statement
 from workbench.warehouse.refused import find_refused
 from workbench.warehouse.schema import (
     EXACT_INTEGERS,
+    add_missing,
     ensure_table,
     is_wider,
     quoted,
@@ -64,7 +65,7 @@ class PostgresqlWarehouse:
         self._bulk: Any = None
 
     def __enter__(self) -> Self:
-        self._engine = make_engine(self._settings)
+        self._engine = make_engine(self._settings, lock_seconds=LOCK_SECONDS)
         return self
 
     def __exit__(
@@ -86,7 +87,8 @@ class PostgresqlWarehouse:
         with self.transaction() as connection:
             make_ledger(connection)
             is_new = ensure_table(connection, target.table, rows, key=target.key, evolves=target.evolves)
-            ensure_table(connection, target.dead_letters, DEAD_LETTERS, evolves=True)
+            if not ensure_table(connection, target.dead_letters, DEAD_LETTERS, evolves=True):
+                add_missing(connection, target.dead_letters, DEAD_LETTERS)
             if is_new and any(
                 each.next_offset > (each.first_offset or 0) for each in read_progress(connection, target)
             ):
@@ -160,18 +162,21 @@ class PostgresqlWarehouse:
                 ]
                 self._write(cursor, made[0], evolve=evolve)
 
-        with self._refusals(lambda: made[0]):
+        with self._refusals(lambda: made[0] if made else None):
             self._transact(write)
         return last[0] if last else None
 
     @contextmanager
-    def _refusals(self, load: Callable[[], Load]) -> Iterator[None]:
+    def _refusals(self, made: Callable[[], Load | None]) -> Iterator[None]:
         """Find out which rows were refused."""
         try:
             yield
         except RowsRefused:
+            load = made()
+            if load is None:
+                raise
             with reported(self._settings), self.engine.connect() as connection:
-                reasons = find_refused(connection, self._target, load().rows)
+                reasons = find_refused(connection, self._target, load.rows)
             if not reasons:
                 raise
             raise RowsRefused(
@@ -229,6 +234,12 @@ class PostgresqlWarehouse:
         cursor.execute(f"LOCK TABLE {target} IN {'ACCESS EXCLUSIVE' if evolve else 'ROW EXCLUSIVE'} MODE")
         columns = self._columns(cursor, target)
         changes = _changes(load.rows.schema, columns)
+        if changes and not self._target.evolves:
+            names = ", ".join(change.name for change in changes)
+            raise WarehouseError(
+                f"{self._target.table} has lost columns, or has narrower ones, since the flow began: {names}",
+                remedy="Restore them, or change the flow's columns, and begin again.",
+            )
         if changes and not evolve:
             raise _OutOfDateColumns
         for change in changes:
@@ -237,7 +248,7 @@ class PostgresqlWarehouse:
             columns = self._columns(cursor, target)
         rows = _fitted(load.rows, columns)
         if self._target.key:
-            self._merge(cursor, target, rows, load.deleted)
+            self._merge(cursor, target, rows, None if load.deleted is None else _fitted(load.deleted, columns))
         else:
             copy_rows(cursor, *split_name(self._target.table), rows)
         copy_rows(cursor, *split_name(self._target.dead_letters), load.dead_letters)
@@ -264,10 +275,10 @@ class PostgresqlWarehouse:
 
     def _merge(self, cursor: Any, target: str, rows: pa.Table, deleted: pa.Table | None) -> None:
         if deleted is not None and deleted.num_rows:
-            keys = ", ".join(quoted(name) for name in self._target.key)
+            keys = ", ".join(quoted(name) for name in deleted.column_names)
             cursor.execute(f"CREATE TEMP TABLE {DELETED} ON COMMIT DROP AS SELECT {keys} FROM {target} WITH NO DATA")
             copy_rows(cursor, "pg_temp", DELETED, deleted)
-            cursor.execute(delete_statement(target, DELETED, self._target.key))
+            cursor.execute(delete_statement(target, DELETED, deleted.column_names, self._target.key))
         if rows.num_rows:
             names = ", ".join(quoted(name) for name in rows.column_names)
             cursor.execute(f"CREATE TEMP TABLE {STAGE} ON COMMIT DROP AS SELECT {names} FROM {target} WITH NO DATA")

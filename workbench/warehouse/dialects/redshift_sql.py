@@ -28,6 +28,8 @@ LEDGER_SCHEMA = 'CREATE SCHEMA IF NOT EXISTS "workbench"'
 # Who claims, merges or alters goes one after the other, and sees what those before have written.
 LOCK = 'LOCK TABLE "workbench"."offsets"'
 
+ORIGIN_NAMES = frozenset({"_partition", "_offset"})
+
 
 def column_type(field: pa.Field) -> str:
     """The type of a column."""
@@ -87,9 +89,14 @@ def merge_statements(table: str, stage: str, columns: pa.Schema, key: Sequence[s
 
 
 def delete_statement(table: str, stage: str, key: pa.Schema) -> str:
-    """Delete the rows whose key is in the stage."""
-    same = _same(quoted(split_name(table)[1]), stage, key)
-    return f"DELETE FROM {_table(table)} USING {quoted(stage)} WHERE {same}"
+    """Delete the rows whose key is in the stage; with the origin in the stage, those that came before it."""
+    mine, gone = quoted(split_name(table)[1]), quoted(stage)
+    same = _same(mine, stage, pa.schema([field for field in key if field.name not in ORIGIN_NAMES]))
+    older = ""
+    if set(key.names) >= ORIGIN_NAMES:
+        partition, offset = quoted("_partition"), quoted("_offset")
+        older = f" AND ({mine}.{partition} <> {gone}.{partition} OR {mine}.{offset} < {gone}.{offset})"
+    return f"DELETE FROM {_table(table)} USING {gone} WHERE {same}{older}"
 
 
 def alter_statements(table: str, column: pa.Field, columns: Mapping[str, pa.DataType | None]) -> tuple[str, ...]:
