@@ -225,7 +225,7 @@ class Source:
         chunk = self._ours([message for message in messages if message.error() is None] if notes else messages)
         for partition in np.unique(chunk.partitions):
             offsets = chunk.offsets[chunk.partitions == partition]
-            if int(offsets[0]) < self._positions[int(partition)]:
+            if int(offsets[0]) < self._positions[int(partition)] or (np.diff(offsets) <= 0).any():
                 # Of an assignment that is over: nothing that was read since can be trusted to be all.
                 raise Stalled(f"records of partition {partition} of {self._topic} came a second time")
             self._advance(int(partition), int(offsets[-1]) + 1)
