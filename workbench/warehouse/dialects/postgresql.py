@@ -10,16 +10,24 @@ from typing import Any, Self
 import pyarrow as pa
 import sqlalchemy as sa
 
-from workbench.errors import RowsRefused, TakenOver, WarehouseError
+from workbench.errors import RowsRefused, WarehouseError
 from workbench.loading import DEAD_LETTERS, JSON, ORIGIN, Claim, Load, Progress, Target
 from workbench.sections import WarehouseSettings
 from workbench.warehouse.copy import LOCK_SECONDS, copy_rows, open_bulk, reported_bulk
+from workbench.warehouse.dialects.evolution import find_changes, inexact, inexact_query
 from workbench.warehouse.engine import make_engine, reported
-from workbench.warehouse.ledger import advance, claim_partitions, is_written, make_ledger, read_progress
+from workbench.warehouse.ledger import (
+    advance,
+    claim_partitions,
+    is_written,
+    make_ledger,
+    read_progress,
+    refuse_if_gone,
+    taken_over,
+)
 from workbench.warehouse.merge import delete_statement, merge_statement
 from workbench.warehouse.refused import find_refused
 from workbench.warehouse.schema import (
-    EXACT_INTEGERS,
     add_missing,
     ensure_table,
     is_wider,
@@ -89,13 +97,8 @@ class PostgresqlWarehouse:
             is_new = ensure_table(connection, target.table, rows, key=target.key, evolves=target.evolves)
             if not ensure_table(connection, target.dead_letters, DEAD_LETTERS, evolves=True):
                 add_missing(connection, target.dead_letters, DEAD_LETTERS)
-            if is_new and any(
-                each.next_offset > (each.first_offset or 0) for each in read_progress(connection, target)
-            ):
-                raise WarehouseError(
-                    f"{target.table} is gone, but workbench.offsets says that records of {target.topic} are in it",
-                    remedy="Restore the table, or delete the rows of this flow from workbench.offsets to ingest all records again.",
-                )
+            if is_new:
+                refuse_if_gone(connection, target)
             return pa.schema(list(table_columns(connection, target.table).values()))
 
     def claim(self, cluster_id: str, topic_id: str, first_offsets: Mapping[int, int]) -> tuple[Claim, ...]:
@@ -222,18 +225,14 @@ class PostgresqlWarehouse:
             cursor.execute(STORED, name)
             if is_written(spans, cursor.fetchall()):
                 return True
-        lost = sorted({span.partition for span in spans} - moved)
-        raise TakenOver(
-            f"partition {', '.join(map(str, lost))} of {self._target.topic} → {self._target.table} was taken over by another worker; this one has written nothing more",
-            remedy="Let the other one go on; start this one again when it has ended.",
-        )
+        raise taken_over(self._target, {span.partition for span in spans} - moved)
 
     def _write(self, cursor: Any, load: Load, *, evolve: bool) -> None:
         target = quoted(*split_name(self._target.table))
         # Nobody changes the table between the look at its columns and the end of the transaction.
         cursor.execute(f"LOCK TABLE {target} IN {'ACCESS EXCLUSIVE' if evolve else 'ROW EXCLUSIVE'} MODE")
         columns = self._columns(cursor, target)
-        changes = _changes(load.rows.schema, columns)
+        changes = find_changes(load.rows.schema, columns)
         if changes and not self._target.evolves:
             names = ", ".join(change.name for change in changes)
             raise WarehouseError(
@@ -265,12 +264,9 @@ class PostgresqlWarehouse:
             cursor.execute(f"ALTER TABLE {target} ADD COLUMN {name} {kind}")
             return
         if columns[column.name] == pa.int64():
-            cursor.execute(f"SELECT count(*) FROM {target} WHERE abs({name}::numeric) > {EXACT_INTEGERS}")
+            cursor.execute(inexact_query(target, column.name))
             if cursor.fetchone()[0]:
-                raise WarehouseError(
-                    f"column {column.name} of {self._target.table} holds integers that {kind} cannot hold exactly",
-                    remedy=f"Change the column to numeric by hand, or declare {column.name} as int64 and let other values be dead letters.",
-                )
+                raise inexact(self._target.table, column.name, kind)
         cursor.execute(f"ALTER TABLE {target} ALTER COLUMN {name} TYPE {kind}")
 
     def _merge(self, cursor: Any, target: str, rows: pa.Table, deleted: pa.Table | None) -> None:
@@ -289,15 +285,6 @@ class PostgresqlWarehouse:
         bulk, self._bulk = self._bulk, None
         if bulk is not None:
             bulk.close()
-
-
-def _changes(rows: pa.Schema, columns: Mapping[str, pa.DataType | None]) -> list[pa.Field]:
-    """The columns of a load that the table lacks, or has too narrow."""
-    return [
-        field
-        for field in rows
-        if field.name not in columns or ((found := columns[field.name]) is not None and is_wider(field.type, found))
-    ]
 
 
 def _fitted(rows: pa.Table, columns: Mapping[str, pa.DataType | None]) -> pa.Table:
