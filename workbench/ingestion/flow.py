@@ -24,13 +24,12 @@ from workbench.ingestion.cluster.watermarks import TopicState, offsets_at, read_
 from workbench.ingestion.decoding import Decoder
 from workbench.ingestion.loads import LoadBuilder
 from workbench.ingestion.pipeline import Pipeline
-from workbench.ingestion.source import Source, Stalled
+from workbench.ingestion.source import SILENCE_SECONDS, Source, Stalled
 from workbench.loading import Claim, Load, Warehouse
 from workbench.observability import metrics
 
 logger = logging.getLogger(__name__)
 
-SILENCE_SECONDS = 30.0
 LOOK_SECONDS = 30.0
 OUTAGE_SECONDS = 60.0
 LONGEST_WAIT_SECONDS = 15.0

@@ -16,7 +16,7 @@ from uuid import UUID
 import pyarrow as pa
 
 from workbench.ingestion.decoding import Decoded, Undecodable
-from workbench.ingestion.decoding.casting import JSON, as_json_text
+from workbench.ingestion.decoding.casting import as_json_text
 from workbench.ingestion.decoding.framed import (
     HEADER_BYTES,
     Column,
@@ -26,6 +26,7 @@ from workbench.ingestion.decoding.framed import (
     make_rows,
 )
 from workbench.ingestion.decoding.registry import SchemaRegistry
+from workbench.loading import JSON
 
 TIME = pa.timestamp("us", tz="UTC")
 DECIMAL_DIGITS = 38  # of Arrow's and most warehouses' decimals

@@ -9,7 +9,8 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-JSON = pa.json_(pa.string())
+from workbench.loading import JSON
+
 # A backslash may itself be escaped: only an odd one begins the escape of NUL.
 ESCAPED_NUL = r"(?:^|[^\\])(?:\\\\)*\\u0000"
 FIRST_YEAR = datetime(1, 1, 1, tzinfo=UTC)

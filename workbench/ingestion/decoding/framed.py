@@ -15,8 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from workbench.ingestion.decoding import Decoded, Undecodable
-from workbench.ingestion.decoding.casting import JSON, cast_column, find_unstorable
+from workbench.ingestion.decoding.casting import cast_column, find_unstorable
 from workbench.ingestion.decoding.registry import SchemaRegistry
+from workbench.loading import JSON
 
 HEADER_BYTES = 5
 MAGIC = 0

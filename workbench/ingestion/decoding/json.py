@@ -13,8 +13,9 @@ import pyarrow as pa
 
 from workbench.ingestion.decoding import Decoded, Undecodable
 from workbench.ingestion.decoding.contract import QUARANTINE, Contract, column_fault, widened
-from workbench.ingestion.decoding.json_reader import JSON, as_json, read_records
+from workbench.ingestion.decoding.json_reader import as_json, read_records
 from workbench.ingestion.decoding.suspects import certain_fault, find_suspects
+from workbench.loading import JSON
 
 REASON_CHARACTERS = 300
 CHUNK_RECORDS = 8192

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as pj
 
-JSON = pa.json_(pa.string())
+from workbench.loading import JSON
+
 # Arrow's reader calls itself for each level of what it infers; tens of thousands overflow its stack.
 DEEPEST = 100
 FIRST_TIME, LAST_TIME = -62_135_596_800_000_000, 253_402_300_799_999_999  # microseconds since 1970

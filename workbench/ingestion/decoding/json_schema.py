@@ -13,7 +13,6 @@ import orjson
 import pyarrow as pa
 
 from workbench.ingestion.decoding import Decoded, Undecodable
-from workbench.ingestion.decoding.casting import JSON
 from workbench.ingestion.decoding.framed import (
     HEADER_BYTES,
     REASON_CHARACTERS,
@@ -23,6 +22,7 @@ from workbench.ingestion.decoding.framed import (
 )
 from workbench.ingestion.decoding.json import JsonDecoder
 from workbench.ingestion.decoding.registry import SchemaRegistry
+from workbench.loading import JSON
 
 REFERENCES_DEEPEST = 16
 

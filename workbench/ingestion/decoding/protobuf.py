@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from workbench.ingestion.decoding import Decoded, Undecodable
-from workbench.ingestion.decoding.casting import JSON, as_json_text
+from workbench.ingestion.decoding.casting import as_json_text
 from workbench.ingestion.decoding.descriptors import is_wrapper, message_at, read_file, read_indexes
 from workbench.ingestion.decoding.framed import (
     Column,
@@ -19,6 +19,7 @@ from workbench.ingestion.decoding.framed import (
     make_rows,
 )
 from workbench.ingestion.decoding.registry import SchemaRegistry
+from workbench.loading import JSON
 
 TIME = pa.timestamp("us", tz="UTC")
 
