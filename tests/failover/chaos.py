@@ -18,8 +18,9 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -135,11 +136,18 @@ def inflict(
 
 def end_backends(workbench: RunningWorkbench) -> None:
     """End every connection to the database, in the midst of whatever it does."""
-    engine = make_engine(settings_of(workbench).warehouse)
-    with engine.connect() as connection:
+    with disposed(make_engine(settings_of(workbench).warehouse)) as engine, engine.connect() as connection:
         mine = "application_name = 'workbench' AND pid <> pg_backend_pid()"
         connection.execute(sa.text(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {mine}"))
-    engine.dispose()
+
+
+@contextmanager
+def disposed(engine: sa.Engine) -> Iterator[sa.Engine]:
+    """The engine; no connection of it is left open, whatever happens."""
+    try:
+        yield engine
+    finally:
+        engine.dispose()
 
 
 def patiently(action: Callable[[], T]) -> T:
@@ -209,12 +217,10 @@ def end(worker: BaseProcess, number: signal.Signals) -> None:
 
 def forget(settings: Settings, flow: Flow) -> None:
     """Drop what a schedule has left, so that a thousand of them do not fill the disk."""
-    engine = make_engine(settings.warehouse)
-    with engine.begin() as connection:
+    with disposed(make_engine(settings.warehouse)) as engine, engine.begin() as connection:
         connection.execute(sa.text(f"DROP TABLE {flow.into}"))
         connection.execute(sa.text("DELETE FROM chaos.dead_letters WHERE topic = :topic"), {"topic": flow.topic})
         connection.execute(sa.text("DELETE FROM workbench.offsets WHERE topic = :topic"), {"topic": flow.topic})
-    engine.dispose()
 
 
 def settings_of(workbench: RunningWorkbench) -> Settings:

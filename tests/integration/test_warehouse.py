@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 from uuid import uuid4
 
 import pyarrow as pa
@@ -8,7 +9,7 @@ from pydantic import SecretStr
 
 import workbench
 from workbench.errors import WarehouseError
-from workbench.warehouse.copy import replace_table
+from workbench.warehouse.copy import open_bulk, replace_table, reported_bulk
 from workbench.warehouse.engine import read_frame
 
 
@@ -79,3 +80,12 @@ def test_replacing_a_table_twice_gives_the_second_rows(settings, schema):
 def test_a_table_name_has_a_schema(settings, name):
     with pytest.raises(WarehouseError, match=r"Write schema\.table"):
         replace_table(settings.warehouse, name, pa.table({"n": [1]}))
+
+
+def test_a_bulk_connection_that_fails_after_it_was_opened_is_closed(settings, monkeypatch):
+    monkeypatch.setattr("workbench.warehouse.copy.LIMITS", {"transaction_timeout": "'"})
+
+    with pytest.raises(WarehouseError), reported_bulk(settings.warehouse):
+        open_bulk(settings.warehouse)
+
+    gc.collect()  # an open connection would warn here, and warnings are errors

@@ -47,16 +47,26 @@ def open_bulk(settings: WarehouseSettings) -> Any:
 
     options = {**libpq_options(settings), "options": f"-clock_timeout={LOCK_SECONDS}s"}
     address = url(settings, "postgresql").update_query_dict(options)
-    bulk = dbapi.connect(address.render_as_string(hide_password=False))
+    bulk = dbapi.connect(
+        address.render_as_string(hide_password=False), conn_kwargs={"adbc.connection.autocommit": "false"}
+    )
+    try:
+        set_limits(bulk)
+    except BaseException:
+        bulk.close()
+        raise
+    return bulk
+
+
+def set_limits(bulk: Any) -> None:
+    """Have the server let go what a worker holds that has stopped, as far as the server has the parameters."""
     with bulk.cursor() as cursor:
         for name, value in LIMITS.items():
-            # Where the server has the parameter: what a worker holds that has stopped is let go.
             cursor.execute(
                 f"SELECT set_config(name, '{value}', false) FROM pg_settings WHERE name = '{name}' AND context = 'user'"
             )
             cursor.fetchall()
     bulk.commit()
-    return bulk
 
 
 @contextmanager
