@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from hub.addresses import HubPorts, public_url
-from hub.authentication import GitHub, Google, WorkbenchAuthenticator
-from hub.spawning import kernel_environment, prepare_home, remove_runtime
+from hub.authentication.providers import GitHub, Google, WorkbenchAuthenticator
+from hub.spawning.environment import kernel_environment, prepare_home, remove_runtime
 from workbench.security.secrets import ensure_token, private_folder
 from workbench.settings import Settings
 

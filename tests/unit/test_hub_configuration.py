@@ -8,7 +8,7 @@ import pytest
 from traitlets.config import Config
 
 from hub.addresses import HubPorts
-from hub.authentication import GitHub, Google, WorkbenchAuthenticator
+from hub.authentication.providers import GitHub, Google, WorkbenchAuthenticator
 from hub.configuration import configure, security_headers
 from workbench.resources import resource
 from workbench.settings import Settings

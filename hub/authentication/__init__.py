@@ -1,0 +1,1 @@
+"""Who may enter: identity providers, accounts, and whether somebody may still."""

@@ -1,0 +1,1 @@
+"""What people get: a server of their own, walled off and limited as the settings say."""

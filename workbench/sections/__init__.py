@@ -1,0 +1,45 @@
+"""What can be set: each section is a group of variables, with what contradicts itself inside it.
+
+A field's alias is the name of its variable, its description the line in docs/settings.md.
+`workbench.settings` reads them; tests and the documentation look at them.
+"""
+
+from workbench.sections.base import Section, is_loopback
+from workbench.sections.embedded import EmbeddedSettings
+from workbench.sections.hub import HubSettings
+from workbench.sections.kafka import KafkaSettings, SchemaRegistrySettings
+from workbench.sections.login import LoginSettings
+from workbench.sections.spark import SparkSettings
+from workbench.sections.warehouse import EMBEDDED_SUPERUSER, WarehouseSettings
+
+__all__ = [
+    "EMBEDDED_SUPERUSER",
+    "SECTIONS",
+    "EmbeddedSettings",
+    "HubSettings",
+    "KafkaSettings",
+    "LoginSettings",
+    "SchemaRegistrySettings",
+    "Section",
+    "SparkSettings",
+    "WarehouseSettings",
+    "is_loopback",
+    "variables",
+]
+
+SECTIONS: dict[str, type[Section]] = {
+    "kafka": KafkaSettings,
+    "registry": SchemaRegistrySettings,
+    "spark": SparkSettings,
+    "warehouse": WarehouseSettings,
+    "login": LoginSettings,
+    "hub": HubSettings,
+    "embedded": EmbeddedSettings,
+}
+
+
+def variables() -> dict[str, type[Section]]:
+    """Every variable that is read, with the section that it belongs to."""
+    return {
+        str(field.validation_alias): section for section in SECTIONS.values() for field in section.model_fields.values()
+    }

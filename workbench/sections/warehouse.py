@@ -1,0 +1,109 @@
+"""Where the SQL warehouse is."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import SecretStr
+
+from workbench.sections.base import AbsolutePath, Port, Section, is_loopback, variable
+
+EMBEDDED_SUPERUSER = "postgres"
+
+
+class WarehouseSettings(Section):
+    """How to reach the SQL warehouse; without DW_HOST an embedded PostgreSQL is started."""
+
+    host: str = variable("DW_HOST", "", "host of the warehouse; unset starts the embedded PostgreSQL")
+    port: Port = variable("DW_PORT", 5439, "port of the warehouse")
+    database: str = variable("DW_DATABASE", "analytics", "database name")
+    user: str = variable("DW_USER", "", "role to connect as")
+    password: SecretStr = variable("DW_PASSWORD", SecretStr(""), "password of that role")
+    sslmode: Literal["disable", "require", "verify-ca", "verify-full"] | None = variable(
+        "WORKBENCH_WAREHOUSE_SSLMODE", None, "libpq's sslmode; unset is `verify-full`, on loopback `disable`"
+    )
+
+    ca_file: AbsolutePath | None = variable(
+        "WORKBENCH_WAREHOUSE_CA_FILE",
+        None,
+        "PEM file of the authority that signed the warehouse's certificate; unset trusts the system's authorities",
+    )
+    dialect: Literal["postgresql", "duckdb", "redshift"] = variable(
+        "WORKBENCH_WAREHOUSE_DIALECT", "postgresql", "what flows write to: `postgresql`, `duckdb` or `redshift`"
+    )
+    file: AbsolutePath | None = variable(
+        "WORKBENCH_WAREHOUSE_FILE",
+        None,
+        "DuckDB: the encrypted file; unset is `warehouse/workbench.duckdb` under WORKBENCH_HOME",
+    )
+    key_file: AbsolutePath | None = variable(
+        "WORKBENCH_WAREHOUSE_KEY_FILE",
+        None,
+        "DuckDB: the file with the encryption key, made when there is none; unset is `keys/duckdb-key` under WORKBENCH_HOME",
+    )
+    staging_url: str = variable(
+        "WORKBENCH_WAREHOUSE_STAGING_URL", "", "Redshift: `s3://bucket/prefix` where files wait to be copied"
+    )
+    iam_role: str = variable(
+        "WORKBENCH_WAREHOUSE_IAM_ROLE",
+        "",
+        "Redshift: ARN of the role with which the cluster reads those files, or `default`",
+    )
+
+    def problems(self) -> list[str]:
+        """What contradicts itself inside the section, one sentence with its remedy each."""
+        needed = {"DW_USER": self.user, "DW_PASSWORD": self.password.get_secret_value()}
+        found = [
+            f"DW_HOST is set but {name} is not. Set {name}, or unset DW_HOST to use the embedded warehouse."
+            for name, value in needed.items()
+            if self.host and not value
+        ]
+        if not self.host and (self.sslmode or self.ca_file):
+            found.append(
+                "WORKBENCH_WAREHOUSE_SSLMODE and WORKBENCH_WAREHOUSE_CA_FILE are for an external warehouse. Set DW_HOST or unset them."
+            )
+        if not self.host and self.user == EMBEDDED_SUPERUSER:
+            found.append(
+                f"DW_USER is {self.user}, which is the superuser of the embedded warehouse. Choose another name, or set DW_HOST."
+            )
+        if self.ca_file and not self.ca_file.is_file():
+            found.append(f"WORKBENCH_WAREHOUSE_CA_FILE: there is no file {self.ca_file}. Give the path of a PEM file.")
+        return found + self._dialect_problems()
+
+    @property
+    def effective_sslmode(self) -> str:
+        """The sslmode in force: what was set, else encrypted and verified but on loopback."""
+        return self.sslmode or ("disable" if is_loopback(self.host) else "verify-full")
+
+    def at(self, home: Path) -> Self:
+        """The same with the files of DuckDB named, for a workbench at *home*; other dialects have none."""
+        if self.dialect != "duckdb":
+            return self
+        file = self.file or home / "warehouse" / "workbench.duckdb"
+        return self.model_copy(update={"file": file, "key_file": self.key_file or home / "keys" / "duckdb-key"})
+
+    def _dialect_problems(self) -> list[str]:
+        found = []
+        for name, dialect in (
+            ("file", "duckdb"),
+            ("key_file", "duckdb"),
+            ("staging_url", "redshift"),
+            ("iam_role", "redshift"),
+        ):
+            variable = type(self).model_fields[name].validation_alias
+            if getattr(self, name) and self.dialect != dialect:
+                found.append(f"{variable} is for {dialect}. Set WORKBENCH_WAREHOUSE_DIALECT={dialect}, or unset it.")
+            elif dialect == "redshift" == self.dialect and not getattr(self, name):
+                found.append(f"WORKBENCH_WAREHOUSE_DIALECT is redshift but {variable} is not set. Set it.")
+        if self.dialect == "redshift" and not self.host:
+            found.append("WORKBENCH_WAREHOUSE_DIALECT is redshift but DW_HOST is not set. Set it.")
+        if self.staging_url and not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]+(/[^?#\s']*)?", self.staging_url):
+            # The address is not shown: somebody may have put access keys into it.
+            found.append("WORKBENCH_WAREHOUSE_STAGING_URL is not s3://bucket/prefix. Write it so, without keys.")
+        if self.iam_role and not re.fullmatch(r"default|arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]+", self.iam_role):
+            found.append(
+                f"WORKBENCH_WAREHOUSE_IAM_ROLE: {self.iam_role!r} is no ARN of a role. Write arn:aws:iam::123456789012:role/name, or default."
+            )
+        return found
