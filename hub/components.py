@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import ssl
 import sys
 import urllib.error
 import urllib.request
@@ -10,14 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hub.addresses import HubPorts, public_url
+from hub.addresses import HubPorts, local_url, public_url
+from hub.proxy import ensure_hub_certificates
 from workbench.resources import resource
 from workbench.runtime.ports import any_free, choose
 from workbench.runtime.process import Contribution, Launch
 from workbench.security.secrets import ensure_code, private_folder, write_private
 from workbench.settings import Settings
-
-DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +31,7 @@ class _HttpComponent:
     argv: tuple[str, ...]
     ports: HubPorts
     environment: Mapping[str, str] = field(repr=False)
+    trusted: Path | None = None  #: certificates that the probe's answer may be signed with, when it is https
     stop_seconds: float = 5.0
     start_seconds: float = 90.0
 
@@ -60,8 +61,7 @@ class _HttpComponent:
     def is_healthy(self) -> bool:
         """Whether the probe answers 200."""
         try:
-            # Without the proxies of the environment: they do not lead to loopback.
-            with DIRECT.open(self.probe, timeout=5) as response:
+            with _opener(self.trusted).open(self.probe, timeout=5) as response:
                 return bool(response.status == 200)
         except (OSError, urllib.error.URLError):
             return False
@@ -90,8 +90,8 @@ def contribute(settings: Settings) -> Contribution:
         name="hub",
         home=settings.home,
         address=url,
-        # Through the proxy: what a browser would see.
-        probe=f"http://{settings.hub.host}:{ports.proxy}/hub/health",
+        probe=_probe(settings, ports),
+        trusted=_trusted(settings, ports),
         argv=(sys.executable, "-m", "jupyterhub", "-f", str(resource("jupyterhub_config.py"))),
         ports=ports,
         environment=environment,
@@ -111,3 +111,30 @@ def contribute(settings: Settings) -> Contribution:
     return Contribution(
         url=url, components=(identity, hub), sign_in_code=ensure_code(settings.home / "keys" / "sign-in-code")
     )
+
+
+def _probe(settings: Settings, ports: HubPorts) -> str:
+    if settings.hub.tls == "acme":
+        # Before the authority has signed there is no certificate to check, and a restart would only ask it again.
+        return f"http://127.0.0.1:{ports.hub_api}/hub/health"
+    # Through the proxy: what a browser would see.
+    return f"{local_url(settings, ports)}/hub/health"
+
+
+def _trusted(settings: Settings, ports: HubPorts) -> Path | None:
+    if settings.hub.tls == "generated":
+        return ensure_hub_certificates(settings, ports).authority
+    return settings.hub.tls_certificate_file
+
+
+def _opener(trusted: Path | None) -> urllib.request.OpenerDirector:
+    # Without the proxies of the environment: they do not lead to loopback.
+    direct = urllib.request.ProxyHandler({})
+    if trusted is None:
+        return urllib.request.build_opener(direct)
+    # Read anew each time: whoever renews a certificate replaces its file.
+    context = ssl.create_default_context(cafile=str(trusted))
+    # That very certificate is trusted, or what its authority signed. It need not name the address we dial.
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    context.check_hostname = False
+    return urllib.request.build_opener(direct, urllib.request.HTTPSHandler(context=context))

@@ -3,67 +3,57 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import sys
 from pathlib import Path
 from typing import Any
 
 from hub.addresses import HubPorts, public_url
-from hub.authentication.providers import GitHub, Google, WorkbenchAuthenticator
-from hub.spawning.environment import kernel_environment, prepare_home, remove_runtime
+from hub.authentication.authenticator import WorkbenchAuthenticator
+from hub.authentication.github import GitHub
+from hub.authentication.openid import Google, OpenID
+from hub.identities import Identities
+from hub.logs import hide_secrets
+from hub.proxy import set_proxy
+from hub.roles import set_roles
+from hub.spawning.configuration import set_spawner
+from workbench.sections import LoginSettings
+from workbench.security.audit import AuditLog
 from workbench.security.secrets import ensure_token, private_folder
 from workbench.settings import Settings
 
-PROVIDERS = {"github": GitHub, "google": Google}
-DEMO_ADMINS = {"gh-ada"}
-DEMO_GITHUB_USERS = {"gh-ada", "gh-grace"}
+PROVIDERS = {"github": GitHub, "google": Google, "oidc": OpenID}
+DEMO_ADMINS = ("gh-ada",)
+DEMO_GITHUB_LOGINS = {"ada", "grace"}
 DEMO_DOMAIN = "example.com"
-
-# What a user's server keeps of the hub's environment: paths, language, trust, and where clusters are.
-KEPT_VARIABLES = [
-    *("PATH", "LANG", "LC_ALL", "TZ", "JAVA_HOME", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
-    *("HADOOP_CONF_DIR", "YARN_CONF_DIR", "KUBECONFIG"),
-]
-
-# JupyterHub's pages run under the plan's policy unchanged; the last line only narrows it.
-CONTENT_SECURITY_POLICY = (
-    "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data: https:; "
-    "frame-ancestors 'none'; base-uri 'self'; object-src 'none'"
-)
 
 
 def configure(c: Any) -> None:
     """Set everything that JupyterHub reads on its configuration object `c`."""
+    hide_secrets()
     settings = Settings.load()
     ports = HubPorts.read(settings.home)
     set_storage(c, settings)
-    set_addresses(c, settings, ports)
+    set_hub(c, ports)
     set_authentication(c, settings, ports)
     set_proxy(c, settings, ports)
     set_spawner(c, settings)
+    set_roles(c)
 
 
 def set_storage(c: Any, settings: Settings) -> None:
     """The database, the cookie secret and the key that encrypts auth_state, all under WORKBENCH_HOME."""
     folder, keys = private_folder(settings.home / "hub"), settings.home / "keys"
-    # Nobody inherits what a demo account with the same name was allowed.
-    name = "jupyterhub-demo.sqlite" if settings.login.is_demo else "jupyterhub.sqlite"
-    c.JupyterHub.db_url = f"sqlite:///{folder / name}"
+    c.JupyterHub.db_url = f"sqlite:///{folder / f'jupyterhub{_demo(settings)}.sqlite'}"
     secret = settings.login.state_secret.get_secret_value() or ensure_token(keys / "hub-cookie-secret")
     c.JupyterHub.cookie_secret = hashlib.sha256(secret.encode()).digest()
-    c.CryptKeeper.keys = [bytes.fromhex(ensure_token(keys / "hub-auth-state"))]
+    # One a line: the first encrypts, the others still decrypt.
+    c.CryptKeeper.keys = [bytes.fromhex(key) for key in ensure_token(keys / "hub-auth-state").split()]
 
 
-def set_addresses(c: Any, settings: Settings, ports: HubPorts) -> None:
-    """Where the hub and its pages are, and what every page of the hub is sent with."""
-    c.JupyterHub.bind_url = f"http://{settings.hub.host}:{ports.proxy}"
+def set_hub(c: Any, ports: HubPorts) -> None:
+    """Where the hub itself listens, its pages, and how long tokens live."""
     c.JupyterHub.hub_bind_url = f"http://127.0.0.1:{ports.hub_api}"
     c.JupyterHub.hub_connect_ip = "127.0.0.1"
     c.JupyterHub.template_paths = [str(Path(__file__).parent / "templates")]
-    c.JupyterHub.tornado_settings = {
-        "headers": {"Content-Security-Policy": CONTENT_SECURITY_POLICY},
-        "cookie_options": {"SameSite": "Lax"},
-    }
     c.JupyterHub.oauth_require_pkce = True
     # Long-lived tokens are asked for with a lifetime; none lives for ever.
     c.JupyterHub.token_expires_in_max_seconds = 90 * 86400
@@ -71,30 +61,67 @@ def set_addresses(c: Any, settings: Settings, ports: HubPorts) -> None:
 
 def set_authentication(c: Any, settings: Settings, ports: HubPorts) -> None:
     """The enabled providers and who may enter through each; nobody is allowed by default."""
-    login = settings.login
+    login, keys = settings.login, settings.home / "keys"
     c.JupyterHub.authenticator_class = WorkbenchAuthenticator
-    c.WorkbenchAuthenticator.provider_classes = [PROVIDERS[name] for name in login.providers]
-    c.WorkbenchAuthenticator.enable_auth_state = True
+    mine = c.WorkbenchAuthenticator
+    mine.provider_classes = [PROVIDERS[name] for name in login.providers]
+    mine.login_settings = with_demo_admins(login)
+    mine.state_secret = (login.state_secret.get_secret_value() or ensure_token(keys / "hub-cookie-secret")).encode()
+    mine.identities = Identities(private_folder(settings.home / "hub") / f"identities{_demo(settings)}.sqlite")
+    mine.audit = AuditLog.of(settings.home)
+    mine.public_url = public_url(settings, ports)
+    mine.enable_auth_state = True
+    mine.auth_refresh_age = login.recheck_seconds
     # Whoever may no longer enter cannot use API tokens or reach a running server either.
-    c.WorkbenchAuthenticator.auth_refresh_strict = True
-    c.WorkbenchAuthenticator.refresh_pre_spawn = True
+    mine.auth_refresh_strict = True
+    mine.refresh_pre_spawn = True
     for name in login.providers:
         section = c[PROVIDERS[name].__name__]
-        section.enable_auth_state = True
         section.oauth_callback_url = f"{public_url(settings, ports)}/hub/{name}/callback"
         section.client_id = getattr(login, f"{name}_client_id")
         section.client_secret = getattr(login, f"{name}_client_secret").get_secret_value()
-        section.admin_users = set(login.admins)
-    c.GitHub.allowed_users = {f"gh-{user.lower()}" for user in login.github_users}
-    c.GitHub.allowed_organizations = set(login.github_organizations)
-    c.GitHub.scope = ["read:user", "user:email", *(["read:org"] if login.github_organizations else [])]
-    c.Google.allowed_mails = {mail.lower() for mail in login.google_users}
-    c.Google.allowed_domains = set(login.google_domains)
-    c.Google.scope = ["openid", "email", "profile"]
-    # Google's access tokens last an hour; a refresh token keeps people logged in after it.
-    c.Google.extra_authorize_params = {"access_type": "offline", "prompt": "consent"}
+        section.groups_to_check = _groups_of(login, name)
+    set_github(c, login)
+    set_google(c, login)
+    set_oidc(c, login)
     if login.is_demo:
         set_demo_identity(c, settings, ports)
+
+
+def set_github(c: Any, login: LoginSettings) -> None:
+    """Logins, organizations and teams; the scopes that reading them takes."""
+    c.GitHub.github_url = login.github_url.rstrip("/")
+    c.GitHub.allowed_logins = {user.lower() for user in login.github_users}
+    c.GitHub.allowed_organizations = set(login.github_organizations)
+    reads_teams = bool(login.github_organizations or _groups_of(login, "github"))
+    c.GitHub.scope = ["read:user", "user:email", *(["read:org"] if reads_teams else [])]
+
+
+def set_google(c: Any, login: LoginSettings) -> None:
+    """Mail addresses, Workspace domains and groups."""
+    c.Google.issuer = "https://accounts.google.com"
+    c.Google.scope = ["openid", "email", "profile"]
+    c.Google.allowed_mails = {mail.lower() for mail in login.google_users}
+    c.Google.allowed_domains = set(login.google_domains)
+    c.Google.allowed_mail_groups = set(login.google_groups)
+    # Google's access tokens last an hour; a refresh token keeps people logged in after it.
+    c.Google.extra_authorize_params = {"access_type": "offline", "prompt": "consent"}
+    if login.google_service_account_file:
+        groups = {*login.google_groups, *_groups_of(login, "google")}
+        domains = {group.partition("@")[2] for group in groups}
+        administrator = login.google_directory_admin.partition("@")[0]
+        c.Google.google_service_account_keys = dict.fromkeys(domains, str(login.google_service_account_file))
+        c.Google.gsuite_administrator = dict.fromkeys(domains, administrator)
+
+
+def set_oidc(c: Any, login: LoginSettings) -> None:
+    """A team's own issuer: accounts and groups."""
+    c.OpenID.issuer = login.oidc_issuer
+    c.OpenID.label = login.oidc_label
+    c.OpenID.scope = list(login.oidc_scopes)
+    c.OpenID.groups_claim = login.oidc_groups_claim
+    c.OpenID.allowed_accounts = {each.lower() if "@" in each else each for each in login.oidc_users}
+    c.OpenID.allowed_claim_groups = {group.removeprefix("/") for group in login.oidc_groups}
 
 
 def set_demo_identity(c: Any, settings: Settings, ports: HubPorts) -> None:
@@ -103,65 +130,25 @@ def set_demo_identity(c: Any, settings: Settings, ports: HubPorts) -> None:
     secret = ensure_token(settings.home / "keys" / "demo-identity-client")
     for section in (c.GitHub, c.Google):
         section.client_id, section.client_secret = "workbench-demo", secret
-        section.admin_users = DEMO_ADMINS
     c.GitHub.github_url = issuer
-    c.GitHub.allowed_users = DEMO_GITHUB_USERS
+    c.GitHub.allowed_logins = DEMO_GITHUB_LOGINS
+    c.Google.issuer = issuer
     c.Google.authorize_url = f"{issuer}/o/oauth2/v2/auth"
     c.Google.google_api_url = issuer
     c.Google.allowed_domains = {DEMO_DOMAIN}
 
 
-def set_proxy(c: Any, settings: Settings, ports: HubPorts) -> None:
-    """Traefik in front, with security headers and CORS on every response, whoever made it."""
-    folder = private_folder(settings.home / "hub")
-    c.JupyterHub.proxy_class = "traefik_file"
-    c.TraefikFileProviderProxy.static_config_file = str(folder / "traefik.toml")
-    c.TraefikFileProviderProxy.dynamic_config_file = str(folder / "routes.toml")
-    c.TraefikProxy.traefik_api_url = f"http://127.0.0.1:{ports.proxy_api}"
-    c.TraefikProxy.traefik_api_username = "hub"
-    c.TraefikProxy.traefik_api_password = ensure_token(settings.home / "keys" / "proxy-api")
-    c.TraefikProxy.extra_static_config = {
-        "global": {"checkNewVersion": False, "sendAnonymousUsage": False},
-        "entryPoints": {"http": {"http": {"middlewares": ["security@file"]}}},
-    }
-    c.TraefikProxy.extra_dynamic_config = {
-        "http": {"middlewares": {"security": {"headers": security_headers(settings, public_url(settings, ports))}}}
-    }
+def with_demo_admins(login: LoginSettings) -> LoginSettings:
+    """The same settings; while the demo identity provider stands in, its administrator is one."""
+    return login.model_copy(update={"admins": DEMO_ADMINS}) if login.is_demo else login
 
 
-def security_headers(settings: Settings, url: str) -> dict[str, Any]:
-    """Traefik's `headers` middleware: the plan's table, and an empty value for what is removed."""
-    headers: dict[str, Any] = {
-        "contentTypeNosniff": True,
-        "referrerPolicy": "same-origin",
-        "customFrameOptionsValue": "DENY",
-        "customResponseHeaders": {"Server": "", "X-JupyterHub-Version": ""},
-        "accessControlAllowMethods": ["GET", "POST", "PUT", "DELETE"],
-        "accessControlAllowCredentials": True,
-        "accessControlAllowOriginList": list(settings.hub.cors_origins) or [url],
-        "addVaryHeader": True,
-    }
-    if url.startswith("https://"):
-        headers |= {"stsSeconds": 31536000, "stsIncludeSubdomains": True}
-    return headers
+def _groups_of(login: LoginSettings, provider: str) -> set[str]:
+    """The groups of a provider that the lists of roles name, without its prefix."""
+    prefix = f"{provider}:"
+    return {name.removeprefix(prefix) for names in login.roles.values() for name in names if name.startswith(prefix)}
 
 
-def set_spawner(c: Any, settings: Settings) -> None:
-    """JupyterLab for each user, in a private folder under WORKBENCH_HOME, as the hub's own OS user."""
-    c.JupyterHub.spawner_class = "simple"
-    c.SimpleLocalProcessSpawner.home_dir_template = str(users_folder(settings) / "{username}")
-    c.Spawner.cmd = [str(Path(sys.executable).parent / "jupyterhub-singleuser")]
-    c.Spawner.args = ["--allow-root"] if os.geteuid() == 0 else []
-    c.Spawner.default_url = "/lab/tree/00-start-here.ipynb"
-    c.Spawner.environment = kernel_environment(settings)
-    c.Spawner.env_keep = KEPT_VARIABLES
-    c.Spawner.pre_spawn_hook = prepare_home
-    c.Spawner.post_stop_hook = remove_runtime
-    # The first start of JupyterLab on a busy two-core machine.
-    c.Spawner.http_timeout = 90
-    c.Spawner.start_timeout = 90
-
-
-def users_folder(settings: Settings) -> Path:
-    """Where the users' homes are; demo accounts have others than real ones."""
-    return settings.home / ("users-demo" if settings.login.is_demo else "users")
+def _demo(settings: Settings) -> str:
+    # Nobody inherits what a demo account with the same name was allowed.
+    return "-demo" if settings.login.is_demo else ""

@@ -23,7 +23,9 @@ SCOPES = {
 def role_for(login: LoginSettings, name: str, groups: Iterable[str]) -> str:
     """The mightiest role that a list of the settings gives to the hub name or one of the provider's groups."""
     known = {name, *groups}
-    return next((role for role, listed in login.roles.items() if listed & known), login.default_role)
+    # Keycloak writes groups as paths, and people copy them so.
+    listed = {role: {each.replace("oidc:/", "oidc:") for each in names} for role, names in login.roles.items()}
+    return next((role for role, names in listed.items() if names & known), login.default_role)
 
 
 def role_of(user: Any) -> str:

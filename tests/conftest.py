@@ -12,6 +12,7 @@ import hypothesis
 import psutil
 import pytest
 
+from tests.services.keycloak import Realm, running_keycloak
 from tests.services.workbench import RunningWorkbench, make_home, run, running_workbench
 from workbench.sections import variables
 from workbench.settings import Settings
@@ -65,6 +66,13 @@ def shared_workbench(workbench_home: Path) -> Iterator[RunningWorkbench]:
         return
     with running_workbench(workbench_home) as workbench:
         yield workbench
+
+
+@pytest.fixture(scope="session")
+def keycloak(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Realm]:
+    """One Keycloak for the whole session: it takes half a minute to start, on a busy machine more."""
+    with running_keycloak(tmp_path_factory.mktemp("keycloak") / "server") as realm:
+        yield realm
 
 
 @pytest.fixture

@@ -16,6 +16,10 @@
     │   ├── TakenOver            another worker owns a partition now; nothing was written
     │   └── RowsRefused          single rows do not fit the table; nothing was written
     ├── SparkError               no session could be had
+    ├── IdentityError            somebody cannot be let in
+    │   ├── ProviderUnavailable  the identity provider does not answer: waiting may help
+    │   ├── ProviderRefused      the identity provider says no, or sent what proves nothing
+    │   └── AccountTaken         the account belongs to another person of the hub
     └── NotebookFailed           a cell of a production notebook raised
 
 Each says what happened, with the value, and what to do about it:
@@ -111,6 +115,22 @@ class RowsRefused(WarehouseError):
 
 class SparkError(WorkbenchError):
     """No Spark session could be had."""
+
+
+class IdentityError(WorkbenchError):
+    """Somebody cannot be let in."""
+
+
+class ProviderUnavailable(IdentityError):
+    """The identity provider does not answer, or answers nonsense: says nothing about the person."""
+
+
+class ProviderRefused(IdentityError):
+    """The identity provider says no, or what it sent does not prove who somebody is."""
+
+
+class AccountTaken(IdentityError):
+    """The account at the provider belongs to another person of the hub."""
 
 
 class NotebookFailed(WorkbenchError):

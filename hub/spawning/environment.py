@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,15 +11,24 @@ from typing import Any
 
 from workbench.resources import resource
 from workbench.runtime.kernels import jupyter_folders, new_runtime_folder
+from workbench.sections import Section
 from workbench.security.secrets import private_folder
 from workbench.settings import Settings
 
 RUNTIME_VARIABLE = "JUPYTER_RUNTIME_DIR"
 FIRST_NOTEBOOK = "00-start-here.ipynb"
+# What belongs to the workbench's own account: DuckDB's file takes one writer, Spark's endpoint is each user's own.
+NOT_SHARED = ("WORKBENCH_WAREHOUSE_FILE", "WORKBENCH_WAREHOUSE_KEY_FILE", "WORKBENCH_SPARK_ENDPOINT_FILE")
+
+
+def users_folder(settings: Settings) -> Path:
+    """Where the users' homes are; demo accounts have others than real ones."""
+    # Without links: the OS users are named after their homes.
+    return settings.home.resolve() / ("users-demo" if settings.login.is_demo else "users")
 
 
 def kernel_environment(settings: Settings) -> Mapping[str, str]:
-    """Environment of every single-user server.
+    """Environment of every single-user server that runs as the hub's own OS user.
 
     Servers that `workbench up` started are found through WORKBENCH_HOME; external ones are
     told by the same variables that told us. The variables of the login are not among them.
@@ -33,13 +44,46 @@ def kernel_environment(settings: Settings) -> Mapping[str, str]:
     }
 
 
+def separate_environment(settings: Settings, shared: Path) -> Mapping[str, str]:
+    """Environment of a single-user server whose OS user cannot read WORKBENCH_HOME.
+
+    Everything that it needs is said: the servers that `workbench up` started too, but Spark,
+    which each user has of their own. The files that it names are copied to *shared*.
+    """
+    sections = (settings.kafka, settings.registry, settings.warehouse, Settings.load(embedded=False).spark)
+    environment = {name: value for section in sections for name, value in section.as_environment().items()}
+    files = {name: path for section in sections for name, path in _files(section).items()}
+    return {
+        **jupyter_folders(),
+        **{name: value for name, value in environment.items() if name not in files},
+        **{name: str(_share(path, shared)) for name, path in files.items() if name not in NOT_SHARED},
+    }
+
+
+def share_jars(settings: Settings, shared: Path) -> None:
+    """Copy Spark's jars to where every user reads them."""
+    for jar in (settings.home / "jars" / "spark").glob("*.jar"):
+        _share(jar, readable_folder(shared / "jars" / "spark"))
+
+
+def readable_folder(path: Path) -> Path:
+    """Make *path* a folder that everybody reads who is let to the folder above it."""
+    for each in reversed([path, *path.parents]):
+        if not each.exists():
+            each.mkdir()
+            each.chmod(0o755)
+    return path
+
+
 def prepare_home(spawner: Any) -> None:
     """Make the user's home private and put the first notebook there; what the user has is never overwritten."""
-    home = private_folder(_home(spawner))
-    target = home / FIRST_NOTEBOOK
-    if not target.exists():
-        shutil.copyfile(resource("notebooks") / FIRST_NOTEBOOK, target)
-
+    home = private_folder(Path(spawner.home_dir_template.format(userid=spawner.user.id, username=spawner.user.name)))
+    notebook = (resource("notebooks") / FIRST_NOTEBOOK).read_bytes()
+    with contextlib.suppress(FileExistsError):
+        # A link that the user has put there is not followed, wherever it leads.
+        target = os.open(home / FIRST_NOTEBOOK, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(target, "wb") as file:
+            file.write(notebook)
     spawner.environment = {**spawner.environment, RUNTIME_VARIABLE: str(new_runtime_folder())}
 
 
@@ -48,5 +92,15 @@ def remove_runtime(spawner: Any) -> None:
     shutil.rmtree(spawner.environment.get(RUNTIME_VARIABLE, ""), ignore_errors=True)
 
 
-def _home(spawner: Any) -> Path:
-    return Path(spawner.home_dir_template.format(userid=spawner.user.id, username=spawner.user.name))
+def _files(section: Section) -> dict[str, Path]:
+    values = {section.label(name): getattr(section, name) for name in section.model_fields_set}
+    return {name: value for name, value in values.items() if isinstance(value, Path)}
+
+
+def _share(file: Path, folder: Path) -> Path:
+    copy = readable_folder(folder) / file.name
+    fresh = folder / f".{file.name}"
+    shutil.copyfile(file, fresh)
+    fresh.chmod(0o644)
+    fresh.replace(copy)
+    return copy

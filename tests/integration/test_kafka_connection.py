@@ -11,10 +11,10 @@ from pydantic import SecretStr
 from tests.services import java_client
 from tests.services.certificates import Authority, Pair
 from tests.services.kafka_cluster import PASSWORD, USER, KafkaCluster, running_cluster, ways_in
-from workbench.embedded.certificates import ensure_certificates
 from workbench.errors import KafkaError
 from workbench.ingestion.cluster.connection import KafkaConnection
 from workbench.runtime.ports import any_free
+from workbench.security.certificates import ensure_certificates
 
 PASSWORD_PART = PASSWORD.rpartition("\\")[2]  # looks the same however the rest is escaped
 MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from tests.services import java_client
 from tests.services.certificates import Authority
 from tests.services.kafka_cluster import ALLOWED_URLS, running_cluster, token_listener
-from tests.services.keycloak import Realm, running_keycloak
+from tests.services.keycloak import Realm
 from workbench.errors import KafkaError
 from workbench.ingestion.cluster.connection import KafkaConnection
 from workbench.ingestion.cluster.oauth import TokenProvider
@@ -21,12 +21,6 @@ AUDIENCE = "kafka"
 
 # Keycloak takes half a minute to start, on a busy machine more.
 pytestmark = pytest.mark.timeout(400)
-
-
-@pytest.fixture(scope="session")
-def keycloak(tmp_path_factory):
-    with running_keycloak(tmp_path_factory.mktemp("keycloak") / "server") as realm:
-        yield realm
 
 
 @pytest.fixture(scope="module")

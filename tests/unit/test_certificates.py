@@ -5,8 +5,8 @@ import stat
 
 from cryptography import x509
 
-from workbench.embedded import certificates
-from workbench.embedded.certificates import ensure_certificates
+from workbench.security import certificates
+from workbench.security.certificates import ensure_certificates
 
 
 def test_the_files_are_private_and_made_once(tmp_path):
@@ -42,3 +42,16 @@ def test_a_certificate_that_expires_soon_is_renewed_under_the_same_authority(tmp
     assert files.server.read_bytes() != old
     assert files.authority.read_bytes() == authority
     assert server.not_valid_after_utc > dt.datetime.now(dt.UTC) + dt.timedelta(days=300)
+
+
+def test_other_hosts_lead_to_another_certificate_under_the_same_authority(tmp_path):
+    files = ensure_certificates(tmp_path)
+    authority = files.authority.read_bytes()
+
+    ensure_certificates(tmp_path, hosts={"hub.example.com", "*.hub.example.com", "192.0.2.7"})
+
+    server = x509.load_pem_x509_certificates(files.server.read_bytes())[0]
+    names = server.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert set(names.get_values_for_type(x509.DNSName)) == {"hub.example.com", "*.hub.example.com"}
+    assert [str(each) for each in names.get_values_for_type(x509.IPAddress)] == ["192.0.2.7"]
+    assert files.authority.read_bytes() == authority

@@ -8,10 +8,11 @@ import pytest
 from traitlets.config import Config
 
 from hub.addresses import HubPorts
-from hub.authentication.providers import GitHub, Google, WorkbenchAuthenticator
-from hub.configuration import configure, security_headers
+from hub.authentication.github import GitHub
+from hub.authentication.handlers import login_handlers
+from hub.authentication.openid import Google, OpenID
+from hub.configuration import configure
 from workbench.resources import resource
-from workbench.settings import Settings
 
 PORTS = HubPorts(proxy=8000, hub_api=8081, proxy_api=8099, identity=8098)
 REAL = {
@@ -45,7 +46,9 @@ def test_the_demo_is_on_loopback_and_keeps_to_itself(home):
 
     assert c.JupyterHub.bind_url == "http://127.0.0.1:8000"
     assert c.GitHub.github_url == "http://127.0.0.1:8098"
-    assert c.GitHub.allowed_users == {"gh-ada", "gh-grace"}
+    assert c.Google.issuer == c.Google.google_api_url == "http://127.0.0.1:8098"
+    assert c.GitHub.allowed_logins == {"ada", "grace"}
+    assert c.WorkbenchAuthenticator.login_settings.admins == ("gh-ada",)
     assert "demo" in c.JupyterHub.db_url
     assert "users-demo" in c.SimpleLocalProcessSpawner.home_dir_template
 
@@ -57,10 +60,11 @@ def test_a_real_provider_leaves_nothing_of_the_demo(home, monkeypatch):
     c = configured()
 
     assert c.WorkbenchAuthenticator.provider_classes == [GitHub]
-    assert "github_url" not in c.GitHub
-    assert c.GitHub.allowed_users == {"gh-octo"}
+    assert c.GitHub.github_url == "https://github.com"
+    assert c.Google.issuer == "https://accounts.google.com"
+    assert c.GitHub.allowed_logins == {"octo"}
     assert c.GitHub.oauth_callback_url == "https://hub.example.com/hub/github/callback"
-    assert c.GitHub.admin_users == set()
+    assert c.WorkbenchAuthenticator.login_settings.admins == ()
     assert "demo" not in c.JupyterHub.db_url
 
 
@@ -70,9 +74,14 @@ def test_nobody_is_allowed_by_default(home, monkeypatch):
 
     c = configured()
 
-    assert c.GitHub.allowed_users == set()
-    assert c.GitHub.allowed_organizations == set()
-    assert "allow_all" not in c.GitHub
+    for section, rules in {
+        "GitHub": ("allowed_logins", "allowed_organizations"),
+        "Google": ("allowed_mails", "allowed_domains", "allowed_mail_groups"),
+        "OpenID": ("allowed_accounts", "allowed_claim_groups"),
+    }.items():
+        assert [c[section][rule] for rule in rules] == [set()] * len(rules)
+        assert "allow_all" not in c[section]
+    assert "allow_all" not in c.WorkbenchAuthenticator
 
 
 def test_no_secret_reaches_a_users_server(home, monkeypatch):
@@ -90,25 +99,37 @@ def test_secrets_are_kept_from_one_start_to_the_next(home):
     assert configured().CryptKeeper["keys"] == configured().CryptKeeper["keys"]
 
 
-@pytest.mark.parametrize(("url", "hsts"), [("https://hub.example.com", True), ("http://127.0.0.1:8000", False)])
-def test_hsts_is_for_https_only(home, url, hsts):
-    assert ("stsSeconds" in security_headers(Settings.load(), url)) is hsts
+def test_keys_of_auth_state_are_read_one_a_line(home):
+    configured()
+    keys = home / "keys" / "hub-auth-state"
+    first = keys.read_text()
+    keys.write_text("ab" * 32 + "\n" + first)
 
-
-@pytest.mark.parametrize(
-    ("info", "name"),
-    [
-        ({"email": "Ada.Lovelace@example.com", "id": "1001"}, "g-ada-lovelace-fe675f"),
-        ({"email": "@@@x", "id": "1"}, "g--6b86b2"),
-    ],
-)
-def test_google_names_are_safe_everywhere(info, name):
-    assert Google().user_info_to_username(info) == name
+    assert configured().CryptKeeper["keys"] == [b"\xab" * 32, bytes.fromhex(first.strip())]
 
 
 def test_each_provider_has_its_own_handlers():
-    authenticator = WorkbenchAuthenticator(provider_classes=[GitHub, Google])
+    paths = [handler[0] for handler in login_handlers([GitHub(), Google(), OpenID()])]
 
-    paths = [path for path, _ in authenticator.get_handlers(None)]
+    for key in ("github", "google", "oidc"):
+        assert {f"/{key}/login", f"/{key}/callback", f"/accounts/link/{key}"} <= set(paths)
 
-    assert paths == ["/github/login", "/github/callback", "/google/login", "/google/callback"]
+
+def test_groups_that_a_role_names_are_asked_for(home, monkeypatch):
+    roles = {
+        "WORKBENCH_LOGIN_ENGINEERS": "github:example:data,gh-ada,oidc:x",
+        "WORKBENCH_LOGIN_ADMINS": "github:example",
+    }
+    for name, value in {**REAL, **roles}.items():
+        monkeypatch.setenv(name, value)
+
+    c = configured()
+
+    assert c.GitHub.groups_to_check == {"example", "example:data"}
+    assert "read:org" in c.GitHub.scope
+
+
+def test_the_same_number_at_two_issuers_is_two_accounts():
+    one, other = (OpenID(issuer=issuer).account({"sub": "1"}) for issuer in ("https://a.example", "https://b.example"))
+
+    assert one.subject != other.subject

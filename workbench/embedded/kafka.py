@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from socket import create_connection
 
-from workbench.embedded.certificates import CertificateFiles, ensure_certificates
 from workbench.embedded.java import Java
 from workbench.errors import ComponentError, DataFolderError
 from workbench.runtime.ports import LOOPBACK
 from workbench.runtime.process import Launch
+from workbench.security.certificates import CertificateFiles, ensure_certificates
 from workbench.security.secrets import ensure_token, private_folder, write_private
 
 USER = "workbench"

@@ -68,6 +68,11 @@ class LoginSettings(Section):
     oidc_groups: CommaSeparated = variable(
         "WORKBENCH_LOGIN_OIDC_GROUPS", (), "members of these groups of the issuer may enter"
     )
+    oidc_scopes: CommaSeparated = variable(
+        "WORKBENCH_LOGIN_OIDC_SCOPES",
+        ("openid", "email", "profile"),
+        "scopes to ask the issuer for; `offline_access` too keeps people logged in beyond its own sessions",
+    )
     oidc_groups_claim: str = variable("WORKBENCH_LOGIN_OIDC_GROUPS_CLAIM", "groups", "claim that holds the groups")
     admins: CommaSeparated = variable(
         "WORKBENCH_LOGIN_ADMINS", (), "hub names or groups of administrators, for example `gh-octo`"
@@ -120,6 +125,8 @@ class LoginSettings(Section):
             found.append(
                 "WORKBENCH_LOGIN_DEFAULT_ROLE is admin: everybody would be. List them in WORKBENCH_LOGIN_ADMINS."
             )
+        if "openid" not in self.oidc_scopes:
+            found.append(f"{self.label('oidc_scopes')} lacks openid, without which there is no ID token. Add it.")
         found += self._address_problems() + self._google_group_problems()
         if "oidc" in self.providers or not self.is_demo:
             found += self._real_client_problems()

@@ -1,9 +1,13 @@
-"""A certificate authority of this workbench's own, and the server certificates it signs."""
+"""Certificate authorities of this workbench's own, and the server certificates they sign.
+
+The embedded broker has one, and the hub another, because people put the hub's into their browsers.
+"""
 
 from __future__ import annotations
 
 import datetime as dt
 import ipaddress
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -19,8 +23,7 @@ from workbench.security.secrets import private_folder, write_private
 AUTHORITY_DAYS = 3650
 SERVER_DAYS = 365
 RENEW_BEFORE_DAYS = 30
-SERVER_NAMES = ("localhost",)
-SERVER_ADDRESSES = ("127.0.0.1", "::1")
+LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class CertificateFiles:
     """PEM files, all of mode 0600."""
 
     authority: Path  #: certificate to trust
-    server: Path  #: private key (PKCS 8), server certificate and authority in one file, as Kafka wants it
+    server: Path  #: private key (PKCS 8), server certificate and authority in one file
 
     @classmethod
     def of(cls, folder: Path) -> Self:
@@ -36,22 +39,28 @@ class CertificateFiles:
         return cls(authority=folder / "ca.pem", server=folder / "server.pem")
 
 
-def ensure_certificates(folder: Path) -> CertificateFiles:
-    """Return the files in *folder*; make the authority once, and the server's anew before it expires."""
+def ensure_certificates(
+    folder: Path, *, hosts: Collection[str] = LOOPBACK_HOSTS, owner: str = "embedded servers"
+) -> CertificateFiles:
+    """Return the files in *folder*; make the authority once, and the server's anew before it expires.
+
+    *hosts* are the names and addresses that clients dial, `*.name` included; when they change, the
+    server's certificate is made anew too. *owner* is what a list of authorities shows.
+    """
     private_folder(folder)
     files = CertificateFiles.of(folder)
     authority_key = folder / "ca.key"
     if not (files.authority.exists() and authority_key.exists()):
-        _make_authority(authority_key, files.authority)
+        _make_authority(authority_key, files.authority, owner)
         files.server.unlink(missing_ok=True)
-    if not _is_current(files.server):
-        _make_server(authority_key, files)
+    if not _is_current(files.server, hosts):
+        _make_server(authority_key, files, hosts)
     return files
 
 
-def _make_authority(key_file: Path, certificate_file: Path) -> None:
+def _make_authority(key_file: Path, certificate_file: Path, owner: str) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "analytics workbench, embedded servers")])
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"analytics workbench, {owner}")])
     usage = x509.KeyUsage(
         key_cert_sign=True, crl_sign=True, digital_signature=False, content_commitment=False, key_encipherment=False,
         data_encipherment=False, key_agreement=False, encipher_only=False, decipher_only=False,
@@ -66,19 +75,17 @@ def _make_authority(key_file: Path, certificate_file: Path) -> None:
     write_private(certificate_file, certificate.public_bytes(Encoding.PEM))
 
 
-def _make_server(authority_key_file: Path, files: CertificateFiles) -> None:
+def _make_server(authority_key_file: Path, files: CertificateFiles, hosts: Collection[str]) -> None:
     authority_pem = files.authority.read_bytes()
     authority = x509.load_pem_x509_certificate(authority_pem)
     authority_key = load_pem_private_key(authority_key_file.read_bytes(), password=None)
     assert isinstance(authority_key, ec.EllipticCurvePrivateKey)
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    names = [x509.DNSName(each) for each in SERVER_NAMES]
-    addresses = [x509.IPAddress(ipaddress.ip_address(each)) for each in SERVER_ADDRESSES]
     certificate = (
         _builder(name, authority.subject, key, SERVER_DAYS)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(x509.SubjectAlternativeName([*names, *addresses]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([_general_name(host) for host in hosts]), critical=False)
         # The broker is a client of its own controller listener too.
         .add_extension(
             x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False
@@ -104,11 +111,20 @@ def _builder(
     )
 
 
-def _is_current(file: Path) -> bool:
+def _is_current(file: Path, hosts: Collection[str]) -> bool:
     if not file.exists():
         return False
     certificate = x509.load_pem_x509_certificates(file.read_bytes())[0]
-    return certificate.not_valid_after_utc - dt.datetime.now(dt.UTC) > dt.timedelta(days=RENEW_BEFORE_DAYS)
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    lasts = certificate.not_valid_after_utc - dt.datetime.now(dt.UTC) > dt.timedelta(days=RENEW_BEFORE_DAYS)
+    return lasts and set(names) == {_general_name(host) for host in hosts}
+
+
+def _general_name(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
 
 
 def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:

@@ -1,0 +1,160 @@
+"""JupyterHub's one authenticator: sends each login to its provider, decides who enters, and asks again."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Coroutine
+from typing import Any
+
+from jupyterhub.auth import Authenticator
+from traitlets import Any as Value
+from traitlets import Bool, Bytes, List, Unicode
+
+from hub.authentication.expulsion import expel
+from hub.authentication.flows import Flow
+from hub.authentication.handlers import login_handlers
+from hub.authentication.membership import watch_members
+from hub.authentication.provider import Provider
+from hub.identities import Account, Identities
+from hub.roles import GROUPS, role_for
+from workbench.errors import ProviderRefused, ProviderUnavailable
+from workbench.sections.login import LoginSettings
+from workbench.security.audit import Action, AuditLog
+
+FRESH_SECONDS = 5.0  # several tabs ask at once: the answer of the first serves all
+
+
+class WorkbenchAuthenticator(Authenticator):  # type: ignore[misc]
+    """Dispatches to the enabled providers; JupyterHub's only authenticator."""
+
+    provider_classes = List(config=True, help="Classes of the enabled providers, in the order of their buttons.")
+    login_settings: LoginSettings = Value(config=True, help="The section of the settings.")
+    state_secret = Bytes(config=True, help="Seals what a login remembers in the browser.")
+    identities: Identities = Value(config=True, help="The accounts and people of this hub.")
+    audit: AuditLog = Value(config=True, help="The audit log.")
+    public_url = Unicode(config=True, help="How browsers reach the hub.")
+    # Each provider checks its own rules; the outer lists would only widen them.
+    any_allow_config = Bool(True)
+    manage_groups = Bool(True)
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        # What is meant for one class is set on it: `c.Authenticator.…` would reach every provider.
+        self.providers: list[Provider] = [provider(config=self.config) for provider in self.provider_classes]
+        self._refreshing: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._background: set[asyncio.Task[Any]] = set()
+        self._app: Any = None
+
+    def provider(self, key: str) -> Provider | None:
+        """The enabled provider with that key."""
+        return next((provider for provider in self.providers if provider.key == key), None)
+
+    def get_handlers(self, app: Any) -> list[tuple[Any, ...]]:
+        """The pages of login, linking and logout; also begins to watch who may still be here."""
+        self._app = app
+        self._in_background(watch_members(app, self))
+        return login_handlers(self.providers)
+
+    async def authenticate(self, handler: Any, data: Any = None) -> dict[str, Any] | None:
+        """The model of whoever has come back from a provider; a form lets nobody in."""
+        if not isinstance(data, Flow):
+            return None
+        model = await self.sign_in(data, handler.get_argument("code"), handler.get_argument("iss", ""))
+        handler.login = model["account"].login  # for the audit log, should no rule let the account in
+        return model
+
+    async def sign_in(self, flow: Flow, code: str, issuer: str) -> dict[str, Any]:
+        """The model of an account that has proved itself, with the name that it has or would get.
+
+        Raises:
+            ProviderRefused, ProviderUnavailable: see `Provider.sign_in`.
+        """
+        provider = self.provider(flow.provider)
+        assert provider is not None, "handlers are made for enabled providers only"
+        model = await provider.sign_in(flow, code, issuer)
+        return self.complete(self.identities.name_of(model["account"]), model)
+
+    def complete(self, name: str, model: dict[str, Any]) -> dict[str, Any]:
+        """The model with the hub's name, role and groups."""
+        role = role_for(self.login_settings, name, model["groups"])
+        return {
+            **model,
+            "name": name,
+            "admin": role == "admin",
+            "groups": sorted({*model["groups"], GROUPS[role]}),
+            "is_same": self.identities.is_same,
+        }
+
+    def check_blocked_users(self, username: str, auth_model: dict[str, Any]) -> bool:
+        """Whether the person was not off-boarded."""
+        return not self.identities.is_blocked(username)
+
+    async def check_allowed(self, username: str, auth_model: dict[str, Any] | None) -> bool:
+        """Whether a rule of the account's provider, or of administrators, lets it in; deny by default."""
+        if auth_model is None:
+            return False
+        provider = self.provider(auth_model["auth_state"]["provider"])
+        return provider is not None and (auth_model["admin"] or await provider.is_allowed(auth_model))
+
+    async def run_post_auth_hook(self, handler: Any, auth_model: dict[str, Any]) -> dict[str, Any]:
+        """Called for who may enter: the name is theirs from now on."""
+        account: Account = auth_model.pop("account")
+        auth_model.pop("is_same")
+        model = await super().run_post_auth_hook(handler, {**auth_model, "name": self.identities.admit(account)})
+        self.audit.record(
+            Action.LOGIN_SUCCEEDED,
+            actor=model["name"],
+            resource="hub",
+            provider=account.provider,
+            login=account.login,
+            address=handler.request.remote_ip,
+        )
+        return dict(model)
+
+    async def refresh_user(self, user: Any, handler: Any = None, **kwargs: Any) -> bool | dict[str, Any]:
+        """Whether the provider still vouches for the person, and the rules still let them in.
+
+        True when that was asked a moment ago, or cannot be asked and the last answer is not too
+        old; False when they have to log in again; else the model with what has changed.
+        """
+        if handler is not None and not hasattr(handler, "_token_authenticated"):
+            # JupyterHub 6.1 reads it after a False, and sets it for requests with a token only.
+            handler._token_authenticated = False  # noqa: SLF001
+        async with self._refreshing[user.name]:
+            state = await user.get_auth_state() or {}
+            provider = self.provider(state.get("provider", ""))
+            if provider is None or self.identities.is_blocked(user.name):
+                return False
+            if time.time() - state["checked_at"] < FRESH_SECONDS:
+                return True
+            try:
+                model = await self._ask(provider, user.name, state)
+            except ProviderUnavailable as error:
+                return self._is_within_grace(user.name, state, error)
+            except ProviderRefused as error:
+                # Not within the request, which may be the one that starts the server to be stopped.
+                self._in_background(expel(self._app, user, reason=error.message, actor="hub"))
+                return False
+            # A refresh token may be good for one use only: the next tab has to find the new one.
+            await user.save_auth_state(model["auth_state"])
+            return model
+
+    async def _ask(self, provider: Provider, name: str, state: dict[str, Any]) -> dict[str, Any]:
+        model = self.complete(name, await provider.refresh(state))
+        if model["account"].subject != state["subject"]:
+            raise ProviderRefused("the token belongs to another account now")
+        if not await self.check_allowed(name, model):
+            raise ProviderRefused("no rule lets the account in any more")
+        return {key: value for key, value in model.items() if key not in {"account", "is_same"}}
+
+    def _in_background(self, work: Coroutine[Any, Any, Any]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    def _is_within_grace(self, name: str, state: dict[str, Any], error: ProviderUnavailable) -> bool:
+        age = time.time() - state["checked_at"]
+        self.log.warning("%s could not be checked again for %d s: %s", name, age, error.message)
+        return bool(age < self.login_settings.grace_seconds)

@@ -1,0 +1,87 @@
+"""Showing somebody out: servers, tokens, cookies, and what the provider has given us for them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from jupyterhub.utils import exponential_backoff, new_token
+
+from workbench.errors import IdentityError
+from workbench.security.audit import Action
+
+STOP_SECONDS = 60.0
+
+
+async def expel(app: Any, user: Any, *, reason: str, actor: str) -> tuple[str, ...]:
+    """End everything that a person can do here now; returns the steps that were done.
+
+    They may log in again, if the provider and the rules let them. Tokens and cookies go first:
+    who has nothing to show cannot start anew what is stopped after it. Every step is done, even
+    when another fails, and doing it again changes nothing.
+
+    Args:
+        app: the JupyterHub application.
+        user: JupyterHub's `User`.
+        reason: for the audit log.
+        actor: who decided it, a hub name or the part of the hub.
+    """
+    # Before the first step: should the hub die in the midst, the log has it.
+    app.authenticator.audit.record(Action.MEMBERSHIP_REVOKED, actor=actor, resource=user.name, reason=reason)
+    steps = [_revoke_tokens(app, user), _forget_cookies(app, user)]
+    steps += await _stop_servers(app, user)
+    steps += await revoke_at_provider(app.authenticator, user)
+    if user.encrypted_auth_state is not None:
+        await user.save_auth_state(None)
+    user.admin = False
+    user.sync_groups([])
+    app.db.commit()
+    done = tuple(step for step in steps if step)
+    app.log.warning("%s is out (%s): %s", user.name, reason, "; ".join(done) or "nothing was left")
+    return done
+
+
+async def revoke_at_provider(authenticator: Any, user: Any) -> list[str]:
+    """Have the provider forget the tokens that it gave us for the person; a failure is told, not raised."""
+    state = await user.get_auth_state() or {}
+    provider = authenticator.provider(state.get("provider", ""))
+    if provider is None:
+        return []
+    try:
+        await provider.revoke(state)
+    except IdentityError as error:
+        return [f"{provider.label} did not revoke its tokens ({error.message})"]
+    return [f"{provider.label} revoked its tokens"]
+
+
+def _revoke_tokens(app: Any, user: Any) -> str:
+    tokens = [*user.api_tokens]
+    codes = [*user.orm_user.oauth_codes]
+    for each in (*tokens, *codes):
+        app.db.delete(each)
+    app.db.commit()
+    return f"{len(tokens)} tokens revoked" if tokens else ""
+
+
+def _forget_cookies(app: Any, user: Any) -> str:
+    # Cookies hold this number; with another one, none of them means the person any more.
+    user.cookie_id = user.orm_user.cookie_id = new_token()
+    app.db.commit()
+    return "cookies are worth nothing"
+
+
+async def _stop_servers(app: Any, user: Any) -> list[str]:
+    steps = []
+    for name, spawner in list(user.spawners.items()):
+        if not (spawner.active or spawner.pending):
+            continue
+        try:
+            # A server that is starting ends when its start does.
+            await exponential_backoff(lambda: not spawner.pending, "it is still starting", timeout=STOP_SECONDS)  # noqa: B023
+            if spawner.active:
+                await asyncio.wait_for(user.stop(name), STOP_SECONDS)
+            await app.proxy.delete_user(user, name)
+            steps.append(f"server {name or 'default'} stopped")
+        except Exception as error:  # noqa: BLE001 - whatever it was, the other steps are done
+            steps.append(f"server {name or 'default'} was not stopped ({error})")
+    return steps

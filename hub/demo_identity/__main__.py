@@ -1,0 +1,16 @@
+"""`python -m hub.demo_identity`."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from hub.demo_identity.server import serve
+from workbench.errors import WorkbenchError
+from workbench.settings import Settings
+
+if __name__ == "__main__":
+    try:
+        asyncio.run(serve(Settings.load()))
+    except WorkbenchError as error:
+        sys.exit(str(error))

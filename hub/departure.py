@@ -1,0 +1,95 @@
+"""What is left of somebody on this machine when they have gone: processes, an OS user, a home."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psutil
+
+from hub.spawning import os_users
+from hub.spawning.environment import users_folder
+from workbench.errors import WorkbenchError
+from workbench.security.secrets import private_folder
+from workbench.settings import Settings
+
+END_SECONDS = 5.0
+
+
+def offboard_account(settings: Settings, name: str, *, keep_home: bool) -> list[str]:
+    """End what still runs of somebody on this machine, lock their OS user, and archive their home; returns the steps.
+
+    Raises:
+        WorkbenchError: when processes are left, or the home cannot be archived; it is then untouched.
+    """
+    if settings.hub.spawner == "kubernetes":
+        return ["the volume of the home is left in the cluster"]
+    home = users_folder(settings) / name
+    steps = []
+    if settings.hub.spawner == "simple":
+        ended = end_processes(settings.home, name)
+    else:
+        account = os_users.find(name, home)
+        if account and not os_users.is_locked(account.pw_name):
+            os_users.lock(account.pw_name)
+            steps.append(f"OS user {account.pw_name} locked")
+        ended = os_users.end_processes(account.pw_name) if account else 0
+    if ended:
+        steps.append(f"{ended} processes ended")
+    if home.is_dir() and not keep_home:
+        steps.append(f"home archived to {archive_home(settings.home, home)}")
+    return steps
+
+
+def readmit_account(settings: Settings, name: str) -> list[str]:
+    """Take back what keeps an OS user from starting anything; the archived home stays where it is."""
+    if settings.hub.spawner in {"simple", "kubernetes"}:
+        return []
+    account = os_users.find(name, users_folder(settings) / name)
+    if account is None or not os_users.is_locked(account.pw_name):
+        return []
+    os_users.unlock(account.pw_name)
+    return [f"OS user {account.pw_name} unlocked"]
+
+
+def archive_home(workbench_home: Path, home: Path) -> Path:
+    """Move a home into `archive/NAME-DATE.tar.gz` of mode 0600."""
+    archive = private_folder(workbench_home / "archive") / f"{home.name}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.tar.gz"
+    try:
+        os_users.archive_home(home, archive)
+    except OSError as error:
+        raise WorkbenchError(
+            f"{home} could not be archived: {error}",
+            remedy="Make room on the disk and do it again, or leave the home where it is with --keep-home.",
+        ) from error
+    return archive
+
+
+def end_processes(workbench_home: Path, name: str) -> int:
+    """End what runs with the hub's own OS user for somebody, even if it left their server's session; returns how many.
+
+    They are known by the environment that their server gave them: it says whose they are, and of which workbench.
+    """
+    marks = {"JUPYTERHUB_USER": name, "WORKBENCH_HOME": str(workbench_home)}
+    found = [process for process in psutil.process_iter() if _has(process, marks)]
+    for process in found:
+        with suppress(psutil.Error):
+            process.terminate()
+    _, left = psutil.wait_procs(found, END_SECONDS)
+    for process in left:
+        with suppress(psutil.Error):
+            process.kill()
+    _, left = psutil.wait_procs(left, END_SECONDS)
+    if left:
+        numbers = ", ".join(str(process.pid) for process in left)
+        raise WorkbenchError(f"processes of {name} are left: {numbers}", remedy="See `ps` why they do not end.")
+    return len(found)
+
+
+def _has(process: psutil.Process, marks: dict[str, str]) -> bool:
+    try:
+        found = process.environ()
+    except (psutil.Error, OSError):
+        return False
+    return all(found.get(name) == value for name, value in marks.items())

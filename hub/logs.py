@@ -1,0 +1,31 @@
+"""What must not stand in the hub's log: the query of an address may hold a code, a state or a token."""
+
+from __future__ import annotations
+
+import logging
+import re
+
+LOGGERS = ("tornado.general", "tornado.application", "tornado.access")
+SECRET = re.compile(r"((?:^|[?&;\s])(?:code|state|token|_xsrf|id_token_hint|session_state|nonce)=)[^&;\s'\"]+")
+HIDDEN = r"\1[secret]"
+# JupyterHub tells the values of session cookies.
+LEFT_OUT = ("Setting new xsrf cookie",)
+
+
+class WithoutSecrets(logging.Filter):
+    """Blanks secrets in what a logger writes; leaves out what is nothing but secrets."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Called with each record before it is written."""
+        if str(record.msg).startswith(LEFT_OUT):
+            return False
+        if isinstance(record.args, tuple):
+            record.args = tuple(SECRET.sub(HIDDEN, each) if isinstance(each, str) else each for each in record.args)
+        record.msg = SECRET.sub(HIDDEN, str(record.msg))
+        return True
+
+
+def hide_secrets() -> None:
+    """Have tornado's loggers, which JupyterHub and its extensions use, write no secrets."""
+    for name in LOGGERS:
+        logging.getLogger(name).addFilter(WithoutSecrets())

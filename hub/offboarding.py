@@ -1,0 +1,183 @@
+"""Off-boarding: somebody is shown out for good, and what they have made is kept.
+
+`workbench hub offboard` asks the running hub for it, as the service `operator` with a scope of
+its own. Steps that are done already are done again without harm.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import suppress
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from jupyterhub.apihandlers.base import APIHandler
+from tornado import web
+from tornado.iostream import StreamClosedError
+
+from hub.authentication.expulsion import expel
+from hub.departure import offboard_account, readmit_account
+from hub.status import read_people
+from workbench.errors import WorkbenchError
+from workbench.security.audit import Action, Outcome
+from workbench.security.secrets import ensure_token
+from workbench.settings import Settings
+
+SERVICE = "operator"
+SCOPE = "custom:workbench:people"
+CUSTOM_SCOPES = {SCOPE: {"description": "List people, off-board them, and let them in again."}}
+ROLE = {"name": "workbench-operator", "scopes": [SCOPE], "services": [SERVICE]}
+
+_one_at_a_time = asyncio.Lock()
+
+
+def operator_token(home: Path) -> str:
+    """The token of the service `operator`: who can read its file may off-board people."""
+    return ensure_token(home / "keys" / "hub-operator-token")
+
+
+def operator_service(home: Path) -> dict[str, Any]:
+    """The service as JupyterHub's configuration has it."""
+    return {"name": SERVICE, "api_token": operator_token(home)}
+
+
+def offboarding_handlers(settings: Settings) -> list[tuple[str, type, dict[str, Any]]]:
+    """The part of the hub's API that the commands call."""
+    shared = {"workbench": settings}
+    return [
+        (r"/api/workbench/users", People, shared),
+        (r"/api/workbench/users/([^/]+)/offboard", Offboard, shared),
+        (r"/api/workbench/users/([^/]+)/readmit", Readmit, shared),
+    ]
+
+
+class _Handler(APIHandler):  # type: ignore[misc]
+    def initialize(self, workbench: Settings) -> None:
+        self.workbench = workbench
+
+    async def prepare(self) -> None:
+        """Called before each method; refuses who has not the scope."""
+        await super().prepare()
+        # JupyterHub's decorator knows scopes of its own only when this module is read.
+        if not self.has_scope(SCOPE):
+            raise web.HTTPError(403, f"This needs the scope {SCOPE}.")
+
+    @property
+    def actor(self) -> str:
+        """Who typed the command, for the audit log."""
+        return f"{SERVICE}:{self.body.get('by', '')}"
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """What the command sends along; empty when that is no object."""
+        body = self.get_json_body()
+        return body if isinstance(body, dict) else {}
+
+    def check_known(self, name: str) -> Any:
+        """The user of JupyterHub; None when there is none, though they have been let in once."""
+        user = self.find_user(name)
+        if user is None and not self.authenticator.identities.is_known(name):
+            raise web.HTTPError(404, f"nobody here is called {name}")
+        return user
+
+    async def tell(self, **line: object) -> None:
+        """Send a line of JSON at once; what has begun is finished even when nobody listens any more."""
+        with suppress(StreamClosedError):
+            self.write(json.dumps(line) + "\n")
+            await self.flush()
+
+
+class People(_Handler):
+    """GET /hub/api/workbench/users."""
+
+    def get(self) -> None:
+        """Everybody who has ever been let in."""
+        people = read_people(self.app)
+        self.write(json.dumps([asdict(each) for each in people]))
+
+
+class Offboard(_Handler):
+    """POST /hub/api/workbench/users/NAME/offboard."""
+
+    async def post(self, name: str) -> None:
+        """Answers a line for each step as it is done, and for each problem; the last says `done`."""
+        user = self.check_known(name)
+        keeps_home = bool(self.body.get("keep_home"))
+        steps: list[str] = []
+        problems: list[str] = []
+        async with _one_at_a_time:
+            # Whoever was blocked first cannot come back while the rest is done.
+            for part in (
+                partial(self._block, name),
+                partial(self._expel, user),
+                partial(self._leave_machine, name, keeps_home),
+            ):
+                try:
+                    done = await part()
+                except Exception as error:  # noqa: BLE001 - whatever it was, the other parts are done
+                    problems.append(await self._tell_problem(error))
+                else:
+                    steps += done
+                    for step in done:
+                        await self.tell(step=step)
+        details = {"steps": "; ".join(steps), "problems": "; ".join(problems)}
+        self.authenticator.audit.record(
+            Action.USER_OFFBOARDED,
+            actor=self.actor,
+            resource=name,
+            outcome=Outcome.FAILED if problems else Outcome.SUCCESS,
+            **{key: value for key, value in details.items() if value},
+        )
+        await self.tell(done=True)
+
+    async def _tell_problem(self, error: Exception) -> str:
+        if isinstance(error, WorkbenchError):
+            message, remedy = error.message, error.remedy
+        else:
+            self.log.error("Off-boarding went wrong", exc_info=error)
+            message, remedy = f"{type(error).__name__}: {error}", "Look at logs/hub.log, then do it again."
+        await self.tell(problem=message, remedy=remedy)
+        return message
+
+    async def _block(self, name: str) -> list[str]:
+        identities = self.authenticator.identities
+        if identities.is_blocked(name):
+            return []
+        identities.block(name)
+        if not identities.is_blocked(name):
+            raise WorkbenchError(
+                f"{name} has never signed in, so there is no account to block",
+                remedy="See that no list of the settings lets them in.",
+            )
+        return ["sign-in blocked"]
+
+    async def _expel(self, user: Any) -> list[str]:
+        if user is None:
+            return []
+        steps = await expel(self.app, user, reason="off-boarded", actor=self.actor)
+        if user.running:
+            raise WorkbenchError(f"a server of {user.name} still runs: {'; '.join(steps)}", remedy="Do it again.")
+        return list(steps)
+
+    async def _leave_machine(self, name: str, keeps_home: bool) -> list[str]:
+        return await asyncio.to_thread(offboard_account, self.workbench, name, keep_home=keeps_home)
+
+
+class Readmit(_Handler):
+    """POST /hub/api/workbench/users/NAME/readmit."""
+
+    async def post(self, name: str) -> None:
+        """Let somebody in again, as far as provider and rules do; answers like off-boarding."""
+        self.check_known(name)
+        steps = []
+        if self.authenticator.identities.is_blocked(name):
+            self.authenticator.identities.unblock(name)
+            steps.append("sign-in unblocked")
+        steps += await asyncio.to_thread(readmit_account, self.workbench, name)
+        self.authenticator.audit.record(Action.USER_UNBLOCKED, actor=self.actor, resource=name, steps="; ".join(steps))
+        for step in steps:
+            await self.tell(step=step)
+        await self.tell(done=True)

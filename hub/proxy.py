@@ -1,0 +1,172 @@
+"""Traefik in front of everything that a browser sees: TLS, security headers and CORS, whoever made the response.
+
+A user's server belongs to its user, who can make it say anything. So what protects others is put on here,
+over whatever the server said.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jupyterhub_traefik_proxy.fileprovider import TraefikFileProviderProxy
+from jupyterhub_traefik_proxy.traefik_utils import generate_alias
+from traitlets import default
+
+from hub.addresses import HubPorts, bind_url, public_host, public_url, subdomain_host
+from hub.headers import cookie_options, cors, policies, security_headers
+from workbench.sections import is_loopback
+from workbench.security.certificates import LOOPBACK_HOSTS, CertificateFiles, ensure_certificates
+from workbench.security.secrets import ensure_token, private_folder
+from workbench.settings import Settings
+
+ENTRY_POINT = "public"
+HTTPS_PORT = 443
+FILES = ("files", "nbconvert", "kernelspecs")  #: where a user's server shows what people have put there
+# The forward-secret ones with authenticated encryption; TLS 1.3 has no others.
+CIPHERS = [
+    *("TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256", "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"),
+    *("TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384", "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384"),
+    *("TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256", "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256"),
+]
+
+
+class WorkbenchProxy(TraefikFileProviderProxy):  # type: ignore[misc] # traefik-proxy has no types
+    """Traefik, with the policy of a route chosen by what is behind it."""
+
+    @default("dynamic_config")  # type: ignore[untyped-decorator] # traitlets has no types
+    def _load_dynamic_config(self) -> dict[str, Any]:
+        # Nothing of an earlier run, whose settings may have been others. The hub adds the routes of running servers.
+        return {"http": {"services": {}, "routers": {}}, "jupyterhub": {"routes": {}}}
+
+    def _dynamic_config_for_route(self, routespec: str, target: str, data: dict[str, Any]) -> tuple[Any, Any]:
+        config, known = super()._dynamic_config_for_route(routespec, target, data)
+        routers = config["http"]["routers"]
+        (router,) = routers.values()
+        # The longest route wins, whatever its rule looks like.
+        router["priority"] = 10 * len(routespec)
+        router["middlewares"] = ["server-policy" if _is_users(routespec) else "hub-policy", "cors"]
+        if _is_users(routespec):
+            prefix = routespec[routespec.index("/") :]
+            paths = " || ".join(f"PathPrefix(`{prefix}{name}/`)" for name in FILES)
+            routers[_files_alias(routespec)] = router | {
+                "rule": f"{router['rule']} && ({paths})",
+                "priority": router["priority"] + 1,
+                "middlewares": ["files-policy", "cors"],
+            }
+        return config, known
+
+    def _keys_for_route(self, routespec: str) -> tuple[Any, Any]:
+        keys, known = super()._keys_for_route(routespec)
+        if _is_users(routespec):
+            keys = (*keys, ["http", "routers", _files_alias(routespec)])
+        return keys, known
+
+
+def set_proxy(c: Any, settings: Settings, ports: HubPorts) -> None:
+    """Traefik and what it is started with; where browsers reach it, and which cookies they are given."""
+    folder = private_folder(settings.home / "hub")
+    c.JupyterHub.bind_url = bind_url(settings, ports)
+    if settings.hub.public_url:
+        c.JupyterHub.public_url = f"{public_url(settings, ports)}/"
+    c.JupyterHub.tornado_settings = {"cookie_options": cookie_options(settings)}
+    c.JupyterHub.proxy_class = WorkbenchProxy
+    c.TraefikFileProviderProxy.static_config_file = str(folder / "traefik.toml")
+    c.TraefikFileProviderProxy.dynamic_config_file = str(folder / "routes.toml")
+    c.TraefikProxy.traefik_entrypoint = ENTRY_POINT
+    c.TraefikProxy.traefik_api_url = f"http://127.0.0.1:{ports.proxy_api}"
+    c.TraefikProxy.traefik_api_username = "hub"
+    c.TraefikProxy.traefik_api_password = ensure_token(settings.home / "keys" / "proxy-api")
+    c.TraefikProxy.extra_static_config = static_config(settings, ports)
+    c.TraefikProxy.extra_dynamic_config = dynamic_config(settings, ports)
+    if settings.hub.tls == "generated":
+        c.JupyterHub.ssl_cert = c.JupyterHub.ssl_key = str(ensure_hub_certificates(settings, ports).server)
+    elif settings.hub.tls == "files":
+        c.JupyterHub.ssl_cert = str(settings.hub.tls_certificate_file)
+        c.JupyterHub.ssl_key = str(settings.hub.tls_key_file)
+    if settings.hub.subdomains:
+        c.JupyterHub.subdomain_host = subdomain_host(settings, ports)
+        # Such a cookie is sent to one origin alone, and no other origin can set it. It needs https.
+        c.JupyterHub.cookie_host_prefix_enabled = settings.hub.is_encrypted
+
+
+def ensure_hub_certificates(settings: Settings, ports: HubPorts) -> CertificateFiles:
+    """The hub's authority and its certificate, for `generated`: for loopback, and where people reach the hub."""
+    host = public_host(settings, ports)
+    hosts = {*LOOPBACK_HOSTS, settings.hub.host, host, *([f"*.{host}"] if settings.hub.subdomains else [])}
+    return ensure_certificates(settings.home / "keys" / "hub", hosts=hosts, owner="hub")
+
+
+def static_config(settings: Settings, ports: HubPorts) -> dict[str, Any]:
+    """What traefik reads once: where it listens, and where it gets certificates."""
+    public: dict[str, Any] = {"http": {"middlewares": ["security@file"]}}
+    config: dict[str, Any] = {
+        "global": {"checkNewVersion": False, "sendAnonymousUsage": False},
+        "entryPoints": {ENTRY_POINT: public},
+    }
+    if settings.hub.tls == "off":
+        return config
+    public["http"]["tls"] = {"options": "default"}
+    if settings.hub.tls == "acme":
+        public["http"]["tls"] |= {"certResolver": "acme"}
+        if not settings.hub.subdomains:
+            # Else the names are those of the routes, one certificate each.
+            public["http"]["tls"] |= {"domains": [{"main": public_host(settings, ports)}]}
+        config["certificatesResolvers"] = {"acme": {"acme": _authority(settings)}}
+        # Who may listen on 443 may listen on 80.
+        if ports.proxy == HTTPS_PORT and not is_loopback(settings.hub.host):
+            target = {"to": ENTRY_POINT, "scheme": "https", "permanent": True}
+            config["entryPoints"]["plain"] = {
+                "address": bind_url(settings, ports).removeprefix("https://").replace(f":{HTTPS_PORT}", ":80"),
+                "http": {"middlewares": ["security@file"], "redirections": {"entryPoint": target}},
+            }
+    return config
+
+
+def dynamic_config(settings: Settings, ports: HubPorts) -> dict[str, Any]:
+    """What traefik reads again and again: headers, TLS, and the answer to what nobody else answers."""
+    url = public_url(settings, ports)
+    # A trusted origin's preflight is answered by `cors`, so that headers are put on outside of it.
+    middlewares = {
+        "security": _stamp(security_headers(url)),
+        "cors": {"headers": cors(settings, url)},
+        **{name: _stamp({"Content-Security-Policy": each}) for name, each in policies(settings, url).items()},
+    }
+    nowhere = {
+        "rule": "PathPrefix(`/`)",
+        "priority": 1,
+        "service": "nowhere",
+        "entryPoints": [ENTRY_POINT],
+        "middlewares": ["hub-policy"],
+    }
+    config: dict[str, Any] = {
+        "http": {
+            "middlewares": middlewares,
+            "routers": {"nowhere": nowhere},
+            "services": {"nowhere": {"loadBalancer": {"servers": []}}},
+        }
+    }
+    if settings.hub.tls != "off":
+        config["tls"] = {"options": {"default": {"minVersion": "VersionTLS12", "cipherSuites": CIPHERS}}}
+    return config
+
+
+def _authority(settings: Settings) -> dict[str, Any]:
+    server = settings.hub.acme_server
+    return {
+        "email": settings.hub.acme_mail,
+        "storage": str(private_folder(settings.home / "keys") / "acme.json"),
+        "tlsChallenge": {},
+        **({"caServer": server} if server else {}),
+    }
+
+
+def _stamp(headers: dict[str, str]) -> dict[str, Any]:
+    return {"headers": {"customResponseHeaders": headers}}
+
+
+def _is_users(routespec: str) -> bool:
+    return "/user/" in routespec
+
+
+def _files_alias(routespec: str) -> str:
+    return str(generate_alias(routespec, "files"))

@@ -1,0 +1,106 @@
+"""Which kind of server each user gets, what it may take, and who gets none."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from hub.roles import role_of
+from hub.spawning.admission import admit
+from hub.spawning.environment import (
+    kernel_environment,
+    prepare_home,
+    readable_folder,
+    remove_runtime,
+    separate_environment,
+    share_jars,
+    users_folder,
+)
+from hub.spawning.limits import read_limits
+from hub.spawning.local import OsUserSpawner
+from hub.spawning.walls import check, make_wall
+from workbench.security.secrets import private_folder
+from workbench.settings import Settings
+
+# What a user's server keeps of the hub's environment: paths, language, trust, and where clusters are.
+KEPT_VARIABLES = [
+    *("PATH", "LANG", "LC_ALL", "TZ", "JAVA_HOME", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
+    *("HADOOP_CONF_DIR", "YARN_CONF_DIR", "KUBECONFIG"),
+]
+# The route of a server that has ended leads to whoever takes its port next: it is not left for long.
+POLL_SECONDS = 5
+
+
+def set_spawner(c: Any, settings: Settings) -> None:
+    """JupyterLab for each user, started in the way that WORKBENCH_HUB_SPAWNER names.
+
+    Raises:
+        WorkbenchError: when that way does not work on this machine.
+    """
+    c.Spawner.cmd = [str(Path(sys.executable).parent / "jupyterhub-singleuser")]
+    c.Spawner.default_url = "/lab/tree/00-start-here.ipynb"
+    c.Spawner.env_keep = KEPT_VARIABLES
+    c.Spawner.pre_spawn_hook = partial(prepare, settings)
+    # The first start of JupyterLab on a busy two-core machine.
+    c.Spawner.http_timeout = 90
+    c.Spawner.start_timeout = 90
+    _setter(settings)(c, settings)
+
+
+def set_simple(c: Any, settings: Settings) -> None:
+    """All servers as the hub's own OS user, with folders under WORKBENCH_HOME: no wall between them."""
+    c.JupyterHub.spawner_class = "simple"
+    c.SimpleLocalProcessSpawner.home_dir_template = str(users_folder(settings) / "{username}")
+    c.Spawner.args = ["--allow-root"] if os.geteuid() == 0 else []
+    c.Spawner.environment = kernel_environment(settings)
+    c.Spawner.pre_spawn_hook = partial(prepare, settings, then=prepare_home)
+    c.Spawner.post_stop_hook = remove_runtime
+
+
+def set_local(c: Any, settings: Settings) -> None:
+    """Each user's server as an OS user of its own, behind a wall.
+
+    Raises:
+        WorkbenchError: when this machine cannot have it.
+    """
+    home = private_folder(settings.home).resolve()
+    shared = readable_folder(home / "shared")
+    share_jars(settings, shared)
+    kept = [Path(value) for name in KEPT_VARIABLES if (value := os.environ.get(name, "")).startswith("/")]
+    wall = make_wall(home, [shared, *(path for path in kept if path.is_dir())])
+    check(wall)
+    c.JupyterHub.spawner_class = OsUserSpawner
+    c.OsUserSpawner.wall = wall
+    c.OsUserSpawner.users_folder = str(users_folder(settings))
+    c.OsUserSpawner.work_folder = str(private_folder(home / "servers"))
+    c.OsUserSpawner.jars_folder = str(shared / "jars")
+    c.OsUserSpawner.poll_interval = POLL_SECONDS
+    c.Spawner.environment = separate_environment(settings, shared)
+
+
+def prepare(settings: Settings, spawner: Any, then: Callable[[Any], None] = lambda _: None) -> None:
+    """Before each start: may it, and what may it take?
+
+    Raises:
+        SpawnException: when it may not start, with what to do.
+    """
+    admit(settings.hub, spawner)
+    limits = read_limits(settings.hub, role_of(spawner.user))
+    spawner.mem_limit = limits.memory_bytes or None
+    spawner.cpu_limit = limits.processors or None
+    if isinstance(spawner, OsUserSpawner):
+        spawner.limits = limits
+    then(spawner)
+
+
+def _setter(settings: Settings) -> Callable[[Any, Settings], None]:
+    if settings.hub.spawner in {"simple", "local"}:
+        return {"simple": set_simple, "local": set_local}[settings.hub.spawner]
+    # Their packages are needed only where they are used.
+    from hub.spawning import clusters
+
+    return {"systemd": clusters.set_systemd, "kubernetes": clusters.set_kubernetes}[settings.hub.spawner]

@@ -1,0 +1,169 @@
+"""Servers on this machine, each under an OS user of its own and behind a wall."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pwd
+import shutil
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from subprocess import Popen
+from typing import Any
+
+import psutil
+from jupyterhub.spawner import LocalProcessSpawner, SpawnException
+from jupyterhub.utils import random_port
+from traitlets import Any as AnyValue
+from traitlets import Unicode
+
+from hub.spawning import os_users
+from hub.spawning.environment import FIRST_NOTEBOOK, RUNTIME_VARIABLE
+from hub.spawning.limits import Limits, make_groups, remove_groups, safe_name
+from workbench.resources import resource
+from workbench.security.secrets import private_folder
+
+LISTEN_SECONDS = 80.0
+POLL_SECONDS = 0.05
+LISTENING = "0A"  # proc(5), /proc/net/tcp
+MAKING = threading.Lock()  # two servers of one user may start at once
+
+# Runs as the user: whatever they have made of their home, it is only theirs.
+BEGIN = """\
+mkdir -p -m 700 "$WORKBENCH_HOME" "$JUPYTER_RUNTIME_DIR"
+[ -e "$WORKBENCH_HOME/jars" ] || [ ! -d "$2" ] || ln -s "$2" "$WORKBENCH_HOME/jars"
+[ -e "$1" ] || [ -L "$1" ] || cp "$3" "$1"
+shift 3
+exec "$@"
+"""
+
+
+class OsUserSpawner(LocalProcessSpawner):  # type: ignore[misc]
+    """Starts each server as an OS user of its own; root starts it, and keeps nothing in the user's home."""
+
+    wall = AnyValue(config=True, help="The Wall of this workbench.")
+    users_folder = Unicode(config=True, help="Folder of the homes; nobody but root may write it.")
+    work_folder = Unicode(config=True, help="Folder of temporary files and logs; nobody but root may enter it.")
+    jars_folder = Unicode(config=True, help="Jars that everybody reads.")
+    limits = AnyValue(Limits(), help="What the server with all it starts may take; set before each start.")
+
+    port: int  #: on loopback
+    groups: Sequence[Path] = ()  #: control groups of the running server
+
+    @property
+    def home(self) -> Path:
+        """The user's home, outside and behind the wall."""
+        return Path(self.users_folder, self.user.name)
+
+    @property
+    def temporary(self) -> Path:
+        """What is /tmp behind the wall: of this server alone, made anew for each start."""
+        return Path(self.work_folder) / "tmp" / safe_name(self.user.name, self.name)
+
+    def user_env(self, env: dict[str, str]) -> dict[str, str]:
+        """What depends on the OS user."""
+        name = os_users.os_name(self.user.name, self.home)
+        own: Mapping[str, str] = {
+            "HOME": str(self.home),
+            "USER": name,
+            "LOGNAME": name,
+            "SHELL": shutil.which("bash") or "/bin/sh",
+            "WORKBENCH_HOME": str(self.home / ".workbench"),
+            # Sockets have short paths, and /tmp is the server's own.
+            RUNTIME_VARIABLE: "/tmp/jupyter",  # noqa: S108
+        }
+        return {**env, **own}
+
+    async def start(self) -> tuple[str, int]:
+        """Start the server and return where it listens, once it is really the user who does."""
+        try:
+            account = await asyncio.to_thread(self._prepare)
+        except os_users.OsUserError as error:
+            raise SpawnException(str(error), reason="os_user", status_code=500) from error
+        self.port = self.port or random_port()
+        self._launch(account)
+        await self._wait_for_listener(account.pw_uid)
+        return ("127.0.0.1", self.port)
+
+    async def run_post_stop_hook(self) -> None:
+        """Remove what was made for the server outside the home, however it ended."""
+        await asyncio.to_thread(remove_groups, self.groups)
+        await asyncio.to_thread(shutil.rmtree, self.temporary, ignore_errors=True)
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Forget the process of an earlier hub: it ended with that hub, and its number may be somebody else's."""
+        super().load_state(state)
+        self.pid = 0
+
+    async def _signal(self, sig: int) -> bool:
+        """The request to end is for process 1 behind the wall, which hands it on; `unshare` itself ignores it."""
+        try:
+            children = psutil.Process(self.pid).children() if sig else []
+        except psutil.NoSuchProcess:
+            return False
+        for child in children:
+            child.send_signal(sig)
+        return True if children else bool(await super()._signal(sig))
+
+    def _launch(self, account: pwd.struct_passwd) -> None:
+        # In the hub's first thread: the server ends with the thread that starts it.
+        self.groups = make_groups(safe_name(account.pw_name, self.name), self.limits)
+        wall = self.wall.command(account, self.temporary, groups=self.groups, processes=self.limits.processes)
+        begin = ["sh", "-c", BEGIN, "begin", str(self.home / FIRST_NOTEBOOK), self.jars_folder]
+        command = [*wall, *begin, str(resource("notebooks") / FIRST_NOTEBOOK), *self.cmd, *self.get_args()]
+        self.log.info("Starting the server of %s as %s", self._log_name, account.pw_name)
+        with self._open_log() as log:
+            self.proc = Popen(
+                command, env=self.get_env(), stdout=log, stderr=log, start_new_session=True, cwd=self.work_folder
+            )
+        self.pid = self.proc.pid
+
+    def _prepare(self) -> pwd.struct_passwd:
+        with MAKING:
+            account = os_users.ensure(self.user.name, self.home)
+        if os_users.is_locked(account.pw_name):
+            raise os_users.OsUserError(
+                f"the OS user {account.pw_name} is locked", remedy="Ask an administrator to unlock it."
+            )
+        shutil.rmtree(self.temporary, ignore_errors=True)
+        private_folder(self.temporary.parent)
+        self.temporary.mkdir(mode=0o700)
+        os.chown(self.temporary, account.pw_uid, account.pw_gid)
+        return account
+
+    def _open_log(self) -> Any:
+        # Not the hub's own: whoever has it open for writing can truncate it.
+        folder = private_folder(Path(self.work_folder) / "logs")
+        return (folder / f"{safe_name(self.user.name, self.name)}.log").open("wb")
+
+    async def _wait_for_listener(self, uid: int) -> None:
+        """Wait until the port is listened on; whoever else took it would be sent the user's cookies."""
+        deadline = time.monotonic() + LISTEN_SECONDS
+        while (owner := listener(self.port)) is None:
+            if await self.poll() is not None or time.monotonic() > deadline:
+                raise SpawnException(
+                    f"The server of {self.user.name} ended before it listened. Its log is in {self.work_folder}/logs.",
+                    reason="ended",
+                    status_code=500,
+                )
+            await asyncio.sleep(POLL_SECONDS)
+        if owner != uid:
+            await self.stop(now=True)
+            raise SpawnException(
+                "Another program took the port of your server. Start it again.", reason="port", status_code=500
+            )
+
+
+def listener(port: int) -> int | None:
+    """The uid that listens on a TCP port of this machine; None when nobody does."""
+    for table in ("tcp", "tcp6"):
+        try:
+            lines = Path("/proc/net", table).read_text(encoding="ascii").splitlines()[1:]
+        except OSError:  # no IPv6 here
+            continue
+        for _, local, _, state, _, _, _, uid, *_ in (line.split() for line in lines):
+            if state == LISTENING and int(local.rpartition(":")[2], 16) == port:
+                return int(uid)
+    return None

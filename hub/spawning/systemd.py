@@ -1,0 +1,223 @@
+"""Servers on this machine, each a unit of systemd under an OS user of its own.
+
+The same OS users and homes as with the spawner `local`; systemd builds the wall and keeps the limits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pwd
+import shutil
+import sys
+import time
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from jupyterhub.spawner import SpawnException
+from systemdspawner import SystemdSpawner  # type: ignore[import-untyped]
+from traitlets import Any as AnyValue
+
+from hub.roles import role_of
+from hub.spawning import os_users
+from hub.spawning.admission import admit
+from hub.spawning.environment import (
+    FIRST_NOTEBOOK,
+    RUNTIME_VARIABLE,
+    separate_environment,
+    share_jars,
+    users_folder,
+)
+from hub.spawning.limits import Limits, read_limits
+from hub.spawning.local import BEGIN, listener
+from workbench.errors import SettingsError
+from workbench.resources import resource
+from workbench.settings import Settings
+
+BOOTED = Path("/run/systemd/system")  #: sd_booted(3)
+CLOSED = (Path("/home"), Path("/root"), Path("/run/user"))  #: what ProtectHome hides
+HUB_UNIT = "workbench.service"
+SLICE = "workbench-users.slice"
+LISTEN_SECONDS = 60.0
+POLL_SECONDS = 0.05
+POLL_INTERVAL_SECONDS = 5
+
+# Of every unit. SystemdSpawner adds NoNewPrivileges, PrivateTmp and PrivateDevices by settings of its own.
+PROPERTIES: Mapping[str, str] = {
+    "UMask": "0077",
+    "ProtectSystem": "strict",
+    "ProtectHome": "yes",
+    "ProtectProc": "invisible",
+    "ProtectKernelTunables": "yes",
+    "ProtectKernelModules": "yes",
+    "ProtectKernelLogs": "yes",
+    "ProtectControlGroups": "yes",
+    "ProtectClock": "yes",
+    "ProtectHostname": "yes",
+    "PrivateMounts": "yes",
+    "PrivateIPC": "yes",
+    "KeyringMode": "private",
+    "RemoveIPC": "yes",
+    "RestrictNamespaces": "yes",
+    "RestrictRealtime": "yes",
+    "RestrictSUIDSGID": "yes",
+    "LockPersonality": "yes",
+    "CapabilityBoundingSet": "",
+    "AmbientCapabilities": "",
+    "SystemCallArchitectures": "native",
+    "SystemCallFilter": "@system-service",
+    "SystemCallErrorNumber": "EPERM",
+    # Netlink tells programs the addresses of this machine.
+    "RestrictAddressFamilies": "AF_UNIX AF_INET AF_INET6 AF_NETLINK",
+    # Clouds give a machine's credentials to whoever asks there.
+    "IPAddressDeny": "link-local",
+    "LimitCORE": "0",
+    "Delegate": "no",
+    # The ports of the hub change when it starts anew.
+    "PartOf": HUB_UNIT,
+    "KillMode": "mixed",
+    "TimeoutStopSec": "30",
+}
+
+
+def set_units(c: Any, settings: Settings) -> None:
+    """A unit for each user's server; `clusters.set_systemd` calls it.
+
+    Raises:
+        SettingsError: when systemd does not run here, we are not root, or users could not read the program.
+    """
+    if problems := _problems(settings):
+        raise SettingsError(problems)
+    c.JupyterHub.spawner_class = UnitSpawner
+    section = c.UnitSpawner
+    section.settings = settings
+    files = [
+        "{HOME}/" + FIRST_NOTEBOOK,
+        str(shared_folder(settings) / "jars"),
+        str(resource("notebooks") / FIRST_NOTEBOOK),
+    ]
+    section.cmd = ["/bin/sh", "-c", BEGIN, "begin", *files, str(Path(sys.executable).parent / "jupyterhub-singleuser")]
+    section.unit_name_template = "workbench-user-{USERID}"
+    section.slice = SLICE
+    section.default_shell = shutil.which("bash") or "/bin/sh"
+    section.isolate_tmp = True
+    section.isolate_devices = True
+    section.disable_user_sudo = True
+    section.pre_spawn_hook = partial(prepare, settings)
+    section.post_stop_hook = None
+    # The route of a server that has ended leads to whoever takes its port next: it is not left for long.
+    section.poll_interval = POLL_INTERVAL_SECONDS
+
+
+def prepare(settings: Settings, spawner: Any) -> None:
+    """Called before each start: whether it may, what it may take, and the way to the data as it is now."""
+    admit(settings.hub, spawner)
+    spawner.limits = read_limits(settings.hub, role_of(spawner.user))
+    spawner.mem_limit = spawner.limits.memory_bytes or None
+    spawner.cpu_limit = spawner.limits.processors or None
+    spawner.environment = separate_environment(Settings.load(), shared_folder(settings))
+    share_jars(settings, shared_folder(settings))
+
+
+def shared_folder(settings: Settings) -> Path:
+    """What every user reads: certificates and jars."""
+    return settings.home.resolve() / "shared"
+
+
+def unit_properties(home: Path, settings: Settings, limits: Limits) -> dict[str, str]:
+    """Properties of the unit of the user whose home is *home*: of WORKBENCH_HOME they see that and what is shared."""
+    own = {
+        "TemporaryFileSystem": f"{settings.home.resolve()}:ro,mode=0755",
+        "BindPaths": str(home),
+        "BindReadOnlyPaths": f"-{shared_folder(settings)}",
+    }
+    if limits.memory_bytes:
+        own["MemorySwapMax"] = "0"
+    if limits.processes:
+        own["TasksMax"] = str(limits.processes)
+    return {**PROPERTIES, **own}
+
+
+class UnitSpawner(SystemdSpawner):  # type: ignore[misc]
+    """A transient unit with an OS user that the workbench made; root asks systemd to start it."""
+
+    settings = AnyValue(config=True, help="The settings of this workbench.")
+    limits = AnyValue(Limits(), help="What the server with all it starts may take; set before each start.")
+
+    @property
+    def home(self) -> Path:
+        """The user's home."""
+        settings: Settings = self.settings
+        return settings.home.resolve() / users_folder(settings).name / str(self.user.name)
+
+    def _expand_user_vars(self, template: str) -> str:
+        """Only our own words: an argument or a value may have braces that mean something else."""
+        return template.replace("{USERID}", str(self.user.id)).replace("{HOME}", str(self.home))
+
+    def get_env(self) -> dict[str, str]:
+        """What depends on the OS user."""
+        name = os_users.os_name(self.user.name, self.home)
+        own: Mapping[str, str] = {
+            "HOME": str(self.home),
+            "USER": name,
+            "LOGNAME": name,
+            "WORKBENCH_HOME": str(self.home / ".workbench"),
+            # Sockets have short paths, and /tmp is the server's own.
+            RUNTIME_VARIABLE: "/tmp/jupyter",  # noqa: S108
+        }
+        return {**super().get_env(), **own}
+
+    async def start(self) -> tuple[str, int]:
+        """Start the unit and return where it listens, once it is really the user who does."""
+        try:
+            account = await asyncio.to_thread(self._prepare)
+        except os_users.OsUserError as error:
+            raise SpawnException(str(error), reason="os_user", status_code=500) from error
+        self.username_template = account.pw_name
+        self.unit_extra_properties = unit_properties(self.home, self.settings, self.limits)
+        await super().start()
+        await self._wait_for_listener(account.pw_uid)
+        return ("127.0.0.1", self.port)
+
+    def _prepare(self) -> pwd.struct_passwd:
+        account = os_users.ensure(self.user.name, self.home)
+        if os_users.is_locked(account.pw_name):
+            raise os_users.OsUserError(
+                f"the OS user {account.pw_name} is locked", remedy="Ask an administrator to unlock it."
+            )
+        return account
+
+    async def _wait_for_listener(self, uid: int) -> None:
+        """Wait until the port is listened on; whoever else took it would be sent the user's cookies."""
+        deadline = time.monotonic() + LISTEN_SECONDS
+        while (owner := listener(self.port)) is None:
+            if await self.poll() is not None or time.monotonic() > deadline:
+                raise SpawnException(
+                    f"The server of {self.user.name} ended before it listened. Its log: journalctl -u {self.unit_name}",
+                    reason="ended",
+                    status_code=500,
+                )
+            await asyncio.sleep(POLL_SECONDS)
+        if owner != uid:
+            await self.stop(now=True)
+            raise SpawnException(
+                "Another program took the port of your server. Start it again.", reason="port", status_code=500
+            )
+
+
+def _problems(settings: Settings) -> list[str]:
+    found = []
+    if os.geteuid() != 0:
+        found.append("WORKBENCH_HUB_SPAWNER is systemd, but the hub does not run as root. Start it as root.")
+    if not BOOTED.is_dir():
+        found.append("WORKBENCH_HUB_SPAWNER is systemd, but systemd does not run here. Set it to local.")
+    hidden = (*CLOSED, settings.home.resolve())
+    programs = {Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve(), resource("notebooks").resolve()}
+    found += [
+        f"WORKBENCH_HUB_SPAWNER is systemd, but users cannot see {program}. Install the workbench elsewhere, for example in /opt/workbench."
+        for program in sorted(programs)
+        if any(program.is_relative_to(each) for each in hidden)
+    ]
+    return found

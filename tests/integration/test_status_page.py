@@ -1,0 +1,180 @@
+"""The pages of the hub that are ours, in a real hub: who sees the status, and what it says."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import httpx
+import psutil
+import pytest
+
+from tests.services.browser import Browser
+from tests.services.identity_provider import IdentityProvider
+from tests.services.login_hub import LoginHub, running_login_hub
+from tests.services.workbench import wait_until
+from workbench.security.audit import Action, AuditLog, read_events
+
+START_SECONDS = 90
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoginHub]:
+    folder = tmp_path_factory.mktemp("status")
+    with IdentityProvider() as provider, running_login_hub(folder, provider, WORKBENCH_LOGIN_ADMINS="gh-ada") as hub:
+        yield hub
+
+
+@pytest.fixture(scope="module")
+def admin(hub: LoginHub) -> Iterator[Browser]:
+    with hub.browser() as browser:
+        assert browser.login("github", person="ada").status_code == 200
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def member(hub: LoginHub) -> Iterator[Browser]:
+    with hub.browser() as browser:
+        assert browser.login("github", person="grace").status_code == 200
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def server(hub: LoginHub, member: Browser) -> psutil.Process:
+    """Grace's running server."""
+    assert member.api("/users/gh-grace/server", "POST").status_code in (201, 202)
+    wait_until(lambda: hub.has_running_server("gh-grace"), START_SECONDS, "the server to be ready")
+    found = [each for each in psutil.Process(hub.pid).children() if "singleuser" in " ".join(each.cmdline())]
+    return found[0]
+
+
+def status(browser: Browser) -> dict:
+    answer = browser.api("/workbench/status")
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def test_an_administrator_sees_users_servers_and_what_they_take(admin, server):
+    found = status(admin)
+
+    mine = server_of_grace(admin)
+    assert mine["state"] == "ready"
+    assert mine["pid"] == server.pid
+    assert mine["memory_bytes"] >= server.memory_info().rss / 2
+    assert mine["processes"] == 1 + len(server.children(recursive=True))
+    assert {each["name"]: each["role"] for each in found["users"]}["gh-ada"] == "admin"
+    assert {each["name"]: each["servers"] for each in found["users"]}["gh-grace"] == 1
+    assert 20e6 < found["hub_memory_bytes"] < found["memory_bytes"]
+
+
+def test_the_memory_of_children_counts(hub, admin, server, member):
+    before = server_of_grace(admin)
+    token = member.api("/users/gh-grace/tokens", "POST", json={"note": "kernel", "expires_in": 600}).json()["token"]
+    headers = {"Authorization": f"token {token}"}
+    kernels = f"{hub.url}/user/gh-grace/api/kernels"
+    made = httpx.post(kernels, json={}, headers=headers, trust_env=False, timeout=60)
+    assert made.status_code == 201, made.text
+
+    def has_grown() -> bool:
+        return server_of_grace(admin)["memory_bytes"] > before["memory_bytes"] + 20e6
+
+    wait_until(has_grown, 60, "the kernel's memory to count")
+    assert server_of_grace(admin)["processes"] > before["processes"]
+    httpx.delete(f"{kernels}/{made.json()['id']}", headers=headers, trust_env=False, timeout=60).raise_for_status()
+
+
+def server_of_grace(browser: Browser) -> dict:
+    return next(each for each in status(browser)["servers"] if each["user"] == "gh-grace")
+
+
+def test_the_page_says_the_same(admin, server):
+    page = admin.get("/hub/status")
+
+    assert page.status_code == 200
+    assert "gh-grace" in section(page, "servers")
+    assert re.search(r"\d+ MB", section(page, "servers"))
+    assert "gh-ada" in section(page, "logins")
+    assert "github" in section(page, "logins")
+
+
+def section(page: httpx.Response, name: str) -> str:
+    found = re.search(rf'<section[^>]* id="{name}">(.*?)</section>', page.text, re.DOTALL)
+    assert found, page.text
+    return found[1]
+
+
+@pytest.mark.parametrize("path", ["/hub/status", "/hub/api/workbench/status"])
+def test_others_do_not_see_it(hub, member, path):
+    assert member.get(path, headers={"X-XSRFToken": member.xsrf()}).status_code == 403
+    with hub.browser() as nobody:
+        answer = nobody.get(path)
+        assert answer.status_code in (302, 403)
+        assert "gh-ada" not in answer.text
+
+
+def test_starts_and_stops_of_servers_are_in_the_audit_log(hub, member, server):
+    assert member.api("/users/gh-grace/server", "DELETE").status_code in (202, 204)
+    wait_until(lambda: not hub.has_running_server("gh-grace"), 60, "the server to be gone")
+
+    log = AuditLog.of(hub.home).path
+    for action in (Action.SERVER_STARTED, Action.SERVER_STOPPED):
+        assert [each.resource for each in read_events(log, action=action)] == ["server:gh-grace/"]
+
+
+@pytest.mark.parametrize("path", ["/hub/login", "/hub/nowhere", "/hub/status", "/hub/accounts"])
+def test_our_pages_have_no_script_and_no_inline_style(admin, hub, path):
+    with hub.browser() as nobody:
+        page = (nobody if path == "/hub/login" else admin).get(path)
+
+    assert "Analytics workbench" in page.text
+    assert "<script" not in page.text
+    assert not re.search(r"\s(style|on[a-z]+)=", page.text)
+
+
+def test_the_login_page_has_a_button_for_each_provider_and_fits_a_phone(hub):
+    with hub.browser() as nobody:
+        page = nobody.get("/hub/login", params={"next": "/hub/token"})
+
+        assert re.findall(r'id="login-(\w+)"', page.text) == ["github", "google"]
+        assert "next=%2Fhub%2Ftoken" in page.text
+        assert 'content="width=device-width' in page.text
+        sheet = re.search(r'href="([^"]*workbench\.css[^"]*)"', page.text)
+        assert sheet
+        style = nobody.get(sheet[1])
+        assert style.status_code == 200
+        assert style.headers["content-type"].startswith("text/css")
+
+
+def test_only_our_style_is_served_from_its_folder(hub):
+    with hub.browser() as nobody:
+        for path in ("../status.py", "%2e%2e/status.py", "..%2fstatus.py", "/etc/passwd"):
+            assert nobody.get(f"/hub/workbench/static/{path}").status_code in (403, 404)
+
+
+def test_an_error_page_says_what_to_do(hub, member):
+    with hub.browser() as nobody:
+        assert "Sign in" in nobody.get("/hub/github/callback").text
+        refused = nobody.login("github", person="mallory")
+    assert refused.status_code == 403
+    assert "another account" in refused.text
+    assert "begin at home" in member.get("/hub/nowhere").text
+    assert "Ask an administrator" in member.get("/hub/status").text
+
+
+def test_what_somebody_writes_into_an_address_is_only_text(member):
+    page = member.get("/hub/<script>alert(1)</script>")
+
+    assert "<script>alert" not in page.text
+
+
+@pytest.mark.parametrize("path", ["/hub/home", "/hub/token"])
+def test_jupyterhubs_own_pages_have_our_navigation(admin, path):
+    page = admin.get(path)
+
+    assert page.status_code == 200
+    assert 'href="/hub/accounts"' in page.text
+    assert 'href="/hub/status"' in page.text
+
+
+def test_who_is_no_administrator_is_not_led_to_the_status(member):
+    assert 'href="/hub/status"' not in member.get("/hub/home").text

@@ -1,0 +1,112 @@
+"""One person, two providers: linked when both were proven, and never to anybody else."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.services.browser import changed
+from tests.services.identity_provider import IdentityProvider, Person
+from tests.services.login_hub import running_login_hub
+from workbench.security.audit import Action, AuditLog, read_events
+
+
+@pytest.fixture(scope="module")
+def provider():
+    with IdentityProvider() as provider:
+        yield provider
+
+
+@pytest.fixture(scope="module")
+def hub(provider, tmp_path_factory):
+    with running_login_hub(tmp_path_factory.mktemp("hub"), provider) as hub:
+        yield hub
+
+
+@pytest.fixture
+def ada(provider):
+    """Somebody new, whose accounts are linked to nothing."""
+    return add_member(provider).login
+
+
+def add_member(provider: IdentityProvider) -> Person:
+    number = 10_000 + len(provider.requests)
+    made = Person(
+        f"ada{number}", number, "Ada", f"ada{number}@example.com", hd="example.com", organizations={"example"}
+    )
+    provider.people.append(made)
+    return made
+
+
+def test_a_linked_account_leads_to_the_same_person(hub, ada):
+    with hub.browser() as browser:
+        browser.login("github", person=ada)
+        assert "Google" in browser.get("/hub/accounts").text
+
+        page = browser.follow(browser.post("/hub/accounts/link/google"), person=ada)
+
+        assert str(page.request.url).endswith("/hub/accounts")
+    with hub.browser() as other:
+        assert f"gh-{ada}" in other.login("google", person=ada).text
+    assert [each.actor for each in read_events(AuditLog.of(hub.home).path, action=Action.ACCOUNT_LINKED)] == [
+        f"gh-{ada}"
+    ]
+
+
+def test_an_account_of_somebody_else_cannot_be_linked(hub, ada):
+    with hub.browser() as grace:
+        grace.login("google", person="grace")
+    with hub.browser() as browser:
+        browser.login("github", person=ada)
+
+        page = browser.follow(browser.post("/hub/accounts/link/google"), person="grace")
+
+        assert page.status_code == 409
+        assert "belongs to" in page.text
+    with hub.browser() as grace:
+        assert f"gh-{ada}" not in grace.login("google", person="grace").text
+
+
+def test_an_account_that_may_not_enter_cannot_be_linked(hub, ada):
+    with hub.browser() as browser:
+        browser.login("github", person=ada)
+
+        assert browser.follow(browser.post("/hub/accounts/link/google"), person="mallory").status_code == 403
+
+
+def test_linking_needs_the_token_of_the_page_and_a_login(hub, ada):
+    with hub.browser() as browser:
+        assert browser.client.post("/hub/accounts/link/google").status_code in {302, 403}
+        browser.login("github", person=ada)
+        assert browser.client.post("/hub/accounts/link/google").status_code == 403
+        assert browser.get("/hub/accounts/link/google").status_code == 405
+
+
+def test_a_link_that_somebody_else_began_does_nothing(hub, ada):
+    """The attacker begins to link, and has the victim's browser bring the answer back."""
+    with hub.browser() as attacker, hub.browser() as victim:
+        attacker.login("github", person="grace")
+        victim.login("github", person=ada)
+        begun = attacker.post("/hub/accounts/link/google").headers["location"]
+
+        assert victim.finish(attacker.consent(begun, person=ada)).status_code == 400
+        assert "Google" in victim.get("/hub/accounts").text
+
+
+def test_who_logs_in_as_another_person_meanwhile_links_nothing(hub, ada):
+    with hub.browser() as browser:
+        browser.login("github", person=ada)
+        begun = browser.post("/hub/accounts/link/google").headers["location"]
+        browser.login("github", person="grace")
+
+        assert browser.finish(browser.consent(begun, person=ada)).status_code == 403
+
+
+def test_the_state_of_a_link_is_no_login(hub, ada):
+    with hub.browser() as browser:
+        browser.login("github", person=ada)
+        callback = browser.consent(browser.post("/hub/accounts/link/google").headers["location"], person=ada)
+        browser.logout()
+
+        assert browser.finish(callback).status_code == 403
+        assert browser.finish(changed(callback, state=None)).status_code == 400
+        assert not browser.is_logged_in()

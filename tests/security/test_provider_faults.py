@@ -1,0 +1,146 @@
+"""A provider that fails during a login: a page says what to do, nobody is let in, and afterwards all is well."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.services.attacker import assert_refused, kept_people
+from tests.services.browser import Browser
+from tests.services.identity.wire import Answer
+from tests.services.identity_provider import Fault, IdentityProvider
+from tests.services.login_hub import LoginHub, running_login_hub
+
+PROVIDERS = ("github", "google", "oidc")
+ENDPOINTS = (
+    "github:token",
+    "github:userinfo",
+    "github:membership",
+    "google:token",
+    "google:userinfo",
+    "oidc:token",
+    "oidc:userinfo",
+)
+FIRST_ENDPOINTS = ("google:discovery", "google:jwks", "oidc:discovery", "oidc:jwks")  # asked once, then known
+LONGEST_SECONDS = 20.0
+
+
+def page(body: object) -> Fault:
+    return Fault(answer=Answer(body=body))
+
+
+FAULTS = {
+    "500": Fault.status(500),
+    "502 with a page": Fault(answer=Answer(status=502, body=b"<html>Bad Gateway</html>")),
+    "503 and when": Fault.status(503, **{"Retry-After": "120"}),
+    "429": Fault.too_many_requests(60),
+    "GitHub's limit": Fault.rate_limited(),
+    "408": Fault.status(408),
+    "401": Fault.status(401),
+    "no answer": Fault.hang(30),
+    "reset": Fault.reset(),
+    "done but unheard": Fault.lost_answer(),
+    "garbage": Fault.garbage(),
+    "a portal's page": Fault.html(),
+    "nothing": page(b""),
+    "null": page(None),
+    "a list": page([]),
+    "text": page("ok"),
+    "an empty object": page({}),
+    "numbers for all": page({"access_token": 1, "id_token": 2, "id": {}, "sub": 3, "login": 4, "email": 5, "error": 0}),
+    "objects for all": page({name: {} for name in ("access_token", "id_token", "token_type", "id", "sub", "email")}),
+    "a token with line ends": page({"access_token": "x\r\nX-Evil: 1", "token_type": "Bearer"}),
+    "a redirect elsewhere": Fault(answer=Answer(status=302, headers={"Location": "http://127.0.0.1:1/"})),
+    "a redirect to itself": Fault(answer=Answer(status=302, headers={"Location": "?"})),
+    "2 MB": page({"access_token": "x" * 2_000_000}),
+    "a length that is not kept": Fault(answer=Answer(body=b"{}", headers={"Content-Length": "100"})),
+}
+
+
+@pytest.fixture(scope="module")
+def provider() -> Iterator[IdentityProvider]:
+    with IdentityProvider() as provider:
+        yield provider
+
+
+@pytest.fixture(scope="module")
+def hub(provider, tmp_path_factory) -> Iterator[LoginHub]:
+    with running_login_hub(tmp_path_factory.mktemp("hub"), provider, providers=PROVIDERS) as hub:
+        yield hub
+
+
+@pytest.fixture
+def browser(hub) -> Iterator[Browser]:
+    with hub.browser() as browser:
+        yield browser
+
+
+@pytest.fixture(autouse=True)
+def people_as_before(provider) -> Iterator[None]:
+    with kept_people(provider):
+        yield
+
+
+# GitHub says with statuses of memberships who is a member: what is no outage is a no.
+SLOW = {"no answer", "a length that is not kept"}
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_failing_provider_gives_a_page_and_lets_nobody_in(hub, provider, browser, fault, endpoint):
+    started = time.monotonic()
+    with provider.fault(endpoint, FAULTS[fault]):
+        answer = browser.login(endpoint.partition(":")[0], person="grace")
+    took = time.monotonic() - started
+
+    assert_refused(browser, answer, 403, 503)
+    assert took < LONGEST_SECONDS
+    assert browser.login(endpoint.partition(":")[0], person="grace").status_code == 200
+
+
+@pytest.mark.parametrize("fault", ["500", "no answer", "reset", "garbage", "a portal's page", "429"])
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_an_outage_is_not_called_a_refusal(provider, browser, fault, endpoint):
+    with provider.fault(endpoint, FAULTS[fault]):
+        answer = browser.login(endpoint.partition(":")[0], person="grace")
+
+    if not (endpoint == "github:membership" and fault in {"garbage", "a portal's page"}):
+        assert answer.status_code == 503
+        assert "again" in answer.text
+
+
+@pytest.mark.parametrize("endpoint", ["github:token", "google:userinfo", "oidc:token"])
+def test_a_slow_provider_is_waited_for(provider, browser, endpoint):
+    with provider.fault(endpoint, Fault.slow(2.0)):
+        assert browser.login(endpoint.partition(":")[0], person="grace").status_code == 200
+
+
+def test_one_provider_that_hangs_does_not_hold_the_other_up(hub, provider):
+    with provider.fault("github:token", Fault.hang(30)), hub.browser() as waiting, hub.browser() as other:
+        callback = waiting.consent(waiting.begin("github"), "grace")
+        with hub.browser() as helper:
+            helper.client.timeout = 0.3
+            with pytest.raises(Exception, match="timed out"):
+                helper.get(callback)
+        started = time.monotonic()
+
+        assert other.login("google", person="grace").status_code == 200
+        assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize(
+    "fault", ["500", "429", "reset", "garbage", "a portal's page", "null", "a list", "an empty object", "2 MB"]
+)
+def test_an_issuer_without_metadata_or_keys_gives_a_page_and_recovers(tmp_path, fault):
+    with (
+        IdentityProvider() as provider,
+        running_login_hub(tmp_path, provider, providers=("google", "oidc")) as hub,
+    ):
+        for endpoint in FIRST_ENDPOINTS:
+            name = endpoint.partition(":")[0]
+            with provider.fault(endpoint, FAULTS[fault]), hub.browser() as browser:
+                assert_refused(browser, browser.login(name, person="grace"), 403, 503)
+            with hub.browser() as browser:
+                assert browser.login(name, person="grace").status_code == 200

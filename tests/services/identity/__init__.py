@@ -1,0 +1,1 @@
+"""The parts of the identity provider that tests control."""

@@ -1,0 +1,255 @@
+"""Spawning without a hub: names, limits, admission, control groups, archives, and what root does in a user's home."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tarfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jupyterhub.spawner import SpawnException
+
+from hub.spawning import admission, limits, os_users
+from hub.spawning.environment import (
+    FIRST_NOTEBOOK,
+    RUNTIME_VARIABLE,
+    prepare_home,
+    remove_runtime,
+    separate_environment,
+)
+from hub.spawning.local import OsUserSpawner, listener
+from hub.spawning.walls import Wall
+from workbench.errors import WorkbenchError
+from workbench.runtime.ports import any_free
+from workbench.sections import HubSettings
+from workbench.settings import Settings
+
+VERSION_1 = """\
+cgroup /sys/fs/cgroup/memory cgroup rw,relatime,memory 0 0
+cgroup /sys/fs/cgroup/cpu,cpuacct cgroup rw,relatime,cpu,cpuacct 0 0
+tmpfs /tmp tmpfs rw,relatime 0 0
+"""
+
+
+@given(st.from_regex(os_users.HUB_NAME, fullmatch=True), st.integers(0, 99))
+def test_os_names_are_what_linux_allows(name, number):
+    found = os_users.os_name(name, Path(f"/wb/{number}/{name}"))
+
+    assert len(found) <= 32
+    assert found.startswith("wb-")
+    assert set(found) <= set("abcdefghijklmnopqrstuvwxyz0123456789-")
+
+
+def test_long_names_that_begin_alike_are_two_os_users():
+    names = ["g-" + "a" * 29 + last for last in "12"]
+
+    assert len({os_users.os_name(name, Path("/users") / name) for name in names}) == 2
+
+
+def test_a_demo_account_is_another_os_user_than_a_real_one():
+    assert os_users.os_name("gh-ada", Path("/w/users/gh-ada")) != os_users.os_name(
+        "gh-ada", Path("/w/users-demo/gh-ada")
+    )
+
+
+@pytest.mark.parametrize("name", ["", "../x", "-rf", "Root", "a:b", "a" * 33, "a\n"])
+def test_names_that_are_no_hub_names_are_refused(name):
+    with pytest.raises(WorkbenchError, match="is no name for an OS user"):
+        os_users.os_name(name, Path("/users/x"))
+
+
+@pytest.mark.parametrize(("size", "expected"), [("1k", 1024), ("512m", 536870912), ("4G", 4294967296)])
+def test_sizes_are_powers_of_1024(size, expected):
+    assert limits.bytes_of(size) == expected
+
+
+def test_each_role_has_its_own_limits(monkeypatch):
+    monkeypatch.setenv("WORKBENCH_HUB_MEMORY_LIMITS", "analyst=2g,engineer=8g")
+    monkeypatch.setenv("WORKBENCH_HUB_CPU_LIMITS", "analyst=1.5")
+    monkeypatch.setenv("WORKBENCH_HUB_PROCESS_LIMITS", "analyst=512")
+    hub = HubSettings()
+
+    assert limits.read_limits(hub, "analyst") == limits.Limits(memory_bytes=2**31, processors=1.5, processes=512)
+    assert limits.read_limits(hub, "engineer").by_controller == {"memory": 2**33}
+    assert limits.read_limits(hub, "viewer").by_controller == {}
+
+
+def test_groups_of_version_1_are_made_below_our_own():
+    found = limits.parse_hierarchies(VERSION_1, "4:memory:/no/such/group\n1:cpu,cpuacct:/\n0::/\n")
+
+    assert found == {"memory": Path("/sys/fs/cgroup/memory"), "cpu": Path("/sys/fs/cgroup/cpu,cpuacct")}
+
+
+def test_groups_of_version_2_are_made_below_our_own(tmp_path):
+    ours = tmp_path / "system.slice" / "workbench.service"
+    ours.mkdir(parents=True)
+    (ours / "cgroup.controllers").write_text("cpu io memory pids\n")
+
+    found = limits.parse_hierarchies(f"cgroup2 {tmp_path} cgroup2 rw 0 0\n", "0::/system.slice/workbench.service\n")
+
+    assert found == dict.fromkeys(limits.CONTROLLERS, ours)
+
+
+def test_no_two_servers_share_a_group_or_a_temporary_folder():
+    assert limits.safe_name("gh-a", "b") != limits.safe_name("gh-a-b", "")
+    assert "/" not in limits.safe_name("../x", "..")
+
+
+@pytest.mark.parametrize(
+    ("refuse", "reason", "says"),
+    [
+        (lambda: admission.refuse_viewers("viewer"), "viewer", "Ask an administrator"),
+        (lambda: admission.refuse_one_too_many(3, 3), "server_limit", "3 servers run"),
+        (lambda: admission.refuse_without_memory(512 << 20, 100 << 20), "memory", "100 MB of memory left"),
+    ],
+)
+def test_who_may_not_start_a_server_is_told_what_to_do(refuse, reason, says):
+    with pytest.raises(SpawnException) as caught:
+        refuse()
+
+    assert caught.value.reason == reason
+    assert says in caught.value.message
+
+
+def test_others_are_admitted():
+    admission.refuse_viewers("analyst")
+    admission.refuse_one_too_many(0, 1000)
+    admission.refuse_one_too_many(3, 2)
+    admission.refuse_without_memory(512 << 20, 512 << 20)
+
+
+def simple_spawner(folder: Path) -> SimpleNamespace:
+    user = SimpleNamespace(id=1, name="ada")
+    return SimpleNamespace(user=user, home_dir_template=str(folder / "users" / "{username}"), environment={})
+
+
+def test_the_home_is_private_and_has_the_first_notebook(tmp_path):
+    spawner = simple_spawner(tmp_path)
+
+    prepare_home(spawner)
+
+    home = tmp_path / "users" / "ada"
+    assert stat.S_IMODE(home.stat().st_mode) == 0o700
+    assert stat.S_IMODE((home / FIRST_NOTEBOOK).stat().st_mode) == 0o600
+    remove_runtime(spawner)
+    assert not Path(spawner.environment[RUNTIME_VARIABLE]).exists()
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_link_in_place_of_the_first_notebook_is_not_followed(tmp_path, is_there):
+    target = tmp_path / "precious"
+    if is_there:
+        target.write_text("as it was")
+    home = tmp_path / "users" / "ada"
+    home.mkdir(parents=True)
+    (home / FIRST_NOTEBOOK).symlink_to(target)
+    spawner = simple_spawner(tmp_path)
+
+    prepare_home(spawner)
+    remove_runtime(spawner)
+
+    assert target.exists() is is_there
+    assert not is_there or target.read_text() == "as it was"
+
+
+def test_a_separate_user_is_told_where_the_servers_are_and_gets_a_copy_of_the_certificate(tmp_path, monkeypatch):
+    home = tmp_path / "home"
+    authority = home / "keys" / "kafka" / "authority.pem"
+    authority.parent.mkdir(parents=True)
+    authority.write_text("certificate")
+    (home / "run").mkdir()
+    lines = {
+        "KAFKA_BROKERS": "localhost:9",
+        "WORKBENCH_KAFKA_CA_FILE": authority,
+        "WORKBENCH_SPARK_REMOTE": "sc://localhost:2",
+    }
+    (home / "run" / "embedded.env").write_text("".join(f"{name}='{value}'\n" for name, value in lines.items()))
+    monkeypatch.setenv("WORKBENCH_HOME", str(home))
+
+    environment = separate_environment(Settings.load(), home / "shared")
+
+    copy = Path(environment["WORKBENCH_KAFKA_CA_FILE"])
+    assert environment["KAFKA_BROKERS"] == "localhost:9"
+    assert copy.is_relative_to(home / "shared")
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o644
+    assert "WORKBENCH_SPARK_REMOTE" not in environment  # the server of jobs; each user has one of their own
+
+
+def test_the_file_of_duckdb_and_its_key_are_not_shared(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORKBENCH_HOME", str(tmp_path))
+    monkeypatch.setenv("WORKBENCH_WAREHOUSE_DIALECT", "duckdb")
+
+    environment = separate_environment(Settings.load(), tmp_path / "shared")
+
+    assert environment["WORKBENCH_WAREHOUSE_DIALECT"] == "duckdb"
+    assert not [value for value in environment.values() if "duckdb-key" in value or value.endswith(".duckdb")]
+
+
+def test_a_process_of_an_earlier_hub_is_never_signalled():
+    spawner = OsUserSpawner()
+
+    spawner.load_state({"pid": 1})
+
+    assert spawner.pid == 0
+
+
+def test_the_listener_of_a_port_is_known():
+    import socket
+
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        assert listener(server.getsockname()[1]) == os.geteuid()
+    assert listener(any_free()) is None
+
+
+def test_the_command_line_of_a_wall_hides_the_workbench_and_shows_the_home(tmp_path):
+    import json
+    import pwd
+
+    hidden = tmp_path / "home"
+    account = pwd.struct_passwd(("wb-x", "x", 20001, 20001, "", str(hidden / "users" / "x"), ""))
+
+    command = Wall(hidden, ()).command(account, hidden / "tmp" / "x", processes=7)
+    plan = json.loads(next(each for each in command if each.startswith("{")))
+
+    assert str(hidden) in plan["covers"]
+    assert [each[1] for each in plan["binds"] if each[2]] == [account.pw_dir, "/tmp", "/var/tmp"]
+    assert {"--no-new-privs", "--clear-groups", "--bounding-set=-all", "--reuid=20001"} <= set(plan["drop"])
+    assert plan["processes"] == 7
+
+
+def test_an_archive_keeps_links_as_links_and_leaves_out_what_is_not_theirs(tmp_path):
+    home = tmp_path / "users" / "ada"
+    (home / "work").mkdir(parents=True)
+    (home / "work" / "a.txt").write_text("a")
+    (home / "link").symlink_to("/etc/passwd")
+    archive = tmp_path / "archives" / "ada.tar.gz"
+    if os.geteuid() == 0:
+        (home / "foreign").write_text("somebody else's")
+        os.chown(home / "foreign", 65534, 65534)
+
+    os_users.archive_home(home, archive)
+
+    with tarfile.open(archive) as tar:
+        assert tar.getmember("ada/link").issym()
+        assert sorted(tar.getnames()) == ["ada", "ada/link", "ada/work", "ada/work/a.txt"]
+    assert stat.S_IMODE(archive.stat().st_mode) == 0o600
+    assert not home.exists()
+
+
+def test_a_home_stays_when_its_archive_cannot_be_written(tmp_path):
+    home = tmp_path / "ada"
+    home.mkdir()
+    archive = tmp_path / "ada.tar.gz"
+    archive.write_text("an earlier one")
+
+    with pytest.raises(WorkbenchError, match="is there already"):
+        os_users.archive_home(home, archive)
+
+    assert home.is_dir()
+    assert archive.read_text() == "an earlier one"
