@@ -10,8 +10,11 @@ from hub.addresses import HubPorts, public_url
 from hub.authentication.authenticator import WorkbenchAuthenticator
 from hub.authentication.github import GitHub
 from hub.authentication.openid import Google, OpenID
+from hub.culling import set_culler
 from hub.identities import Identities
+from hub.keys import read_keys
 from hub.logs import hide_secrets
+from hub.operations import set_operations
 from hub.proxy import set_proxy
 from hub.roles import set_roles
 from hub.spawning.configuration import set_spawner
@@ -37,6 +40,8 @@ def configure(c: Any) -> None:
     set_proxy(c, settings, ports)
     set_spawner(c, settings)
     set_roles(c)
+    set_culler(c, settings)
+    set_operations(c, settings)
 
 
 def set_storage(c: Any, settings: Settings) -> None:
@@ -45,8 +50,7 @@ def set_storage(c: Any, settings: Settings) -> None:
     c.JupyterHub.db_url = f"sqlite:///{folder / f'jupyterhub{_demo(settings)}.sqlite'}"
     secret = settings.login.state_secret.get_secret_value() or ensure_token(keys / "hub-cookie-secret")
     c.JupyterHub.cookie_secret = hashlib.sha256(secret.encode()).digest()
-    # One a line: the first encrypts, the others still decrypt.
-    c.CryptKeeper.keys = [bytes.fromhex(key) for key in ensure_token(keys / "hub-auth-state").split()]
+    c.CryptKeeper.keys = read_keys(keys / "hub-auth-state")
 
 
 def set_hub(c: Any, ports: HubPorts) -> None:

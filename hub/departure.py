@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import time
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -73,18 +75,35 @@ def end_processes(workbench_home: Path, name: str) -> int:
     """
     marks = {"JUPYTERHUB_USER": name, "WORKBENCH_HOME": str(workbench_home)}
     found = [process for process in psutil.process_iter() if _has(process, marks)]
-    for process in found:
-        with suppress(psutil.Error):
-            process.terminate()
-    _, left = psutil.wait_procs(found, END_SECONDS)
-    for process in left:
-        with suppress(psutil.Error):
-            process.kill()
-    _, left = psutil.wait_procs(left, END_SECONDS)
+    _signal(found, signal.SIGTERM)
+    if left := _wait(found):
+        _signal(left, signal.SIGKILL)
+        left = _wait(left)
     if left:
         numbers = ", ".join(str(process.pid) for process in left)
         raise WorkbenchError(f"processes of {name} are left: {numbers}", remedy="See `ps` why they do not end.")
     return len(found)
+
+
+def _signal(processes: list[psutil.Process], number: int) -> None:
+    for process in processes:
+        with suppress(psutil.Error):
+            process.send_signal(number)
+
+
+def _wait(processes: list[psutil.Process]) -> list[psutil.Process]:
+    """Those that are left after some seconds; one that has ended and whose parent does not ask is none."""
+    deadline = time.monotonic() + END_SECONDS
+    while (processes := [process for process in processes if _runs(process)]) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return processes
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
 
 
 def _has(process: psutil.Process, marks: dict[str, str]) -> bool:

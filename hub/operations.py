@@ -18,7 +18,7 @@ from workbench.settings import Settings
 def set_operations(c: Any, settings: Settings) -> None:
     """Add pages, the service that the commands use, and hooks. Comes after roles and spawner are set."""
     audit = AuditLog.of(settings.home)
-    c.JupyterHub.extra_handlers = [*status.HANDLERS, *offboarding_handlers(settings)]
+    c.WorkbenchAuthenticator.pages = [*status.HANDLERS, *offboarding_handlers(settings)]
     c.JupyterHub.custom_scopes = CUSTOM_SCOPES
     c.JupyterHub.services.append(operator_service(settings.home))
     c.JupyterHub.load_roles.append(ROLE)

@@ -127,7 +127,8 @@ def dynamic_config(settings: Settings, ports: HubPorts) -> dict[str, Any]:
     url = public_url(settings, ports)
     # A trusted origin's preflight is answered by `cors`, so that headers are put on outside of it.
     middlewares = {
-        "security": _stamp(security_headers(url)),
+        # tornado believes X-Scheme, which traefik leaves as a client has sent it.
+        "security": {"headers": {**_stamp(security_headers(url))["headers"], "customRequestHeaders": {"X-Scheme": ""}}},
         "cors": {"headers": cors(settings, url)},
         **{name: _stamp({"Content-Security-Policy": each}) for name, each in policies(settings, url).items()},
     }

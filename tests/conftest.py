@@ -12,7 +12,8 @@ import hypothesis
 import psutil
 import pytest
 
-from tests.services.keycloak import Realm, running_keycloak
+from tests.services.keycloak import running_keycloak
+from tests.services.keycloak_realm import Realm
 from tests.services.workbench import RunningWorkbench, make_home, run, running_workbench
 from workbench.sections import variables
 from workbench.settings import Settings

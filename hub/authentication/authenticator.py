@@ -15,7 +15,7 @@ from traitlets import Bool, Bytes, List, Unicode
 from hub.authentication.expulsion import expel
 from hub.authentication.flows import Flow
 from hub.authentication.handlers import login_handlers
-from hub.authentication.membership import watch_members
+from hub.authentication.membership import apply_model, watch_members
 from hub.authentication.provider import Provider
 from hub.identities import Account, Identities
 from hub.roles import GROUPS, role_for
@@ -35,6 +35,7 @@ class WorkbenchAuthenticator(Authenticator):  # type: ignore[misc]
     identities: Identities = Value(config=True, help="The accounts and people of this hub.")
     audit: AuditLog = Value(config=True, help="The audit log.")
     public_url = Unicode(config=True, help="How browsers reach the hub.")
+    pages = List(config=True, help="Handlers of pages beside those of the login.")
     # Each provider checks its own rules; the outer lists would only widen them.
     any_allow_config = Bool(True)
     manage_groups = Bool(True)
@@ -44,6 +45,7 @@ class WorkbenchAuthenticator(Authenticator):  # type: ignore[misc]
         # What is meant for one class is set on it: `c.Authenticator.…` would reach every provider.
         self.providers: list[Provider] = [provider(config=self.config) for provider in self.provider_classes]
         self._refreshing: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._leaving: set[str] = set()
         self._background: set[asyncio.Task[Any]] = set()
         self._app: Any = None
 
@@ -55,7 +57,7 @@ class WorkbenchAuthenticator(Authenticator):  # type: ignore[misc]
         """The pages of login, linking and logout; also begins to watch who may still be here."""
         self._app = app
         self._in_background(watch_members(app, self))
-        return login_handlers(self.providers)
+        return [*login_handlers(self.providers), *self.pages]
 
     async def authenticate(self, handler: Any, data: Any = None) -> dict[str, Any] | None:
         """The model of whoever has come back from a provider; a form lets nobody in."""
@@ -113,41 +115,53 @@ class WorkbenchAuthenticator(Authenticator):  # type: ignore[misc]
         )
         return dict(model)
 
-    async def refresh_user(self, user: Any, handler: Any = None, **kwargs: Any) -> bool | dict[str, Any]:
+    async def refresh_user(self, user: Any, handler: Any = None, **kwargs: Any) -> bool:
         """Whether the provider still vouches for the person, and the rules still let them in.
 
-        True when that was asked a moment ago, or cannot be asked and the last answer is not too
-        old; False when they have to log in again; else the model with what has changed.
+        Also true when that cannot be asked, and the last answer is not too old. What has changed is
+        kept here, under the lock: JupyterHub would write it later, over what another tab has got
+        since, and a refresh token may be good for one use only.
         """
         if handler is not None and not hasattr(handler, "_token_authenticated"):
             # JupyterHub 6.1 reads it after a False, and sets it for requests with a token only.
             handler._token_authenticated = False  # noqa: SLF001
         async with self._refreshing[user.name]:
             state = await user.get_auth_state() or {}
-            provider = self.provider(state.get("provider", ""))
-            if provider is None or self.identities.is_blocked(user.name):
+            if user.name in self._leaving:
                 return False
-            if time.time() - state["checked_at"] < FRESH_SECONDS:
+            if time.time() - state.get("checked_at", 0) < FRESH_SECONDS:
                 return True
             try:
-                model = await self._ask(provider, user.name, state)
+                model = await self._ask(user.name, state)
             except ProviderUnavailable as error:
                 return self._is_within_grace(user.name, state, error)
             except ProviderRefused as error:
                 # Not within the request, which may be the one that starts the server to be stopped.
-                self._in_background(expel(self._app, user, reason=error.message, actor="hub"))
+                self._in_background(self._show_out(user, error.message))
                 return False
-            # A refresh token may be good for one use only: the next tab has to find the new one.
-            await user.save_auth_state(model["auth_state"])
-            return model
+            await apply_model(self._app, user, model)
+            return True
 
-    async def _ask(self, provider: Provider, name: str, state: dict[str, Any]) -> dict[str, Any]:
+    async def _ask(self, name: str, state: dict[str, Any]) -> dict[str, Any]:
+        provider = self.provider(state.get("provider", ""))
+        if provider is None:
+            raise ProviderRefused("the hub has no proof any more of who this is")
+        if self.identities.is_blocked(name):
+            raise ProviderRefused("the person was off-boarded")
         model = self.complete(name, await provider.refresh(state))
         if model["account"].subject != state["subject"]:
             raise ProviderRefused("the token belongs to another account now")
         if not await self.check_allowed(name, model):
             raise ProviderRefused("no rule lets the account in any more")
-        return {key: value for key, value in model.items() if key not in {"account", "is_same"}}
+        return model
+
+    async def _show_out(self, user: Any, reason: str) -> None:
+        if user.name not in self._leaving:
+            self._leaving.add(user.name)
+            try:
+                await expel(self._app, user, reason=reason, actor="hub")
+            finally:
+                self._leaving.discard(user.name)
 
     def _in_background(self, work: Coroutine[Any, Any, Any]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -28,22 +28,23 @@ async def expel(app: Any, user: Any, *, reason: str, actor: str) -> tuple[str, .
     """
     # Before the first step: should the hub die in the midst, the log has it.
     app.authenticator.audit.record(Action.MEMBERSHIP_REVOKED, actor=actor, resource=user.name, reason=reason)
-    steps = [_revoke_tokens(app, user), _forget_cookies(app, user)]
-    steps += await _stop_servers(app, user)
-    steps += await revoke_at_provider(app.authenticator, user)
-    if user.encrypted_auth_state is not None:
-        await user.save_auth_state(None)
+    state = await user.get_auth_state()
     user.admin = False
     user.sync_groups([])
+    steps = [_revoke_tokens(app, user), forget_cookies(app, user)]
+    if user.encrypted_auth_state is not None:
+        await user.save_auth_state(None)
+    steps += await _stop_servers(app, user)
+    steps += await revoke_at_provider(app.authenticator, state)
     app.db.commit()
     done = tuple(step for step in steps if step)
     app.log.warning("%s is out (%s): %s", user.name, reason, "; ".join(done) or "nothing was left")
     return done
 
 
-async def revoke_at_provider(authenticator: Any, user: Any) -> list[str]:
-    """Have the provider forget the tokens that it gave us for the person; a failure is told, not raised."""
-    state = await user.get_auth_state() or {}
+async def revoke_at_provider(authenticator: Any, state: dict[str, Any] | None) -> list[str]:
+    """Have the provider forget the tokens of an auth_state; a failure is told, not raised."""
+    state = state or {}
     provider = authenticator.provider(state.get("provider", ""))
     if provider is None:
         return []
@@ -63,8 +64,8 @@ def _revoke_tokens(app: Any, user: Any) -> str:
     return f"{len(tokens)} tokens revoked" if tokens else ""
 
 
-def _forget_cookies(app: Any, user: Any) -> str:
-    # Cookies hold this number; with another one, none of them means the person any more.
+def forget_cookies(app: Any, user: Any) -> str:
+    """Make all cookies of the person worth nothing: the number that they hold becomes another."""
     user.cookie_id = user.orm_user.cookie_id = new_token()
     app.db.commit()
     return "cookies are worth nothing"

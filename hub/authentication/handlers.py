@@ -12,7 +12,7 @@ from jupyterhub.metrics import LOGIN_DURATION_SECONDS, LoginStatus
 from jupyterhub.utils import url_path_join
 from tornado import web
 
-from hub.authentication.expulsion import revoke_at_provider
+from hub.authentication.expulsion import forget_cookies, revoke_at_provider
 from hub.authentication.flows import FLOW_SECONDS, STATE, Flow, cookie_name, seal, unseal
 from hub.authentication.provider import Provider
 from workbench.errors import AccountTaken, IdentityError, ProviderUnavailable
@@ -57,11 +57,11 @@ class _Page(BaseHandler):  # type: ignore[misc]
             address = await self.provider.authorization(flow)
         except IdentityError as error:
             raise web.HTTPError(503, _escaped(error)) from error
-        old = [name for name in self.request.cookies if name.startswith("login-")]
+        old = [name for name in self.request.cookies if name.startswith(f"{self.prefix}login-")]
         for name in old[: max(0, len(old) - FLOWS_AT_ONCE + 1)]:
-            self.clear_cookie(name, path=self.hub.base_url)
+            self.forget(name)
         self._set_cookie(
-            flow.cookie,
+            f"{self.prefix}{flow.cookie}",
             seal(flow, self.authenticator.state_secret),
             encrypted=False,  # it is already, with a key of its own
             path=self.hub.base_url,
@@ -69,6 +69,15 @@ class _Page(BaseHandler):  # type: ignore[misc]
             samesite="Lax",
         )
         self.redirect(address)
+
+    @property
+    def prefix(self) -> str:
+        """What keeps the origins of users from setting our cookies (RFC 6265bis §4.1.3.2); as JupyterHub's own have it."""
+        return "__Host-" if self.hub.cookie_name.startswith("__Host-") else ""
+
+    def forget(self, cookie: str) -> None:
+        """Have the browser forget a cookie of a flow."""
+        self.clear_cookie(cookie, path="/" if self.prefix else self.hub.base_url, secure=bool(self.prefix))
 
     def audit(self, action: Action, *, actor: str = "", outcome: str = "", **details: str) -> None:
         """Note what has come of it."""
@@ -161,10 +170,10 @@ class Callback(_Page):
         state = self.get_argument("state", "")
         if not STATE.fullmatch(state):
             return None
-        name = cookie_name(self.provider.key, state)
+        name = f"{self.prefix}{cookie_name(self.provider.key, state)}"
         secret = self.authenticator.state_secret
         flow = unseal(self.get_cookie(name) or "", secret, provider=self.provider.key, state=state)
-        self.clear_cookie(name, path=self.hub.base_url)
+        self.forget(name)
         is_first = flow is not None and self.authenticator.identities.redeem(flow.state, flow.expires_at)
         return flow if is_first else None
 
@@ -188,21 +197,35 @@ class Logout(LogoutHandler):  # type: ignore[misc]
         await super().get()
 
     async def default_handle_logout(self) -> None:
-        """Give the provider its tokens back, unless a server runs: then membership is still watched with them."""
+        """Give the provider its tokens back and end its session.
+
+        Not while a server runs: whether its owner may still be here is asked with these tokens.
+        """
         user = self.current_user
         if user is not None and (state := await user.get_auth_state()):
-            provider = self.authenticator.provider(state["provider"])
-            try:
-                self._address = await provider.logout_address(state, self._login_page()) if provider else ""
-            except IdentityError as error:
-                self.log.warning("%s is logged out here only: %s", user.name, error.message)
             if user.active:
                 await user.save_auth_state({**state, "logged_out_at": time.time()})
             else:
-                await revoke_at_provider(self.authenticator, user)
+                self._address = await self._end_at_provider(state)
                 await user.save_auth_state(None)
             self.authenticator.audit.record(Action.LOGOUT, actor=user.name, resource="hub", provider=state["provider"])
         await super().default_handle_logout()
+        if user is not None:
+            # What was stolen is worth nothing after it, either.
+            forget_cookies(self, user)
+
+    async def _end_at_provider(self, state: dict[str, Any]) -> str:
+        """The page that ends the session at the provider; empty when it has none, or does not answer."""
+        provider = self.authenticator.provider(state["provider"])
+        if provider is None:
+            return ""
+        try:
+            address = await provider.logout_address(state, self._login_page())
+        except IdentityError as error:
+            self.log.warning("the session at %s goes on: %s", provider.label, error.message)
+            address = ""
+        await revoke_at_provider(self.authenticator, state)
+        return str(address)
 
     async def render_logout_page(self) -> None:
         """The provider's page when it has one, else the login page."""

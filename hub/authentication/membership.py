@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from jupyterhub import orm, roles
 
-from hub.authentication.expulsion import expel, revoke_at_provider
+from hub.authentication.expulsion import revoke_at_provider
 
 if TYPE_CHECKING:
     from hub.authentication.authenticator import WorkbenchAuthenticator
@@ -51,23 +51,19 @@ async def check_members(app: Any, authenticator: WorkbenchAuthenticator) -> None
 
 async def check_member(app: Any, authenticator: WorkbenchAuthenticator, user: Any) -> None:
     """Ask about one person, if that is due; who may no longer be here is shown out."""
-    state = await user.get_auth_state()
-    if state is None:
-        await expel(app, user, reason="the hub has no proof any more of who this is", actor="hub")
-        return
+    state = await user.get_auth_state() or {}
     if "logged_out_at" in state and not user.active:
-        await revoke_at_provider(authenticator, user)
+        await revoke_at_provider(authenticator, state)
         await user.save_auth_state(None)
         return
-    if time.time() - state["checked_at"] < authenticator.login_settings.recheck_seconds:
+    if time.time() - state.get("checked_at", 0) < authenticator.login_settings.recheck_seconds:
         return
-    model = await authenticator.refresh_user(user)
-    if isinstance(model, dict):
-        apply_model(app, user, model)
+    await authenticator.refresh_user(user)
 
 
-def apply_model(app: Any, user: Any, model: dict[str, Any]) -> None:
-    """What JupyterHub does with the model at a request: the right of administration, groups, the picture."""
+async def apply_model(app: Any, user: Any, model: dict[str, Any]) -> None:
+    """Keep what the provider has just said: tokens, the right of administration, groups, the picture."""
+    await user.save_auth_state(model["auth_state"])
     user.admin = model["admin"]
     user.user_info = model["user_info"]
     roles.assign_default_roles(app.db, entity=user.orm_user)

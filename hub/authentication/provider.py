@@ -6,6 +6,7 @@ ID token, memberships read strictly, refresh without mistaking an outage for a n
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterable
 from typing import Any, ClassVar
@@ -168,6 +169,11 @@ class Provider(OAuthenticator):  # type: ignore[misc]
         if not answer.get("access_token"):
             raise ProviderUnavailable(f"{self.label} sent no access token")
         return {"token_type": "Bearer", "received_at": time.time(), **answer}
+
+    async def fetch(self, req: Any, label: str = "", parse_json: bool = True, **kwargs: Any) -> Any:
+        """One request. Unlike OAuthenticator's own, it writes nothing of an answer into the log."""
+        answer = await self.http_client.fetch(req, **kwargs)
+        return json.loads(answer.body) if parse_json else answer
 
     async def get(self, address: str, token: dict[str, Any]) -> Any:
         """GET a JSON document of the provider's API with an access token."""

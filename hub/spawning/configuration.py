@@ -44,6 +44,8 @@ def set_spawner(c: Any, settings: Settings) -> None:
     c.Spawner.cmd = [str(Path(sys.executable).parent / "jupyterhub-singleuser")]
     c.Spawner.default_url = "/lab/tree/00-start-here.ipynb"
     c.Spawner.env_keep = KEPT_VARIABLES
+    # What somebody planted in a home must not configure the server; Lab's own settings stay.
+    c.Spawner.disable_user_config = True
     c.Spawner.pre_spawn_hook = partial(prepare, settings)
     # The first start of JupyterLab on a busy two-core machine.
     c.Spawner.http_timeout = 90

@@ -53,6 +53,7 @@ def test_the_owner_is_warned_keeps_the_server_and_an_open_tab_alone_does_not(pag
 
     warning = page.locator(".Toastify__toast", has_text=WARNING)
     warning.wait_for(timeout=(IDLE_SECONDS + 30) * SECOND)
+    warning.get_by_role("button", name="Keep it running").hover()  # waits until it has slid in
     page.screenshot(path=SCREENSHOTS / "idle-warning.png")
     before = server.call("GET", "workbench/activity").json()["last_activity"]
     assert page.evaluate(SEND_WITHOUT_TOKEN, f"{server.path}/workbench/activity") == 403

@@ -13,16 +13,18 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
-import psutil
 import pytest
 
+import workbench
 from tests.services.idle_hub import IdleHub, IdleServer, running_idle_hub
 from tests.services.workbench import ROOT, wait_until
+from workbench.embedded.activity import runs_operation, thread_names
 from workbench.runtime.activity import FOLDER_VARIABLE, marks_folder
 
 IDLE_SECONDS = 12
 STOP_SECONDS = 30  # to look, to report, to cull, to stop; on a busy machine
 WORK_SECONDS = 2 * IDLE_SECONDS
+LISTS = ("api/sessions", "api/kernels", "api/terminals", "api/contents", "workbench/activity")
 WAIT = "import pathlib, time\nwhile not pathlib.Path({flag!r}).exists():\n    time.sleep(0.1)\n"
 
 
@@ -43,6 +45,9 @@ def test_an_idle_server_is_stopped_and_not_before_its_time(hub):
 
 
 def test_a_cell_that_prints_nothing_keeps_its_server(hub, tmp_path):
+    home = hub.home / "users" / "cell"
+    home.mkdir(parents=True)
+    (home / ".env").write_text("WORKBENCH_HUB_IDLE_SECONDS=never\n")  # what the owner writes there changes nothing
     server = hub.start_server("cell")
     kernel = start_kernel(server)
     flag = tmp_path / "end"
@@ -77,7 +82,9 @@ def test_a_command_in_a_terminal_keeps_its_server(hub, tmp_path):
 def test_a_mark_keeps_its_server_until_its_process_is_killed(hub, tmp_path):
     server = hub.start_server("mark")
     runtime = server.process().environ()[FOLDER_VARIABLE]
-    code = f"from workbench.runtime.activity import mark_busy\nwith mark_busy('nightly run'):\n    {marked_work(tmp_path)}"
+    code = (
+        f"from workbench.runtime.activity import mark_busy\nwith mark_busy('nightly run'):\n    {marked_work(tmp_path)}"
+    )
     run = subprocess.Popen([sys.executable, "-c", code], env={FOLDER_VARIABLE: runtime, "PYTHONPATH": str(ROOT)})
     try:
         folder = marks_folder(Path(runtime))
@@ -99,8 +106,7 @@ def test_an_open_tab_that_asks_for_lists_does_not_keep_its_server(hub):
 
     def poll() -> None:
         while not end.wait(0.5):
-            for path in ("api/sessions", "api/kernels", "api/terminals", "api/contents", "workbench/activity"):
-                answers.append(server.call("GET", path).status_code)
+            answers.extend(server.call("GET", path).status_code for path in LISTS)
 
     with open_socket(server, f"api/kernels/{kernel}/channels"):
         tab = threading.Thread(target=poll)
@@ -127,9 +133,7 @@ def test_whoever_asks_for_it_keeps_the_server(hub):
 
 
 def test_the_culler_sees_and_stops_servers_and_may_do_no_more(hub):
-    culler = next(
-        each for each in psutil.Process(hub.process.pid).children() if "hub.culling" in " ".join(each.cmdline())
-    )
+    culler = hub.child("hub.culling")
     token = culler.environ()["JUPYTERHUB_API_TOKEN"]
     hub.start_server("watched")
 
@@ -144,6 +148,35 @@ def test_the_culler_sees_and_stops_servers_and_may_do_no_more(hub):
     for method, path in refused:
         assert ask(hub, token, method, path).status_code in {403, 404}, (method, path)
     assert httpx.get(f"{hub.url}/user/watched/api/status", headers=header(token), trust_env=False).status_code == 403
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_a_spark_operation_and_a_stream_show_while_they_run(shared_workbench, settings):
+    pid = int(shared_workbench.component("spark")["pid"])
+
+    def is_at_work() -> bool:
+        return runs_operation(thread_names(pid))
+
+    spark = workbench.spark()
+    try:
+        wait_until(lambda: not is_at_work(), STOP_SECONDS, "Spark to be idle")
+        slow = threading.Thread(target=lambda: spark.range(1).mapInArrow(slowly, "id long").collect())
+        slow.start()
+        wait_until(is_at_work, STOP_SECONDS, "the operation to show")
+        slow.join()
+        wait_until(lambda: not is_at_work(), STOP_SECONDS, "the operation to be over")
+
+        stream = spark.readStream.format("rate").load().writeStream.format("noop").start()
+        wait_until(is_at_work, STOP_SECONDS, "the stream to show, though no cell runs")
+        stream.stop()
+        wait_until(lambda: not is_at_work(), STOP_SECONDS, "the stream to be over")
+    finally:
+        spark.stop()
+
+
+def slowly(batches):
+    time.sleep(3)
+    yield from batches
 
 
 def stays(server: IdleServer) -> None:

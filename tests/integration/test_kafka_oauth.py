@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from tests.services import java_client
 from tests.services.certificates import Authority
 from tests.services.kafka_cluster import ALLOWED_URLS, running_cluster, token_listener
-from tests.services.keycloak import Realm
+from tests.services.keycloak_realm import Realm
 from workbench.errors import KafkaError
 from workbench.ingestion.cluster.connection import KafkaConnection
 from workbench.ingestion.cluster.oauth import TokenProvider

@@ -58,12 +58,7 @@ class IdleServer:
 
     def process(self) -> psutil.Process:
         """The server's own process."""
-        wanted = {"JUPYTERHUB_USER": self.user}
-        return next(
-            each
-            for each in psutil.Process(self.hub.process.pid).children()
-            if "jupyterhub.singleuser" in " ".join(each.cmdline()) and wanted.items() <= each.environ().items()
-        )
+        return self.hub.child("jupyterhub.singleuser", JUPYTERHUB_USER=self.user)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +88,14 @@ class IdleHub:
         server = IdleServer(hub=self, user=user, token=token)
         wait_until(lambda: self._is_ready(user), SERVER_SECONDS, "the server to run")
         return server
+
+    def child(self, module: str, **variables: str) -> psutil.Process:
+        """The process that the hub started to run *module* with these variables."""
+        for each in psutil.Process(self.process.pid).children():
+            with suppress(psutil.Error):
+                if module in each.cmdline() and variables.items() <= each.environ().items():
+                    return each
+        raise AssertionError(f"the hub has no process of {module}; its log:\n{self.log}")
 
     def _is_ready(self, user: str) -> bool:
         return bool(self.api("GET", f"users/{user}").json()["servers"].get("", {}).get("ready"))

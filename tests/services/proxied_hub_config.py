@@ -6,17 +6,11 @@ from pathlib import Path
 
 from jupyterhub.app import JupyterHub
 
-from hub.addresses import HubPorts
 from hub.configuration import configure
-from hub.proxy import set_proxy
-from workbench.settings import Settings
 
 c = get_config()  # noqa: F821 - JupyterHub defines it
 configure(c)
-settings = Settings.load()
-set_proxy(c, settings, HubPorts.read(settings.home))
-
-c.JupyterHub.services = [{"name": "tests", "api_token": os.environ["TEST_API_TOKEN"], "admin": True}]
+c.JupyterHub.services.append({"name": "tests", "api_token": os.environ["TEST_API_TOKEN"], "admin": True})
 c.Spawner.disable_user_config = True
 
 # The same for users' servers, through a configuration file of theirs.

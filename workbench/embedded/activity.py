@@ -23,16 +23,15 @@ from jupyter_server.utils import url_path_join
 from tornado import web
 
 from workbench.runtime.activity import FOLDER_VARIABLE, IdlePolicy, marks_folder, read_marks
-from workbench.settings import Settings
+from workbench.sections import HubSettings
 
 logger = logging.getLogger(__name__)
 HUB_EXTENSION = "jupyterhub-singleuser"
 SOURCE = "workbench"  # our line among jupyter-server's sources of activity
 READING = ("GET", "HEAD", "OPTIONS")
 SLEEPING = {psutil.STATUS_ZOMBIE, psutil.STATUS_STOPPED}
-# Spark Connect names its threads after what they run. Linux keeps 15 characters of a name: up to
-# Java 20 the first ones, later `SparkCo..` and the end.
-SPARK_THREADS = ("SparkConnectExe", "SparkCo..", "stream executio", "stream ..")
+# Spark names the threads of operations and streams after them; Linux keeps 15 characters of a name.
+SPARK_THREADS = ("SparkConnectExe", "stream executio")
 
 
 class Watch:
@@ -189,12 +188,13 @@ def _jupyter_server_extension_points() -> list[dict[str, str]]:
 
 def _load_jupyter_server_extension(server: Any) -> None:
     """Called by jupyter-server when it starts."""
-    hub = Settings.load(embedded=False).hub
+    # Of the environment, which the hub made. A `.env` of the user's that is wrong would leave nobody to look for work.
+    hub = HubSettings()
     # Without a hub, or with one that stops nothing, nobody needs a warning.
     if not os.environ.get("JUPYTERHUB_ACTIVITY_URL") or not hub.idle_seconds:
         return
     # jupyter-server's own switch, for all of its handlers at once.
-    APIHandler._track_activity = property(is_use)  # type: ignore[assignment]
+    APIHandler._track_activity = property(is_use)  # type: ignore[assignment] # noqa: SLF001
     watch = Watch(server, IdlePolicy(idle_seconds=hub.idle_seconds, warning_seconds=hub.idle_warning_seconds))
     address = url_path_join(server.web_app.settings["base_url"], "workbench", "activity")
     server.web_app.add_handlers(".*$", [(address, ActivityHandler, {"watch": watch})])
