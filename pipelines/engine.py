@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from workbench.errors import NotebookFailed, WorkbenchError
+from workbench.runtime.activity import mark_busy
 from workbench.runtime.kernels import jupyter_folders, new_runtime_folder
 from workbench.security.secrets import private_folder
 
@@ -33,7 +35,9 @@ def run_notebook(notebook: Path, output: Path, parameters: Mapping[str, object],
     private_folder(output.parent)
     running = output.with_name(f".{output.stem}.running.ipynb")
     try:
-        _execute(notebook, running, parameters, progress_bar=progress_bar)
+        # The server that this runs in is not stopped for being idle meanwhile.
+        with mark_busy(notebook.stem), kernel_folders():
+            _execute(notebook, running, parameters, progress_bar=progress_bar)
     except PapermillExecutionError as error:
         raise NotebookFailed(
             f"cell {error.exec_count} of {notebook.name} raised {error.ename}: {error.evalue}",
@@ -50,21 +54,34 @@ def _execute(notebook: Path, output: Path, parameters: Mapping[str, object], *, 
     import papermill
     from traitlets.config import Config
 
+    papermill.execute_notebook(
+        str(notebook),
+        str(output),
+        parameters=dict(parameters),
+        kernel_name=KERNEL,
+        progress_bar=progress_bar,
+        start_timeout=START_SECONDS,
+        cwd=str(output.parent),
+        config=Config({"KernelManager": {"transport": "ipc"}}),
+    )
+
+
+@contextmanager
+def kernel_folders() -> Iterator[None]:
+    """Have kernels find our specification, and keep their sockets in a private folder that lives as long as this."""
     sockets = new_runtime_folder()
-    # Jupyter reads both from the environment, each time that it starts a kernel.
-    os.environ.update(jupyter_folders(), JUPYTER_RUNTIME_DIR=str(sockets))
+    own = {**jupyter_folders(), "JUPYTER_RUNTIME_DIR": str(sockets)}
+    before = {name: os.environ.get(name) for name in own}
+    # Jupyter reads them from the environment, each time that it starts a kernel.
+    os.environ.update(own)
     try:
-        papermill.execute_notebook(
-            str(notebook),
-            str(output),
-            parameters=dict(parameters),
-            kernel_name=KERNEL,
-            progress_bar=progress_bar,
-            start_timeout=START_SECONDS,
-            cwd=str(output.parent),
-            config=Config({"KernelManager": {"transport": "ipc"}}),
-        )
+        yield
     finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
         shutil.rmtree(sockets, ignore_errors=True)
 
 

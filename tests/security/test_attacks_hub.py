@@ -182,7 +182,8 @@ def cookie_header(*browsers: Browser, **also: str) -> str:
 def raw(
     hub: LoginHub, cookies: str, path: str = "/hub/api/user", method: str = "GET", **options: Any
 ) -> httpx.Response:
-    headers = {"Cookie": cookies, **options.pop("headers", {})}
+    also = [(name.encode(), value.encode()) for name, value in options.pop("headers", {}).items()]
+    headers = [(b"cookie", cookies.encode()), *also]
     return httpx.request(method, f"{hub.url}{path}", headers=headers, trust_env=False, timeout=60, **options)
 
 

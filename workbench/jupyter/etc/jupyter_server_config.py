@@ -7,3 +7,6 @@ import os
 options = json.loads(os.environ.get("JUPYTERHUB_COOKIE_OPTIONS") or "{}")
 c = get_config()  # type: ignore[name-defined] # noqa: F821 - Jupyter defines it
 c.ServerApp.tornado_settings = {"xsrf_cookie_kwargs": {"samesite": "Lax", **options}}
+
+# How long a server believes that a token is good without asking the hub: who is shown out is out soon.
+c.HubOAuth.cache_max_age = 10
