@@ -6,13 +6,17 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from jupyterhub.spawner import SpawnException
 from jupyterhub.utils import maybe_future
 
 from hub import status
-from hub.auditing import ServerStarts, record_stop
+from hub.auditing import ServerStarts, record_stop, server_resource
 from hub.offboarding import CUSTOM_SCOPES, ROLE, offboarding_handlers, operator_service
-from workbench.security.audit import AuditLog
+from workbench.security.audit import Action, AuditLog
 from workbench.settings import Settings
+
+Hook = Callable[[Any], Any]
+SPAWNERS = ("Spawner", "UnitSpawner", "KubeSpawner")  #: sections of the configuration that may have hooks
 
 
 def set_operations(c: Any, settings: Settings) -> None:
@@ -23,11 +27,30 @@ def set_operations(c: Any, settings: Settings) -> None:
     c.JupyterHub.services.append(operator_service(settings.home))
     c.JupyterHub.load_roles.append(ROLE)
     c.EventLogger.handlers = [ServerStarts(audit)]
-    before = c.Spawner.post_stop_hook if "post_stop_hook" in c.Spawner else lambda _: None
-    c.Spawner.post_stop_hook = partial(stopped, audit, before)
+    for name in SPAWNERS:
+        section = c[name]
+        if hook := section.get("pre_spawn_hook"):
+            section.pre_spawn_hook = partial(starting, audit, hook)
+        if name == "Spawner" or "post_stop_hook" in section:
+            section.post_stop_hook = partial(stopped, audit, section.get("post_stop_hook"))
 
 
-async def stopped(audit: AuditLog, then: Callable[[Any], Any], spawner: Any) -> None:
-    """After each stop of a server: what the spawner's own hook does, and a line in the audit log."""
-    await maybe_future(then(spawner))
+async def starting(audit: AuditLog, hook: Hook, spawner: Any) -> None:
+    """Before each start of a server: the spawner's own hook, and a line in the audit log when it says no.
+
+    Raises:
+        SpawnException: of the hook.
+    """
+    try:
+        await maybe_future(hook(spawner))
+    except SpawnException as error:
+        resource = server_resource(spawner.user.name, spawner.name)
+        audit.record(Action.SERVER_REFUSED, actor=spawner.user.name, resource=resource, reason=error.reason)
+        raise
+
+
+async def stopped(audit: AuditLog, hook: Hook | None, spawner: Any) -> None:
+    """After each stop of a server: the spawner's own hook, and a line in the audit log."""
+    if hook:
+        await maybe_future(hook(spawner))
     record_stop(audit, spawner)

@@ -12,7 +12,9 @@ from hub.authentication.github import GitHub
 from hub.authentication.handlers import login_handlers
 from hub.authentication.openid import Google, OpenID
 from hub.configuration import configure
+from hub.operations import set_operations, starting, stopped
 from workbench.resources import resource
+from workbench.settings import Settings
 
 PORTS = HubPorts(proxy=8000, hub_api=8081, proxy_api=8099, identity=8098)
 REAL = {
@@ -133,3 +135,16 @@ def test_the_same_number_at_two_issuers_is_two_accounts():
     one, other = (OpenID(issuer=issuer).account({"sub": "1"}) for issuer in ("https://a.example", "https://b.example"))
 
     assert one.subject != other.subject
+
+
+@pytest.mark.parametrize("spawner", ["Spawner", "UnitSpawner", "KubeSpawner"])
+def test_every_spawner_has_its_stops_and_refusals_in_the_audit_log(home, spawner):
+    c = Config()
+    c.JupyterHub.services, c.JupyterHub.load_roles = [], []
+    c[spawner].pre_spawn_hook = print
+    c[spawner].post_stop_hook = None
+
+    set_operations(c, Settings.load())
+
+    assert (c[spawner].pre_spawn_hook.func, c[spawner].pre_spawn_hook.args[1]) == (starting, print)
+    assert (c[spawner].post_stop_hook.func, c[spawner].post_stop_hook.args[1]) == (stopped, None)

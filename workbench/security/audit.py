@@ -39,7 +39,6 @@ class Action(StrEnum):
     LOGOUT = "logout"
     ACCOUNT_LINKED = "account.linked"
     MEMBERSHIP_REVOKED = "membership.revoked"
-    TOKEN_CREATED = "token.created"  # noqa: S105 - the name of an event
     SERVER_STARTED = "server.started"
     SERVER_STOPPED = "server.stopped"
     SERVER_REFUSED = "server.refused"
