@@ -22,6 +22,8 @@ from workbench.settings import Settings
 ENTRY_POINT = "public"
 HTTPS_PORT = 443
 FILES = ("files", "nbconvert", "kernelspecs")  #: where a user's server shows what people have put there
+WRITES = ("POST", "PUT", "PATCH", "DELETE")
+LARGEST_FORM_BYTES = 1_000_000  #: of what is sent to the hub; users' servers take files of any size
 # The forward-secret ones with authenticated encryption; TLS 1.3 has no others.
 CIPHERS = [
     *("TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256", "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"),
@@ -47,19 +49,22 @@ class WorkbenchProxy(TraefikFileProviderProxy):  # type: ignore[misc] # traefik-
         router["middlewares"] = ["server-policy" if _is_users(routespec) else "hub-policy", "cors"]
         if _is_users(routespec):
             prefix = routespec[routespec.index("/") :]
-            paths = " || ".join(f"PathPrefix(`{prefix}{name}/`)" for name in FILES)
-            routers[_files_alias(routespec)] = router | {
-                "rule": f"{router['rule']} && ({paths})",
-                "priority": router["priority"] + 1,
-                "middlewares": ["files-policy", "cors"],
-            }
+            rule = " || ".join(f"PathPrefix(`{prefix}{name}/`)" for name in FILES)
+            middlewares = ["files-policy", "cors"]
+        else:
+            # By method: to bound a request, traefik holds back the whole answer, and the hub's pages are told of progress.
+            rule = " || ".join(f"Method(`{method}`)" for method in WRITES)
+            middlewares = ["hub-policy", "cors", "hub-size"]
+        routers[_special_alias(routespec)] = router | {
+            "rule": f"{router['rule']} && ({rule})",
+            "priority": router["priority"] + 1,
+            "middlewares": middlewares,
+        }
         return config, known
 
     def _keys_for_route(self, routespec: str) -> tuple[Any, Any]:
         keys, known = super()._keys_for_route(routespec)
-        if _is_users(routespec):
-            keys = (*keys, ["http", "routers", _files_alias(routespec)])
-        return keys, known
+        return (*keys, ["http", "routers", _special_alias(routespec)]), known
 
 
 def set_proxy(c: Any, settings: Settings, ports: HubPorts) -> None:
@@ -130,6 +135,7 @@ def dynamic_config(settings: Settings, ports: HubPorts) -> dict[str, Any]:
         # tornado believes X-Scheme, which traefik leaves as a client has sent it.
         "security": {"headers": {**_stamp(security_headers(url))["headers"], "customRequestHeaders": {"X-Scheme": ""}}},
         "cors": {"headers": cors(settings, url)},
+        "hub-size": {"buffering": {"maxRequestBodyBytes": LARGEST_FORM_BYTES}},
         **{name: _stamp({"Content-Security-Policy": each}) for name, each in policies(settings, url).items()},
     }
     nowhere = {
@@ -169,5 +175,5 @@ def _is_users(routespec: str) -> bool:
     return "/user/" in routespec
 
 
-def _files_alias(routespec: str) -> str:
-    return str(generate_alias(routespec, "files"))
+def _special_alias(routespec: str) -> str:
+    return str(generate_alias(routespec, "special"))

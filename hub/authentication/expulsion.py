@@ -7,7 +7,7 @@ from typing import Any
 
 from jupyterhub.utils import exponential_backoff, new_token
 
-from workbench.errors import IdentityError
+from workbench.errors import IdentityError, WorkbenchError
 from workbench.security.audit import Action
 
 STOP_SECONDS = 60.0
@@ -26,8 +26,7 @@ async def expel(app: Any, user: Any, *, reason: str, actor: str) -> tuple[str, .
         reason: for the audit log.
         actor: who decided it, a hub name or the part of the hub.
     """
-    # Before the first step: should the hub die in the midst, the log has it.
-    app.authenticator.audit.record(Action.MEMBERSHIP_REVOKED, actor=actor, resource=user.name, reason=reason)
+    _note(app, user.name, reason, actor)
     state = await user.get_auth_state()
     user.admin = False
     user.sync_groups([])
@@ -40,6 +39,15 @@ async def expel(app: Any, user: Any, *, reason: str, actor: str) -> tuple[str, .
     done = tuple(step for step in steps if step)
     app.log.warning("%s is out (%s): %s", user.name, reason, "; ".join(done) or "nothing was left")
     return done
+
+
+def _note(app: Any, name: str, reason: str, actor: str) -> None:
+    # Before the first step: should the hub die in the midst, the log has it.
+    try:
+        app.authenticator.audit.record(Action.MEMBERSHIP_REVOKED, actor=actor, resource=name, reason=reason)
+    except WorkbenchError:
+        # A full disk keeps nobody in.
+        app.log.exception("%s is shown out (%s), which the audit log could not be told", name, reason)
 
 
 async def revoke_at_provider(authenticator: Any, state: dict[str, Any] | None) -> list[str]:

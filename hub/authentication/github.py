@@ -46,8 +46,8 @@ class GitHub(Provider, GitHubOAuthenticator):  # type: ignore[misc]
             raise ProviderUnavailable(f"{self.label} sent a profile without a number and a login") from None
 
     def profile(self, user_info: dict[str, Any]) -> dict[str, str]:
-        """Name and picture."""
-        return super().profile({"name": user_info.get("name"), "picture": user_info.get("avatar_url")})
+        """Name, public mail address and picture."""
+        return super().profile({**user_info, "picture": user_info.get("avatar_url")})
 
     async def is_allowed(self, model: dict[str, Any]) -> bool:
         """By number, by login, or by organization or team."""

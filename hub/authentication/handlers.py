@@ -260,7 +260,13 @@ class Accounts(BaseHandler):  # type: ignore[misc]
             for key, label in labels.items()
             if key not in known
         ]
-        page = self.render_template("accounts.html", user=self.current_user, linked=linked, linkable=linkable)
+        page = self.render_template(
+            "accounts.html",
+            user=self.current_user,
+            profile=self.current_user.user_info or {},
+            linked=linked,
+            linkable=linkable,
+        )
         self.finish(await page)
 
 

@@ -128,8 +128,12 @@ class Provider(OAuthenticator):  # type: ignore[misc]
         raise NotImplementedError
 
     def profile(self, user_info: dict[str, Any]) -> dict[str, str]:
-        """What Lab shows of the person: `display_name` and `avatar_url`, as far as they are known."""
-        shown = {"display_name": user_info.get("name"), "avatar_url": user_info.get("picture")}
+        """What is shown of the person: `display_name` and `avatar_url` in Lab, `mail` on the hub's pages, as far as known."""
+        shown = {
+            "display_name": user_info.get("name"),
+            "avatar_url": user_info.get("picture"),
+            "mail": user_info.get("email"),
+        }
         return {key: str(value) for key, value in shown.items() if value}
 
     async def is_allowed(self, model: dict[str, Any]) -> bool:

@@ -89,7 +89,8 @@ def test_a_wrong_state_lets_nobody_in(browser, case):
 def test_a_state_beyond_the_size_of_a_header_lets_nobody_in(browser):
     answer = browser.finish(changed(callback_of(browser, "github"), state="A" * 65_000))
 
-    assert 400 <= answer.status_code < 500
+    # The hub hangs up, which the proxy calls 502.
+    assert answer.status_code in {400, 414, 431, 502}
     assert SESSION not in browser.cookies
 
 

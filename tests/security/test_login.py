@@ -135,7 +135,13 @@ def test_a_code_without_its_verifier_is_worth_nothing(browser, shared_workbench)
     code = parse_qs(urlsplit(callback).query)["code"][0]
     token_url = f"{address.scheme}://{address.netloc}/login/oauth/access_token"
     redirect_uri = callback.partition("?")[0]
-    fields = {"client_id": "workbench-demo", "client_secret": secret, "code": code, "code_verifier": "guessed", "redirect_uri": redirect_uri}
+    fields = {
+        "client_id": "workbench-demo",
+        "client_secret": secret,
+        "code": code,
+        "code_verifier": "guessed",
+        "redirect_uri": redirect_uri,
+    }
 
     assert httpx.post(token_url, data={**fields, "client_secret": "wrong"}, trust_env=False).status_code == 401
     assert httpx.post(token_url, data=fields, trust_env=False).status_code == 400

@@ -68,7 +68,7 @@ def test_the_public_address_is_an_origin_as_browsers_write_it(load, variables, p
 
 
 def test_a_hub_on_every_address_is_probed_on_loopback(load):
-    settings = load(REAL | {"WORKBENCH_HUB_TLS": "generated"})
+    settings = load(REAL | {"WORKBENCH_HUB_TLS": "generated", "WORKBENCH_HUB_PUBLIC_URL": "https://hub.example.com"})
 
     assert bind_url(settings, PORTS) == "https://0.0.0.0:8000"
     assert local_url(settings, PORTS) == "https://127.0.0.1:8000"
@@ -208,8 +208,11 @@ def test_the_hub_and_its_services_keep_to_the_plans_policy():
     proxy = WorkbenchProxy(should_start=True)
 
     for route in ("/", "/services/status/"):
-        (router,) = proxy._dynamic_config_for_route(route, "http://127.0.0.1:1", {})[0]["http"]["routers"].values()
-        assert router["middlewares"] == ["hub-policy", "cors"]
+        routers = proxy._dynamic_config_for_route(route, "http://127.0.0.1:1", {})[0]["http"]["routers"].values()
+        reads, writes = sorted(routers, key=lambda router: router["priority"])
+        assert reads["middlewares"] == ["hub-policy", "cors"]
+        assert writes["middlewares"] == ["hub-policy", "cors", "hub-size"]
+        assert "Method(`POST`)" in writes["rule"]
 
 
 def test_the_supervisor_trusts_the_generated_certificate_and_asks_no_authority(load):

@@ -17,7 +17,6 @@ from workbench.embedded.postgres import programs
 from workbench.errors import SettingsError, WorkbenchError
 from workbench.runtime.ports import is_free
 from workbench.runtime.state import read_status
-from workbench.sections import is_loopback
 from workbench.settings import Settings
 
 
@@ -122,12 +121,8 @@ def _login() -> str:
     settings = Settings.load()
     if settings.login.is_demo:
         return "the demo identity provider; register OAuth clients with Google or GitHub for real accounts"
-    if not is_loopback(settings.hub.host) and not settings.hub.public_url.startswith("https://"):
-        raise WorkbenchError(
-            f"people log in to {settings.hub.host}:{settings.hub.port} without TLS",
-            remedy="Put TLS in front and set WORKBENCH_HUB_PUBLIC_URL to its https address.",
-        )
-    return f"{', '.join(settings.login.providers)}"
+    encrypted = "encrypted" if settings.hub.is_encrypted else "loopback only, not encrypted"
+    return f"{', '.join(settings.login.providers)}; {encrypted}"
 
 
 def _ports(home: Path) -> str:

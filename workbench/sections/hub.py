@@ -11,6 +11,7 @@ from pydantic import Field
 from workbench.sections.base import AbsolutePath, CommaSeparated, Memory, Port, Section, is_loopback, variable
 from workbench.sections.login import ROLES
 
+EVERYWHERE = ("0.0.0.0", "::", "")  # noqa: S104 - compared, not bound
 SIZE = re.compile(r"\d+[kmgt]", re.IGNORECASE)
 
 
@@ -93,6 +94,10 @@ class HubSettings(Section):
         elif url.path.rstrip("/") or url.query or url.fragment:
             found.append(
                 f"WORKBENCH_HUB_PUBLIC_URL: {self.public_url!r} has a path. Write the address alone, https://hub.example.com."
+            )
+        if self.host in EVERYWHERE and not self.public_url:
+            found.append(
+                f"WORKBENCH_HUB_HOST is {self.host}, which is no address to open. Set WORKBENCH_HUB_PUBLIC_URL to what people open."
             )
         if self.subdomains and (not url.hostname or url.hostname.replace(".", "").isdigit()):
             found.append(
