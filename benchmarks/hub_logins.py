@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 from benchmarks.hub_client import Login, Order, log_in
 from benchmarks.peers.hubs import BUTTONS, running_peer
@@ -51,31 +52,54 @@ class Lane:
     provider: str
     url: str
     button: str
+    pid: int
+
+    @property
+    def label(self) -> str:
+        """What figures of it are called."""
+        return f"{self.hub}-{self.provider}"
+
+    def cpu_seconds(self) -> float:
+        """What the hub's process has used since its start."""
+        times = psutil.Process(self.pid).cpu_times()
+        return times.user + times.system
+
+
+@dataclass(frozen=True, kw_only=True)
+class Round:
+    """Some logins at one hub, and what they cost it."""
+
+    logins: Sequence[Login]
+    cpu_seconds: float
 
 
 def measure_logins(folder: Path, *, rounds: int, people: int, at_once: int) -> dict[str, Any]:
     """All hubs run at the same time; they take turns, round by round."""
     with TimedProvider() as provider, ExitStack() as stack:
         names = add_people(provider, max(people, at_once))
-        ours = stack.enter_context(running_login_hub(folder, provider))
-        hubs = {OURS: (ours.url, OUR_BUTTONS)}
-        for kind, buttons in BUTTONS.items():
-            hubs[kind] = (stack.enter_context(running_peer(kind, folder, provider)), buttons)
-        lanes = [
-            Lane(hub=hub, provider=name, url=url, button=f"{button}?next=/hub/home")
-            for hub, (url, buttons) in hubs.items()
-            for name, button in buttons.items()
-        ]
-        first = {_label(lane): _checked(lane, ["ada"])[0].seconds for lane in lanes}
-        single = _take_turns(lanes, names[:people], rounds)
+        lanes = _lanes(folder, provider, stack)
+        first = {lane.label: _checked(lane, ["ada"])[0].seconds for lane in lanes}
+        # First the crowds: the people of their first round are new to the hubs.
         crowds = _take_turns(lanes, names[:at_once], rounds, at_once=True)
+        single = _take_turns(lanes, names[:people], rounds)
         return {
             "first_after_start_seconds": {name: round(seconds, 3) for name, seconds in first.items()},
-            "one_after_another": {
-                name: _summary([login for run in runs for login in run], provider) for name, runs in single.items()
-            },
-            "at_once": {name: _crowd(runs) for name, runs in crowds.items()},
+            "one_after_another": {name: _summary(found, provider) for name, found in single.items()},
+            "at_once": {name: _crowd(found) for name, found in crowds.items()},
         }
+
+
+def _lanes(folder: Path, provider: IdentityProvider, stack: ExitStack) -> list[Lane]:
+    ours = stack.enter_context(running_login_hub(folder, provider))
+    lanes = [_lane(OURS, name, ours.url, button, ours.pid) for name, button in OUR_BUTTONS.items()]
+    for kind, buttons in BUTTONS.items():
+        peer = stack.enter_context(running_peer(kind, folder, provider))
+        lanes += [_lane(kind, name, peer.url, button, peer.pid) for name, button in buttons.items()]
+    return lanes
+
+
+def _lane(hub: str, provider: str, url: str, button: str, pid: int) -> Lane:
+    return Lane(hub=hub, provider=provider, url=url, button=f"{button}?next=/hub/home", pid=pid)
 
 
 def add_people(provider: IdentityProvider, count: int) -> list[str]:
@@ -90,14 +114,15 @@ def add_people(provider: IdentityProvider, count: int) -> list[str]:
 
 def _take_turns(
     lanes: Sequence[Lane], people: Sequence[str], rounds: int, *, at_once: bool = False
-) -> dict[str, list[list[Login]]]:
-    found: dict[str, list[list[Login]]] = {_label(lane): [] for lane in lanes}
+) -> dict[str, list[Round]]:
+    found: dict[str, list[Round]] = {lane.label: [] for lane in lanes}
     for number in range(rounds):
         for lane in lanes:
+            before = lane.cpu_seconds()
             logins = _log_in(lane, people, at_once=at_once) if at_once else _checked(lane, people)
-            found[_label(lane)].append(logins)
+            found[lane.label].append(Round(logins=logins, cpu_seconds=lane.cpu_seconds() - before))
             slowest = max(login.seconds for login in logins)
-            print(f"logins {number + 1} {_label(lane):<28} {len(logins)} slowest {slowest:.3f} s", flush=True)
+            print(f"logins {number + 1} {lane.label:<28} {len(logins)} slowest {slowest:.3f} s", flush=True)
     return found
 
 
@@ -108,44 +133,49 @@ def _log_in(lane: Lane, people: Sequence[str], *, at_once: bool = False) -> list
 def _checked(lane: Lane, people: Sequence[str]) -> list[Login]:
     logins = _log_in(lane, people)
     problems = [login.problem for login in logins if login.problem]
-    assert not problems, f"{_label(lane)}: {problems[:3]}"
+    assert not problems, f"{lane.label}: {problems[:3]}"
     return logins
 
 
-def _summary(logins: Sequence[Login], provider: TimedProvider) -> dict[str, Any]:
+def _summary(rounds: Sequence[Round], provider: TimedProvider) -> dict[str, Any]:
     """Round trips, and what of each the identity provider took for itself."""
-    provider_seconds = [provider.seconds_between(login.began, login.ended) for login in logins]
-    own = [login.seconds - spent for login, spent in zip(logins, provider_seconds, strict=True)]
+    logins = [login for each in rounds for login in each.logins]
+    spent = [provider.seconds_between(login.began, login.ended) for login in logins]
+    own = [login.seconds - seconds for login, seconds in zip(logins, spent, strict=True)]
     return {
         "logins": len(logins),
         "seconds": percentiles([login.seconds for login in logins]),
         "without_provider_seconds": percentiles(own),
         "callback_seconds": percentiles([login.callback_seconds for login in logins]),
-        "provider_seconds": percentiles(provider_seconds),
+        "provider_seconds": percentiles(spent),
+        "cpu_milliseconds_each": [_cost(each) for each in rounds],
         "each": [round(login.seconds, 4) for login in logins],
     }
 
 
-def _crowd(runs: Sequence[Sequence[Login]]) -> dict[str, Any]:
-    """Round by round: the first has accounts that the hub does not know yet."""
-    each = [
+def _crowd(rounds: Sequence[Round]) -> dict[str, Any]:
+    """Round by round: the people of the first are new to the hub."""
+    runs = [
         {
-            "failures": sum(bool(login.problem) for login in run),
-            "problems": sorted({login.problem for login in run if login.problem})[:3],
-            "all_seconds": round(max(login.ended for login in run) - min(login.began for login in run), 3),
-            "seconds": percentiles([login.seconds for login in run]),
-            "hub_seconds": percentiles([login.hub_seconds for login in run]),
-            "callback_seconds": percentiles([login.callback_seconds for login in run]),
+            "failures": sum(bool(login.problem) for login in each.logins),
+            "problems": sorted({login.problem for login in each.logins if login.problem})[:3],
+            "all_seconds": round(
+                max(login.ended for login in each.logins) - min(login.began for login in each.logins), 3
+            ),
+            "seconds": percentiles([login.seconds for login in each.logins]),
+            "hub_seconds": percentiles([login.hub_seconds for login in each.logins]),
+            "callback_seconds": percentiles([login.callback_seconds for login in each.logins]),
+            "cpu_milliseconds_each": _cost(each),
         }
-        for run in runs
+        for each in rounds
     ]
-    return {"logins": len(runs[0]), "failures": sum(run["failures"] for run in each), "runs": each}
+    return {"logins": len(rounds[0].logins), "failures": sum(run["failures"] for run in runs), "runs": runs}
+
+
+def _cost(each: Round) -> float:
+    return round(each.cpu_seconds / len(each.logins) * 1000, 1)
 
 
 def percentiles(values: Sequence[float]) -> dict[str, float]:
     """p50, p95 and the most."""
     return {f"p{each}": round(float(np.percentile(values, each)), 4) for each in (50, 95, 100)}
-
-
-def _label(lane: Lane) -> str:
-    return f"{lane.hub}-{lane.provider}"

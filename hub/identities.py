@@ -22,6 +22,7 @@ import sqlalchemy as sa
 from workbench.errors import AccountTaken
 
 NAME_LENGTH = 31  # Linux takes 32 (useradd), labels of Kubernetes 63
+LOCK_SECONDS = 2  # the hub waits with everything while it waits for another process
 HASH_LENGTHS = (6, 12)  # the second when two accounts have the first in common
 
 METADATA = sa.MetaData()
@@ -142,7 +143,8 @@ class Identities:
             account: who wants to come in.
             listed: the login or the mail address that the list holds.
         """
-        provider, login = account.provider, listed.lower()
+        # The subjects of another issuer say nothing about this one's.
+        provider, login = f"{account.provider}|{account.subject.rpartition('|')[0]}".rstrip("|"), listed.lower()
         with self._transaction() as connection:
             query = sa.select(LISTED.c.subject).where(LISTED.c.provider == provider, LISTED.c.login == login)
             subject = connection.execute(query).scalar_one_or_none()
@@ -197,7 +199,7 @@ class Identities:
 def _open(file: Path) -> sa.Engine:
     file.touch(mode=0o600)
     # The transaction above is begun by us; the driver's own would begin with the first write.
-    engine = sa.create_engine(f"sqlite:///{file}", connect_args={"isolation_level": None, "timeout": 10})
+    engine = sa.create_engine(f"sqlite:///{file}", connect_args={"isolation_level": None, "timeout": LOCK_SECONDS})
     with engine.connect() as connection:
         connection.exec_driver_sql("PRAGMA journal_mode=WAL")
         for table in METADATA.sorted_tables:

@@ -158,7 +158,7 @@ class Offboard(_Handler):
         if user is None:
             return []
         steps = await expel(self.app, user, reason="off-boarded", actor=self.actor)
-        if user.running:
+        if any(each.active or each.pending for each in user.spawners.values()):
             raise WorkbenchError(f"a server of {user.name} still runs: {'; '.join(steps)}", remedy="Do it again.")
         return list(steps)
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -35,9 +36,17 @@ CALLBACKS = {
 }
 
 
+@dataclass(frozen=True)
+class Peer:
+    """A peer that answers."""
+
+    url: str
+    pid: int
+
+
 @contextmanager
-def running_peer(kind: str, folder: Path, provider: IdentityProvider) -> Iterator[str]:
-    """Start the peer `stock` or `multiauthenticator`, registered with *provider*; the value is its address."""
+def running_peer(kind: str, folder: Path, provider: IdentityProvider) -> Iterator[Peer]:
+    """Start the peer `stock` or `multiauthenticator`, registered with *provider*."""
     python = sys.executable if kind == "stock" else str(ensure_environment(kind))
     ports = [any_free() for _ in range(3)]
     url = f"http://127.0.0.1:{ports[0]}"
@@ -47,7 +56,7 @@ def running_peer(kind: str, folder: Path, provider: IdentityProvider) -> Iterato
     try:
         wait_until(lambda: _is_healthy(url) or process.poll() is not None, UP_SECONDS, f"the peer {kind} to answer")
         assert process.poll() is None, (folder / kind / "hub.log").read_text(encoding="utf-8")
-        yield url
+        yield Peer(url, process.pid)
     finally:
         everything = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
         process.terminate()
@@ -76,7 +85,11 @@ def _told(kind: str, url: str, ports: list[int], provider: IdentityProvider) -> 
         "organization": ORGANIZATION,
         "domain": DOMAIN,
         "clients": {
-            name: {"client_id": each.id, "client_secret": each.secret, "oauth_callback_url": url + CALLBACKS[kind][name]}
+            name: {
+                "client_id": each.id,
+                "client_secret": each.secret,
+                "oauth_callback_url": url + CALLBACKS[kind][name],
+            }
             for name, each in clients.items()
         },
     }

@@ -12,11 +12,12 @@ from jupyterhub.auth import Authenticator
 from traitlets import Any as Value
 from traitlets import Bool, Bytes, List, Unicode
 
+from hub.auditing import Throttle
 from hub.authentication.expulsion import expel
 from hub.authentication.flows import Flow
 from hub.authentication.handlers import login_handlers
-from hub.authentication.membership import apply_model, watch_members
-from hub.authentication.provider import Provider
+from hub.authentication.membership import LOGGED_OUT, apply_model, watch_members
+from hub.authentication.provider import Keep, Provider
 from hub.identities import Account, Identities
 from hub.roles import GROUPS, role_for
 from workbench.errors import ProviderRefused, ProviderUnavailable
@@ -24,6 +25,7 @@ from workbench.sections.login import LoginSettings
 from workbench.security.audit import Action, AuditLog
 
 FRESH_SECONDS = 5.0  # several tabs ask at once: the answer of the first serves all
+UNANSWERED_SECONDS = 20.0  # the same while the provider does not answer, when each question takes long
 
 
 class WorkbenchAuthenticator(Authenticator):  # type: ignore[misc]
@@ -45,6 +47,8 @@ class WorkbenchAuthenticator(Authenticator):  # type: ignore[misc]
         # What is meant for one class is set on it: `c.Authenticator.…` would reach every provider.
         self.providers: list[Provider] = [provider(config=self.config) for provider in self.provider_classes]
         self._refreshing: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self.failures = Throttle()
+        self._unanswered: dict[str, float] = {}
         self._leaving: set[str] = set()
         self._background: set[asyncio.Task[Any]] = set()
         self._app: Any = None
@@ -127,28 +131,47 @@ class WorkbenchAuthenticator(Authenticator):  # type: ignore[misc]
             handler._token_authenticated = False  # noqa: SLF001
         async with self._refreshing[user.name]:
             state = await user.get_auth_state() or {}
-            if user.name in self._leaving:
+            if not state or user.name in self._leaving:
                 return False
-            if time.time() - state.get("checked_at", 0) < FRESH_SECONDS:
+            if time.time() - state["checked_at"] < FRESH_SECONDS:
                 return True
-            try:
-                model = await self._ask(user.name, state)
-            except ProviderUnavailable as error:
-                return self._is_within_grace(user.name, state, error)
-            except ProviderRefused as error:
-                # Not within the request, which may be the one that starts the server to be stopped.
-                self._in_background(self._show_out(user, error.message))
-                return False
-            await apply_model(self._app, user, model)
-            return True
+            if time.monotonic() - self._unanswered.get(user.name, -UNANSWERED_SECONDS) < UNANSWERED_SECONDS:
+                return self._is_within_grace(state)
+            return await self._ask(user, state)
 
-    async def _ask(self, name: str, state: dict[str, Any]) -> dict[str, Any]:
+    async def _ask(self, user: Any, state: dict[str, Any]) -> bool:
+        """Ask the provider and keep its answer, unless somebody has logged in or out meanwhile: their word counts."""
+        seen = [user.encrypted_auth_state]
+
+        async def keep(fresh: dict[str, Any]) -> None:
+            await user.save_auth_state(fresh)
+            seen[0] = user.encrypted_auth_state
+
+        try:
+            model = await self._still_allowed(user.name, state, keep)
+        except ProviderUnavailable as error:
+            self.log.warning("%s could not be checked again: %s", user.name, error.message)
+            self._unanswered[user.name] = time.monotonic()
+            return self._is_within_grace(state)
+        except ProviderRefused as error:
+            if user.encrypted_auth_state != seen[0]:
+                return user.encrypted_auth_state is not None
+            # Not within the request, which may be the one that starts the server to be stopped.
+            self._in_background(self._show_out(user, error.message))
+            return False
+        if user.encrypted_auth_state != seen[0]:
+            return user.encrypted_auth_state is not None
+        kept = {key: state[key] for key in (LOGGED_OUT,) if key in state}
+        await apply_model(self._app, user, {**model, "auth_state": {**model["auth_state"], **kept}})
+        return True
+
+    async def _still_allowed(self, name: str, state: dict[str, Any], keep: Keep) -> dict[str, Any]:
         provider = self.provider(state.get("provider", ""))
         if provider is None:
-            raise ProviderRefused("the hub has no proof any more of who this is")
+            raise ProviderRefused(f"{state.get('provider')!r} is no provider of this hub any more")
+        model = self.complete(name, await provider.refresh(state, keep))
         if self.identities.is_blocked(name):
             raise ProviderRefused("the person was off-boarded")
-        model = self.complete(name, await provider.refresh(state))
         if model["account"].subject != state["subject"]:
             raise ProviderRefused("the token belongs to another account now")
         if not await self.check_allowed(name, model):
@@ -168,7 +191,5 @@ class WorkbenchAuthenticator(Authenticator):  # type: ignore[misc]
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 
-    def _is_within_grace(self, name: str, state: dict[str, Any], error: ProviderUnavailable) -> bool:
-        age = time.time() - state["checked_at"]
-        self.log.warning("%s could not be checked again for %d s: %s", name, age, error.message)
-        return bool(age < self.login_settings.grace_seconds)
+    def _is_within_grace(self, state: dict[str, Any]) -> bool:
+        return bool(time.time() - state["checked_at"] < self.login_settings.grace_seconds)

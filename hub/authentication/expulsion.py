@@ -33,8 +33,9 @@ async def expel(app: Any, user: Any, *, reason: str, actor: str) -> tuple[str, .
     steps = [_revoke_tokens(app, user), forget_cookies(app, user)]
     if user.encrypted_auth_state is not None:
         await user.save_auth_state(None)
-    steps += await _stop_servers(app, user)
+    # Before the servers, whose end takes time: who logs in again meanwhile keeps what that login gets.
     steps += await revoke_at_provider(app.authenticator, state)
+    steps += await _stop_servers(app, user)
     app.db.commit()
     done = tuple(step for step in steps if step)
     app.log.warning("%s is out (%s): %s", user.name, reason, "; ".join(done) or "nothing was left")
@@ -75,6 +76,9 @@ def _revoke_tokens(app: Any, user: Any) -> str:
 def forget_cookies(app: Any, user: Any) -> str:
     """Make all cookies of the person worth nothing: the number that they hold becomes another."""
     user.cookie_id = user.orm_user.cookie_id = new_token()
+    # What a login has opened beyond the hub: the person's server takes a token of its own for each browser.
+    for each in [*(token for token in user.api_tokens if token.session_id is not None), *user.orm_user.oauth_codes]:
+        app.db.delete(each)
     app.db.commit()
     return "cookies are worth nothing"
 
@@ -87,9 +91,9 @@ async def _stop_servers(app: Any, user: Any) -> list[str]:
         try:
             # A server that is starting ends when its start does.
             await exponential_backoff(lambda: not spawner.pending, "it is still starting", timeout=STOP_SECONDS)  # noqa: B023
+            await app.proxy.delete_user(user, name)
             if spawner.active:
                 await asyncio.wait_for(user.stop(name), STOP_SECONDS)
-            await app.proxy.delete_user(user, name)
             steps.append(f"server {name or 'default'} stopped")
         except Exception as error:  # noqa: BLE001 - whatever it was, the other steps are done
             steps.append(f"server {name or 'default'} was not stopped ({error})")

@@ -61,7 +61,7 @@ def unseal(sealed: str, secret: bytes, *, provider: str, state: str) -> Flow | N
     """The flow in a cookie; None when it is not ours, too old, another provider's, or another flow's."""
     try:
         flow = Flow(**json.loads(_fernet(secret).decrypt(sealed.encode(), ttl=FLOW_SECONDS)))
-    except InvalidToken:
+    except (InvalidToken, TypeError):  # TypeError: of another version of the workbench
         return None
     is_meant = flow.provider == provider and secrets.compare_digest(flow.state, state)
     return flow if is_meant and flow.expires_at > time.time() else None

@@ -66,12 +66,12 @@ class GitHub(Provider, GitHubOAuthenticator):  # type: ignore[misc]
         return [f"{self.key}:{team}" for team, is_member in zip(teams, answers, strict=True) if is_member]
 
     async def revoke(self, auth_state: dict[str, Any]) -> None:
-        """Delete the token (docs.github.com, "Delete an app token")."""
+        """Delete the grant, and with it every token of the person (docs.github.com, "Delete an app authorization")."""
         await asked(
             self.label,
             self.httpfetch(
-                f"{self.github_api}/applications/{self.client_id}/token",
-                "revoking a token",
+                f"{self.github_api}/applications/{self.client_id}/grant",
+                "revoking a grant",
                 parse_json=False,
                 method="DELETE",
                 auth_username=self.client_id,
@@ -93,6 +93,11 @@ class GitHub(Provider, GitHubOAuthenticator):  # type: ignore[misc]
                 method="GET", headers=headers, follow_redirects=False,
             ),
         )  # fmt: skip
-        if is_outage(answer.code, answer.headers):
+        # 404 with a message is GitHub's own no; 302 is for who is in no organization (docs.github.com, "Members").
+        if answer.code in {302, 403} or (answer.code == 404 and b'"message"' in (answer.body or b"")):
+            is_no = not is_outage(answer.code, answer.headers)
+        else:
+            is_no = False
+        if answer.code != 204 and not is_no:
             raise ProviderUnavailable(f"{self.label} answered {answer.code} when asked for members of {team}")
         return bool(answer.code == 204)

@@ -14,6 +14,7 @@ from tornado import web
 
 from hub.authentication.expulsion import forget_cookies, revoke_at_provider
 from hub.authentication.flows import FLOW_SECONDS, STATE, Flow, cookie_name, seal, unseal
+from hub.authentication.membership import LOGGED_OUT, is_in_use
 from hub.authentication.provider import Provider
 from workbench.errors import AccountTaken, IdentityError, ProviderUnavailable
 from workbench.security.audit import Action, Outcome
@@ -81,8 +82,13 @@ class _Page(BaseHandler):  # type: ignore[misc]
 
     def audit(self, action: Action, *, actor: str = "", outcome: str = "", **details: str) -> None:
         """Note what has come of it."""
-        where = {"provider": self.provider.key, "address": self.request.remote_ip}
-        self.authenticator.audit.record(action, actor=actor, resource="hub", outcome=outcome, **where, **details)
+        details = {"provider": self.provider.key, "address": self.request.remote_ip, **details}
+        self.authenticator.audit.record(action, actor=actor, resource="hub", outcome=outcome, **details)
+
+    def failed(self, reason: str) -> None:
+        """Note that a login proved nothing. Anybody can send such a request, so not every one gets a line."""
+        if (left_out := self.authenticator.failures.admit()) is not None:
+            self.audit(Action.LOGIN_FAILED, reason=reason, left_out=str(left_out))
 
 
 class Login(_Page):
@@ -113,19 +119,19 @@ class Callback(_Page):
         """End a login or a linking; whatever is wrong gives a page that says what to do."""
         flow = self._flow()
         if flow is None:
-            self.audit(Action.LOGIN_FAILED, reason="no valid state")
+            self.failed("no valid state")
             raise web.HTTPError(
                 400, f"This login is not known here, has been used, or is older than ten minutes. {AGAIN}"
             )
         if error := self.get_argument("error", ""):
-            self.audit(Action.LOGIN_FAILED, reason=error[:80])
+            self.failed(error[:80])
             raise web.HTTPError(400, f"{self.provider.label} ended the login: {_safe(error)}. {AGAIN}")
         if not self.get_argument("code", "") or self._is_too_long():
             raise web.HTTPError(400, f"{self.provider.label} sent no code. {AGAIN}")
         try:
             await (self._link(flow) if flow.link else self._log_in(flow))
         except ProviderUnavailable as error:
-            self.audit(Action.LOGIN_FAILED, reason=error.message)
+            self.failed(error.message)
             raise web.HTTPError(503, _escaped(error)) from error
         except IdentityError as error:
             self.audit(Action.LOGIN_REFUSED, reason=error.message)
@@ -192,27 +198,28 @@ class Logout(LogoutHandler):  # type: ignore[misc]
 
     async def get(self) -> None:
         """Log out; a link on another site does not log anybody out."""
-        if self.request.headers.get("Sec-Fetch-Site", "none") == "cross-site":
+        if self.request.headers.get("Sec-Fetch-Site", "none") not in {"none", "same-origin"}:
             raise web.HTTPError(403, "Another site asked to log you out. Log out from the hub's own page.")
         await super().get()
 
     async def default_handle_logout(self) -> None:
         """Give the provider its tokens back and end its session.
 
-        Not while a server runs: whether its owner may still be here is asked with these tokens.
+        Not while a server runs or an API token is good: whether their owner may still be here is asked
+        with these tokens.
         """
         user = self.current_user
         if user is not None and (state := await user.get_auth_state()):
-            if user.active:
-                await user.save_auth_state({**state, "logged_out_at": time.time()})
+            if is_in_use(user):
+                await user.save_auth_state({**state, LOGGED_OUT: time.time()})
             else:
                 self._address = await self._end_at_provider(state)
                 await user.save_auth_state(None)
-            self.authenticator.audit.record(Action.LOGOUT, actor=user.name, resource="hub", provider=state["provider"])
         await super().default_handle_logout()
         if user is not None:
             # What was stolen is worth nothing after it, either.
             forget_cookies(self, user)
+            self.authenticator.audit.record(Action.LOGOUT, actor=user.name, resource="hub")
 
     async def _end_at_provider(self, state: dict[str, Any]) -> str:
         """The page that ends the session at the provider; empty when it has none, or does not answer."""

@@ -92,10 +92,10 @@ async def verify(token: str, issuer: Issuer, *, client_id: str, nonce: str = "")
             raise ProviderRefused(f"the ID token is signed with {header.get('alg')!r}, which proves nothing")
         key = await issuer.key(header.get("kid"))
         claims: dict[str, Any] = jwt.decode(
-            token, key, algorithms=ALGORITHMS, issuer=issuer.address, audience=client_id, leeway=LEEWAY_SECONDS,
+            token, key.key, algorithms=ALGORITHMS, issuer=issuer.address, audience=client_id, leeway=LEEWAY_SECONDS,
             options={"require": REQUIRED},
         )  # fmt: skip
-    except jwt.PyJWTError as error:
+    except (jwt.PyJWTError, TypeError) as error:  # TypeError: a key of another kind than the algorithm's
         raise ProviderRefused(f"the ID token is not good: {error}") from None
     is_shared = isinstance(claims["aud"], list) and len(claims["aud"]) > 1
     if claims.get("azp", client_id) != client_id or (is_shared and "azp" not in claims):

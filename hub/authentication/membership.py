@@ -11,12 +11,15 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from jupyterhub import orm, roles
+from jupyterhub.utils import utcnow
 
-from hub.authentication.expulsion import revoke_at_provider
+from hub.authentication.expulsion import expel, revoke_at_provider
 
 if TYPE_CHECKING:
     from hub.authentication.authenticator import WorkbenchAuthenticator
 
+LOGGED_OUT = "logged_out_at"  #: in an auth_state that is kept although the person has logged out
+OWN_TOKENS = "jupyterhub"  # the OAuth client of tokens that people make; those of sessions have others
 LOOKS_PER_CHECK = 4  # how often it is looked who is due, within the time after which somebody is
 QUESTIONS_AT_ONCE = 10
 
@@ -51,14 +54,22 @@ async def check_members(app: Any, authenticator: WorkbenchAuthenticator) -> None
 
 async def check_member(app: Any, authenticator: WorkbenchAuthenticator, user: Any) -> None:
     """Ask about one person, if that is due; who may no longer be here is shown out."""
-    state = await user.get_auth_state() or {}
-    if "logged_out_at" in state and not user.active:
+    state = await user.get_auth_state()
+    if not state:
+        if user.active:
+            await expel(app, user, reason="the hub has no proof any more of who this is", actor="hub")
+    elif LOGGED_OUT in state and not is_in_use(user):
         await revoke_at_provider(authenticator, state)
         await user.save_auth_state(None)
-        return
-    if time.time() - state.get("checked_at", 0) < authenticator.login_settings.recheck_seconds:
-        return
-    await authenticator.refresh_user(user)
+    elif time.time() - state["checked_at"] >= authenticator.login_settings.recheck_seconds:
+        await authenticator.refresh_user(user)
+
+
+def is_in_use(user: Any) -> bool:
+    """Whether the person is still here after a logout: with a server, or with an API token of their own."""
+    now = utcnow(with_tz=False)
+    tokens = (each for each in user.api_tokens if each.client_id == OWN_TOKENS)
+    return bool(user.active) or any(each.expires_at is None or each.expires_at > now for each in tokens)
 
 
 async def apply_model(app: Any, user: Any, model: dict[str, Any]) -> None:

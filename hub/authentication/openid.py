@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+import asyncio
+from collections.abc import Awaitable, Iterable
+from typing import Any, TypeVar
 from urllib.parse import urlencode
 
+from google.auth.exceptions import GoogleAuthError
 from oauthenticator.generic import GenericOAuthenticator
 from oauthenticator.google import GoogleOAuthenticator
 from traitlets import Set, Unicode
@@ -13,9 +15,11 @@ from traitlets import Set, Unicode
 from hub.authentication.answers import asked
 from hub.authentication.flows import Flow
 from hub.authentication.id_tokens import Issuer, verify
-from hub.authentication.provider import Provider
+from hub.authentication.provider import Keep, Provider
 from hub.identities import Account
 from workbench.errors import ProviderRefused, ProviderUnavailable
+
+T = TypeVar("T")
 
 
 class OpenIDProvider(Provider):
@@ -33,10 +37,10 @@ class OpenIDProvider(Provider):
         await self.discover()
         return await super().sign_in(flow, code, issuer)
 
-    async def refresh(self, auth_state: dict[str, Any]) -> dict[str, Any]:
-        """See `Provider.refresh`."""
-        await self.discover()
-        return await super().refresh(auth_state)
+    async def refresh(self, auth_state: dict[str, Any], keep: Keep) -> dict[str, Any]:
+        """See `Provider.refresh`; what is wrong with the issuer itself says nothing about the person."""
+        await unavailable_unless_good(self.discover())
+        return await super().refresh(auth_state, keep)
 
     async def discover(self) -> None:
         """Learn what only the issuer's metadata says; does nothing for endpoints that are known."""
@@ -57,11 +61,12 @@ class OpenIDProvider(Provider):
             return {}
         if not is_new:
             return {}  # verified when it came; it may have expired since
-        return await verify(id_token, self._keys, client_id=self.client_id, nonce=nonce)
+        verified = verify(id_token, self._keys, client_id=self.client_id, nonce=nonce)
+        # Rights come from the profile: at a refresh, a key or a clock that is off takes none away.
+        return await (verified if nonce else unavailable_unless_good(verified))
 
     async def revoke(self, auth_state: dict[str, Any]) -> None:
         """Revoke the refresh token, and with it what it gave (RFC 7009)."""
-        await self.discover()
         address = (await self._keys.metadata()).get("revocation_endpoint")
         if not address:
             return
@@ -115,6 +120,8 @@ class Google(OpenIDProvider, GoogleOAuthenticator):  # type: ignore[misc]
             raise ProviderRefused(
                 f"the mail address {user_info['email']} is not verified", remedy="Verify it with Google and try again."
             )
+        if f"id:{model['account'].subject}" in self.allowed_mails:
+            return True
         mail = _text(user_info, "email")
         if mail.lower() in self.allowed_mails and model["is_same"](model["account"], mail):
             return True
@@ -129,8 +136,18 @@ class Google(OpenIDProvider, GoogleOAuthenticator):  # type: ignore[misc]
         wanted = self.groups_to_check | self.allowed_mail_groups
         if not domain or not any(each.endswith(f"@{domain}") for each in wanted):
             return []
-        found = await asked(self.label, self._fetch_member_groups(user_info["email"], domain))
+        await self._renew_credentials(domain)
+        members = asked(self.label, self._fetch_member_groups(user_info["email"], domain))
+        # A no is about the service account, not about the person.
+        found = await unavailable_unless_good(members)
         return [f"{self.key}:{name}@{domain}" for name in found]
+
+    async def _renew_credentials(self, domain: str) -> None:
+        """Get the service account's token if it is old: in a thread, since google-auth waits for the network."""
+        try:
+            await asyncio.to_thread(self._get_service_credentials, domain)
+        except GoogleAuthError as error:
+            raise ProviderUnavailable(f"{self.label} gives no access to the directory of {domain}: {error}") from None
 
 
 class OpenID(OpenIDProvider, GenericOAuthenticator):  # type: ignore[misc]
@@ -163,6 +180,8 @@ class OpenID(OpenIDProvider, GenericOAuthenticator):  # type: ignore[misc]
             self.userdata_url = found["userinfo_endpoint"]
         except KeyError as error:
             raise ProviderUnavailable(f"the metadata of {self.issuer} has no {error}") from None
+        if self.issuer.startswith("https://") and not self.token_url.startswith("https://"):
+            raise ProviderUnavailable(f"{self.issuer} wants the client's secret without TLS, at {self.token_url}")
 
     async def is_allowed(self, model: dict[str, Any]) -> bool:
         """By subject, by mail address if it is verified, or by group."""
@@ -184,8 +203,22 @@ class OpenID(OpenIDProvider, GenericOAuthenticator):  # type: ignore[misc]
         address = (await self._keys.metadata()).get("end_session_endpoint")
         if not address:
             return ""
-        hint = {"id_token_hint": auth_state.get("id_token"), "client_id": self.client_id}
-        return f"{address}?{urlencode({**hint, 'post_logout_redirect_uri': return_to})}"
+        parameters = {"client_id": self.client_id, "post_logout_redirect_uri": return_to}
+        if id_token := auth_state.get("id_token"):
+            parameters["id_token_hint"] = id_token
+        return f"{address}?{urlencode(parameters)}"
+
+
+async def unavailable_unless_good(answer: Awaitable[T]) -> T:
+    """The answer; a no in it counts as none.
+
+    Raises:
+        ProviderUnavailable: when there is no good answer.
+    """
+    try:
+        return await answer
+    except ProviderRefused as error:
+        raise ProviderUnavailable(error.message, remedy=error.remedy) from None
 
 
 def _text(user_info: dict[str, Any], claim: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, ClassVar
 from urllib.parse import urlencode
 
@@ -16,7 +16,7 @@ from oauthenticator.oauth2 import OAuthenticator
 from tornado.httpclient import AsyncHTTPClient
 from traitlets import Set, Unicode, default
 
-from hub.authentication.answers import asked
+from hub.authentication.answers import asked, check_code
 from hub.authentication.flows import Flow
 from hub.identities import Account
 from workbench.errors import ProviderRefused, ProviderUnavailable
@@ -24,7 +24,7 @@ from workbench.errors import ProviderRefused, ProviderUnavailable
 TIMEOUTS = {"connect_timeout": 3.0, "request_timeout": 8.0}  #: seconds; a login page waits for them
 LOGINS_AT_ONCE = 100  # tornado's own limit is ten
 LONGEST_ANSWER_BYTES = 1_000_000
-EXPIRY_SECONDS = 10  # a token that runs out in the midst of a question is no answer
+Keep = Callable[[dict[str, Any]], Awaitable[None]]
 
 
 class Provider(OAuthenticator):  # type: ignore[misc]
@@ -91,22 +91,31 @@ class Provider(OAuthenticator):  # type: ignore[misc]
         )
         return await self._model(token, nonce=flow.nonce)
 
-    async def refresh(self, auth_state: dict[str, Any]) -> dict[str, Any]:
+    async def refresh(self, auth_state: dict[str, Any], keep: Keep) -> dict[str, Any]:
         """Ask the provider again who the person is and where they belong.
+
+        Args:
+            auth_state: of the last answer.
+            keep: called with the auth_state of new tokens before anything else is asked: the old refresh
+                token may be good no more.
 
         Raises:
             ProviderRefused: when it no longer vouches for them.
             ProviderUnavailable: when it does not answer, which says nothing about them.
         """
         token, refresh_token = auth_state["token_response"], auth_state.get("refresh_token")
-        if not (refresh_token and has_expired(token)):
-            try:
-                return await self._model(token)
-            except ProviderRefused:
-                if not refresh_token:
-                    raise
+        try:
+            # Also when it must have run out: a refresh token that is good once is not sent to who does not answer.
+            return await self._model(token)
+        except ProviderRefused:
+            if not refresh_token:
+                raise
         fresh = await self.get_token_info(None, self.build_refresh_token_request_params(refresh_token))
-        return await self._model({"refresh_token": refresh_token, **fresh}, is_fresh=True)
+        # The old ID token stays the hint for a logout; that of a refresh may be missing (Core 1.0 §12.2).
+        token = {"refresh_token": refresh_token, "id_token": auth_state.get("id_token"), **fresh}
+        names = ("access_token", "refresh_token", "id_token")
+        await keep({**auth_state, **{name: token[name] for name in names}, "token_response": token})
+        return await self._model(token, is_fresh="id_token" in fresh)
 
     async def revoke(self, auth_state: dict[str, Any]) -> None:
         """Have the provider forget the tokens; does nothing where it offers no way.
@@ -169,10 +178,10 @@ class Provider(OAuthenticator):  # type: ignore[misc]
             raise ProviderUnavailable(f"{self.label} sent no token answer")
         # GitHub says no with status 200.
         if answer.get("error"):
-            raise ProviderRefused(f"{self.label} says {str(answer['error'])[:80]!r}")
+            check_code(self.label, str(answer["error"]))
         if not answer.get("access_token"):
             raise ProviderUnavailable(f"{self.label} sent no access token")
-        return {"token_type": "Bearer", "received_at": time.time(), **answer}
+        return {"token_type": "Bearer", **answer}
 
     async def fetch(self, req: Any, label: str = "", parse_json: bool = True, **kwargs: Any) -> Any:
         """One request. Unlike OAuthenticator's own, it writes nothing of an answer into the log."""
@@ -215,11 +224,3 @@ class Provider(OAuthenticator):  # type: ignore[misc]
         if not isinstance(found, dict):
             raise ProviderUnavailable(f"{self.label} sent no profile")
         return found
-
-
-def has_expired(token: dict[str, Any]) -> bool:
-    """Whether the access token is too old, by what came with it (RFC 6749 §5.1); not when nothing did."""
-    try:
-        return bool(time.time() > token["received_at"] + float(token["expires_in"]) - EXPIRY_SECONDS)
-    except (KeyError, TypeError, ValueError):
-        return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import pwd
 import shutil
@@ -15,7 +16,7 @@ from typing import Any
 
 import psutil
 from jupyterhub.spawner import LocalProcessSpawner, SpawnException
-from jupyterhub.utils import random_port
+from jupyterhub.utils import maybe_future, random_port
 from traitlets import Any as AnyValue
 from traitlets import Unicode
 
@@ -89,8 +90,11 @@ class OsUserSpawner(LocalProcessSpawner):  # type: ignore[misc]
 
     async def run_post_stop_hook(self) -> None:
         """Remove what was made for the server outside the home, however it ended."""
-        await asyncio.to_thread(remove_groups, self.groups)
-        await asyncio.to_thread(shutil.rmtree, self.temporary, ignore_errors=True)
+        try:
+            await asyncio.to_thread(remove_groups, self.groups)
+            await asyncio.to_thread(shutil.rmtree, self.temporary, ignore_errors=True)
+        finally:
+            await maybe_future(super().run_post_stop_hook())
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Forget the process of an earlier hub: it ended with that hub, and its number may be somebody else's."""
@@ -104,7 +108,8 @@ class OsUserSpawner(LocalProcessSpawner):  # type: ignore[misc]
         except psutil.NoSuchProcess:
             return False
         for child in children:
-            child.send_signal(sig)
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.send_signal(sig)
         return True if children else bool(await super()._signal(sig))
 
     def _launch(self, account: pwd.struct_passwd) -> None:

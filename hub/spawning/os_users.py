@@ -130,12 +130,11 @@ def end_processes(name: str, seconds: float = PATIENCE_SECONDS) -> int:
 def archive_home(home: Path, archive: Path) -> None:
     """Write *home* to *archive* (`.tar.gz`, mode 0600), then remove it; nothing is removed before the archive is on disk.
 
-    Symlinks are kept as symlinks. What belongs to somebody else, such as a hard link to a file
-    of the system, is left out. Whoever owns the home must have no processes any more.
+    Symlinks are kept as symlinks. Files of other owners are kept too, so only root may read the
+    archive: a user may have linked to one. Whoever owns the home must have no processes any more.
     """
     if archive.exists():
         raise OsUserError(f"{archive} is there already", remedy="Name another file.")
-    owner = home.lstat().st_uid
     archive.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     part = archive.with_name(f".{archive.name}.part")
     part.unlink(missing_ok=True)
@@ -143,7 +142,7 @@ def archive_home(home: Path, archive: Path) -> None:
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             with tarfile.open(fileobj=file, mode="w:gz") as tar:
-                tar.add(home, arcname=home.name, filter=lambda entry: entry if entry.uid == owner else None)
+                tar.add(home, arcname=home.name)
             file.flush()
             os.fsync(file.fileno())
         part.rename(archive)

@@ -23,7 +23,10 @@ ARGUMENTS = (
 SCREENSHOTS = Path(__file__).parent / "screenshots"
 PICTURES = resource("pyproject.toml").parent / "docs" / "pictures"  # kept; UPDATE_PICTURES=1 takes them anew
 DESKTOP = {"width": 1280, "height": 800}
-CELL = 'import workbench\nprint("spark says", spark.range(10).count(), "sql says", workbench.sql("SELECT count(*) AS n FROM generate_series(1, 42)").n[0])'
+CELL = """import workbench
+
+numbers = workbench.sql("SELECT count(*) AS n FROM generate_series(1, 42)")
+print("spark says", spark.range(10).count(), "sql says", numbers.n[0])"""
 SECOND = 1000  # milliseconds, as playwright counts
 NOTHING = r"(?!)"
 TELL_OF_VIOLATIONS = """document.addEventListener('securitypolicyviolation', event =>
@@ -88,7 +91,11 @@ def test_a_person_logs_in_runs_a_cell_and_logs_out(page, shared_workbench):
     page.click("#login-github")
     page.check("[value=ada]")
     page.fill("#sign_in_code", shared_workbench.sign_in_code)
-    page.click("#authorize")
+    with page.expect_response("**/user/gh-ada/api/me*", timeout=120 * SECOND) as told:
+        page.click("#authorize")
+    mine = told.value.json()["identity"]
+    assert (mine["username"], mine["display_name"]) == ("gh-ada", "Ada Lovelace")
+    assert mine["avatar_url"].startswith("data:image/svg+xml")
 
     # JupyterLab drops a run silently while the kernel is still connecting.
     page.get_by_text("Python with Spark | Idle").wait_for(timeout=120 * SECOND)
@@ -103,13 +110,9 @@ def test_a_person_logs_in_runs_a_cell_and_logs_out(page, shared_workbench):
     keep(page, "lab")
     assert output.inner_text().strip().endswith("spark says 10 sql says 42")
 
-    mine = page.evaluate("fetch('/user/gh-ada/api/me').then(answer => answer.json())")["identity"]
-    assert (mine["username"], mine["display_name"]) == ("gh-ada", "Ada Lovelace")
-    assert mine["avatar_url"].startswith("data:image/svg+xml")
-
     page.on("dialog", lambda dialog: dialog.accept())  # the notebook may have a change that is not saved
     page.get_by_role("menuitem", name="File", exact=True).click()
-    page.get_by_text("Log Out", exact=True).click()
+    page.get_by_text("Log Out", exact=True).filter(visible=True).click()
     page.wait_for_url(f"{shared_workbench.url}/hub/login")
     page.goto(f"{shared_workbench.url}/user/gh-ada/lab")
     page.locator("#login-github").wait_for()

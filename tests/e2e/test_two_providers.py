@@ -10,6 +10,7 @@ import pytest
 
 from tests.e2e.test_browser import SECOND, keep, running_chromium, watched_page
 from tests.services.proxied_hub import running_hub
+from tests.services.workbench import wait_until
 from workbench.security.secrets import ensure_code
 
 PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
@@ -207,8 +208,7 @@ def test_an_administrator_starts_and_stops_a_server_and_sees_it_in_the_status(ch
         hub.sign_in(page, "github", "ada", "/hub/admin")
         assert page.title() == "Administration · Analytics workbench"
         row = page.get_by_role("row").filter(has_text=grace)
-        row.get_by_role("button", name="Start Server").click()
-        row.get_by_role("button", name="Stop Server").wait_for(timeout=START_SECONDS * SECOND)
+        press(page, row.get_by_role("button", name="Start Server"), row.get_by_role("button", name="Stop Server"))
         keep(page, "admin")
 
         page.get_by_role("link", name="Status").click()
@@ -217,10 +217,22 @@ def test_an_administrator_starts_and_stops_a_server_and_sees_it_in_the_status(ch
         keep(page, "status")
 
         page.get_by_role("link", name="Admin", exact=True).click()
-        row.get_by_role("button", name="Stop Server").click()
-        row.get_by_role("button", name="Start Server").wait_for(timeout=START_SECONDS * SECOND)
+        press(page, row.get_by_role("button", name="Stop Server"), row.get_by_role("button", name="Start Server"))
         page.goto(f"{hub.url}/hub/status")
         assert server.count() == 0
+
+
+def press(page: Any, button: Any, then: Any) -> None:
+    """Press a button of JupyterHub's page and wait for what takes its place."""
+    with page.expect_response(lambda answer: "/servers" in answer.url, timeout=START_SECONDS * SECOND):
+        button.click()
+
+    def has_come() -> bool:
+        # The page does not ask again about what takes longer than ten seconds.
+        page.reload(wait_until="networkidle")
+        return bool(then.is_visible())
+
+    wait_until(has_come, START_SECONDS, "the other button")
 
 
 def test_the_status_is_for_administrators(chromium, hub):

@@ -39,7 +39,11 @@ class LoginSettings(Section):
     github_organizations: CommaSeparated = variable(
         "WORKBENCH_LOGIN_GITHUB_ORGANIZATIONS", (), "members of these organizations (`org` or `org:team`) may enter"
     )
-    google_users: CommaSeparated = variable("WORKBENCH_LOGIN_GOOGLE_USERS", (), "Google mail addresses that may enter")
+    google_users: CommaSeparated = variable(
+        "WORKBENCH_LOGIN_GOOGLE_USERS",
+        (),
+        "Google mail addresses that may enter; `id:1234` names an account by its number",
+    )
     google_domains: CommaSeparated = variable(
         "WORKBENCH_LOGIN_GOOGLE_DOMAINS", (), "everyone of these Google Workspace domains may enter"
     )
@@ -87,7 +91,7 @@ class LoginSettings(Section):
     default_role: str = variable(
         "WORKBENCH_LOGIN_DEFAULT_ROLE", "analyst", "role of who may enter and is in none of these lists"
     )
-    recheck_seconds: Annotated[int, Field(ge=SHORTEST_RECHECK_SECONDS, le=600)] = variable(
+    recheck_seconds: Annotated[int, Field(ge=SHORTEST_RECHECK_SECONDS, le=420)] = variable(
         "WORKBENCH_LOGIN_RECHECK_SECONDS", 240, "how often the provider is asked whether somebody may still enter"
     )
     grace_seconds: Annotated[int, Field(ge=0)] = variable(
