@@ -58,6 +58,7 @@ def set_hub(c: Any, ports: HubPorts) -> None:
     c.JupyterHub.hub_bind_url = f"http://127.0.0.1:{ports.hub_api}"
     c.JupyterHub.hub_connect_ip = "127.0.0.1"
     c.JupyterHub.template_paths = [str(Path(__file__).parent / "templates")]
+    c.JupyterHub.logo_file = str(Path(__file__).parent / "static" / "logo.svg")
     c.JupyterHub.oauth_require_pkce = True
     # Long-lived tokens are asked for with a lifetime; none lives for ever.
     c.JupyterHub.token_expires_in_max_seconds = 90 * 86400
