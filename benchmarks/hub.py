@@ -93,7 +93,7 @@ def _logins(found: dict[str, Any]) -> Iterator[Figure]:
 
 
 def _lab(found: dict[str, Any]) -> Iterator[Figure]:
-    goals = {"first": 6.0, "running": 2.5}
+    goals = {"first": 6.0, "back": 2.5, "other_browser": 2.5}
     for lane, kinds in found.items():
         for kind, runs in kinds.items():
             for what in ("usable", "kernel"):

@@ -36,7 +36,7 @@ def refuses(home: Path, message: str, **variables: str) -> str:
 
 
 def test_an_unknown_provider(home):
-    refuses(home, "unknown provider 'gitlab'. Known are google, github.", OAUTH2_ENABLED_PROVIDERS="gitlab")
+    refuses(home, "unknown provider 'gitlab'. Known are google, github, oidc.", OAUTH2_ENABLED_PROVIDERS="gitlab")
 
 
 def test_a_warehouse_without_a_password(home):
