@@ -108,6 +108,8 @@ def check(wall_: Wall) -> None:
             remedy="Install the packages that have them (Debian: passwd, util-linux, libc-bin).",
         )
     with tempfile.TemporaryDirectory(dir=private_folder(wall_.hidden)) as folder:
+        # It is their /tmp, too, and the workbench itself may lie below that.
+        os.chown(folder, NOBODY, NOBODY)
         nobody = pwd.struct_passwd(("nobody", "x", NOBODY, NOBODY, "", folder, ""))
         # By a shell: setpriv finds a program with rights that the program itself has no more.
         python = ["sh", "-c", 'exec "$@"', "check", sys.executable, "-c", "import jupyterhub, workbench"]
