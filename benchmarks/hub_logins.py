@@ -74,18 +74,23 @@ class Round:
 
 
 def measure_logins(folder: Path, *, rounds: int, people: int, at_once: int) -> dict[str, Any]:
-    """All hubs run at the same time; they take turns, round by round."""
+    """All hubs run at the same time; they take turns, round by round.
+
+    Each of the crowds comes twice: when the hub has never seen its people, and when it knows them.
+    """
     with TimedProvider() as provider, ExitStack() as stack:
-        names = add_people(provider, max(people, at_once))
+        names = add_people(provider, rounds * at_once)
+        crowds = [names[number * at_once :][:at_once] for number in range(rounds)]
         lanes = _lanes(folder, provider, stack)
         first = {lane.label: _checked(lane, ["ada"])[0].seconds for lane in lanes}
-        # First the crowds: the people of their first round are new to the hubs.
-        crowds = _take_turns(lanes, names[:at_once], rounds, at_once=True)
-        single = _take_turns(lanes, names[:people], rounds)
+        new = _take_turns(lanes, crowds, at_once=True)
+        known = _take_turns(lanes, crowds, at_once=True)
+        single = _take_turns(lanes, [names[:people]] * rounds)
         return {
             "first_after_start_seconds": {name: round(seconds, 3) for name, seconds in first.items()},
             "one_after_another": {name: _summary(found, provider) for name, found in single.items()},
-            "at_once": {name: _crowd(found) for name, found in crowds.items()},
+            "at_once_new_accounts": {name: _crowd(found) for name, found in new.items()},
+            "at_once_known_accounts": {name: _crowd(found) for name, found in known.items()},
         }
 
 
@@ -113,10 +118,10 @@ def add_people(provider: IdentityProvider, count: int) -> list[str]:
 
 
 def _take_turns(
-    lanes: Sequence[Lane], people: Sequence[str], rounds: int, *, at_once: bool = False
+    lanes: Sequence[Lane], groups: Sequence[Sequence[str]], *, at_once: bool = False
 ) -> dict[str, list[Round]]:
     found: dict[str, list[Round]] = {lane.label: [] for lane in lanes}
-    for number in range(rounds):
+    for number, people in enumerate(groups):
         for lane in lanes:
             before = lane.cpu_seconds()
             logins = _log_in(lane, people, at_once=at_once) if at_once else _checked(lane, people)
@@ -154,7 +159,7 @@ def _summary(rounds: Sequence[Round], provider: TimedProvider) -> dict[str, Any]
 
 
 def _crowd(rounds: Sequence[Round]) -> dict[str, Any]:
-    """Round by round: the people of the first are new to the hub."""
+    """Round by round."""
     runs = [
         {
             "failures": sum(bool(login.problem) for login in each.logins),

@@ -73,9 +73,9 @@ def measure_sockets(folder: Path, *, count: int, patience_seconds: float) -> dic
 
 def memory(hub: LoginHub) -> dict[str, float]:
     """Resident megabytes of the hub, of traefik and of users' servers; and how many connections traefik has."""
-    children = psutil.Process(hub.pid).children(recursive=True)
+    children = psutil.Process(hub.pid).children()
     proxy = next(each for each in children if "traefik" in each.name())
-    servers = [each for each in children if "jupyterhub-singleuser" in " ".join(each.cmdline())]
+    servers = [each for each in children if each.environ().get("JUPYTERHUB_SERVICE_PREFIX", "").startswith("/user/")]
     return {
         "hub": _megabytes(psutil.Process(hub.pid)),
         "proxy": _megabytes(proxy),
