@@ -133,7 +133,7 @@ def dynamic_config(settings: Settings, ports: HubPorts) -> dict[str, Any]:
     # A trusted origin's preflight is answered by `cors`, so that headers are put on outside of it.
     middlewares = {
         # tornado believes X-Scheme, which traefik leaves as a client has sent it.
-        "security": {"headers": {**_stamp(security_headers(url))["headers"], "customRequestHeaders": {"X-Scheme": ""}}},
+        "security": _stamp(security_headers(url), removed_from_requests=("X-Scheme",)),
         "cors": {"headers": cors(settings, url)},
         "hub-size": {"buffering": {"maxRequestBodyBytes": LARGEST_FORM_BYTES}},
         **{name: _stamp({"Content-Security-Policy": each}) for name, each in policies(settings, url).items()},
@@ -167,8 +167,9 @@ def _authority(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _stamp(headers: dict[str, str]) -> dict[str, Any]:
-    return {"headers": {"customResponseHeaders": headers}}
+def _stamp(headers: dict[str, str], removed_from_requests: tuple[str, ...] = ()) -> dict[str, Any]:
+    removed = {"customRequestHeaders": dict.fromkeys(removed_from_requests, "")} if removed_from_requests else {}
+    return {"headers": {"customResponseHeaders": headers, **removed}}
 
 
 def _is_users(routespec: str) -> bool:

@@ -90,7 +90,6 @@ class WorkbenchAuthenticator(Authenticator):  # type: ignore[misc]
             "name": name,
             "admin": role == "admin",
             "groups": sorted({*model["groups"], GROUPS[role]}),
-            "is_same": self.identities.is_same,
         }
 
     def check_blocked_users(self, username: str, auth_model: dict[str, Any]) -> bool:
@@ -102,12 +101,13 @@ class WorkbenchAuthenticator(Authenticator):  # type: ignore[misc]
         if auth_model is None:
             return False
         provider = self.provider(auth_model["auth_state"]["provider"])
-        return provider is not None and (auth_model["admin"] or await provider.is_allowed(auth_model))
+        if provider is None:
+            return False
+        return auth_model["admin"] or await provider.is_allowed(auth_model, self.identities.is_same)
 
     async def run_post_auth_hook(self, handler: Any, auth_model: dict[str, Any]) -> dict[str, Any]:
         """Called for who may enter: the name is theirs from now on."""
         account: Account = auth_model.pop("account")
-        auth_model.pop("is_same")
         model = await super().run_post_auth_hook(handler, {**auth_model, "name": self.identities.admit(account)})
         self.audit.record(
             Action.LOGIN_SUCCEEDED,
@@ -147,6 +147,7 @@ class WorkbenchAuthenticator(Authenticator):  # type: ignore[misc]
             await user.save_auth_state(fresh)
             seen[0] = user.encrypted_auth_state
 
+        model: dict[str, Any] | None
         try:
             model = await self._still_allowed(user.name, state, keep)
         except ProviderUnavailable as error:
@@ -154,15 +155,16 @@ class WorkbenchAuthenticator(Authenticator):  # type: ignore[misc]
             self._unanswered[user.name] = time.monotonic()
             return self._is_within_grace(state)
         except ProviderRefused as error:
-            if user.encrypted_auth_state != seen[0]:
-                return user.encrypted_auth_state is not None
-            # Not within the request, which may be the one that starts the server to be stopped.
-            self._in_background(self._show_out(user, error.message))
-            return False
+            model, refusal = None, error.message
         if user.encrypted_auth_state != seen[0]:
             return user.encrypted_auth_state is not None
-        kept = {key: state[key] for key in (LOGGED_OUT,) if key in state}
-        await apply_model(self._app, user, {**model, "auth_state": {**model["auth_state"], **kept}})
+        if model is None:
+            # Not within the request, which may be the one that starts the server to be stopped.
+            self._in_background(self.show_out(user, refusal))
+            return False
+        if LOGGED_OUT in state:
+            model["auth_state"][LOGGED_OUT] = state[LOGGED_OUT]
+        await apply_model(self._app, user, model)
         return True
 
     async def _still_allowed(self, name: str, state: dict[str, Any], keep: Keep) -> dict[str, Any]:
@@ -178,7 +180,8 @@ class WorkbenchAuthenticator(Authenticator):  # type: ignore[misc]
             raise ProviderRefused("no rule lets the account in any more")
         return model
 
-    async def _show_out(self, user: Any, reason: str) -> None:
+    async def show_out(self, user: Any, reason: str) -> None:
+        """End everything that the person can do here, unless that is being done."""
         if user.name not in self._leaving:
             self._leaving.add(user.name)
             try:

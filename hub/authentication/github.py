@@ -11,7 +11,7 @@ from oauthenticator.github import GitHubOAuthenticator
 from traitlets import Set, Unicode
 
 from hub.authentication.answers import asked, is_outage
-from hub.authentication.provider import Provider
+from hub.authentication.provider import IsSame, Provider
 from hub.identities import Account
 from workbench.errors import ProviderRefused, ProviderUnavailable
 
@@ -49,12 +49,12 @@ class GitHub(Provider, GitHubOAuthenticator):  # type: ignore[misc]
         """Name, public mail address and picture."""
         return super().profile({**user_info, "picture": user_info.get("avatar_url")})
 
-    async def is_allowed(self, model: dict[str, Any]) -> bool:
+    async def is_allowed(self, model: dict[str, Any], is_same: IsSame) -> bool:
         """By number, by login, or by organization or team."""
         account: Account = model["account"]
         if f"id:{account.subject}" in self.allowed_logins:
             return True
-        if account.login.lower() in self.allowed_logins and model["is_same"](account, account.login):
+        if account.login.lower() in self.allowed_logins and is_same(account, account.login):
             return True
         return any(f"{self.key}:{each}" in model["groups"] for each in self.allowed_organizations)
 
@@ -93,11 +93,10 @@ class GitHub(Provider, GitHubOAuthenticator):  # type: ignore[misc]
                 method="GET", headers=headers, follow_redirects=False,
             ),
         )  # fmt: skip
+        if answer.code == 204:
+            return True
         # 404 with a message is GitHub's own no; 302 is for who is in no organization (docs.github.com, "Members").
-        if answer.code in {302, 403} or (answer.code == 404 and b'"message"' in (answer.body or b"")):
-            is_no = not is_outage(answer.code, answer.headers)
-        else:
-            is_no = False
-        if answer.code != 204 and not is_no:
+        is_no = answer.code in {302, 403} or (answer.code == 404 and b'"message"' in (answer.body or b""))
+        if not is_no or is_outage(answer.code, answer.headers):
             raise ProviderUnavailable(f"{self.label} answered {answer.code} when asked for members of {team}")
-        return bool(answer.code == 204)
+        return False

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from jupyterhub import orm, roles
 from jupyterhub.utils import utcnow
 
-from hub.authentication.expulsion import expel, revoke_at_provider
+from hub.authentication.expulsion import revoke_at_provider
 
 if TYPE_CHECKING:
     from hub.authentication.authenticator import WorkbenchAuthenticator
@@ -45,19 +45,19 @@ async def check_members(app: Any, authenticator: WorkbenchAuthenticator) -> None
     async def check(user: Any) -> None:
         async with slots:
             try:
-                await check_member(app, authenticator, user)
+                await check_member(authenticator, user)
             except Exception:
                 app.log.exception("%s could not be checked; the next round will", user.name)
 
     await asyncio.gather(*(check(user) for user in people.values()))
 
 
-async def check_member(app: Any, authenticator: WorkbenchAuthenticator, user: Any) -> None:
+async def check_member(authenticator: WorkbenchAuthenticator, user: Any) -> None:
     """Ask about one person, if that is due; who may no longer be here is shown out."""
     state = await user.get_auth_state()
     if not state:
         if user.active:
-            await expel(app, user, reason="the hub has no proof any more of who this is", actor="hub")
+            await authenticator.show_out(user, "the hub has no proof any more of who this is")
     elif LOGGED_OUT in state and not is_in_use(user):
         await revoke_at_provider(authenticator, state)
         await user.save_auth_state(None)

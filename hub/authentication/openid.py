@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Iterable
+from functools import cached_property
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
@@ -15,7 +16,7 @@ from traitlets import Set, Unicode
 from hub.authentication.answers import asked
 from hub.authentication.flows import Flow
 from hub.authentication.id_tokens import Issuer, verify
-from hub.authentication.provider import Keep, Provider
+from hub.authentication.provider import IsSame, Keep, Provider
 from hub.identities import Account
 from workbench.errors import ProviderRefused, ProviderUnavailable
 
@@ -47,7 +48,7 @@ class OpenIDProvider(Provider):
 
     async def check_sender(self, issuer: str) -> None:
         """Refuse an answer that another issuer has sent, or that does not say what it promised to (RFC 9207)."""
-        if not issuer and (await self._keys.metadata()).get("authorization_response_iss_parameter_supported"):
+        if not issuer and (await self._issuer.metadata()).get("authorization_response_iss_parameter_supported"):
             raise ProviderRefused(f"the answer does not say that it comes from {self.issuer}")
         if issuer and issuer != self.issuer:
             raise ProviderRefused(f"the answer comes from {issuer[:80]!r}, not from {self.issuer}")
@@ -61,13 +62,13 @@ class OpenIDProvider(Provider):
             return {}
         if not is_new:
             return {}  # verified when it came; it may have expired since
-        verified = verify(id_token, self._keys, client_id=self.client_id, nonce=nonce)
+        verified = verify(id_token, self._issuer, client_id=self.client_id, nonce=nonce)
         # Rights come from the profile: at a refresh, a key or a clock that is off takes none away.
         return await (verified if nonce else unavailable_unless_good(verified))
 
     async def revoke(self, auth_state: dict[str, Any]) -> None:
         """Revoke the refresh token, and with it what it gave (RFC 7009)."""
-        address = (await self._keys.metadata()).get("revocation_endpoint")
+        address = (await self._issuer.metadata()).get("revocation_endpoint")
         if not address:
             return
         token = auth_state.get("refresh_token") or auth_state["access_token"]
@@ -84,11 +85,9 @@ class OpenIDProvider(Provider):
             ),
         )
 
-    @property
-    def _keys(self) -> Issuer:
-        if not hasattr(self, "_issuer"):
-            self._issuer = Issuer(self.issuer, self._read)
-        return self._issuer
+    @cached_property
+    def _issuer(self) -> Issuer:
+        return Issuer(self.issuer, self._read)
 
     async def _read(self, address: str) -> Any:
         return await asked(self.label, self.httpfetch(address, "reading the issuer's metadata", method="GET"))
@@ -113,7 +112,7 @@ class Google(OpenIDProvider, GoogleOAuthenticator):  # type: ignore[misc]
             raise ProviderUnavailable(f"{self.label} sent a profile without a number and a mail address")
         return Account(provider=self.key, subject=number, login=mail, prefix=self.prefix)
 
-    async def is_allowed(self, model: dict[str, Any]) -> bool:
+    async def is_allowed(self, model: dict[str, Any], is_same: IsSame) -> bool:
         """By mail address, which has to be verified, by Workspace domain, or by group."""
         user_info = model["auth_state"][self.user_auth_state_key]
         if user_info.get("verified_email") is not True:
@@ -123,7 +122,7 @@ class Google(OpenIDProvider, GoogleOAuthenticator):  # type: ignore[misc]
         if f"id:{model['account'].subject}" in self.allowed_mails:
             return True
         mail = _text(user_info, "email")
-        if mail.lower() in self.allowed_mails and model["is_same"](model["account"], mail):
+        if mail.lower() in self.allowed_mails and is_same(model["account"], mail):
             return True
         # `hd` is set by Google for Workspace accounts only; the text after the @ proves nothing.
         if _text(user_info, "hd") in self.allowed_domains:
@@ -173,7 +172,7 @@ class OpenID(OpenIDProvider, GenericOAuthenticator):  # type: ignore[misc]
 
     async def discover(self) -> None:
         """Take the endpoints from the issuer's metadata."""
-        found = await self._keys.metadata()
+        found = await self._issuer.metadata()
         try:
             self.authorize_url = found["authorization_endpoint"]
             self.token_url = found["token_endpoint"]
@@ -183,13 +182,13 @@ class OpenID(OpenIDProvider, GenericOAuthenticator):  # type: ignore[misc]
         if self.issuer.startswith("https://") and not self.token_url.startswith("https://"):
             raise ProviderUnavailable(f"{self.issuer} wants the client's secret without TLS, at {self.token_url}")
 
-    async def is_allowed(self, model: dict[str, Any]) -> bool:
+    async def is_allowed(self, model: dict[str, Any], is_same: IsSame) -> bool:
         """By subject, by mail address if it is verified, or by group."""
         user_info = model["auth_state"][self.user_auth_state_key]
         if user_info["sub"] in self.allowed_accounts:
             return True
         mail = _text(user_info, "email") if user_info.get("email_verified") is True else ""
-        if mail and mail.lower() in self.allowed_accounts and model["is_same"](model["account"], mail):
+        if mail and mail.lower() in self.allowed_accounts and is_same(model["account"], mail):
             return True
         return any(f"{self.key}:{each}" in model["groups"] for each in self.allowed_claim_groups)
 
@@ -200,7 +199,7 @@ class OpenID(OpenIDProvider, GenericOAuthenticator):  # type: ignore[misc]
 
     async def logout_address(self, auth_state: dict[str, Any], return_to: str) -> str:
         """The issuer's own logout page (RP-Initiated Logout 1.0), which sends the browser back."""
-        address = (await self._keys.metadata()).get("end_session_endpoint")
+        address = (await self._issuer.metadata()).get("end_session_endpoint")
         if not address:
             return ""
         parameters = {"client_id": self.client_id, "post_logout_redirect_uri": return_to}

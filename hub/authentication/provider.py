@@ -25,6 +25,7 @@ TIMEOUTS = {"connect_timeout": 3.0, "request_timeout": 8.0}  #: seconds; a login
 LOGINS_AT_ONCE = 100  # tornado's own limit is ten
 LONGEST_ANSWER_BYTES = 1_000_000
 Keep = Callable[[dict[str, Any]], Awaitable[None]]
+IsSame = Callable[[Account, str], bool]
 
 
 class Provider(OAuthenticator):  # type: ignore[misc]
@@ -145,17 +146,18 @@ class Provider(OAuthenticator):  # type: ignore[misc]
         }
         return {key: str(value) for key, value in shown.items() if value}
 
-    async def is_allowed(self, model: dict[str, Any]) -> bool:
-        """Whether a rule lets the account in. *model* holds `account`, `groups` and `auth_state`."""
+    async def is_allowed(self, model: dict[str, Any], is_same: IsSame) -> bool:
+        """Whether a rule lets the account in.
+
+        Args:
+            model: holds `account`, `groups` and `auth_state`.
+            is_same: whether an entry of a list still means the account, see `Identities.is_same`.
+        """
         raise NotImplementedError
 
     async def find_groups(self, token: dict[str, Any], user_info: dict[str, Any]) -> Iterable[str]:
         """Which of the groups that rules name the account is in, with the provider's prefix."""
         raise NotImplementedError
-
-    def user_info_to_username(self, user_info: dict[str, Any]) -> str:
-        """A name for OAuthenticator's own messages; that of the hub comes from the identity store."""
-        return f"{self.prefix}-{self.account(user_info).subject}"
 
     async def get_token_info(self, handler: Any, params: dict[str, Any]) -> dict[str, Any]:
         """The answer of the token endpoint (RFC 6749 §5).
@@ -202,7 +204,6 @@ class Provider(OAuthenticator):  # type: ignore[misc]
         if claims and claims["sub"] != user_info[self.subject_claim]:
             raise ProviderRefused("the ID token and the profile are of two different accounts")
         return {
-            "name": self.user_info_to_username(user_info),
             "account": account,
             "groups": sorted(await self.find_groups(token, user_info)),
             "user_info": self.profile(user_info),

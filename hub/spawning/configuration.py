@@ -20,7 +20,7 @@ from hub.spawning.environment import (
     share_jars,
     users_folder,
 )
-from hub.spawning.limits import read_limits
+from hub.spawning.limits import set_limits
 from hub.spawning.local import OsUserSpawner
 from hub.spawning.walls import check, make_wall
 from workbench.security.secrets import private_folder
@@ -91,9 +91,7 @@ def prepare(settings: Settings, spawner: Any, then: Callable[[Any], None] = lamb
         SpawnException: when it may not start, with what to do.
     """
     admit(settings.hub, spawner)
-    limits = read_limits(settings.hub, role_of(spawner.user))
-    spawner.mem_limit = limits.memory_bytes or None
-    spawner.cpu_limit = limits.processors or None
+    limits = set_limits(settings.hub, role_of(spawner.user), spawner)
     if isinstance(spawner, OsUserSpawner):
         spawner.limits = limits
     then(spawner)

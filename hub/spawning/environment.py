@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from hub.spawning import os_users
 from workbench.resources import resource
 from workbench.runtime.kernels import jupyter_folders, new_runtime_folder
 from workbench.sections import Section
@@ -57,6 +58,19 @@ def separate_environment(settings: Settings, shared: Path) -> Mapping[str, str]:
         **jupyter_folders(),
         **{name: value for name, value in environment.items() if name not in files},
         **{name: str(_share(path, shared)) for name, path in files.items() if name not in NOT_SHARED},
+    }
+
+
+def own_environment(user: str, home: Path) -> Mapping[str, str]:
+    """What depends on the OS user of a server that has one of its own, and a /tmp too."""
+    name = os_users.os_name(user, home)
+    return {
+        "HOME": str(home),
+        "USER": name,
+        "LOGNAME": name,
+        "WORKBENCH_HOME": str(home / ".workbench"),
+        # Sockets have short paths, and /tmp is the server's own.
+        RUNTIME_VARIABLE: "/tmp/jupyter",  # noqa: S108
     }
 
 

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from hub.roles import role_of
 from hub.spawning.admission import others_running, refuse_one_too_many, refuse_viewers
 from hub.spawning.environment import FIRST_NOTEBOOK, NOT_SHARED, RUNTIME_VARIABLE
-from hub.spawning.limits import read_limits
+from hub.spawning.limits import set_limits
 from workbench.errors import SettingsError
 from workbench.resources import resource
 from workbench.runtime.kernels import jupyter_folders
@@ -132,9 +132,7 @@ def prepare(hub: HubSettings, spawner: Any) -> None:
     role = role_of(spawner.user)
     refuse_viewers(role)
     refuse_one_too_many(hub.server_limit, others_running(spawner))
-    limits = read_limits(hub, role)
-    spawner.mem_limit = limits.memory_bytes or None
-    spawner.cpu_limit = limits.processors or None
+    set_limits(hub, role, spawner)
     # For network policies and quotas that tell roles apart.
     spawner.extra_labels = {"workbench/role": role}
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from workbench.sections import HubSettings
 
@@ -41,6 +42,14 @@ def read_limits(hub: HubSettings, role: str) -> Limits:
         processors=float(hub.limit_of("cpu", role) or 0),
         processes=int(hub.limit_of("process", role) or 0),
     )
+
+
+def set_limits(hub: HubSettings, role: str, spawner: Any) -> Limits:
+    """Give JupyterHub's spawner the limits of a role, which it tells the server too; returns all of them."""
+    limits = read_limits(hub, role)
+    spawner.mem_limit = limits.memory_bytes or None
+    spawner.cpu_limit = limits.processors or None
+    return limits
 
 
 def bytes_of(size: str) -> int:

@@ -7,9 +7,7 @@ import contextlib
 import os
 import pwd
 import shutil
-import threading
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from subprocess import Popen
 from typing import Any
@@ -21,15 +19,13 @@ from traitlets import Any as AnyValue
 from traitlets import Unicode
 
 from hub.spawning import os_users
-from hub.spawning.environment import FIRST_NOTEBOOK, RUNTIME_VARIABLE
+from hub.spawning.environment import FIRST_NOTEBOOK, own_environment
 from hub.spawning.limits import Limits, make_groups, remove_groups, safe_name
+from hub.spawning.listening import wait_for_listener
 from workbench.resources import resource
 from workbench.security.secrets import private_folder
 
 LISTEN_SECONDS = 80.0
-POLL_SECONDS = 0.05
-LISTENING = "0A"  # proc(5), /proc/net/tcp
-MAKING = threading.Lock()  # two servers of one user may start at once
 
 # Runs as the user: whatever they have made of their home, it is only theirs.
 BEGIN = """\
@@ -65,17 +61,7 @@ class OsUserSpawner(LocalProcessSpawner):  # type: ignore[misc]
 
     def user_env(self, env: dict[str, str]) -> dict[str, str]:
         """What depends on the OS user."""
-        name = os_users.os_name(self.user.name, self.home)
-        own: Mapping[str, str] = {
-            "HOME": str(self.home),
-            "USER": name,
-            "LOGNAME": name,
-            "SHELL": shutil.which("bash") or "/bin/sh",
-            "WORKBENCH_HOME": str(self.home / ".workbench"),
-            # Sockets have short paths, and /tmp is the server's own.
-            RUNTIME_VARIABLE: "/tmp/jupyter",  # noqa: S108
-        }
-        return {**env, **own}
+        return {**env, **own_environment(self.user.name, self.home), "SHELL": shutil.which("bash") or "/bin/sh"}
 
     async def start(self) -> tuple[str, int]:
         """Start the server and return where it listens, once it is really the user who does."""
@@ -85,7 +71,7 @@ class OsUserSpawner(LocalProcessSpawner):  # type: ignore[misc]
             raise SpawnException(str(error), reason="os_user", status_code=500) from error
         self.port = self.port or random_port()
         self._launch(account)
-        await self._wait_for_listener(account.pw_uid)
+        await wait_for_listener(self, account.pw_uid, seconds=LISTEN_SECONDS, log=f"{self.work_folder}/logs")
         return ("127.0.0.1", self.port)
 
     async def run_post_stop_hook(self) -> None:
@@ -126,12 +112,7 @@ class OsUserSpawner(LocalProcessSpawner):  # type: ignore[misc]
         self.pid = self.proc.pid
 
     def _prepare(self) -> pwd.struct_passwd:
-        with MAKING:
-            account = os_users.ensure(self.user.name, self.home)
-        if os_users.is_locked(account.pw_name):
-            raise os_users.OsUserError(
-                f"the OS user {account.pw_name} is locked", remedy="Ask an administrator to unlock it."
-            )
+        account = os_users.ensure_unlocked(self.user.name, self.home)
         shutil.rmtree(self.temporary, ignore_errors=True)
         private_folder(self.temporary.parent)
         self.temporary.mkdir(mode=0o700)
@@ -142,33 +123,3 @@ class OsUserSpawner(LocalProcessSpawner):  # type: ignore[misc]
         # Not the hub's own: whoever has it open for writing can truncate it.
         folder = private_folder(Path(self.work_folder) / "logs")
         return (folder / f"{safe_name(self.user.name, self.name)}.log").open("wb")
-
-    async def _wait_for_listener(self, uid: int) -> None:
-        """Wait until the port is listened on; whoever else took it would be sent the user's cookies."""
-        deadline = time.monotonic() + LISTEN_SECONDS
-        while (owner := listener(self.port)) is None:
-            if await self.poll() is not None or time.monotonic() > deadline:
-                raise SpawnException(
-                    f"The server of {self.user.name} ended before it listened. Its log is in {self.work_folder}/logs.",
-                    reason="ended",
-                    status_code=500,
-                )
-            await asyncio.sleep(POLL_SECONDS)
-        if owner != uid:
-            await self.stop(now=True)
-            raise SpawnException(
-                "Another program took the port of your server. Start it again.", reason="port", status_code=500
-            )
-
-
-def listener(port: int) -> int | None:
-    """The uid that listens on a TCP port of this machine; None when nobody does."""
-    for table in ("tcp", "tcp6"):
-        try:
-            lines = Path("/proc/net", table).read_text(encoding="ascii").splitlines()[1:]
-        except OSError:  # no IPv6 here
-            continue
-        for _, local, _, state, _, _, _, uid, *_ in (line.split() for line in lines):
-            if state == LISTENING and int(local.rpartition(":")[2], 16) == port:
-                return int(uid)
-    return None

@@ -14,6 +14,7 @@ import shutil
 import signal
 import subprocess
 import tarfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +28,7 @@ SLUG_LENGTH = 22  # with prefix, dash and digest 32 characters: the most that Li
 FIRST_UID, LAST_UID = 20000, 59999
 PATIENCE_SECONDS = 5.0
 TOOLS = ("useradd", "usermod", "getent")
+_MAKING = threading.Lock()  # two servers of one user may start at once
 
 
 class OsUserError(WorkbenchError):
@@ -100,6 +102,19 @@ def is_locked(name: str) -> bool:
 def lock(name: str) -> None:
     """Let nobody start anything as this OS user. May be repeated."""
     _run("usermod", "--lock", "--expiredate", "1", name)
+
+
+def ensure_unlocked(hub_name: str, home: Path) -> pwd.struct_passwd:
+    """The OS user of somebody who may start a server, made when there is none.
+
+    Raises:
+        OsUserError: as `ensure`, and when an administrator has locked it.
+    """
+    with _MAKING:
+        account = ensure(hub_name, home)
+    if is_locked(account.pw_name):
+        raise OsUserError(f"the OS user {account.pw_name} is locked", remedy="Ask an administrator to unlock it.")
+    return account
 
 
 def unlock(name: str) -> None:

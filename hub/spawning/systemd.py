@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-import pwd
 import shutil
 import sys
-import time
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -25,13 +23,14 @@ from hub.spawning import os_users
 from hub.spawning.admission import admit
 from hub.spawning.environment import (
     FIRST_NOTEBOOK,
-    RUNTIME_VARIABLE,
+    own_environment,
     separate_environment,
     share_jars,
     users_folder,
 )
-from hub.spawning.limits import Limits, read_limits
-from hub.spawning.local import BEGIN, listener
+from hub.spawning.limits import Limits, set_limits
+from hub.spawning.listening import wait_for_listener
+from hub.spawning.local import BEGIN
 from workbench.errors import SettingsError
 from workbench.resources import resource
 from workbench.settings import Settings
@@ -41,7 +40,6 @@ CLOSED = (Path("/home"), Path("/root"), Path("/run/user"))  #: what ProtectHome 
 HUB_UNIT = "workbench.service"
 SLICE = "workbench-users.slice"
 LISTEN_SECONDS = 60.0
-POLL_SECONDS = 0.05
 POLL_INTERVAL_SECONDS = 5
 
 # Of every unit. SystemdSpawner adds NoNewPrivileges, PrivateTmp and PrivateDevices by settings of its own.
@@ -114,9 +112,7 @@ def set_units(c: Any, settings: Settings) -> None:
 def prepare(settings: Settings, spawner: Any) -> None:
     """Called before each start: whether it may, what it may take, and the way to the data as it is now."""
     admit(settings.hub, spawner)
-    spawner.limits = read_limits(settings.hub, role_of(spawner.user))
-    spawner.mem_limit = spawner.limits.memory_bytes or None
-    spawner.cpu_limit = spawner.limits.processors or None
+    spawner.limits = set_limits(settings.hub, role_of(spawner.user), spawner)
     spawner.environment = separate_environment(Settings.load(), shared_folder(settings))
     share_jars(settings, shared_folder(settings))
 
@@ -158,53 +154,20 @@ class UnitSpawner(SystemdSpawner):  # type: ignore[misc]
 
     def get_env(self) -> dict[str, str]:
         """What depends on the OS user."""
-        name = os_users.os_name(self.user.name, self.home)
-        own: Mapping[str, str] = {
-            "HOME": str(self.home),
-            "USER": name,
-            "LOGNAME": name,
-            "WORKBENCH_HOME": str(self.home / ".workbench"),
-            # Sockets have short paths, and /tmp is the server's own.
-            RUNTIME_VARIABLE: "/tmp/jupyter",  # noqa: S108
-        }
-        return {**super().get_env(), **own}
+        return {**super().get_env(), **own_environment(self.user.name, self.home)}
 
     async def start(self) -> tuple[str, int]:
         """Start the unit and return where it listens, once it is really the user who does."""
         try:
-            account = await asyncio.to_thread(self._prepare)
+            account = await asyncio.to_thread(os_users.ensure_unlocked, self.user.name, self.home)
         except os_users.OsUserError as error:
             raise SpawnException(str(error), reason="os_user", status_code=500) from error
         self.username_template = account.pw_name
         self.unit_extra_properties = unit_properties(self.home, self.settings, self.limits)
         await super().start()
-        await self._wait_for_listener(account.pw_uid)
+        journal = f"the journal: journalctl -u {self.unit_name}"
+        await wait_for_listener(self, account.pw_uid, seconds=LISTEN_SECONDS, log=journal)
         return ("127.0.0.1", self.port)
-
-    def _prepare(self) -> pwd.struct_passwd:
-        account = os_users.ensure(self.user.name, self.home)
-        if os_users.is_locked(account.pw_name):
-            raise os_users.OsUserError(
-                f"the OS user {account.pw_name} is locked", remedy="Ask an administrator to unlock it."
-            )
-        return account
-
-    async def _wait_for_listener(self, uid: int) -> None:
-        """Wait until the port is listened on; whoever else took it would be sent the user's cookies."""
-        deadline = time.monotonic() + LISTEN_SECONDS
-        while (owner := listener(self.port)) is None:
-            if await self.poll() is not None or time.monotonic() > deadline:
-                raise SpawnException(
-                    f"The server of {self.user.name} ended before it listened. Its log: journalctl -u {self.unit_name}",
-                    reason="ended",
-                    status_code=500,
-                )
-            await asyncio.sleep(POLL_SECONDS)
-        if owner != uid:
-            await self.stop(now=True)
-            raise SpawnException(
-                "Another program took the port of your server. Start it again.", reason="port", status_code=500
-            )
 
 
 def _problems(settings: Settings) -> list[str]:

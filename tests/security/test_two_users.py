@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 import pytest
 
-from hub.spawning.local import listener
+from hub.spawning.listening import listener
 from tests.services.walled_hub import Kernel, WalledHub, running_hub
 from tests.services.workbench import wait_until
 from workbench.runtime.ports import any_free

@@ -48,6 +48,12 @@ class Kernel:
     def run(self, code: str, seconds: float = SECONDS) -> str:
         return self.loop.run_sync(lambda: self._run(code), timeout=seconds)
 
+    def close(self) -> None:
+        async def close() -> None:  # a frame is written, which needs the loop
+            self.connection.close()
+
+        self.loop.run_sync(close)
+
     async def _run(self, code: str) -> str:
         number = uuid.uuid4().hex
         header = {"msg_id": number, "msg_type": "execute_request", "username": "", "session": number, "version": "5.3"}
@@ -129,8 +135,9 @@ class WalledHub:
         try:
             request = HTTPRequest(f"{base.replace('http', 'ws', 1)}/{number}/channels", headers=headers)
             connection = loop.run_sync(lambda: websocket_connect(request), timeout=SECONDS)
-            yield Kernel(loop, connection)
-            connection.close()
+            kernel = Kernel(loop, connection)
+            yield kernel
+            kernel.close()
             httpx.delete(f"{base}/{number}", headers=headers, trust_env=False, timeout=SECONDS)
         finally:
             loop.close(all_fds=True)

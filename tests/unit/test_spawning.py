@@ -21,7 +21,8 @@ from hub.spawning.environment import (
     remove_runtime,
     separate_environment,
 )
-from hub.spawning.local import OsUserSpawner, listener
+from hub.spawning.listening import listener
+from hub.spawning.local import OsUserSpawner
 from hub.spawning.walls import Wall
 from workbench.errors import WorkbenchError
 from workbench.runtime.ports import any_free

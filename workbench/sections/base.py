@@ -10,6 +10,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+SIZE = re.compile(r"\d+[kmgt]", re.IGNORECASE)  #: of memory or of a disk
+
 
 def _split(value: object) -> object:
     if isinstance(value, str):
@@ -18,7 +20,7 @@ def _split(value: object) -> object:
 
 
 def _memory(value: str) -> str:
-    if not re.fullmatch(r"\d+[kmgt]", value, re.IGNORECASE):
+    if not SIZE.fullmatch(value):
         raise ValueError("a size is a number and one of k, m, g, t, such as 2g")
     return value
 

@@ -8,11 +8,10 @@ from urllib.parse import urlsplit
 
 from pydantic import Field
 
-from workbench.sections.base import AbsolutePath, CommaSeparated, Memory, Port, Section, is_loopback, variable
+from workbench.sections.base import SIZE, AbsolutePath, CommaSeparated, Memory, Port, Section, is_loopback, variable
 from workbench.sections.login import ROLES
 
 EVERYWHERE = ("0.0.0.0", "::", "")  # noqa: S104 - compared, not bound
-SIZE = re.compile(r"\d+[kmgt]", re.IGNORECASE)
 
 
 class HubSettings(Section):
