@@ -198,7 +198,7 @@ def test_terminals_work(hub, lab):
         while "42-done" not in text:
             message = await asyncio.wait_for(socket.read_message(), ANSWER_SECONDS)
             text += "".join(str(part) for part in json.loads(message))
-        socket.close()
+        await closed(socket)
         return text
 
     assert "42-done" in asyncio.run(talk())
@@ -215,7 +215,7 @@ def test_kernels_work(hub, lab):
             message = json.loads(await asyncio.wait_for(socket.read_message(), ANSWER_SECONDS))
             if message["msg_type"] == "stream" and message["content"]["name"] == "stdout":
                 text += message["content"]["text"].strip()
-        socket.close()
+        await closed(socket)
         return text
 
     assert set(asyncio.run(talk())) == {"x"}
@@ -240,6 +240,14 @@ async def connected(hub: ProxiedHub, lab: httpx.Client, path: str) -> WebSocketC
     url = f"{origin.replace('https', 'wss', 1)}{path}"
     request = HTTPRequest(url, headers=headers, ssl_options=hub.trust, connect_timeout=ANSWER_SECONDS)
     return await websocket_connect(request, max_message_size=100 * MEGABYTE)
+
+
+async def closed(socket: WebSocketClientConnection) -> None:
+    """Say goodbye and wait until the other side has: a loop that ends before leaves the connection open."""
+    socket.close()
+    while await asyncio.wait_for(socket.read_message(), ANSWER_SECONDS) is not None:
+        pass
+    await asyncio.sleep(0)
 
 
 def test_with_subdomains_a_users_server_is_another_origin_and_the_hubs_cookie_stays_at_home(tmp_path):
