@@ -99,11 +99,6 @@ def is_locked(name: str) -> bool:
     return fields[7] == "1"
 
 
-def lock(name: str) -> None:
-    """Let nobody start anything as this OS user. May be repeated."""
-    _run("usermod", "--lock", "--expiredate", "1", name)
-
-
 def ensure_unlocked(hub_name: str, home: Path) -> pwd.struct_passwd:
     """The OS user of somebody who may start a server, made when there is none.
 
@@ -115,6 +110,11 @@ def ensure_unlocked(hub_name: str, home: Path) -> pwd.struct_passwd:
     if is_locked(account.pw_name):
         raise OsUserError(f"the OS user {account.pw_name} is locked", remedy="Ask an administrator to unlock it.")
     return account
+
+
+def lock(name: str) -> None:
+    """Let nobody start anything as this OS user. May be repeated."""
+    _run("usermod", "--lock", "--expiredate", "1", name)
 
 
 def unlock(name: str) -> None:

@@ -247,7 +247,6 @@ async def closed(socket: WebSocketClientConnection) -> None:
     socket.close()
     while await asyncio.wait_for(socket.read_message(), ANSWER_SECONDS) is not None:
         pass
-    await asyncio.sleep(0)
 
 
 def test_with_subdomains_a_users_server_is_another_origin_and_the_hubs_cookie_stays_at_home(tmp_path):
