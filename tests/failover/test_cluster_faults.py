@@ -17,6 +17,8 @@ from tests.services.followed_flow import PARTITIONS, Scene, make_scene, numbered
 from tests.services.postgres_server import OwnPostgres, running_postgres
 from tests.services.three_brokers import Brokers, running_brokers
 from tests.services.workbench import wait_until
+from workbench.errors import KafkaUnavailable
+from workbench.ingestion.cluster import watermarks
 from workbench.ingestion.producer import OutgoingRecord, produce, transaction
 from workbench.inspection import verify_flow
 
@@ -157,6 +159,27 @@ def test_a_certificate_that_is_not_trusted_ends_the_flow_and_loses_nothing(broke
         broker.wait_until_caught_up(follower)
 
     broker.assert_right(sent)
+
+
+@pytest.mark.parametrize("request_name", ["describe_topics", "list_offsets"])
+def test_a_broker_that_falls_silent_between_two_questions_is_said_to_be_unavailable(broker, monkeypatch, request_name):
+    from confluent_kafka.admin import AdminClient
+
+    monkeypatch.setattr(watermarks, "ANSWER_SECONDS", 1.0)
+    monkeypatch.setattr(watermarks, "FUTURE_SECONDS", 1.1)
+    request = getattr(AdminClient, request_name)
+    with broker.brokers.stopped() as stop:
+
+        def silenced(*arguments, **options):
+            stop()
+            return request(*arguments, **options)
+
+        monkeypatch.setattr(AdminClient, request_name, silenced)
+        with pytest.raises(KafkaUnavailable, match="did not answer"):
+            watermarks.read_topic_state(broker.connection, broker.topic)
+
+    monkeypatch.undo()
+    broker.brokers.wait_until_answering(broker.connection)
 
 
 def restart_with_certificate_of(scene: Scene, authority: Authority) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -133,6 +135,21 @@ class Brokers:
             if process is not None:
                 process.kill()
                 process.wait(20)
+
+    @contextmanager
+    def stopped(self, node: int = 1) -> Iterator[Callable[[], None]]:
+        """Gives what stops a node (SIGSTOP: its ports stay open, nothing is answered); it goes on at the end."""
+        process = self._brokers[node].process
+        assert process is not None
+
+        def stop() -> None:
+            process.send_signal(signal.SIGSTOP)
+            os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)  # every thread of it
+
+        try:
+            yield stop
+        finally:
+            process.send_signal(signal.SIGCONT)
 
     def wait_until_whole(self, connection: KafkaConnection, topic: str) -> None:
         """Wait until every replica of *topic* is in sync."""

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from workbench.errors import TakenOver, WarehouseError
 from workbench.loading import Claim, Progress, Span, Target
+from workbench.warehouse.schema import lock_ddl
 
 LEDGER = sa.Table(
     "offsets",
@@ -27,11 +28,12 @@ LEDGER = sa.Table(
 
 def make_ledger(connection: sa.Connection) -> None:
     """Make the ledger when it is not there, and give an older one the columns that came later."""
+    lock_ddl(connection)
     inspector = sa.inspect(connection)
     if not inspector.has_schema("workbench"):
-        connection.execute(sa.schema.CreateSchema("workbench", if_not_exists=True))
+        connection.execute(sa.schema.CreateSchema("workbench"))
     if not inspector.has_table("offsets", "workbench"):
-        LEDGER.create(connection, checkfirst=True)
+        LEDGER.create(connection)
         return
     present = {column["name"] for column in inspector.get_columns("offsets", "workbench")}
     if "first_offset" not in present:

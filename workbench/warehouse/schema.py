@@ -129,6 +129,15 @@ def is_wider(kind: pa.DataType, than: pa.DataType) -> bool:
     return kind in WIDENING and than in WIDENING and WIDENING.index(kind) > WIDENING.index(than)
 
 
+def lock_ddl(connection: sa.Connection) -> None:
+    """Be the only one who makes schemas and tables until the transaction ends.
+
+    IF NOT EXISTS is no help: of two who make the same at once, PostgreSQL refuses the second with a duplicate key.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": DDL_LOCK})
+
+
 def ensure_table(
     connection: sa.Connection,
     table: str,
@@ -152,8 +161,7 @@ def ensure_table(
         WarehouseError: naming every column that is missing or has another type.
     """
     schema, name = split_name(table)
-    if connection.dialect.name == "postgresql":
-        connection.execute(sa.text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": DDL_LOCK})
+    lock_ddl(connection)
     inspector = sa.inspect(connection)
     if not inspector.has_schema(schema):
         connection.execute(sa.schema.CreateSchema(schema))

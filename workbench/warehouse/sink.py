@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from workbench.errors import WarehouseError
 from workbench.sections import WarehouseSettings
 from workbench.warehouse.engine import make_engine, reported
-from workbench.warehouse.schema import DDL_LOCK, quoted, split_name
+from workbench.warehouse.schema import lock_ddl, quoted, split_name
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -57,6 +57,7 @@ def save_table(
     engine = make_engine(settings)
     try:
         with reported(settings), engine.begin() as connection:
+            lock_ddl(connection)
             connection.execute(sa.schema.CreateSchema(schema, if_not_exists=True))
         frame.write.format("jdbc").options(
             **_options(settings), dbtable=quoted(schema, staging), batchsize=str(FETCH_ROWS)
@@ -72,8 +73,7 @@ def save_table(
 
 def _publish(connection: sa.Connection, schema: str, name: str, staging: str, replace: Mapping[str, object]) -> int:
     target, source = quoted(schema, name), quoted(schema, staging)
-    # Two who make the table at once would both find it missing.
-    connection.execute(sa.text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": DDL_LOCK})
+    lock_ddl(connection)
     connection.execute(sa.text(f"CREATE TABLE IF NOT EXISTS {target} (LIKE {source})"))
     # Two runs at once publish one after the other; otherwise the rows of both would stay.
     connection.execute(sa.text(f"LOCK TABLE {target} IN SHARE ROW EXCLUSIVE MODE"))

@@ -9,7 +9,9 @@ from typing import Any
 from workbench.errors import KafkaError, NoSuchTopic
 from workbench.ingestion.cluster.connection import ANSWER_SECONDS, KafkaConnection
 
-AGAIN_SECONDS = 0.1
+# Past librdkafka's own limit, so that its error is the one that is told.
+FUTURE_SECONDS = ANSWER_SECONDS + 1.0
+NO_SUCH_RECORD = -1  # the answer to a time that is after the last record
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +32,7 @@ def read_topic_state(connection: KafkaConnection, topic: str) -> TopicState:
     Raises:
         KafkaError: when the cluster does not answer, refuses us, or has no such topic.
     """
-    from confluent_kafka import KafkaException, TopicCollection
+    from confluent_kafka import KafkaException, TopicCollection, TopicPartition
     from confluent_kafka.admin import AdminClient, OffsetSpec
 
     # Held by a name: a client that is collected takes its requests with it.
@@ -46,13 +48,13 @@ def read_topic_state(connection: KafkaConnection, topic: str) -> TopicState:
     if found.error:
         raise _no_such_topic(connection, topic, found.error)
     with connection.reported():
-        description = admin.describe_topics(TopicCollection([topic]))[topic].result(ANSWER_SECONDS)
-        partitions = sorted(found.partitions)
+        descriptions = admin.describe_topics(TopicCollection([topic]), request_timeout=ANSWER_SECONDS)
+        partitions = [TopicPartition(topic, number) for number in sorted(found.partitions)]
         return TopicState(
             cluster_id=str(metadata.cluster_id),
-            topic_id=str(description.topic_id),
-            first_offsets=_offsets(admin, topic, partitions, OffsetSpec.earliest()),
-            next_offsets=_offsets(admin, topic, partitions, OffsetSpec.latest()),
+            topic_id=str(descriptions[topic].result(FUTURE_SECONDS).topic_id),
+            first_offsets=_offsets(connection, admin, dict.fromkeys(partitions, OffsetSpec.earliest())),
+            next_offsets=_offsets(connection, admin, dict.fromkeys(partitions, OffsetSpec.latest())),
         )
 
 
@@ -62,23 +64,30 @@ def offsets_at(connection: KafkaConnection, topic: str, partitions: list[int], m
     Raises:
         KafkaError: when the cluster does not answer.
     """
+    from confluent_kafka import TopicPartition
     from confluent_kafka.admin import AdminClient, OffsetSpec
 
+    asked = [TopicPartition(topic, number) for number in partitions]
     with connection.reported():
         admin = AdminClient(connection.for_confluent())
-        found = _offsets(admin, topic, partitions, OffsetSpec.for_timestamp(milliseconds))
-        if -1 in found.values():  # no such record: the end
-            ends = _offsets(admin, topic, partitions, OffsetSpec.latest())
-            found = {number: ends[number] if offset < 0 else offset for number, offset in found.items()}
+        found = _offsets(connection, admin, dict.fromkeys(asked, OffsetSpec.for_timestamp(milliseconds)))
+        if NO_SUCH_RECORD in found.values():  # the end, then
+            ends = _offsets(connection, admin, dict.fromkeys(asked, OffsetSpec.latest()))
+            found = {number: ends[number] if offset == NO_SUCH_RECORD else offset for number, offset in found.items()}
     return found
 
 
-def _offsets(admin: Any, topic: str, partitions: list[int], spec: Any) -> dict[int, int]:
-    from confluent_kafka import IsolationLevel, TopicPartition
+def _offsets(connection: KafkaConnection, admin: Any, request: Mapping[Any, Any]) -> dict[int, int]:
+    from confluent_kafka import IsolationLevel
 
-    request = {TopicPartition(topic, number): spec for number in partitions}
-    answers = admin.list_offsets(request, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=ANSWER_SECONDS)
-    return {each.partition: int(answer.result(ANSWER_SECONDS).offset) for each, answer in answers.items()}
+    answers = admin.list_offsets(
+        dict(request), isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=ANSWER_SECONDS
+    )
+    found = {each.partition: int(answer.result(FUTURE_SECONDS).offset) for each, answer in answers.items()}
+    # librdkafka 2.16 calls it a success when a leader was silent until the end, and gives its "no offset" (-1001).
+    if silent := [number for number, offset in found.items() if offset < NO_SUCH_RECORD]:
+        raise connection.explain(f"no answer for partition {', '.join(map(str, sorted(silent)))} in time")
+    return found
 
 
 def _no_such_topic(connection: KafkaConnection, topic: str, error: Any) -> KafkaError:
