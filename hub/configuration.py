@@ -1,8 +1,10 @@
-"""Turns the settings into JupyterHub's configuration. Every function only assigns, so each can be tested alone."""
+"""Turns the settings into JupyterHub's configuration. Every function can be tested alone."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -47,10 +49,18 @@ def configure(c: Any) -> None:
 def set_storage(c: Any, settings: Settings) -> None:
     """The database, the cookie secret and the key that encrypts auth_state, all under WORKBENCH_HOME."""
     folder, keys = private_folder(settings.home / "hub"), settings.home / "keys"
-    c.JupyterHub.db_url = f"sqlite:///{folder / f'jupyterhub{_demo(settings)}.sqlite'}"
+    database = folder / f"jupyterhub{_demo(settings)}.sqlite"
+    write_ahead(database)
+    c.JupyterHub.db_url = f"sqlite:///{database}"
     secret = settings.login.state_secret.get_secret_value() or ensure_token(keys / "hub-cookie-secret")
     c.JupyterHub.cookie_secret = hashlib.sha256(secret.encode()).digest()
     c.CryptKeeper.keys = read_keys(keys / "hub-auth-state")
+
+
+def write_ahead(database: Path) -> None:
+    """Have SQLite keep a write-ahead log, which it remembers: one fsync a commit (sqlite.org/wal.html)."""
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
 
 
 def set_hub(c: Any, ports: HubPorts) -> None:

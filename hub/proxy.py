@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import bcrypt
 from jupyterhub_traefik_proxy.fileprovider import TraefikFileProviderProxy
 from jupyterhub_traefik_proxy.traefik_utils import generate_alias
 from traitlets import default
@@ -80,7 +81,10 @@ def set_proxy(c: Any, settings: Settings, ports: HubPorts) -> None:
     c.TraefikProxy.traefik_entrypoint = ENTRY_POINT
     c.TraefikProxy.traefik_api_url = f"http://127.0.0.1:{ports.proxy_api}"
     c.TraefikProxy.traefik_api_username = "hub"
-    c.TraefikProxy.traefik_api_password = ensure_token(settings.home / "keys" / "proxy-api")
+    password = ensure_token(settings.home / "keys" / "proxy-api")
+    c.TraefikProxy.traefik_api_password = password
+    # Traefik compares it at every request. Nobody guesses 256 random bits, however fast the hash is.
+    c.TraefikProxy.traefik_api_hashed_password = bcrypt.hashpw(password.encode(), bcrypt.gensalt(4)).decode()
     c.TraefikProxy.extra_static_config = static_config(settings, ports)
     c.TraefikProxy.extra_dynamic_config = dynamic_config(settings, ports)
     if settings.hub.tls == "generated":

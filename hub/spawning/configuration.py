@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 from hub.roles import role_of
 from hub.spawning.admission import admit
 from hub.spawning.environment import (
+    SERVER,
     kernel_environment,
     prepare_home,
     readable_folder,
@@ -41,7 +41,7 @@ def set_spawner(c: Any, settings: Settings) -> None:
     Raises:
         WorkbenchError: when that way does not work on this machine.
     """
-    c.Spawner.cmd = [str(Path(sys.executable).parent / "jupyterhub-singleuser")]
+    c.Spawner.cmd = list(SERVER)
     c.Spawner.default_url = "/lab/tree/00-start-here.ipynb"
     c.Spawner.env_keep = KEPT_VARIABLES
     # What somebody planted in a home must not configure the server; Lab's own settings stay.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from workbench.settings import Settings
 
 RUNTIME_VARIABLE = "JUPYTER_RUNTIME_DIR"
 FIRST_NOTEBOOK = "00-start-here.ipynb"
+# -P: what lies in the folder where it starts, a home, is not imported.
+SERVER = (sys.executable, "-P", "-m", "hub.spawning.singleuser")
 # What belongs to the workbench's own account: DuckDB's file takes one writer, Spark's endpoint is each user's own.
 NOT_SHARED = ("WORKBENCH_WAREHOUSE_FILE", "WORKBENCH_WAREHOUSE_KEY_FILE", "WORKBENCH_SPARK_ENDPOINT_FILE")
 

@@ -23,6 +23,7 @@ from hub.spawning import os_users
 from hub.spawning.admission import admit
 from hub.spawning.environment import (
     FIRST_NOTEBOOK,
+    SERVER,
     own_environment,
     separate_environment,
     share_jars,
@@ -96,7 +97,7 @@ def set_units(c: Any, settings: Settings) -> None:
         str(shared_folder(settings) / "jars"),
         str(resource("notebooks") / FIRST_NOTEBOOK),
     ]
-    section.cmd = ["/bin/sh", "-c", BEGIN, "begin", *files, str(Path(sys.executable).parent / "jupyterhub-singleuser")]
+    section.cmd = ["/bin/sh", "-c", BEGIN, "begin", *files, *SERVER]
     section.unit_name_template = "workbench-user-{USERID}"
     section.slice = SLICE
     section.default_shell = shutil.which("bash") or "/bin/sh"

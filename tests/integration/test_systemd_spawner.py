@@ -119,7 +119,7 @@ def test_a_server_is_a_unit_of_its_own_os_user(world):
     assert {f"--uid={account.pw_uid}", f"--gid={account.pw_gid}", "--slice=workbench-users.slice"} <= set(asked)
     assert asked[asked.index("--unit") + 1] == "workbench-user-1"
     assert asked[asked.index("--working-directory") + 1] == account.pw_dir
-    assert asked[-1].endswith("jupyterhub-singleuser")
+    assert asked[-2:] == ["-m", "hub.spawning.singleuser"]
 
 
 def test_every_property_of_the_wall_is_asked_for(world):

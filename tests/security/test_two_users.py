@@ -233,7 +233,7 @@ def tell_about(hub: WalledHub, name: str, endpoint: Path) -> dict[str, Any]:
     account = hub.account(name)
     runtime = hub.home / "servers" / "tmp" / name / "jupyter"
     running = [process for process in psutil.process_iter() if account.pw_uid in process.uids()]
-    server = next(process for process in running if "jupyterhub-singleuser" in " ".join(process.cmdline()))
+    server = next(process for process in running if "hub.spawning.singleuser" in " ".join(process.cmdline()))
     port = next(each.laddr.port for each in server.net_connections() if each.status == psutil.CONN_LISTEN)
     return {
         "uid": account.pw_uid,

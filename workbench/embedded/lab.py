@@ -2,18 +2,23 @@
 
 JupyterLab's server loads it (jupyter_server_config.json). It starts Spark in the background
 under the user's own account, tells the kernels where to find it, restarts it when it dies,
-and takes it down with the server.
+and takes it down with the server. Pages come first: Spark, which keeps two cores busy for ten
+seconds, starts with the first kernel, or when Lab had time to be shown.
 """
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import logging
 import os
+import threading
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from workbench.embedded.machine import make_spark
+from workbench.embedded.programs import make_spark
 from workbench.embedded.spark import ENDPOINT_FILE, FAILURE_FILE
 from workbench.errors import WorkbenchError
 from workbench.runtime.state import ComponentStatus, State
@@ -23,6 +28,8 @@ from workbench.settings import Settings
 
 logger = logging.getLogger(__name__)
 ENDPOINT_VARIABLE = "WORKBENCH_SPARK_ENDPOINT_FILE"
+HEAD_START_SECONDS = 6.0
+KERNEL_ACTIONS = "https://events.jupyter.org/jupyter_server/kernel_actions/v1"
 
 
 class UserSpark:
@@ -63,13 +70,43 @@ def _load_jupyter_server_extension(server: Any) -> None:
     # A user may run several named servers; each has a Spark of its own.
     server_name = os.environ.get("JUPYTERHUB_SERVER_NAME", "") or "default"
     folder = private_folder(private_folder(Path.home() / ".workbench-spark") / server_name)
+    for name in (ENDPOINT_FILE, FAILURE_FILE):  # of an earlier run
+        (folder / name).unlink(missing_ok=True)
     # Kernels are children of this server and inherit its environment.
     os.environ[ENDPOINT_VARIABLE] = str(folder / ENDPOINT_FILE)
+    start = Once(partial(_start_spark, settings, folder))
+    head_start = threading.Timer(HEAD_START_SECONDS, start)
+    head_start.daemon = True
+    head_start.start()
+
+    async def on_kernel(**_: object) -> None:
+        await asyncio.to_thread(start)
+
+    server.event_logger.add_listener(schema_id=KERNEL_ACTIONS, listener=on_kernel)
+
+
+def _start_spark(settings: Settings, folder: Path) -> None:
     try:
         spark = UserSpark(settings, folder)
         spark.start()
+        atexit.register(spark.stop)
     except WorkbenchError as error:
         logger.error("Spark could not be started: %s", error)  # noqa: TRY400 - the message is written for people
         write_private(folder / FAILURE_FILE, str(error))
-        return
-    atexit.register(spark.stop)
+
+
+class Once:
+    """Calls a function at the first call, and never again; from any thread."""
+
+    def __init__(self, function: Callable[[], None]) -> None:
+        self._function = function
+        self._lock = threading.Lock()
+        self._is_called = False
+
+    def __call__(self) -> None:
+        """Call the function, unless that was done."""
+        with self._lock:
+            if self._is_called:
+                return
+            self._is_called = True
+        self._function()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -10,11 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from workbench.embedded.jars import ensure_jars, read_lock
-from workbench.embedded.java import Java, find_java
+from workbench.embedded.java import Java
 from workbench.embedded.kafka import KafkaBroker
 from workbench.embedded.postgres import PostgresServer
-from workbench.embedded.spark import SparkConnectServer
+from workbench.embedded.programs import java_and_jars, make_spark
 from workbench.errors import ComponentError, NoDiskSpace
 from workbench.ingestion.cluster.connection import KafkaConnection
 from workbench.runtime.ports import LOOPBACK, any_free, choose
@@ -65,7 +63,7 @@ def plan_machine(settings: Settings, tell: Callable[[str], None] = lambda _: Non
     if settings.kafka.brokers:
         external["kafka"] = ",".join(settings.kafka.brokers)
     else:
-        broker = _kafka(home, *_java_and_jars(settings, "kafka", tell))
+        broker = _kafka(home, *java_and_jars(settings, "kafka", tell))
         data.append(broker)
         found |= _kafka_variables(broker)
     if settings.warehouse.dialect == "duckdb":
@@ -89,26 +87,6 @@ def plan_machine(settings: Settings, tell: Callable[[str], None] = lambda _: Non
     return Machine(home, tuple(data), tuple(spark), external)
 
 
-def make_spark(
-    settings: Settings, folder: Path, *, log: Path, lock: Path, tell: Callable[[str], None] = lambda _: None
-) -> SparkConnectServer:
-    """A Connect server with a fresh token and port, whose files are in *folder*."""
-    java, jars = _java_and_jars(settings, "spark", tell)
-    return SparkConnectServer(
-        name="spark",
-        folder=folder,
-        log=log,
-        lock=lock,
-        java=java,
-        jars=jars,
-        port=any_free(),
-        token=secrets.token_hex(32),
-        master_url=settings.spark.master_url,
-        driver_memory=settings.spark.driver_memory,
-        executor_memory=settings.spark.executor_memory,
-    )
-
-
 def check_external(settings: Settings) -> None:
     """Ask the configured cluster and warehouse whether they are there, before anything is started.
 
@@ -129,14 +107,6 @@ def check_disk(home: Path) -> None:
             f"{free / 1e6:.0f} MB are free under {home}; the servers need {FREE_BYTES_NEEDED / 1e6:.0f} MB to start",
             remedy="Free some space, or set WORKBENCH_HOME to a folder on another disk.",
         )
-
-
-def _java_and_jars(settings: Settings, server: str, tell: Callable[[str], None]) -> tuple[Java, list[Path]]:
-    folder = settings.home / "jars"
-    wanted = [jar for jar in read_lock() if jar.server == server]
-    if not all((folder / server / jar.file_name).exists() for jar in wanted):
-        tell(f"Fetching {len(wanted)} jars for {server}, once…")
-    return find_java(), ensure_jars(folder, wanted, repository=settings.embedded.jars_repository)[server]
 
 
 def _kafka(home: Path, java: Java, jars: list[Path]) -> KafkaBroker:

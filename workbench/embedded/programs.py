@@ -1,0 +1,46 @@
+"""Servers of one machine that need Java and jars; light to import, because each JupyterLab does."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+
+from workbench.embedded.jars import ensure_jars, read_lock
+from workbench.embedded.java import Java, find_java
+from workbench.embedded.spark import SparkConnectServer
+from workbench.runtime.ports import any_free
+from workbench.settings import Settings
+
+
+def make_spark(
+    settings: Settings, folder: Path, *, log: Path, lock: Path, tell: Callable[[str], None] = lambda _: None
+) -> SparkConnectServer:
+    """A Connect server with a fresh token and port, whose files are in *folder*."""
+    java, jars = java_and_jars(settings, "spark", tell)
+    return SparkConnectServer(
+        name="spark",
+        folder=folder,
+        log=log,
+        lock=lock,
+        java=java,
+        jars=jars,
+        port=any_free(),
+        token=secrets.token_hex(32),
+        master_url=settings.spark.master_url,
+        driver_memory=settings.spark.driver_memory,
+        executor_memory=settings.spark.executor_memory,
+    )
+
+
+def java_and_jars(settings: Settings, server: str, tell: Callable[[str], None]) -> tuple[Java, list[Path]]:
+    """The Java of this machine and the jars of *server*, `kafka` or `spark`, fetched when they are not there.
+
+    Raises:
+        ComponentError: when there is no Java, or a jar cannot be had.
+    """
+    folder = settings.home / "jars"
+    wanted = [jar for jar in read_lock() if jar.server == server]
+    if not all((folder / server / jar.file_name).exists() for jar in wanted):
+        tell(f"Fetching {len(wanted)} jars for {server}, once…")
+    return find_java(), ensure_jars(folder, wanted, repository=settings.embedded.jars_repository)[server]
