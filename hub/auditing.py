@@ -1,16 +1,19 @@
-"""Starts and stops of users' servers, brought from JupyterHub to the audit log."""
+"""The audit log as the hub writes it: beside the event loop, with starts and stops of users' servers."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import Any, Self
 
-from workbench.errors import WorkbenchError
-from workbench.security.audit import Action, AuditLog
+from workbench.security.audit import Action, AuditLog, Event
 
 SCHEMA = "https://schema.jupyter.org/jupyterhub/events/server-action"
 ACTOR = "hub"  # JupyterHub's event does not say who pressed the button
@@ -41,15 +44,49 @@ class Throttle:
         return left_out
 
 
+class AuditTrail:
+    """The audit log for code of the event loop: one thread writes, one event after the other.
+
+    While the disk is slow, only those wait whose event is to be written.
+    """
+
+    def __init__(self, log: AuditLog) -> None:
+        self._log = log
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="audit")
+
+    def __deepcopy__(self, memo: Any) -> Self:
+        # JupyterHub copies its configuration; a thread cannot be copied.
+        return self
+
+    @property
+    def path(self) -> Path:
+        """The file of the log."""
+        return self._log.path
+
+    async def record(self, action: str, *, actor: str, resource: str, outcome: str = "", **details: object) -> None:
+        """Append what has just happened, see `Event.of`; when this returns, it is on the disk.
+
+        Raises:
+            WorkbenchError: when it is not.
+        """
+        writing = self.begin(Event.of(action, actor=actor, resource=resource, outcome=outcome, **details))
+        # Whoever stops waiting takes no event out of the log.
+        await asyncio.shield(asyncio.wrap_future(writing))
+
+    def begin(self, event: Event) -> Future[None]:
+        """Append the event, for those who cannot wait: before all that is recorded later."""
+        return self._writer.submit(self._log.append, event)
+
+
 class ServerStarts(logging.Handler):
-    """Receives JupyterHub's events and records each start of a server.
+    """Receives JupyterHub's events and records each start of a server, without waiting for the disk.
 
     Its stops are recorded by `record_stop`, which also hears of servers that ended by themselves.
 
     >>> c.EventLogger.handlers = [ServerStarts(audit)]
     """
 
-    def __init__(self, audit: AuditLog) -> None:
+    def __init__(self, audit: AuditTrail) -> None:
         super().__init__()
         self._audit = audit
 
@@ -62,18 +99,21 @@ class ServerStarts(logging.Handler):
         event = json.loads(self.format(record))
         if event.get("__schema__") == SCHEMA and event["action"] == "start":
             resource = server_resource(event["username"], event["servername"])
-            try:
-                self._audit.record(Action.SERVER_STARTED, actor=ACTOR, resource=resource)
-            except WorkbenchError as error:
-                # The server runs: its owner would be told that the start has failed.
-                log.error("%s: %s", resource, error)  # noqa: TRY400
+            writing = self._audit.begin(Event.of(Action.SERVER_STARTED, actor=ACTOR, resource=resource))
+            writing.add_done_callback(partial(_tell_failure, resource))
 
 
-def record_stop(audit: AuditLog, spawner: Any) -> None:
+async def record_stop(audit: AuditTrail, spawner: Any) -> None:
     """For `Spawner.post_stop_hook`: record that a server has stopped, whoever or whatever stopped it."""
-    audit.record(Action.SERVER_STOPPED, actor=ACTOR, resource=server_resource(spawner.user.name, spawner.name))
+    await audit.record(Action.SERVER_STOPPED, actor=ACTOR, resource=server_resource(spawner.user.name, spawner.name))
 
 
 def server_resource(user: str, server: str) -> str:
     """How the audit log names a server."""
     return f"server:{user}/{server}"
+
+
+def _tell_failure(resource: str, writing: Future[None]) -> None:
+    # The server runs: its owner would be told that the start has failed.
+    if error := writing.exception():
+        log.error("%s: %s", resource, error)

@@ -1,4 +1,4 @@
-"""The commands `workbench hub …`: who is there, who goes, who comes back, and new keys."""
+"""The commands `workbench hub …`: who is there, who goes, who comes back, whose account is whose, and new keys."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from workbench.errors import WorkbenchError
 from workbench.settings import Settings
 
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-SECONDS = 600.0  # between two steps: the archive of a large home is one
+SECONDS = 600.0  # between two steps of the hub
+ARCHIVE_SECONDS = 6 * 3600.0  # the same: the archive of a large home is one step. A hub that dies is noticed at once
 NAME = typer.Argument(help="The name in the hub, such as gh-octo.")
 AS_JSON = typer.Option(False, "--json", help="Print one JSON value.")
 BROKEN_OFF = WorkbenchError("the hub broke off", remedy="Look at logs/hub.log, then run the same command again.")
@@ -34,6 +35,7 @@ def add_commands(application: typer.Typer) -> None:
     group.command("users")(users)
     group.command("offboard")(offboard)
     group.command("readmit")(readmit)
+    group.command("unlink")(unlink)
     group.command("rotate-keys")(rotate_keys)
     application.add_typer(group, name="hub")
 
@@ -70,7 +72,7 @@ def offboard(
     settings = Settings.load()
     if not yes:
         _confirm(name, "stays where it is" if keep_home else f"moves to {settings.home / 'archive'}")
-    _follow(settings, name, "offboard", as_json, {"keep_home": keep_home})
+    _follow(settings, name, "offboard", as_json, {"keep_home": keep_home}, seconds=ARCHIVE_SECONDS)
 
 
 def readmit(name: str = NAME, as_json: bool = AS_JSON) -> None:
@@ -84,10 +86,25 @@ def readmit(name: str = NAME, as_json: bool = AS_JSON) -> None:
     _follow(Settings.load(), name, "readmit", as_json, {})
 
 
+def unlink(
+    name: str = NAME,
+    provider: str = typer.Argument(help="Where the account is: github, google or oidc."),
+    login: str = typer.Option("", "--login", help="Which account, when there are several of the provider."),
+    as_json: bool = AS_JSON,
+) -> None:
+    """Take a linked account from somebody; the last one stays. Needs the running hub.
+
+    Whoever comes in with it next is somebody new. A session that it has opened ends, with its servers and tokens.
+
+    Example: workbench hub unlink gh-octo google
+    """
+    _follow(Settings.load(), name, "unlink", as_json, {"provider": provider, "login": login})
+
+
 def rotate_keys(as_json: bool = AS_JSON) -> None:
     """Encrypt what the hub keeps of each login with a new key, from its next start on.
 
-    The two keys before it still decrypt. Whoever has not been here for three rotations signs in again.
+    The two keys before it still decrypt. Refused while the one before these is needed.
 
     Example: workbench hub rotate-keys
     """
@@ -96,7 +113,7 @@ def rotate_keys(as_json: bool = AS_JSON) -> None:
 
     settings = Settings.load()
     path = settings.home / "keys" / "hub-auth-state"
-    keys = rotate(path)
+    keys = rotate(path, sorted((settings.home / "hub").glob("jupyterhub*.sqlite")))
     AuditLog.of(settings.home).record(Action.KEYS_ROTATED, actor=f"operator:{_who()}", resource=path.name, keys=keys)
     if as_json:
         typer.echo(json.dumps({"file": str(path), "keys": keys, "effective": "after the next start of the hub"}))
@@ -112,14 +129,16 @@ def _confirm(name: str, home: str) -> None:
     )
 
 
-def _follow(settings: Settings, name: str, verb: str, as_json: bool, body: dict[str, Any]) -> None:
+def _follow(
+    settings: Settings, name: str, verb: str, as_json: bool, body: dict[str, Any], *, seconds: float = SECONDS
+) -> None:
     """Show the steps as the hub does them; exit with 1 when there was a problem."""
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     steps: list[str] = []
     problems: list[dict[str, str]] = []
     line: dict[str, Any] = {}
     with console.status(f"{verb} {name}"):
-        for line in _call(settings, f"users/{quote(name, safe='')}/{verb}", {**body, "by": _who()}):
+        for line in _call(settings, f"users/{quote(name, safe='')}/{verb}", {**body, "by": _who()}, seconds):
             if "step" in line:
                 steps.append(line["step"])
                 console.print(f"  {line['step']}", markup=False)
@@ -141,10 +160,11 @@ def _result(verb: str, problems: list[dict[str, str]]) -> str:
     if problems:
         return "not all could be done; the same command finishes it"
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    return f"off-boarded, {now}" if verb == "offboard" else f"may sign in again, {now}"
+    done = {"offboard": "off-boarded", "readmit": "may sign in again", "unlink": "the account is theirs no more"}
+    return f"{done[verb]}, {now}"
 
 
-def _call(settings: Settings, path: str, body: dict[str, Any] | None = None) -> Iterator[Any]:
+def _call(settings: Settings, path: str, body: dict[str, Any] | None = None, seconds: float = SECONDS) -> Iterator[Any]:
     """Lines of JSON of the running hub's answer, as they come. With a body it is a POST."""
     from hub.addresses import HubPorts
     from hub.offboarding import operator_token
@@ -156,18 +176,28 @@ def _call(settings: Settings, path: str, body: dict[str, Any] | None = None) -> 
         headers={"Authorization": f"token {operator_token(settings.home)}", "Content-Type": "application/json"},
     )
     try:
-        with DIRECT.open(request, timeout=SECONDS) as answer:
+        with DIRECT.open(request, timeout=seconds) as answer:
             for line in answer:
                 yield json.loads(line)
     except urllib.error.HTTPError as error:
         raise _refused(error) from error
     except http.client.HTTPException as error:
         raise BROKEN_OFF from error
+    except TimeoutError as error:
+        raise _silent(settings, seconds) from error
     except (OSError, ValueError) as error:
         raise WorkbenchError(
             f"the hub of {settings.home} does not answer at {url}",
             remedy="Start it with `workbench up`, or set WORKBENCH_HOME to that of the running workbench.",
         ) from error
+
+
+def _silent(settings: Settings, seconds: float) -> WorkbenchError:
+    return WorkbenchError(
+        f"the hub has said nothing for {seconds:.0f} seconds; what it has begun goes on",
+        remedy=f"A home that is being archived is a file `.….part` in {settings.home / 'archive'}, which grows. "
+        "Look at logs/hub.log too. The same command, run again, finishes what is left.",
+    )
 
 
 def _refused(error: urllib.error.HTTPError) -> WorkbenchError:

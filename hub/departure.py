@@ -29,14 +29,14 @@ def offboard_account(settings: Settings, name: str, *, keep_home: bool) -> list[
         return ["the volume of the home is left in the cluster"]
     home = users_folder(settings) / name
     steps = []
-    if settings.hub.spawner == "simple":
-        ended = end_processes(settings.home, name)
-    else:
-        account = os_users.find(name, home)
-        if account and not os_users.is_locked(account.pw_name):
+    # With OS users too: a server may be left from a time when the spawner was `simple`.
+    ended = end_processes(settings.home, name)
+    account = None if settings.hub.spawner == "simple" else os_users.find(name, home)
+    if account:
+        if not os_users.is_locked(account.pw_name):
             os_users.lock(account.pw_name)
             steps.append(f"OS user {account.pw_name} locked")
-        ended = os_users.end_processes(account.pw_name) if account else 0
+        ended += os_users.end_processes(account.pw_name)
     if ended:
         steps.append(f"{ended} processes ended")
     if home.is_dir() and not keep_home:
@@ -56,8 +56,9 @@ def readmit_account(settings: Settings, name: str) -> list[str]:
 
 
 def archive_home(workbench_home: Path, home: Path) -> Path:
-    """Move a home into `archive/NAME-DATE.tar.gz` of mode 0600."""
-    archive = private_folder(workbench_home / "archive") / f"{home.name}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.tar.gz"
+    """Move a home into `archive/NAME-DATE.tar.gz` of mode 0600. One at a time."""
+    archive = private_folder(archive_folder(workbench_home)) / f"{home.name}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.tar.gz"
+    remove_unfinished_archives(workbench_home)
     try:
         os_users.archive_home(home, archive)
     except OSError as error:
@@ -66,6 +67,18 @@ def archive_home(workbench_home: Path, home: Path) -> Path:
             remedy="Make room on the disk and do it again, or leave the home where it is with --keep-home.",
         ) from error
     return archive
+
+
+def archive_folder(workbench_home: Path) -> Path:
+    """Where the homes are archived of those who have gone."""
+    return workbench_home / "archive"
+
+
+def remove_unfinished_archives(workbench_home: Path) -> None:
+    """Remove what a hub that was killed has left of an archive; the home is whole then. None may be in the making."""
+    for part in archive_folder(workbench_home).glob(os_users.PART.format("*")):
+        with suppress(OSError):
+            part.unlink()
 
 
 def end_processes(workbench_home: Path, name: str) -> int:

@@ -10,20 +10,23 @@ from __future__ import annotations
 
 import hashlib
 import re
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
-from workbench.errors import AccountTaken
+from workbench.errors import AccountTaken, WorkbenchError
 
 NAME_LENGTH = 31  # Linux takes 32 (useradd), labels of Kubernetes 63
 LOCK_SECONDS = 2  # the hub waits with everything while it waits for another process
 HASH_LENGTHS = (6, 12)  # the second when two accounts have the first in common
+
+_OPENING = threading.Lock()  # not of each store: JupyterHub copies its configuration, and a lock cannot be copied
 
 METADATA = sa.MetaData()
 PEOPLE = sa.Table(
@@ -86,7 +89,7 @@ class Identities:
 
     def name_of(self, account: Account) -> str:
         """The person's name in the hub: the one that the account has, else the one that it would get."""
-        with self._transaction() as connection:
+        with self._reading() as connection:
             return _known_name(connection, account) or _free_name(connection, account)
 
     def admit(self, account: Account) -> str:
@@ -106,8 +109,13 @@ class Identities:
                 )
         return name
 
-    def link(self, name: str, account: Account) -> None:
+    def link(self, name: str, account: Account, *, label: str = "") -> None:
         """Give the account to a person who has just proved to own it.
+
+        Args:
+            name: the person's.
+            account: theirs from now on.
+            label: what people call the provider.
 
         Raises:
             AccountTaken: when it belongs to somebody else.
@@ -119,15 +127,29 @@ class Identities:
                 return
             if known is not None:
                 raise AccountTaken(
-                    f"this {account.provider} account belongs to {known} here, not to {name}",
+                    f"this {label or account.provider} account belongs to {known} here, not to {name}",
                     remedy=f"Log in as {known} with it, or ask an administrator to off-board {known}.",
                 )
             connection.execute(ACCOUNTS.insert().values(**_row(account), name=name, linked_at=now, last_login_at=now))
 
+    def unlink(self, name: str, account: LinkedAccount) -> None:
+        """Take an account from a person. Whoever comes with it next is somebody new.
+
+        Raises:
+            WorkbenchError: when it is the only account of theirs, without which nobody could be them any more.
+        """
+        with self._transaction() as connection:
+            mine = ACCOUNTS.c.name == name
+            if connection.execute(sa.select(sa.func.count()).select_from(ACCOUNTS).where(mine)).scalar_one() < 2:
+                raise WorkbenchError(
+                    f"{name} has no other account", remedy=f"`workbench hub offboard {name}` shows them out for good."
+                )
+            connection.execute(ACCOUNTS.delete().where(mine, *_is(account)))
+
     def accounts_of(self, name: str) -> tuple[LinkedAccount, ...]:
         """The accounts of a person, the oldest first."""
         query = sa.select(ACCOUNTS).where(ACCOUNTS.c.name == name).order_by(ACCOUNTS.c.linked_at)
-        with self._transaction() as connection:
+        with self._reading() as connection:
             return tuple(
                 LinkedAccount(**{key: value for key, value in row.items() if key != "name"})
                 for row in connection.execute(query).mappings()
@@ -163,13 +185,19 @@ class Identities:
     def is_blocked(self, name: str) -> bool:
         """Whether the person was off-boarded."""
         query = sa.select(PEOPLE.c.blocked_at).where(PEOPLE.c.name == name)
-        with self._transaction() as connection:
+        with self._reading() as connection:
             return connection.execute(query).scalar_one_or_none() is not None
+
+    def blocked(self) -> frozenset[str]:
+        """The names of all who were off-boarded."""
+        query = sa.select(PEOPLE.c.name).where(PEOPLE.c.blocked_at.is_not(None))
+        with self._reading() as connection:
+            return frozenset(connection.execute(query).scalars())
 
     def is_known(self, name: str) -> bool:
         """Whether somebody with that name has ever been let in."""
         query = sa.select(PEOPLE.c.name).where(PEOPLE.c.name == name)
-        with self._transaction() as connection:
+        with self._reading() as connection:
             return connection.execute(query).scalar_one_or_none() is not None
 
     def redeem(self, flow: str, expires_at: float) -> bool:
@@ -187,13 +215,17 @@ class Identities:
             connection.execute(PEOPLE.update().where(PEOPLE.c.name == name).values(blocked_at=blocked_at))
 
     @contextmanager
-    def _transaction(self) -> Iterator[sa.Connection]:
-        if self._engine is None:
-            self._engine = _open(self._file)
+    def _transaction(self, begin: str = "BEGIN IMMEDIATE") -> Iterator[sa.Connection]:
+        """Writers wait for each other from the first statement on."""
+        with _OPENING:
+            self._engine = self._engine or _open(self._file)
         with self._engine.begin() as connection:
-            # Writers wait for each other from the first statement on.
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            connection.exec_driver_sql(begin)
             yield connection
+
+    def _reading(self) -> AbstractContextManager[sa.Connection]:
+        """Readers wait for nobody: they see what was there when they began (sqlite.org/wal.html)."""
+        return self._transaction("BEGIN")
 
 
 def _open(file: Path) -> sa.Engine:
@@ -213,7 +245,7 @@ def _row(account: Account) -> dict[str, Any]:
     return {"provider": account.provider, "subject": account.subject, "login": account.login}
 
 
-def _is(account: Account) -> tuple[sa.ColumnElement[bool], ...]:
+def _is(account: Account | LinkedAccount) -> tuple[sa.ColumnElement[bool], ...]:
     return ACCOUNTS.c.provider == account.provider, ACCOUNTS.c.subject == account.subject
 
 

@@ -1,6 +1,6 @@
-"""Off-boarding: somebody is shown out for good, and what they have made is kept.
+"""Off-boarding: somebody is shown out for good, and what they have made is kept. Also the way back, and links that end.
 
-`workbench hub offboard` asks the running hub for it, as the service `operator` with a scope of
+`workbench hub …` asks the running hub for it, as the service `operator` with a scope of
 its own. Steps that are done already are done again without harm.
 """
 
@@ -20,6 +20,7 @@ from tornado.iostream import StreamClosedError
 
 from hub.authentication.expulsion import expel
 from hub.departure import offboard_account, readmit_account
+from hub.identities import LinkedAccount
 from hub.status import read_people
 from workbench.errors import WorkbenchError
 from workbench.security.audit import Action, Outcome
@@ -28,7 +29,7 @@ from workbench.settings import Settings
 
 SERVICE = "operator"
 SCOPE = "custom:workbench:people"
-CUSTOM_SCOPES = {SCOPE: {"description": "List people, off-board them, and let them in again."}}
+CUSTOM_SCOPES = {SCOPE: {"description": "List people, off-board them, let them in again, and unlink accounts."}}
 ROLE = {"name": "workbench-operator", "scopes": [SCOPE], "services": [SERVICE]}
 
 _one_at_a_time = asyncio.Lock()
@@ -51,6 +52,7 @@ def offboarding_handlers(settings: Settings) -> list[tuple[str, type, dict[str, 
         (r"/api/workbench/users", People, shared),
         (r"/api/workbench/users/([^/]+)/offboard", Offboard, shared),
         (r"/api/workbench/users/([^/]+)/readmit", Readmit, shared),
+        (r"/api/workbench/users/([^/]+)/unlink", Unlink, shared),
     ]
 
 
@@ -124,7 +126,7 @@ class Offboard(_Handler):
                     for step in done:
                         await self.tell(step=step)
         details = {"steps": "; ".join(steps), "problems": "; ".join(problems)}
-        self.authenticator.audit.record(
+        await self.authenticator.audit.record(
             Action.USER_OFFBOARDED,
             actor=self.actor,
             resource=name,
@@ -177,7 +179,38 @@ class Readmit(_Handler):
             self.authenticator.identities.unblock(name)
             steps.append("sign-in unblocked")
         steps += await asyncio.to_thread(readmit_account, self.workbench, name)
-        self.authenticator.audit.record(Action.USER_UNBLOCKED, actor=self.actor, resource=name, steps="; ".join(steps))
+        details = {"steps": "; ".join(steps)}
+        await self.authenticator.audit.record(Action.USER_UNBLOCKED, actor=self.actor, resource=name, **details)
         for step in steps:
             await self.tell(step=step)
         await self.tell(done=True)
+
+
+class Unlink(_Handler):
+    """POST /hub/api/workbench/users/NAME/unlink."""
+
+    async def post(self, name: str) -> None:
+        """Take one account from somebody, and end what a login with it has opened; answers like off-boarding."""
+        user = self.check_known(name)
+        account = self._find(name, str(self.body.get("provider", "")), str(self.body.get("login", "")))
+        try:
+            self.authenticator.identities.unlink(name, account)
+        except WorkbenchError as error:
+            raise web.HTTPError(409, error.message) from error
+        shown = {"provider": account.provider, "login": account.login}
+        await self.authenticator.audit.record(Action.ACCOUNT_UNLINKED, actor=self.actor, resource=name, **shown)
+        await self.tell(step=f"{account.provider} account {account.login} unlinked")
+        state = (await user.get_auth_state() if user else None) or {}
+        if (state.get("provider"), state.get("subject")) == (account.provider, account.subject):
+            for step in await expel(self.app, user, reason="the account was unlinked", actor=self.actor):
+                await self.tell(step=step)
+        await self.tell(done=True)
+
+    def _find(self, name: str, provider: str, login: str) -> LinkedAccount:
+        linked: tuple[LinkedAccount, ...] = self.authenticator.identities.accounts_of(name)
+        found = [each for each in linked if each.provider == provider and login in {"", each.login}]
+        if len(found) == 1:
+            return found[0]
+        theirs = ", ".join(f"{each.provider} {each.login}" for each in linked)
+        problem = "has several such accounts; name one with --login" if found else "has no such account"
+        raise web.HTTPError(400, f"{name} {problem}. Linked: {theirs or 'none'}")

@@ -10,7 +10,9 @@ from jupyterhub.spawner import SpawnException
 from jupyterhub.utils import maybe_future
 
 from hub import status
-from hub.auditing import ServerStarts, record_stop, server_resource
+from hub.auditing import AuditTrail, ServerStarts, record_stop, server_resource
+from hub.departure import remove_unfinished_archives
+from hub.keys import note_in_use
 from hub.offboarding import CUSTOM_SCOPES, ROLE, offboarding_handlers, operator_service
 from workbench.security.audit import Action, AuditLog
 from workbench.settings import Settings
@@ -20,8 +22,12 @@ SPAWNERS = ("Spawner", "UnitSpawner", "KubeSpawner")  #: sections of the configu
 
 
 def set_operations(c: Any, settings: Settings) -> None:
-    """Add pages, the service that the commands use, and hooks. Comes after roles and spawner are set."""
-    audit = AuditLog.of(settings.home)
+    """Add pages, the service that the commands use, and hooks. Comes after storage, login, roles and spawner are set."""
+    audit = AuditTrail(AuditLog.of(settings.home))
+    remove_unfinished_archives(settings.home)
+    if keys := c.CryptKeeper.get("keys"):
+        note_in_use(settings.home / "keys" / "hub-auth-state", keys)
+    c.WorkbenchAuthenticator.audit = audit
     c.WorkbenchAuthenticator.pages = [*status.HANDLERS, *offboarding_handlers(settings)]
     c.JupyterHub.custom_scopes = CUSTOM_SCOPES
     c.JupyterHub.services.append(operator_service(settings.home))
@@ -35,7 +41,7 @@ def set_operations(c: Any, settings: Settings) -> None:
             section.post_stop_hook = partial(stopped, audit, section.get("post_stop_hook"))
 
 
-async def starting(audit: AuditLog, hook: Hook, spawner: Any) -> None:
+async def starting(audit: AuditTrail, hook: Hook, spawner: Any) -> None:
     """Before each start of a server: the spawner's own hook, and a line in the audit log when it says no.
 
     Raises:
@@ -45,12 +51,12 @@ async def starting(audit: AuditLog, hook: Hook, spawner: Any) -> None:
         await maybe_future(hook(spawner))
     except SpawnException as error:
         resource = server_resource(spawner.user.name, spawner.name)
-        audit.record(Action.SERVER_REFUSED, actor=spawner.user.name, resource=resource, reason=error.reason)
+        await audit.record(Action.SERVER_REFUSED, actor=spawner.user.name, resource=resource, reason=error.reason)
         raise
 
 
-async def stopped(audit: AuditLog, hook: Hook | None, spawner: Any) -> None:
+async def stopped(audit: AuditTrail, hook: Hook | None, spawner: Any) -> None:
     """After each stop of a server: the spawner's own hook, and a line in the audit log."""
     if hook:
         await maybe_future(hook(spawner))
-    record_stop(audit, spawner)
+    await record_stop(audit, spawner)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -21,7 +22,7 @@ from tornado import web
 
 from hub.processes import Process, Processes
 from hub.roles import role_of
-from workbench.security.audit import Action, AuditLog, read_last_events
+from workbench.security.audit import Action, read_last_events
 
 SHOWN_LOGINS = 20
 SHOWN_USERS = 200
@@ -57,7 +58,7 @@ class Person:
     """Somebody who has been let in at least once."""
 
     name: str
-    role: str
+    role: str  #: empty for who was off-boarded and then deleted from JupyterHub
     is_blocked: bool
     servers: int
     last_activity: str
@@ -91,7 +92,7 @@ class Status:
 async def read_status(app: Any) -> Status:
     """What is true now. Looks at processes and the audit log beside the event loop."""
     processes, logins = await asyncio.gather(
-        asyncio.to_thread(Processes.read), asyncio.to_thread(_last_logins, app.authenticator.audit)
+        asyncio.to_thread(Processes.read), asyncio.to_thread(_last_logins, app.authenticator.audit.path)
     )
     memory = psutil.virtual_memory()
     servers = tuple(_servers(app, processes))
@@ -105,7 +106,7 @@ async def read_status(app: Any) -> Status:
         memory_available_bytes=memory.available,
         load=os.getloadavg(),
         processors=os.cpu_count() or 1,
-        people=app.db.query(orm.User).count(),
+        people=app.db.query(orm.User).count() + len(_deleted(app, app.authenticator.identities.blocked())),
         users=tuple(read_people(app, SHOWN_USERS)),
         servers=servers,
         logins=logins,
@@ -113,20 +114,32 @@ async def read_status(app: Any) -> Status:
 
 
 def read_people(app: Any, count: int | None = None) -> list[Person]:
-    """The users of the hub, who was here last first."""
+    """The users of the hub, who was here last first; then those who were off-boarded and deleted from it.
+
+    Args:
+        app: the JupyterHub application.
+        count: of the users at most, and of the others.
+    """
     newest_first = app.db.query(orm.User).order_by(orm.User.last_activity.desc(), orm.User.name).limit(count)
-    identities = app.authenticator.identities
-    running = [server.user for server in _servers(app, Processes.of(()))]
-    return [
+    blocked = app.authenticator.identities.blocked()
+    running = Counter(server.user for server in _servers(app, Processes.of(())))
+    users = [
         Person(
             name=user.name,
             role=role_of(user),
-            is_blocked=identities.is_blocked(user.name),
-            servers=running.count(user.name),
+            is_blocked=user.name in blocked,
+            servers=running[user.name],
             last_activity=_text(user.last_activity),
         )
         for user in newest_first
     ]
+    deleted = _deleted(app, blocked)[:count]
+    return [*users, *(Person(name=name, role="", is_blocked=True, servers=0, last_activity="") for name in deleted)]
+
+
+def _deleted(app: Any, blocked: Iterable[str]) -> list[str]:
+    known = {name for (name,) in app.db.query(orm.User.name)}
+    return sorted(set(blocked) - known)
 
 
 class StatusPage(BaseHandler):  # type: ignore[misc]
@@ -186,8 +199,8 @@ def _memory(processes: Iterable[Process]) -> int:
     return sum(each.memory_bytes for each in processes)
 
 
-def _last_logins(audit: AuditLog) -> tuple[Login, ...]:
-    events = read_last_events(audit.path, action=Action.LOGIN_SUCCEEDED, count=SHOWN_LOGINS)
+def _last_logins(log: Path) -> tuple[Login, ...]:
+    events = read_last_events(log, action=Action.LOGIN_SUCCEEDED, count=SHOWN_LOGINS)
     return tuple(
         Login(time=_text(each.time), name=each.actor, provider=each.details.get("provider", "")) for each in events
     )

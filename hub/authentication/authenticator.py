@@ -12,7 +12,7 @@ from jupyterhub.auth import Authenticator
 from traitlets import Any as Value
 from traitlets import Bool, Bytes, List, Unicode
 
-from hub.auditing import Throttle
+from hub.auditing import AuditTrail, Throttle
 from hub.authentication.expulsion import expel
 from hub.authentication.flows import Flow
 from hub.authentication.handlers import login_handlers
@@ -22,7 +22,7 @@ from hub.identities import Account, Identities
 from hub.roles import GROUPS, role_for
 from workbench.errors import ProviderRefused, ProviderUnavailable
 from workbench.sections.login import LoginSettings
-from workbench.security.audit import Action, AuditLog
+from workbench.security.audit import Action
 
 FRESH_SECONDS = 5.0  # several tabs ask at once: the answer of the first serves all
 UNANSWERED_SECONDS = 20.0  # the same while the provider does not answer, when each question takes long
@@ -35,7 +35,7 @@ class WorkbenchAuthenticator(Authenticator):  # type: ignore[misc]
     login_settings: LoginSettings = Value(config=True, help="The section of the settings.")
     state_secret = Bytes(config=True, help="Seals what a login remembers in the browser.")
     identities: Identities = Value(config=True, help="The accounts and people of this hub.")
-    audit: AuditLog = Value(config=True, help="The audit log.")
+    audit: AuditTrail = Value(config=True, help="The audit log.")
     public_url = Unicode(config=True, help="How browsers reach the hub.")
     pages = List(config=True, help="Handlers of pages beside those of the login.")
     # Each provider checks its own rules; the outer lists would only widen them.
@@ -109,7 +109,7 @@ class WorkbenchAuthenticator(Authenticator):  # type: ignore[misc]
         """Called for who may enter: the name is theirs from now on."""
         account: Account = auth_model.pop("account")
         model = await super().run_post_auth_hook(handler, {**auth_model, "name": self.identities.admit(account)})
-        self.audit.record(
+        await self.audit.record(
             Action.LOGIN_SUCCEEDED,
             actor=model["name"],
             resource="hub",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from jupyterhub import roles
 from jupyterhub.utils import exponential_backoff, new_token
 
 from workbench.errors import IdentityError, WorkbenchError
@@ -26,9 +27,10 @@ async def expel(app: Any, user: Any, *, reason: str, actor: str) -> tuple[str, .
         reason: for the audit log.
         actor: who decided it, a hub name or the part of the hub.
     """
-    _note(app, user.name, reason, actor)
+    await _note(app, user.name, reason, actor)
     state = await user.get_auth_state()
     user.admin = False
+    roles.assign_default_roles(app.db, entity=user.orm_user)
     user.sync_groups([])
     steps = [_revoke_tokens(app, user), forget_cookies(app, user)]
     if user.encrypted_auth_state is not None:
@@ -42,10 +44,10 @@ async def expel(app: Any, user: Any, *, reason: str, actor: str) -> tuple[str, .
     return done
 
 
-def _note(app: Any, name: str, reason: str, actor: str) -> None:
+async def _note(app: Any, name: str, reason: str, actor: str) -> None:
     # Before the first step: should the hub die in the midst, the log has it.
     try:
-        app.authenticator.audit.record(Action.MEMBERSHIP_REVOKED, actor=actor, resource=name, reason=reason)
+        await app.authenticator.audit.record(Action.MEMBERSHIP_REVOKED, actor=actor, resource=name, reason=reason)
     except WorkbenchError:
         # A full disk keeps nobody in.
         app.log.exception("%s is shown out (%s), which the audit log could not be told", name, reason)

@@ -80,15 +80,15 @@ class _Page(BaseHandler):  # type: ignore[misc]
         """Have the browser forget a cookie of a flow."""
         self.clear_cookie(cookie, path="/" if self.prefix else self.hub.base_url, secure=bool(self.prefix))
 
-    def audit(self, action: Action, *, actor: str = "", outcome: str = "", **details: str) -> None:
+    async def audit(self, action: Action, *, actor: str = "", outcome: str = "", **details: str) -> None:
         """Note what has come of it."""
         details = {"provider": self.provider.key, "address": self.request.remote_ip, **details}
-        self.authenticator.audit.record(action, actor=actor, resource="hub", outcome=outcome, **details)
+        await self.authenticator.audit.record(action, actor=actor, resource="hub", outcome=outcome, **details)
 
-    def failed(self, reason: str) -> None:
+    async def failed(self, reason: str) -> None:
         """Note that a login proved nothing. Anybody can send such a request, so not every one gets a line."""
         if (left_out := self.authenticator.failures.admit()) is not None:
-            self.audit(Action.LOGIN_FAILED, reason=reason, left_out=str(left_out))
+            await self.audit(Action.LOGIN_FAILED, reason=reason, left_out=str(left_out))
 
 
 class Login(_Page):
@@ -119,22 +119,22 @@ class Callback(_Page):
         """End a login or a linking; whatever is wrong gives a page that says what to do."""
         flow = self._flow()
         if flow is None:
-            self.failed("no valid state")
+            await self.failed("no valid state")
             raise web.HTTPError(
                 400, f"This login is not known here, has been used, or is older than ten minutes. {AGAIN}"
             )
         if error := self.get_argument("error", ""):
-            self.failed(error[:80])
+            await self.failed(error[:80])
             raise web.HTTPError(400, f"{self.provider.label} ended the login: {_safe(error)}. {AGAIN}")
         if not self.get_argument("code", "") or self._is_too_long():
             raise web.HTTPError(400, f"{self.provider.label} sent no code. {AGAIN}")
         try:
             await (self._link(flow) if flow.link else self._log_in(flow))
         except ProviderUnavailable as error:
-            self.failed(error.message)
+            await self.failed(error.message)
             raise web.HTTPError(503, _escaped(error)) from error
         except IdentityError as error:
-            self.audit(Action.LOGIN_REFUSED, reason=error.message)
+            await self.audit(Action.LOGIN_REFUSED, reason=error.message)
             raise web.HTTPError(403, _escaped(error)) from error
 
     async def _log_in(self, flow: Flow) -> None:
@@ -147,7 +147,7 @@ class Callback(_Page):
             user._auth_refreshed = time.monotonic()  # noqa: SLF001 - as JupyterHub's own login does
         LOGIN_DURATION_SECONDS.labels(status=status).observe(time.perf_counter() - started)
         if not model:
-            self.audit(Action.LOGIN_REFUSED, login=self.login, reason="no rule lets the account in")
+            await self.audit(Action.LOGIN_REFUSED, login=self.login, reason="no rule lets the account in")
             raise web.HTTPError(
                 403,
                 f"{self.provider.label} knows who you are, but no rule of this workbench lets you in. "
@@ -164,11 +164,11 @@ class Callback(_Page):
             raise web.HTTPError(403, f"No rule of this workbench lets in that {self.provider.label} account.")
         account = model["account"]
         try:
-            self.authenticator.identities.link(user.name, account)
+            self.authenticator.identities.link(user.name, account, label=str(self.provider.label))
         except AccountTaken as error:
-            self.audit(Action.ACCOUNT_LINKED, actor=user.name, outcome=Outcome.REFUSED, login=account.login)
+            await self.audit(Action.ACCOUNT_LINKED, actor=user.name, outcome=Outcome.REFUSED, login=account.login)
             raise web.HTTPError(409, _escaped(error)) from error
-        self.audit(Action.ACCOUNT_LINKED, actor=user.name, login=account.login)
+        await self.audit(Action.ACCOUNT_LINKED, actor=user.name, login=account.login)
         self.redirect(url_path_join(self.hub.base_url, "accounts"))
 
     def _flow(self) -> Flow | None:
@@ -219,7 +219,7 @@ class Logout(LogoutHandler):  # type: ignore[misc]
         if user is not None:
             # What was stolen is worth nothing after it, either.
             forget_cookies(self, user)
-            self.authenticator.audit.record(Action.LOGOUT, actor=user.name, resource="hub")
+            await self.authenticator.audit.record(Action.LOGOUT, actor=user.name, resource="hub")
 
     async def _end_at_provider(self, state: dict[str, Any]) -> str:
         """The page that ends the session at the provider; empty when it has none, or does not answer."""

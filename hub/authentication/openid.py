@@ -139,7 +139,7 @@ class Google(OpenIDProvider, GoogleOAuthenticator):  # type: ignore[misc]
         members = asked(self.label, self._fetch_member_groups(user_info["email"], domain))
         # A no is about the service account, not about the person.
         found = await unavailable_unless_good(members)
-        return [f"{self.key}:{name}@{domain}" for name in found]
+        return [f"{self.key}:{name}@{domain}" for name in found if f"{name}@{domain}" in wanted]
 
     async def _renew_credentials(self, domain: str) -> None:
         """Get the service account's token if it is old: in a thread, since google-auth waits for the network."""
@@ -193,9 +193,11 @@ class OpenID(OpenIDProvider, GenericOAuthenticator):  # type: ignore[misc]
         return any(f"{self.key}:{each}" in model["groups"] for each in self.allowed_claim_groups)
 
     async def find_groups(self, token: dict[str, Any], user_info: dict[str, Any]) -> Iterable[str]:
-        """`oidc:group`; Keycloak writes groups as paths."""
+        """`oidc:group` for each group of the claim that a rule names; Keycloak writes groups as paths."""
         found = user_info.get(self.groups_claim, [])
-        return [f"{self.key}:{str(each).removeprefix('/')}" for each in found] if isinstance(found, list) else []
+        groups = {str(each).removeprefix("/") for each in found} if isinstance(found, list) else set()
+        wanted = {each.removeprefix("/") for each in self.groups_to_check | self.allowed_claim_groups}
+        return [f"{self.key}:{each}" for each in groups & wanted]
 
     async def logout_address(self, auth_state: dict[str, Any], return_to: str) -> str:
         """The issuer's own logout page (RP-Initiated Logout 1.0), which sends the browser back."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import logging
 import re
 import time
@@ -17,6 +19,9 @@ from workbench.sections import HubSettings
 PERIOD_MICROSECONDS = 100_000
 REMOVE_SECONDS = 5.0
 CONTROLLERS = ("memory", "cpu", "pids")
+SAFE = re.compile(r"[a-z0-9-]+")
+NAME_LENGTH = 128  # file systems take 255, with what is put before and behind it
+DIGITS = 20
 logger = logging.getLogger(__name__)
 
 
@@ -184,5 +189,15 @@ def _read(path: Path) -> str:
 
 
 def safe_name(*parts: str) -> str:
-    """A file name from the names of a user and a server; no two pairs have the same."""
-    return ".".join(re.sub(r"[^a-z0-9-]", "_", part) for part in parts if part)
+    """A file name from the names of a user and a server; no two pairs have the same.
+
+    A name that could not stay as it is ends in digits of its hash.
+    """
+    readable = ".".join(re.sub(r"[^a-z0-9-]", "_", part) for part in parts if part)
+    *first, last = parts
+    is_safe = all(SAFE.fullmatch(part) for part in first) and (not last or SAFE.fullmatch(last))
+    if readable and is_safe and len(readable) <= NAME_LENGTH:
+        return readable
+    digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:DIGITS]
+    # What is safe has no `_`.
+    return f"{readable[: NAME_LENGTH - DIGITS - 1]}_{digest}"

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
+import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,9 @@ from jupyterhub.spawner import SpawnException
 
 POLL_SECONDS = 0.05
 LISTENING = "0A"  # proc(5), /proc/net/tcp
+# Where a connection to 127.0.0.1 arrives: there, or at a socket of all addresses, one of IPv6 included (ipv6(7)).
+REACHED = {ipaddress.ip_address(each) for each in ("127.0.0.1", "0.0.0.0", "::", "::ffff:127.0.0.1", "::ffff:0.0.0.0")}  # noqa: S104 - compared, not bound
+SEVERAL = -1  #: no uid
 
 
 async def wait_for_listener(spawner: Any, uid: int, *, seconds: float, log: str) -> None:
@@ -42,13 +48,29 @@ async def wait_for_listener(spawner: Any, uid: int, *, seconds: float, log: str)
 
 
 def listener(port: int) -> int | None:
-    """The uid that listens on a TCP port of this machine; None when nobody does."""
-    for table in ("tcp", "tcp6"):
+    """The uid that a connection to 127.0.0.1 and a TCP port reaches; None when nobody listens.
+
+    SEVERAL when sockets of several users might be reached: which one is, the kernel does not tell.
+    """
+    tables = []
+    for name in ("tcp", "tcp6"):
         try:
-            lines = Path("/proc/net", table).read_text(encoding="ascii").splitlines()[1:]
+            tables.append(Path("/proc/net", name).read_text(encoding="ascii"))
         except OSError:  # no IPv6 here
             continue
-        for _, local, _, state, _, _, _, uid, *_ in (line.split() for line in lines):
-            if state == LISTENING and int(local.rpartition(":")[2], 16) == port:
-                return int(uid)
-    return None
+    uids = {uid for table in tables for uid in parse_listeners(table, port)}
+    return SEVERAL if len(uids) > 1 else next(iter(uids), None)
+
+
+def parse_listeners(table: str, port: int) -> Iterator[int]:
+    """The uids of a table of sockets (proc(5), /proc/net/tcp) that a connection to 127.0.0.1 and *port* can reach."""
+    for _, local, _, state, _, _, _, uid, *_ in (line.split() for line in table.splitlines()[1:]):
+        address, _, number = local.rpartition(":")
+        if state == LISTENING and int(number, 16) == port and _address(address) in REACHED:
+            yield int(uid)
+
+
+def _address(digits: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """An address as the kernel prints it: words of 32 bits, each in the order of bytes of this machine."""
+    words = (int(digits[start : start + 8], 16) for start in range(0, len(digits), 8))
+    return ipaddress.ip_address(b"".join(word.to_bytes(4, sys.byteorder) for word in words))

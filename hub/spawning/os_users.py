@@ -27,6 +27,7 @@ HUB_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 SLUG_LENGTH = 22  # with prefix, dash and digest 32 characters: the most that Linux allows
 FIRST_UID, LAST_UID = 20000, 59999
 PATIENCE_SECONDS = 5.0
+PART = ".{}.part"  #: an archive that is not whole yet
 TOOLS = ("useradd", "usermod", "getent")
 _MAKING = threading.Lock()  # two servers of one user may start at once
 
@@ -151,7 +152,7 @@ def archive_home(home: Path, archive: Path) -> None:
     if archive.exists():
         raise OsUserError(f"{archive} is there already", remedy="Name another file.")
     archive.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    part = archive.with_name(f".{archive.name}.part")
+    part = archive.with_name(PART.format(archive.name))
     part.unlink(missing_ok=True)
     try:
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)

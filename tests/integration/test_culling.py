@@ -9,6 +9,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,13 +17,14 @@ import httpx
 import pytest
 
 import workbench
+from tests.services.browser import send
 from tests.services.idle_hub import IdleHub, IdleServer, running_idle_hub
 from tests.services.workbench import ROOT, wait_until
 from workbench.embedded.activity import runs_operation, thread_names
 from workbench.runtime.activity import FOLDER_VARIABLE, marks_folder
 
 IDLE_SECONDS = 12
-STOP_SECONDS = 30  # to look, to report, to cull, to stop; on a busy machine
+STOP_SECONDS = 60  # to look, to report, to cull, to stop; on a busy machine
 WORK_SECONDS = 2 * IDLE_SECONDS
 LISTS = ("api/sessions", "api/kernels", "api/terminals", "api/contents", "workbench/activity")
 WAIT = "import pathlib, time\nwhile not pathlib.Path({flag!r}).exists():\n    time.sleep(0.1)\n"
@@ -34,7 +36,7 @@ def hub(tmp_path_factory) -> Iterator[IdleHub]:
         yield running
 
 
-def test_an_idle_server_is_stopped_and_not_before_its_time(hub):
+def an_idle_server_is_stopped_and_not_before_its_time(hub, folder):
     server = hub.start_server("idle")
     since = time.monotonic()
 
@@ -44,13 +46,13 @@ def test_an_idle_server_is_stopped_and_not_before_its_time(hub):
     assert "Culling server idle" in hub.log
 
 
-def test_a_cell_that_prints_nothing_keeps_its_server(hub, tmp_path):
+def a_cell_that_prints_nothing_keeps_its_server(hub, folder):
     home = hub.home / "users" / "cell"
     home.mkdir(parents=True)
     (home / ".env").write_text("WORKBENCH_HUB_IDLE_SECONDS=never\n")  # what the owner writes there changes nothing
     server = hub.start_server("cell")
     kernel = start_kernel(server)
-    flag = tmp_path / "end"
+    flag = folder / "end"
     with open_socket(server, f"api/kernels/{kernel}/channels") as socket:
         socket.send(execute_request(WAIT.format(flag=str(flag))))
         wait_until(lambda: state_of(server, kernel) == "busy", STOP_SECONDS, "the cell to run")
@@ -63,11 +65,11 @@ def test_a_cell_that_prints_nothing_keeps_its_server(hub, tmp_path):
     assert time.monotonic() - ended > IDLE_SECONDS / 2, "the idle time begins when the cell ends"
 
 
-def test_a_command_in_a_terminal_keeps_its_server(hub, tmp_path):
+def a_command_in_a_terminal_keeps_its_server(hub, folder):
     server = hub.start_server("terminal")
     name = server.call("POST", "api/terminals").json()["name"]
-    flag, begun = tmp_path / "end", tmp_path / "begun"
-    script = tmp_path / "work.sh"
+    flag, begun = folder / "end", folder / "begun"
+    script = folder / "work.sh"
     script.write_text(f"touch {begun}\nwhile [ ! -e {flag} ]; do sleep 0.2; done\n")
     with open_socket(server, f"terminals/websocket/{name}") as socket:
         socket.send(json.dumps(["stdin", f"sh {script}\r"]))
@@ -79,26 +81,26 @@ def test_a_command_in_a_terminal_keeps_its_server(hub, tmp_path):
     wait_for_stop(server)
 
 
-def test_a_mark_keeps_its_server_until_its_process_is_killed(hub, tmp_path):
+def a_mark_keeps_its_server_until_its_process_is_killed(hub, folder):
     server = hub.start_server("mark")
     runtime = server.process().environ()[FOLDER_VARIABLE]
     code = (
-        f"from workbench.runtime.activity import mark_busy\nwith mark_busy('nightly run'):\n    {marked_work(tmp_path)}"
+        f"from workbench.runtime.activity import mark_busy\nwith mark_busy('nightly run'):\n    {marked_work(folder)}"
     )
     run = subprocess.Popen([sys.executable, "-c", code], env={FOLDER_VARIABLE: runtime, "PYTHONPATH": str(ROOT)})
     try:
-        folder = marks_folder(Path(runtime))
-        wait_until(lambda: list(folder.glob("nightly-run.*.json")), STOP_SECONDS, "the mark")
+        marks = marks_folder(Path(runtime))
+        wait_until(lambda: list(marks.glob("nightly-run.*.json")), STOP_SECONDS, "the mark")
         stays(server)
     finally:
         run.kill()
         run.wait()
 
-    assert list(folder.glob("*.json")), "the mark of the killed run is left behind"
+    assert list(marks.glob("*.json")), "the mark of the killed run is left behind"
     wait_for_stop(server)
 
 
-def test_an_open_tab_that_asks_for_lists_does_not_keep_its_server(hub):
+def an_open_tab_that_asks_for_lists_does_not_keep_its_server(hub, folder):
     server = hub.start_server("tab")
     kernel = start_kernel(server)
     end = threading.Event()
@@ -117,6 +119,27 @@ def test_an_open_tab_that_asks_for_lists_does_not_keep_its_server(hub):
             end.set()
             tab.join()
     assert answers.count(200) > IDLE_SECONDS
+
+
+LIVES = (
+    an_idle_server_is_stopped_and_not_before_its_time,
+    a_cell_that_prints_nothing_keeps_its_server,
+    a_command_in_a_terminal_keeps_its_server,
+    a_mark_keeps_its_server_until_its_process_is_killed,
+    an_open_tab_that_asks_for_lists_does_not_keep_its_server,
+)
+
+
+@pytest.fixture(scope="module")
+def lives(hub, tmp_path_factory) -> Iterator[dict[str, Future[None]]]:
+    """What servers go through, all at once: each of them waits for longer than an idle server lives."""
+    with ThreadPoolExecutor(len(LIVES)) as pool:
+        yield {each.__name__: pool.submit(each, hub, tmp_path_factory.mktemp("life")) for each in LIVES}
+
+
+@pytest.mark.parametrize("life", [each.__name__ for each in LIVES])
+def test_of_a_server(lives, life):
+    lives[life].result()
 
 
 def test_whoever_asks_for_it_keeps_the_server(hub):
@@ -147,7 +170,7 @@ def test_the_culler_sees_and_stops_servers_and_may_do_no_more(hub):
     ]
     for method, path in refused:
         assert ask(hub, token, method, path).status_code in {403, 404}, (method, path)
-    assert httpx.get(f"{hub.url}/user/watched/api/status", headers=header(token), trust_env=False).status_code == 403
+    assert send("GET", f"{hub.url}/user/watched/api/status", headers=header(token)).status_code == 403
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
@@ -224,7 +247,7 @@ def activity_at_hub(hub: IdleHub, user: str) -> str:
 
 
 def ask(hub: IdleHub, token: str, method: str, path: str) -> httpx.Response:
-    return httpx.request(method, f"{hub.url}/hub/api/{path}", headers=header(token), trust_env=False, timeout=30)
+    return send(method, f"{hub.url}/hub/api/{path}", headers=header(token), timeout=30)
 
 
 def header(token: str) -> dict[str, str]:

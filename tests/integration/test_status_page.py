@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 import httpx
 import psutil
@@ -12,7 +14,7 @@ import pytest
 from tests.services.browser import Browser
 from tests.services.identity_provider import IdentityProvider
 from tests.services.login_hub import LoginHub, running_login_hub
-from tests.services.workbench import wait_until
+from tests.services.workbench import run, wait_until
 from workbench.security.audit import Action, AuditLog, read_events
 
 START_SECONDS = 90
@@ -110,6 +112,24 @@ def test_others_do_not_see_it(hub, member, path):
         answer = nobody.get(path)
         assert answer.status_code in (302, 403)
         assert "gh-ada" not in answer.text
+
+
+def test_who_was_off_boarded_and_then_deleted_is_still_shown(hub, admin):
+    with hub.browser() as leaver:
+        hub.provider.people.append(replace(hub.provider.person("grace"), login="leaver", number=4711))
+        assert leaver.login("github", person="leaver").status_code == 200
+    assert run("hub", "offboard", "gh-leaver", "--yes", home=hub.home, **hub.variables).returncode == 0
+    before = status(admin)["people"]
+
+    assert hub.api("/users/gh-leaver", "DELETE").status_code == 204
+
+    assert status(admin)["people"] == before
+    assert [each for each in status(admin)["users"] if each["name"] == "gh-leaver"] == [
+        {"name": "gh-leaver", "role": "", "is_blocked": True, "servers": 0, "last_activity": ""}
+    ]
+    assert re.search(r"gh-leaver</td><td>off-boarded", section(admin.get("/hub/status"), "people"))
+    listed = json.loads(run("hub", "users", "--json", home=hub.home, **hub.variables).stdout)
+    assert "gh-leaver" in {each["name"] for each in listed if each["is_blocked"]}
 
 
 def test_starts_and_stops_of_servers_are_in_the_audit_log(hub, member, server):

@@ -3,47 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
-import httpx
 import pytest
 
-from tests.services.attacker import SESSION, add_person, assert_refused, kept_people
-from tests.services.browser import Browser
-from tests.services.identity_provider import IdentityProvider
-from tests.services.login_hub import LoginHub, running_login_hub
+from tests.services.attacker import SESSION, add_person, assert_refused
+from tests.services.browser import send
 
-PROVIDERS = ("github", "google", "oidc")
-
-
-@pytest.fixture(scope="module")
-def provider() -> Iterator[IdentityProvider]:
-    with IdentityProvider() as provider:
-        yield provider
-
-
-@pytest.fixture(scope="module")
-def hub(provider, tmp_path_factory) -> Iterator[LoginHub]:
-    rules = {
-        "WORKBENCH_LOGIN_GITHUB_USERS": "octo,wanderer",
-        "WORKBENCH_LOGIN_GOOGLE_USERS": "guest@elsewhere.example",
-        "WORKBENCH_LOGIN_OIDC_USERS": "boss@corp.example,clerk@corp.example",
-        "WORKBENCH_LOGIN_ADMINS": "gh-chief",
-    }
-    with running_login_hub(tmp_path_factory.mktemp("hub"), provider, providers=PROVIDERS, **rules) as hub:
-        yield hub
-
-
-@pytest.fixture
-def browser(hub) -> Iterator[Browser]:
-    with hub.browser() as browser:
-        yield browser
-
-
-@pytest.fixture(autouse=True)
-def people_as_before(provider) -> Iterator[None]:
-    with kept_people(provider):
-        yield
+pytestmark = pytest.mark.usefixtures("people_as_before")
 
 
 @pytest.mark.parametrize("verified", [False, None, "true", "True", 1])
@@ -181,7 +147,7 @@ def test_a_newcomer_with_an_old_login_inherits_neither_name_nor_home(hub, provid
     name = browser.api("/user").json()["name"]
     assert name.startswith("gh-twin-")
     assert browser.api("/users/gh-twin").status_code == 404
-    old = httpx.get(f"{hub.url}/hub/api/user", headers={"Authorization": f"token {token}"}, trust_env=False)
+    old = send("GET", f"{hub.url}/hub/api/user", token=token)
     assert old.json().get("name") != name
 
 

@@ -14,12 +14,12 @@ from jupyterhub import apihandlers, handlers
 from tornado.web import RequestHandler
 
 from hub.authentication.handlers import login_handlers
-from tests.services.attacker import SESSION, callback_of, kept_people, set_cookie
-from tests.services.browser import Browser
+from tests.services.attacker import SESSION, callback_of, set_cookie
+from tests.services.browser import Browser, send
 from tests.services.identity_provider import IdentityProvider
 from tests.services.login_hub import LoginHub, running_login_hub
-from tests.services.proxied_hub import running_hub
 
+pytestmark = pytest.mark.usefixtures("people_as_before")
 VICTIM = "gh-ada"  # an administrator: may do everything, if only she is made to
 CHANGING = ("POST", "PUT", "PATCH", "DELETE")
 # They take no cookie for who somebody is, or do nothing at all.
@@ -32,22 +32,11 @@ OPEN_ROUTES = {
 
 
 @pytest.fixture(scope="module")
-def provider() -> Iterator[IdentityProvider]:
-    with IdentityProvider() as provider:
-        yield provider
-
-
-@pytest.fixture(scope="module")
-def hub(provider, tmp_path_factory) -> Iterator[LoginHub]:
+def hub(tmp_path_factory) -> Iterator[LoginHub]:
+    """A hub of this module alone: what its logs hold is looked at in the end."""
     folder = tmp_path_factory.mktemp("hub")
-    with running_login_hub(folder, provider, WORKBENCH_LOGIN_ADMINS=VICTIM) as hub:
+    with IdentityProvider() as provider, running_login_hub(folder, provider, WORKBENCH_LOGIN_ADMINS=VICTIM) as hub:
         yield hub
-
-
-@pytest.fixture
-def browser(hub) -> Iterator[Browser]:
-    with hub.browser() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")
@@ -62,12 +51,6 @@ def attacker(hub) -> Iterator[Browser]:
     with hub.browser() as browser:
         assert browser.login("github", person="grace").status_code == 200
         yield browser
-
-
-@pytest.fixture(autouse=True)
-def people_as_before(provider) -> Iterator[None]:
-    with kept_people(provider):
-        yield
 
 
 # --- XSRF ------------------------------------------------------------------
@@ -184,7 +167,7 @@ def raw(
 ) -> httpx.Response:
     also = [(name.encode(), value.encode()) for name, value in options.pop("headers", {}).items()]
     headers = [(b"cookie", cookies.encode()), *also]
-    return httpx.request(method, f"{hub.url}{path}", headers=headers, trust_env=False, timeout=60, **options)
+    return send(method, f"{hub.url}{path}", headers=headers, **options)
 
 
 @pytest.mark.parametrize("first", ["attacker", "victim"])
@@ -268,7 +251,7 @@ def test_a_flood_of_flow_cookies_keeps_nobody_from_logging_in(browser):
 def test_odd_flow_cookies_keep_nobody_from_logging_in(hub, name):
     odd = "; ".join(f"{name}{number}=x" for number in range(12)).encode()
 
-    answer = httpx.get(f"{hub.url}/hub/github/login", headers=[(b"cookie", odd)], trust_env=False)
+    answer = send("GET", f"{hub.url}/hub/github/login", headers=[(b"cookie", odd)])
 
     assert answer.status_code == 302
 
@@ -287,19 +270,16 @@ def test_an_attackers_flow_does_not_link_or_log_in_with_the_victims_session_kept
     assert browser.get("/hub/admin").status_code == 403
 
 
-def test_with_subdomains_no_users_origin_can_set_the_cookie_of_a_flow(tmp_path):
+def test_with_subdomains_no_users_origin_can_set_the_cookie_of_a_flow(subdomain_hub):
     """A user's server is a sibling host then; only `__Host-` cookies are out of its reach (RFC 6265bis §4.1.3.2)."""
-    with (
-        running_hub(tmp_path, tls="generated", WORKBENCH_HUB_SUBDOMAINS="true") as hub,
-        hub.client() as client,
-    ):
+    with subdomain_hub.client() as client:
         client.get("/hub/login")
         answer = client.get("/hub/github/login")
 
         flows = [each for each in answer.headers.get_list("set-cookie") if "login-github-" in each]
         assert len(flows) == 1
         assert flows[0].startswith("__Host-")
-        hub.log_in(client)
+        subdomain_hub.log_in(client)
 
 
 def test_cookies_are_out_of_scripts_reach_and_stay_here(hub, browser):
@@ -322,9 +302,9 @@ def test_a_token_in_the_url_opens_nothing(hub, victim, name, path):
     token = victim.api(f"/users/{VICTIM}/tokens", "POST", json={"expires_in": 60}).json()["token"]
 
     for options in ({"params": {name: token}}, {"headers": {"Cookie": f"{name}={token}"}}):
-        answer = httpx.get(f"{hub.url}{path}", trust_env=False, **options)
+        answer = send("GET", f"{hub.url}{path}", **options)
         assert answer.status_code in {302, 403}
-    posted = httpx.post(f"{hub.url}/hub/api/users", data={name: token, "usernames": "evil"}, trust_env=False)
+    posted = send("POST", f"{hub.url}/hub/api/users", data={name: token, "usernames": "evil"})
     assert posted.status_code == 403
 
 
@@ -347,10 +327,9 @@ def test_a_token_with_no_lifetime_gets_the_longest(victim):
 
 def test_an_expired_token_is_worth_nothing(hub, victim):
     token = victim.api(f"/users/{VICTIM}/tokens", "POST", json={"expires_in": 1}).json()["token"]
-    headers = {"Authorization": f"token {token}"}
     deadline = time.monotonic() + 20
 
-    while httpx.get(f"{hub.url}/hub/api/user", headers=headers, trust_env=False).status_code != 403:
+    while send("GET", f"{hub.url}/hub/api/user", token=token).status_code != 403:
         assert time.monotonic() < deadline, "still good"
 
 
@@ -359,14 +338,14 @@ def test_an_expired_token_is_worth_nothing(hub, victim):
 def test_a_made_up_token_is_nobody(hub, scheme, value):
     headers = [(b"authorization", f"{scheme} {value}".strip().encode())]
 
-    assert httpx.get(f"{hub.url}/hub/api/users", headers=headers, trust_env=False).status_code in {400, 403}
+    assert send("GET", f"{hub.url}/hub/api/users", headers=headers).status_code in {400, 403}
 
 
 @pytest.mark.parametrize(
     "auth", [{"username": VICTIM, "password": ""}, VICTIM, {"name": VICTIM}, ["x"], 1, {}], ids=repr
 )
 def test_no_name_in_a_body_gives_a_token(hub, auth):
-    answer = httpx.post(f"{hub.url}/hub/api/users/{VICTIM}/tokens", json={"auth": auth}, trust_env=False)
+    answer = send("POST", f"{hub.url}/hub/api/users/{VICTIM}/tokens", json={"auth": auth})
 
     assert answer.status_code == 403
 
@@ -482,7 +461,7 @@ def test_odd_names_are_nobody(victim, name):
 )
 def test_oversized_headers_are_refused_and_the_hub_lives_on(hub, headers):
     try:
-        answer = httpx.get(f"{hub.url}/hub/api/users", headers=headers, trust_env=False, timeout=30)
+        answer = send("GET", f"{hub.url}/hub/api/users", headers=headers, timeout=30)
         assert answer.status_code in {400, 403, 413, 431, 502}
     except httpx.TransportError:
         pass  # hung up on, which is a refusal too
@@ -491,7 +470,7 @@ def test_oversized_headers_are_refused_and_the_hub_lives_on(hub, headers):
 
 @pytest.mark.parametrize("path", ["/hub/login", "/hub/github/login", "/hub/github/callback", "/hub/api/users"])
 def test_oversized_queries_are_no_error(hub, path):
-    answer = httpx.get(f"{hub.url}{path}?next=/{'x' * 50_000}", trust_env=False, timeout=30)
+    answer = send("GET", f"{hub.url}{path}?next=/{'x' * 50_000}", timeout=30)
 
     assert answer.status_code < 500
     assert hub.is_healthy()

@@ -13,41 +13,24 @@ from typing import Any
 import jwt
 import pytest
 
-from tests.services.attacker import assert_refused, kept_people
-from tests.services.browser import Browser
+from tests.services.attacker import assert_refused
 from tests.services.identity.id_tokens import Claims, SigningKey
 from tests.services.identity.wire import Answer
 from tests.services.identity_provider import TAMPERINGS, Fault, IdentityProvider
 from tests.services.login_hub import LoginHub, running_login_hub
 
+pytestmark = pytest.mark.usefixtures("people_as_before")
 PROVIDERS = ("google", "oidc")
 FOREIGN = SigningKey()
 Tamper = Callable[[SigningKey, Claims], str]
 
 
 @pytest.fixture(scope="module")
-def provider() -> Iterator[IdentityProvider]:
-    with IdentityProvider() as provider:
-        yield provider
-
-
-@pytest.fixture(scope="module")
-def hub(provider, tmp_path_factory) -> Iterator[LoginHub]:
-    folder = tmp_path_factory.mktemp("hub")
-    with running_login_hub(folder, provider, providers=PROVIDERS, WORKBENCH_LOGIN_RECHECK_SECONDS="5") as hub:
+def hub(tmp_path_factory) -> Iterator[LoginHub]:
+    """A hub that soon asks again who somebody is."""
+    folder, soon = tmp_path_factory.mktemp("hub"), {"WORKBENCH_LOGIN_RECHECK_SECONDS": "5"}
+    with IdentityProvider() as provider, running_login_hub(folder, provider, providers=PROVIDERS, **soon) as hub:
         yield hub
-
-
-@pytest.fixture
-def browser(hub) -> Iterator[Browser]:
-    with hub.browser() as browser:
-        yield browser
-
-
-@pytest.fixture(autouse=True)
-def people_as_before(provider) -> Iterator[None]:
-    with kept_people(provider):
-        yield
 
 
 def _encoded(part: object) -> bytes:
@@ -226,11 +209,14 @@ def test_a_forged_id_token_at_a_refresh_ends_the_login(hub, provider, browser):
 
 
 @pytest.mark.parametrize("issuer", ["https://evil.example", "{issuer}/", "{issuer}.evil.example"])
-def test_metadata_of_another_issuer_is_not_believed(tmp_path, issuer):
-    with IdentityProvider() as provider:
-        provider.discovery_changes = {"issuer": issuer.format(issuer=provider.issuer)}
-        with running_login_hub(tmp_path, provider, providers=["oidc"]) as hub, hub.browser() as browser:
-            answer = browser.get("/hub/oidc/login")
+def test_metadata_of_another_issuer_is_not_believed(uninformed_hub, issuer):
+    provider = uninformed_hub.provider
+    provider.discovery_changes = {"issuer": issuer.format(issuer=provider.issuer)}
+    before = len(provider.requests)
 
-            assert_refused(browser, answer, 503)
-            assert "location" not in answer.headers
+    with uninformed_hub.browser() as browser:
+        answer = browser.get("/hub/oidc/login")
+
+        assert_refused(browser, answer, 503)
+    assert "location" not in answer.headers
+    assert [each.path for each in provider.requests[before:]] == ["/realm/.well-known/openid-configuration"]

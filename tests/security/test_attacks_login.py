@@ -7,7 +7,6 @@ import json
 import re
 import secrets
 import time
-from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import pytest
@@ -19,40 +18,14 @@ from tests.services.attacker import (
     assert_refused,
     callback_of,
     flow_cookie,
-    kept_people,
     parameter,
     set_cookie,
 )
-from tests.services.browser import Browser, changed
+from tests.services.browser import changed
 from tests.services.identity.grants import Grant
-from tests.services.identity_provider import IdentityProvider
-from tests.services.login_hub import LoginHub, running_login_hub
 
+pytestmark = pytest.mark.usefixtures("people_as_before")
 PROVIDERS = ("github", "google", "oidc")
-
-
-@pytest.fixture(scope="module")
-def provider() -> Iterator[IdentityProvider]:
-    with IdentityProvider() as provider:
-        yield provider
-
-
-@pytest.fixture(scope="module")
-def hub(provider, tmp_path_factory) -> Iterator[LoginHub]:
-    with running_login_hub(tmp_path_factory.mktemp("hub"), provider, providers=PROVIDERS) as hub:
-        yield hub
-
-
-@pytest.fixture
-def browser(hub) -> Iterator[Browser]:
-    with hub.browser() as browser:
-        yield browser
-
-
-@pytest.fixture(autouse=True)
-def people_as_before(provider) -> Iterator[None]:
-    with kept_people(provider):
-        yield
 
 
 STATES = {

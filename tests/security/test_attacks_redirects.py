@@ -10,36 +10,12 @@ from urllib.parse import quote, urlsplit
 import httpx
 import pytest
 
-from tests.services.attacker import callback_of, kept_people, parameter, where_a_browser_goes
+from tests.services.attacker import callback_of, parameter, where_a_browser_goes
 from tests.services.browser import Browser, changed
-from tests.services.identity_provider import IdentityProvider
-from tests.services.login_hub import LoginHub, running_login_hub
+from tests.services.login_hub import LoginHub
 
+pytestmark = pytest.mark.usefixtures("people_as_before")
 EVIL = "evil.example"
-
-
-@pytest.fixture(scope="module")
-def provider() -> Iterator[IdentityProvider]:
-    with IdentityProvider() as provider:
-        yield provider
-
-
-@pytest.fixture(scope="module")
-def hub(provider, tmp_path_factory) -> Iterator[LoginHub]:
-    with running_login_hub(tmp_path_factory.mktemp("hub"), provider) as hub:
-        yield hub
-
-
-@pytest.fixture
-def browser(hub) -> Iterator[Browser]:
-    with hub.browser() as browser:
-        yield browser
-
-
-@pytest.fixture(autouse=True)
-def people_as_before(provider) -> Iterator[None]:
-    with kept_people(provider):
-        yield
 
 
 ADDRESSES = [

@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-import httpx
 import pytest
 
 from hub.identities import Identities
@@ -16,15 +15,15 @@ from tests.services.attacker import (
     assert_refused,
     callback_of,
     flow_cookie,
-    kept_people,
     parameter,
     set_cookie,
 )
-from tests.services.browser import Browser
+from tests.services.browser import Browser, send
 from tests.services.identity_provider import IdentityProvider
 from tests.services.login_hub import LoginHub, running_login_hub
 from tests.services.workbench import wait_until
 
+pytestmark = pytest.mark.usefixtures("people_as_before")
 PROVIDERS = ("github", "google", "oidc")
 VICTIM = "gh-grace"
 SOON_SECONDS = 30  # how long a user's server may believe what the hub has said before
@@ -32,36 +31,19 @@ ROLES = {"analyst": "anna", "engineer": "erin", "viewer": "vera"}
 
 
 @pytest.fixture(scope="module")
-def provider() -> Iterator[IdentityProvider]:
-    with IdentityProvider() as provider:
-        for number, login in enumerate((*ROLES.values(), "ben", "olga"), 4001):
-            mail = f"{login}@example.com"
-            add_person(provider, login, number, mail=mail, hd="example.com", organizations={"example"})
-        yield provider
-
-
-@pytest.fixture(scope="module")
-def hub(provider, tmp_path_factory) -> Iterator[LoginHub]:
+def hub(tmp_path_factory) -> Iterator[LoginHub]:
+    folder, provider = tmp_path_factory.mktemp("hub"), IdentityProvider()
+    for number, login in enumerate((*ROLES.values(), "ben", "olga"), 4001):
+        mail = f"{login}@example.com"
+        add_person(provider, login, number, mail=mail, hd="example.com", organizations={"example"})
     settings = {
         "WORKBENCH_LOGIN_ENGINEERS": "gh-erin",
         "WORKBENCH_LOGIN_VIEWERS": "gh-vera",
         "WORKBENCH_LOGIN_ADMINS": "gh-ada",
         "WORKBENCH_LOGIN_RECHECK_SECONDS": "5",
     }
-    with running_login_hub(tmp_path_factory.mktemp("hub"), provider, providers=PROVIDERS, **settings) as hub:
+    with provider, running_login_hub(folder, provider, providers=PROVIDERS, **settings) as hub:
         yield hub
-
-
-@pytest.fixture
-def browser(hub) -> Iterator[Browser]:
-    with hub.browser() as browser:
-        yield browser
-
-
-@pytest.fixture(autouse=True)
-def people_as_before(provider) -> Iterator[None]:
-    with kept_people(provider):
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -272,9 +254,7 @@ def test_nobody_does_at_the_hub_what_is_anothers_or_an_administrators(hub, victi
     headers = {"X-XSRFToken": attacker.xsrf()}
 
     by_cookie = attacker.client.request(method, path, headers=headers, json={} if method != "GET" else None)
-    by_token = httpx.request(
-        method, f"{hub.url}{path}", headers={"Authorization": f"token {own}"}, trust_env=False, timeout=60
-    )
+    by_token = send(method, f"{hub.url}{path}", token=own)
 
     for answer in (by_cookie, by_token):
         if path in {"/hub/api/groups", "/hub/api/services"} and answer.status_code == 200:
@@ -295,9 +275,8 @@ def test_nobody_reaches_anothers_server(hub, victim, attacker, attack):
     upgrade = {**socket, "Sec-WebSocket-Key": "eA==" * 6} if "channels" in path or "websocket" in path else {}
 
     by_cookie = attacker.follow(attacker.client.request(method, f"{hub.url}{path}", headers=upgrade), "")
-    headers = {"Authorization": f"token {token}", **upgrade}
-    by_token = httpx.request(method, f"{hub.url}{path}", headers=headers, trust_env=False, timeout=60)
-    in_url = httpx.request(method, f"{hub.url}{path}", params={"token": token}, headers=upgrade, trust_env=False)
+    by_token = send(method, f"{hub.url}{path}", token=token, headers=upgrade)
+    in_url = send(method, f"{hub.url}{path}", params={"token": token}, headers=upgrade)
 
     assert by_cookie.status_code in {403, 404, 405}, by_cookie.text[:300]
     for answer in (by_token, in_url):
@@ -311,8 +290,8 @@ def test_the_owners_token_in_a_url_does_not_open_the_server(hub, victim, name):
     token = victim.api(f"/users/{VICTIM}/tokens", "POST", json={"expires_in": 60}).json()["token"]
     path = f"{hub.url}/user/{VICTIM}/api/contents"
 
-    assert httpx.get(path, headers={"Authorization": f"token {token}"}, trust_env=False).status_code == 200
-    assert httpx.get(path, params={name: token}, trust_env=False).status_code in {302, 403}
+    assert send("GET", path, token=token).status_code == 200
+    assert send("GET", path, params={name: token}).status_code in {302, 403}
 
 
 def test_the_code_of_ones_own_server_does_not_open_anothers(hub, victim, browser):
@@ -392,7 +371,7 @@ def test_a_viewer_starts_no_server(hub, viewer, attempt):
     )
     viewer.follow(answer)
     token = viewer.api("/users/gh-vera/tokens", "POST", json={"expires_in": 60}).json()["token"]
-    httpx.request(method, f"{hub.url}{path}", headers={"Authorization": f"token {token}"}, trust_env=False)
+    send(method, f"{hub.url}{path}", token=token)
 
     model = hub.api("/users/gh-vera").json()
     assert model["servers"] == {}
@@ -417,9 +396,8 @@ def test_no_token_may_more_than_its_owner(hub, viewer, body):
     answer = viewer.api("/users/gh-vera/tokens", "POST", json={**body, "expires_in": 60})
 
     if answer.status_code == 201:
-        headers = {"Authorization": f"token {answer.json()['token']}"}
         for method, path in (("GET", "/users"), ("POST", "/users/gh-vera/server"), ("POST", "/users/evil")):
-            done = httpx.request(method, f"{hub.url}/hub/api{path}", headers=headers, trust_env=False)
+            done = send(method, f"{hub.url}/hub/api{path}", token=answer.json()["token"])
             assert done.status_code in {403, 404}
     else:
         assert answer.status_code in {400, 403}
@@ -459,7 +437,19 @@ def test_cve_2021_41247_after_a_logout_the_server_is_closed_too(hub, victim, bro
     assert browser.get(f"/user/{VICTIM}/api/status").status_code in {302, 403}
 
 
-def test_cve_2021_41247_after_a_logout_copied_cookies_open_the_server_no_longer(hub, victim, browser):
+@pytest.fixture(scope="module")
+def revoked_token(hub, victim) -> str:
+    """A token that the server knew."""
+    with hub.browser() as browser:
+        browser.login("github", person="grace")
+        made = browser.api(f"/users/{VICTIM}/tokens", "POST", json={"expires_in": 3600}).json()
+        assert send("GET", f"{hub.url}/user/{VICTIM}/api/status", token=made["token"]).status_code == 200
+        assert browser.api(f"/users/{VICTIM}/tokens/{made['id']}", "DELETE").status_code == 204
+    return str(made["token"])
+
+
+# Both at once: the server believes for a while what it has heard.
+def test_cve_2021_41247_after_a_logout_copied_cookies_open_the_server_no_longer(hub, victim, browser, revoked_token):
     browser.login("github", person="grace")
     browser.follow(browser.get(f"/user/{VICTIM}/lab"))
     with hub.browser() as thief:
@@ -471,16 +461,10 @@ def test_cve_2021_41247_after_a_logout_copied_cookies_open_the_server_no_longer(
         wait_until(lambda: thief.get(f"/user/{VICTIM}/api/status").status_code != 200, SOON_SECONDS, "the server")
 
 
-def test_a_revoked_token_does_not_open_the_server(hub, browser, victim):
-    browser.login("github", person="grace")
-    made = browser.api(f"/users/{VICTIM}/tokens", "POST", json={"expires_in": 3600}).json()
-    headers, address = {"Authorization": f"token {made['token']}"}, f"{hub.url}/user/{VICTIM}/api/status"
-    assert httpx.get(address, headers=headers, trust_env=False).status_code == 200
-    assert browser.api(f"/users/{VICTIM}/tokens/{made['id']}", "DELETE").status_code == 204
+def test_a_revoked_token_does_not_open_the_server(hub, victim, revoked_token):
+    address = f"{hub.url}/user/{VICTIM}/api/status"
 
-    wait_until(
-        lambda: httpx.get(address, headers=headers, trust_env=False).status_code != 200, SOON_SECONDS, "the server"
-    )
+    wait_until(lambda: send("GET", address, token=revoked_token).status_code != 200, SOON_SECONDS, "the server")
 
 
 def test_after_a_logout_a_copied_session_is_worth_nothing(hub, browser):
@@ -504,8 +488,7 @@ def test_whoever_was_off_boarded_gets_in_through_no_account(hub, browser):
     while browser.is_logged_in():
         assert time.monotonic() < deadline, "still logged in"
 
-    headers = {"Authorization": f"token {token}"}
-    assert httpx.get(f"{hub.url}/hub/api/user", headers=headers, trust_env=False).status_code == 403
+    assert send("GET", f"{hub.url}/hub/api/user", token=token).status_code == 403
     with hub.browser() as again:
         assert_refused(again, again.login("github", person="olga"), 403)
     store.unblock(name)
@@ -514,7 +497,6 @@ def test_whoever_was_off_boarded_gets_in_through_no_account(hub, browser):
 def test_who_was_removed_and_added_again_has_the_old_name_and_no_old_token(hub, provider, browser):
     browser.login("github", person="ben")
     token = browser.api("/users/gh-ben/tokens", "POST", json={"expires_in": 3600}).json()["token"]
-    headers = {"Authorization": f"token {token}"}
     provider.person("ben").organizations.clear()
     wait_until(lambda: not browser.is_logged_in(), 60, "ben to be out")
     with hub.browser() as refused:
@@ -525,4 +507,4 @@ def test_who_was_removed_and_added_again_has_the_old_name_and_no_old_token(hub, 
         assert again.login("github", person="ben").status_code == 200
         assert again.api("/user").json()["name"] == "gh-ben"
     assert not browser.is_logged_in()
-    assert httpx.get(f"{hub.url}/hub/api/user", headers=headers, trust_env=False).status_code == 403
+    assert send("GET", f"{hub.url}/hub/api/user", token=token).status_code == 403

@@ -9,10 +9,10 @@ import httpx
 import psutil
 import pytest
 
+from tests.security.conftest import TRUSTED_ORIGIN
 from tests.services.proxied_hub import ProxiedHub, routes, running_hub
 from tests.services.workbench import wait_until
 
-TRUSTED = "https://trusted-domain.com"
 EXACT = {
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
@@ -41,11 +41,11 @@ FILES = ("/user/gh-ada/files/", "/user/gh-ada/nbconvert/", "/user/gh-ada/kernels
 
 @pytest.fixture(scope="module", params=["off", "generated"])
 def hub(request, tmp_path_factory):
-    home = tmp_path_factory.mktemp(f"tls-{request.param}")
-    with running_hub(home, tls=request.param, WORKBENCH_HUB_CORS_ORIGINS=TRUSTED) as running:
-        with running.client() as client:
-            running.log_in(client)
-        running.start_server()
+    if request.param == "generated":
+        yield request.getfixturevalue("encrypted_hub")
+        return
+    with running_hub(tmp_path_factory.mktemp("tls-off"), WORKBENCH_HUB_CORS_ORIGINS=TRUSTED_ORIGIN) as running:
+        running.start_server_of("ada")
         yield running
 
 
@@ -199,9 +199,7 @@ def test_what_is_not_http_is_told_nothing(hub, request_bytes):
 
 
 def test_a_server_that_is_gone_is_reported_with_the_headers(hub):
-    with hub.client() as client:
-        hub.log_in(client, "grace")
-    hub.start_server("gh-grace")
+    hub.start_server_of("grace")
     for process in psutil.Process(hub.process.pid).children():
         if "users-demo/gh-grace" in str(process.cwd()):
             process.kill()
@@ -217,20 +215,20 @@ def test_a_server_that_is_gone_is_reported_with_the_headers(hub):
 
 def test_a_trusted_origin_may_call_with_credentials(hub):
     asked = {
-        "Origin": TRUSTED,
+        "Origin": TRUSTED_ORIGIN,
         "Access-Control-Request-Method": "PUT",
         "Access-Control-Request-Headers": "content-type",
     }
     with hub.client() as client:
         preflight = client.options("/hub/api/users", headers=asked)
-        answer = client.get("/hub/api", headers={"Origin": TRUSTED})
+        answer = client.get("/hub/api", headers={"Origin": TRUSTED_ORIGIN})
 
     assert preflight.status_code == 200
     assert preflight.headers["access-control-allow-methods"] == "GET,POST,PUT,DELETE"
     assert "Content-Type" in preflight.headers["access-control-allow-headers"]
     assert not problems(hub, preflight, "/hub/api/users")
     for each in (preflight, answer):
-        assert each.headers["access-control-allow-origin"] == TRUSTED
+        assert each.headers["access-control-allow-origin"] == TRUSTED_ORIGIN
         assert each.headers["access-control-allow-credentials"] == "true"
     assert "Origin" in answer.headers["vary"]
 

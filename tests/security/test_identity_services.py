@@ -12,28 +12,14 @@ import httpx
 import jwt
 import pytest
 
-from tests.services.browser import changed
+from tests.services.browser import changed, send
 from tests.services.identity_provider import TAMPERINGS, Fault, IdentityProvider
-from tests.services.login_hub import running_login_hub
 
 CALLBACK = "http://127.0.0.1:1/callback"
 VERIFIER = "v" * 43
 CHALLENGE = base64.urlsafe_b64encode(hashlib.sha256(VERIFIER.encode()).digest()).decode().rstrip("=")
 TOKEN_PATHS = {"github": "/login/oauth/access_token", "google": "/oauth2/v4/token", "oidc": "/realm/token"}
 AUTHORIZE_PATHS = {"github": "/login/oauth/authorize", "google": "/o/oauth2/v2/auth", "oidc": "/realm/authorize"}
-
-
-@pytest.fixture(scope="module")
-def shared_provider():
-    with IdentityProvider() as provider:
-        yield provider
-
-
-@pytest.fixture(scope="module")
-def hub(shared_provider, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("hub")
-    with running_login_hub(folder, shared_provider, providers=("github", "google", "oidc")) as hub:
-        yield hub
 
 
 @pytest.fixture
@@ -45,7 +31,7 @@ def provider():
 
 
 def get(address: str, **options) -> httpx.Response:
-    return httpx.get(address, trust_env=False, **options)
+    return send("GET", address, **options)
 
 
 def authorize_address(provider: IdentityProvider, name: str, **changes: str) -> str:
@@ -72,7 +58,7 @@ def ask_token(provider: IdentityProvider, name: str, **form: str) -> httpx.Respo
     client = provider.protocols[name].client
     fields = {"client_id": client.id, "client_secret": client.secret, "redirect_uri": CALLBACK, **form}
     headers = {"Accept": "application/json"}
-    return httpx.post(f"{provider.url}{TOKEN_PATHS[name]}", data=fields, headers=headers, trust_env=False)
+    return send("POST", f"{provider.url}{TOKEN_PATHS[name]}", data=fields, headers=headers)
 
 
 def redeem(provider: IdentityProvider, name: str, **form: str) -> dict:
@@ -217,7 +203,7 @@ def test_a_service_account_reads_all_pages_of_groups(provider, tmp_path):
 
     def ask(subject: str) -> httpx.Response:
         assertion = jwt.encode({**claims, "sub": subject}, account["private_key"], algorithm="RS256")
-        return httpx.post(account["token_uri"], data={**form, "assertion": assertion}, trust_env=False)
+        return send("POST", account["token_uri"], data={**form, "assertion": assertion})
 
     headers = {"Authorization": f"Bearer {ask('admin@example.com').json()['access_token']}"}
     found, page = set(), {"nextPageToken": "0"}
@@ -246,14 +232,13 @@ def test_revocations_are_done_and_counted(provider):
     github, client = redeem(provider, "github")["access_token"], provider.protocols["github"].client
     google = redeem(provider, "google")
 
-    done = httpx.request(
+    done = send(
         "DELETE",
         f"{provider.url}/api/v3/applications/{client.id}/grant",
         auth=(client.id, client.secret),
         json={"access_token": github},
-        trust_env=False,
     )
-    httpx.post(f"{provider.url}/revoke", data={"token": google["refresh_token"]}, trust_env=False)
+    send("POST", f"{provider.url}/revoke", data={"token": google["refresh_token"]})
 
     assert done.status_code == 204
     assert provider.revoked == [github, google["refresh_token"]]

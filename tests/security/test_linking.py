@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import pytest
 
-from tests.services.browser import changed
+from tests.services.browser import Browser, changed
 from tests.services.identity_provider import IdentityProvider, Person
-from tests.services.login_hub import running_login_hub
+from tests.services.login_hub import LoginHub, running_login_hub
+from tests.services.workbench import run
 from workbench.security.audit import Action, AuditLog, read_events
 
 
@@ -61,7 +64,7 @@ def test_an_account_of_somebody_else_cannot_be_linked(hub, ada):
         page = browser.follow(browser.post("/hub/accounts/link/google"), person="grace")
 
         assert page.status_code == 409
-        assert "belongs to" in page.text
+        assert "this Google account belongs to" in page.text
     with hub.browser() as grace:
         assert f"gh-{ada}" not in grace.login("google", person="grace").text
 
@@ -110,3 +113,54 @@ def test_the_state_of_a_link_is_no_login(hub, ada):
         assert browser.finish(callback).status_code == 403
         assert browser.finish(changed(callback, state=None)).status_code == 400
         assert not browser.is_logged_in()
+
+
+def link_google(hub: LoginHub, browser: Browser, login: str) -> None:
+    browser.login("github", person=login)
+    assert browser.follow(browser.post("/hub/accounts/link/google"), person=login).status_code == 200
+
+
+def unlink(hub: LoginHub, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """`workbench hub unlink`, as the operator types it."""
+    return run("hub", "unlink", *arguments, home=hub.home, **hub.variables)
+
+
+def test_an_account_that_was_unlinked_opens_another_door(hub, ada):
+    with hub.browser() as browser, hub.browser() as by_google:
+        link_google(hub, browser, ada)
+        by_google.login("google", person=ada)
+
+        done = unlink(hub, f"gh-{ada}", "google")
+
+        assert done.returncode == 0, done.stderr
+        # The session that the account has opened is gone; a session is the person's, so the other one, too.
+        assert not by_google.is_logged_in()
+        page = by_google.login("google", person=ada)
+        assert page.status_code == 200
+        assert f"gh-{ada}" not in page.text
+        assert f"gh-{ada}" in browser.login("github", person=ada).text
+    events = read_events(AuditLog.of(hub.home).path, action=Action.ACCOUNT_UNLINKED)
+    found = [each for each in events if each.resource == f"gh-{ada}"]
+    assert [each.details for each in found] == [{"provider": "google", "login": f"{ada}@example.com"}]
+    assert found[0].actor.startswith("operator:")
+
+
+def test_a_session_of_the_other_account_goes_on_after_an_unlinking(hub, ada):
+    with hub.browser() as browser:
+        link_google(hub, browser, ada)
+
+        assert unlink(hub, f"gh-{ada}", "google").returncode == 0
+
+        assert browser.is_logged_in()
+
+
+def test_the_last_account_and_one_that_is_not_there_cannot_be_unlinked(hub, ada):
+    with hub.browser() as browser:
+        browser.login("github", person=ada)
+
+        last, other = unlink(hub, f"gh-{ada}", "github"), unlink(hub, f"gh-{ada}", "google")
+
+        assert (last.returncode, other.returncode) == (2, 2)
+        assert "no other account" in last.stderr
+        assert f"Linked: github {ada}" in other.stderr
+        assert browser.is_logged_in()

@@ -9,12 +9,14 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 import httpx
 import pytest
 
+from tests.services.browser import send, trust
+
 CONSENT = {"login": "ada"}
 
 
 @pytest.fixture
 def browser(shared_workbench):
-    with httpx.Client(base_url=shared_workbench.url, timeout=30, follow_redirects=False, trust_env=False) as client:
+    with httpx.Client(base_url=shared_workbench.url, timeout=30, trust_env=False, verify=trust()) as client:
         yield client
 
 
@@ -26,7 +28,7 @@ def begin(browser: httpx.Client, provider: str, **parameters: str) -> str:
 
 
 def consent(address: str, code: str, **fields: str) -> httpx.Response:
-    return httpx.post(address, data={**CONSENT, "sign_in_code": code, **fields}, trust_env=False)
+    return send("POST", address, data={**CONSENT, "sign_in_code": code, **fields})
 
 
 def finish(browser: httpx.Client, callback: str) -> httpx.Response:
@@ -68,7 +70,7 @@ def test_a_code_for_another_persons_browser_is_refused(browser, shared_workbench
     """Login CSRF (RFC 6749 §10.12): the victim's browser has no state cookie of the attacker's flow."""
     callback = consent(begin(browser, "github"), shared_workbench.sign_in_code).headers["location"]
 
-    with httpx.Client(base_url=shared_workbench.url, trust_env=False) as victim:
+    with httpx.Client(base_url=shared_workbench.url, trust_env=False, verify=trust()) as victim:
         assert victim.get(callback).status_code == 400
 
 
@@ -123,7 +125,7 @@ def test_the_demo_provider_serves_only_the_hub_and_only_with_pkce(browser, chang
     address = urlsplit(begin(browser, "github"))
     query = {name: values[0] for name, values in parse_qs(address.query).items()}
 
-    answer = httpx.get(address._replace(query=urlencode({**query, **change})).geturl(), trust_env=False)
+    answer = send("GET", address._replace(query=urlencode({**query, **change})).geturl())
 
     assert answer.status_code == 400
 
@@ -143,8 +145,8 @@ def test_a_code_without_its_verifier_is_worth_nothing(browser, shared_workbench)
         "redirect_uri": redirect_uri,
     }
 
-    assert httpx.post(token_url, data={**fields, "client_secret": "wrong"}, trust_env=False).status_code == 401
-    assert httpx.post(token_url, data=fields, trust_env=False).status_code == 400
+    assert send("POST", token_url, data={**fields, "client_secret": "wrong"}).status_code == 401
+    assert send("POST", token_url, data=fields).status_code == 400
 
 
 @pytest.mark.parametrize(

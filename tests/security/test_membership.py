@@ -204,6 +204,27 @@ def test_a_team_that_was_left_takes_its_role_along(hub, provider, person):
         assert browser.is_logged_in()
 
 
+def test_only_groups_that_a_rule_names_are_groups_of_the_hub(hub, provider, person):
+    person.groups = {"staff@example.com", *(f"other{number}@example.com" for number in range(300))}
+    with hub.browser() as browser:
+        name = name_of(hub, browser.login("oidc", person=person.login))
+
+    assert "oidc:staff@example.com" in hub.api(f"/users/{name}").json()["groups"]
+    assert not [each["name"] for each in hub.api("/groups").json() if "other" in each["name"]]
+
+
+def test_an_administrator_who_is_shown_out_keeps_no_right(hub, provider):
+    with hub.browser() as browser:
+        name = name_of(hub, browser.login("github", person="ada"))
+        assert "admin" in hub.api(f"/users/{name}").json()["roles"]
+
+        provider.revoke_tokens("ada")
+
+        wait_until(lambda: not browser.is_logged_in(), OUT_SECONDS, "the session to end")
+    found = hub.api(f"/users/{name}").json()
+    assert (found["admin"], found["roles"], found["groups"]) == (False, ["user"], [])
+
+
 def test_logging_out_gives_the_tokens_back_and_ends_the_session_at_the_issuer(hub, provider, person):
     with hub.browser() as browser:
         name = name_of(hub, browser.login("oidc", person=person.login))

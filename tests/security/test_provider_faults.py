@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
 
+import httpx
 import pytest
 
-from tests.services.attacker import assert_refused, kept_people
+from tests.services.attacker import assert_refused
 from tests.services.browser import Browser
 from tests.services.identity.wire import Answer
 from tests.services.identity_provider import Fault, IdentityProvider
-from tests.services.login_hub import LoginHub, running_login_hub
 from tests.services.workbench import wait_until
 
+pytestmark = pytest.mark.usefixtures("people_as_before")
 PROVIDERS = ("github", "google", "oidc")
 ENDPOINTS = (
     "github:token",
@@ -28,7 +31,7 @@ ENDPOINTS = (
 LONGEST_SECONDS = 20.0
 OUTAGES = {429, 408, 500, 502, 503}
 # They say nothing about the person; the page must not say that they were refused.
-UNHEARD = {"500", "502 with a page", "503 and when", "429", "GitHub's limit", "408", "no answer", "reset", "garbage"}
+UNHEARD = {"500", "502 with a page", "503 and when", "429", "GitHub's limit", "408", "reset", "garbage"}
 
 
 def page(body: object) -> Fault:
@@ -43,7 +46,6 @@ FAULTS = {
     "GitHub's limit": Fault.rate_limited(),
     "408": Fault.status(408),
     "401": Fault.status(401),
-    "no answer": Fault.hang(30),
     "reset": Fault.reset(),
     "done but unheard": Fault.lost_answer(),
     "garbage": Fault.garbage(),
@@ -63,42 +65,55 @@ FAULTS = {
 }
 
 
-@pytest.fixture(scope="module")
-def provider() -> Iterator[IdentityProvider]:
-    with IdentityProvider() as provider:
-        yield provider
+@dataclass(frozen=True)
+class Attempt:
+    """A login and how it ended."""
 
+    browser: Browser
+    answer: httpx.Response
+    seconds: float
 
-@pytest.fixture(scope="module")
-def hub(provider, tmp_path_factory) -> Iterator[LoginHub]:
-    with running_login_hub(tmp_path_factory.mktemp("hub"), provider, providers=PROVIDERS) as hub:
-        yield hub
-
-
-@pytest.fixture
-def browser(hub) -> Iterator[Browser]:
-    with hub.browser() as browser:
-        yield browser
-
-
-@pytest.fixture(autouse=True)
-def people_as_before(provider) -> Iterator[None]:
-    with kept_people(provider):
-        yield
+    @classmethod
+    def make(cls, browser: Browser, endpoint: str) -> Attempt:
+        started = time.monotonic()
+        answer = browser.login(endpoint.partition(":")[0], person="grace")
+        return cls(browser, answer, time.monotonic() - started)
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_failing_provider_gives_a_page_and_lets_nobody_in(provider, browser, fault, endpoint):
-    started = time.monotonic()
     with provider.fault(endpoint, FAULTS[fault]):
-        answer = browser.login(endpoint.partition(":")[0], person="grace")
-    took = time.monotonic() - started
+        attempt = Attempt.make(browser, endpoint)
 
     # GitHub tells who is a member by the status alone.
     is_told = endpoint != "github:membership" or FAULTS[fault].hangs_up or FAULTS[fault].answer.status in OUTAGES
-    assert_refused(browser, answer, *({503} if fault in UNHEARD and is_told else {403, 503}))
-    assert took < LONGEST_SECONDS
+    assert_refused(browser, attempt.answer, *({503} if fault in UNHEARD and is_told else {403, 503}))
+    assert attempt.seconds < LONGEST_SECONDS
+
+
+def hang_at(endpoint: str, provider: IdentityProvider, browser: Browser, pool: Executor) -> Future[Attempt]:
+    """A login that has come to an endpoint which does not answer it; those after it are answered."""
+    before = len(provider.faulted)
+    with provider.fault(endpoint, Fault.hang(30)):
+        attempt = pool.submit(Attempt.make, browser, endpoint)
+        wait_until(lambda: endpoint in provider.faulted[before:], LONGEST_SECONDS, f"the login to hang at {endpoint}")
+    return attempt
+
+
+@pytest.fixture(scope="module")
+def hanging(provider, hub) -> Iterator[dict[str, Future[Attempt]]]:
+    """A login at each endpoint that does not answer, all at once: the hub waits for seconds."""
+    with ExitStack() as browsers, ThreadPoolExecutor(len(ENDPOINTS)) as pool:
+        yield {each: hang_at(each, provider, browsers.enter_context(hub.browser()), pool) for each in ENDPOINTS}
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_a_silent_provider_gives_a_page_and_lets_nobody_in(hanging, endpoint):
+    attempt = hanging[endpoint].result()
+
+    assert_refused(attempt.browser, attempt.answer, 503)
+    assert attempt.seconds < LONGEST_SECONDS
 
 
 @pytest.mark.parametrize("name", PROVIDERS)
@@ -129,12 +144,14 @@ def test_one_provider_that_hangs_does_not_hold_the_other_up(provider, hub, brows
         assert answer.result().status_code == 503
 
 
-@pytest.mark.parametrize("fault", ["500", "reset", "garbage", "null"])
 @pytest.mark.parametrize("name", ["google", "oidc"])
-def test_an_issuer_without_metadata_or_keys_gives_a_page_and_recovers(tmp_path, name, fault):
-    with IdentityProvider() as provider, running_login_hub(tmp_path, provider, providers=[name]) as hub:
-        for endpoint in ("discovery", "jwks"):  # asked once, then known
-            with provider.fault(endpoint, FAULTS[fault]), hub.browser() as browser:
+def test_an_issuer_without_metadata_or_keys_gives_a_page_and_recovers(uninformed_hub, name):
+    provider = uninformed_hub.provider
+    for endpoint in (f"{name}:discovery", f"{name}:jwks"):  # asked until it is known, then no more
+        for fault in ("500", "reset", "garbage", "null"):
+            before = len(provider.faulted)
+            with provider.fault(endpoint, FAULTS[fault]), uninformed_hub.browser() as browser:
                 assert_refused(browser, browser.login(name, person="grace"), 503)
-        with hub.browser() as browser:
-            assert browser.login(name, person="grace").status_code == 200
+            assert provider.faulted[before:] == [endpoint], f"{fault}: what was heard before is not taken for an answer"
+    with uninformed_hub.browser() as browser:
+        assert browser.login(name, person="grace").status_code == 200

@@ -30,8 +30,7 @@ LIMITS = {
 def hub(tmp_path_factory):
     roles = {"analyst": ["limit-a", "limit-b", "limit-c"], "viewer": ["limit-v"]}
     with running_hub(tmp_path_factory.mktemp("limits"), roles, **LIMITS) as hub:
-        for name in ("limit-a", "limit-b"):
-            hub.start_server(name)
+        hub.start_server("limit-a", "limit-b")
         yield hub
 
 

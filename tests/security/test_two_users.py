@@ -215,8 +215,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TwoUsers]:
     # In module scope the environment is not clean yet: a workbench of the developer's is not asked.
     folder = tmp_path_factory.mktemp("two-users")
     with running_hub(folder, {"analyst": ["two-a", "two-b"]}, WORKBENCH_HUB_SPAWNER="local", **SPARK) as hub:
-        hub.start_server("two-b")
-        hub.start_server("two-a")
+        hub.start_server("two-b", "two-a")
         with hub.kernel("two-b") as victim, hub.kernel("two-a") as attacker:
             victim.run(MAKE_A_VICTIM)
             endpoint = hub.user_home("two-b") / ".workbench-spark" / "default" / "endpoint.json"
@@ -331,44 +330,51 @@ def test_the_port_of_a_server_is_known_by_its_owner(both):
     assert listener(any_free()) is None
 
 
-def test_links_that_a_user_plants_are_not_followed_when_their_server_starts(tmp_path):
-    precious = tmp_path / "precious"
+@pytest.fixture(scope="module")
+def plain_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WalledHub]:
+    """Without Spark; the last test here kills it."""
+    folder = tmp_path_factory.mktemp("plain")
+    with running_hub(folder, {"analyst": ["two-c", "two-d"]}, WORKBENCH_HUB_SPAWNER="local") as hub:
+        yield hub
+
+
+def test_links_that_a_user_plants_are_not_followed_when_their_server_starts(plain_hub, tmp_path):
+    hub, precious = plain_hub, tmp_path / "precious"
     precious.write_text("as it was")
 
     def facts() -> tuple[object, ...]:
-        status, keys = precious.stat(), sorted((tmp_path / "home" / "keys").iterdir())
+        status, keys = precious.stat(), sorted((hub.home / "keys").iterdir())
         return precious.read_text(), status.st_mode, status.st_uid, status.st_mtime_ns, keys
 
-    with running_hub(tmp_path, {"analyst": ["two-c"]}, WORKBENCH_HUB_SPAWNER="local") as hub:
-        hub.start_server("two-c")
-        with hub.kernel("two-c") as kernel:
-            kernel.run(
-                "import os, shutil\nos.chdir(os.path.expanduser('~'))\nos.unlink('00-start-here.ipynb')\n"
-                f"os.symlink({str(precious)!r}, '00-start-here.ipynb')\n"
-                f"shutil.rmtree('.workbench')\nos.symlink({str(hub.home / 'keys')!r}, '.workbench')\n"
-                f"shutil.rmtree('.local')\nos.symlink('/etc', '.local')"
-            )
-        hub.stop_server("two-c")
-        before = facts()
-        hub.start_server("two-c")
+    hub.start_server("two-c")
+    with hub.kernel("two-c") as kernel:
+        kernel.run(
+            "import os, shutil\nos.chdir(os.path.expanduser('~'))\nos.unlink('00-start-here.ipynb')\n"
+            f"os.symlink({str(precious)!r}, '00-start-here.ipynb')\n"
+            f"shutil.rmtree('.workbench')\nos.symlink({str(hub.home / 'keys')!r}, '.workbench')\n"
+            f"shutil.rmtree('.local')\nos.symlink('/etc', '.local')"
+        )
+    hub.stop_server("two-c")
+    before = facts()
+    hub.start_server("two-c")
 
-        assert facts() == before
-        assert (hub.user_home("two-c") / "00-start-here.ipynb").is_symlink()
+    assert facts() == before
+    assert (hub.user_home("two-c") / "00-start-here.ipynb").is_symlink()
 
 
-def test_everything_of_a_user_ends_with_the_hub(tmp_path):
-    with running_hub(tmp_path, {"analyst": ["two-d"]}, WORKBENCH_HUB_SPAWNER="local") as hub:
-        hub.start_server("two-d")
-        uid = hub.account("two-d").pw_uid
-        with hub.kernel("two-d") as kernel:
-            kernel.run("import subprocess\nsubprocess.Popen(['sleep', '1000'], start_new_session=True)")
-        others = psutil.Process(hub.process.pid).children()
+def test_everything_of_a_user_ends_with_the_hub(plain_hub):
+    hub = plain_hub
+    hub.start_server("two-d")
+    uid = hub.account("two-d").pw_uid
+    with hub.kernel("two-d") as kernel:
+        kernel.run("import subprocess\nsubprocess.Popen(['sleep', '1000'], start_new_session=True)")
+    others = psutil.Process(hub.process.pid).children()
 
-        hub.process.kill()
+    hub.process.kill()
 
-        wait_until(lambda: not any(uid in each.uids() for each in alive()), 10, "the processes of two-d to end")
-        for traefik in (each for each in others if each.is_running()):
-            traefik.kill()
+    wait_until(lambda: not any(uid in each.uids() for each in alive()), 10, "the processes of two-d to end")
+    for traefik in (each for each in others if each.is_running()):
+        traefik.kill()
 
 
 def alive() -> Iterator[psutil.Process]:

@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+import ssl
+from functools import cache
 from typing import Any, Self
 from urllib.parse import parse_qs, urlencode, urljoin, urlsplit
 
 import httpx
 
 HOPS = 20
+ANSWER_SECONDS = 60
+
+
+@cache
+def trust() -> ssl.SSLContext:
+    """What httpx trusts. It would read that anew for each client, which takes longer than most requests."""
+    return httpx.create_ssl_context(trust_env=False)
+
+
+def send(method: str, address: str, *, token: str = "", **options: Any) -> httpx.Response:
+    """A request of nobody's browser, with a token of the hub or none; *options* are those of `httpx.request`."""
+    if token:
+        options["headers"] = {**options.get("headers", {}), "Authorization": f"token {token}"}
+    defaults: dict[str, Any] = {"timeout": ANSWER_SECONDS, "trust_env": False, "verify": trust()}
+    return httpx.request(method, address, **{**defaults, **options})
 
 
 class Browser:
@@ -20,7 +37,7 @@ class Browser:
 
     def __init__(self, url: str, **options: Any) -> None:
         self.url = url
-        defaults: dict[str, Any] = {"timeout": 60, "trust_env": False, "follow_redirects": False}
+        defaults: dict[str, Any] = {"timeout": ANSWER_SECONDS, "trust_env": False, "verify": trust()}
         self.client = httpx.Client(base_url=url, **{**defaults, **options})
         self.cookies = self.client.cookies
 
@@ -106,4 +123,4 @@ def changed(address: str, **changes: str | None) -> str:
 def _ask_provider(address: str, person: str) -> httpx.Response:
     # A browser's own cookies of the hub are not the provider's.
     headers = {"X-Test-Person": person} if person else {}
-    return httpx.get(address, headers=headers, trust_env=False, timeout=60, follow_redirects=False)
+    return send("GET", address, headers=headers)

@@ -57,6 +57,7 @@ class IdentityProvider:
         self.tampering = ""
         self.discovery_changes: dict[str, Any] = {}
         self.faults: dict[str, Fault] = {}  #: by kind of endpoint (KINDS), or `protocol:kind`
+        self.faulted: list[str] = []  #: `protocol:kind` of requests that met a fault; those that hang are in it already
         self.requests: list[Request] = []
         self.revoked: list[str] = []  #: tokens that somebody asked to revoke
         self.ended_sessions: list[str] = []
@@ -165,11 +166,16 @@ class IdentityProvider:
         protocol, route, found = next(matching, ("", None, None))
         if route is None or found is None:
             return Answer(status=404, body={"message": "Not Found"})
-        fault = self.faults.get(f"{protocol}:{route.kind}") or self.faults.get(route.kind) or Fault()
+        fault = self.faults.get(f"{protocol}:{route.kind}") or self.faults.get(route.kind)
+        if fault:
+            self.faulted.append(f"{protocol}:{route.kind}")
+        return self._spoiled(fault or Fault(), route, request, found.groups())
+
+    def _spoiled(self, fault: Fault, route: Route, request: Request, found: tuple[str, ...]) -> Answer | None:
         self._closed.wait(fault.wait_seconds)
         answer = None
         if fault.handled or not (fault.hangs_up or fault.answer):
-            answer = self._handle(route, request, found.groups())
+            answer = self._handle(route, request, found)
         return None if fault.hangs_up else fault.answer or answer
 
     def _handle(self, route: Route, request: Request, found: tuple[str, ...]) -> Answer:

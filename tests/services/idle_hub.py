@@ -21,6 +21,7 @@ import psutil
 import websocket
 
 from hub.addresses import HubPorts
+from tests.services.browser import send
 from tests.services.workbench import ROOT, environment, wait_until
 from workbench.runtime.ports import any_free
 from workbench.security.secrets import ensure_token, private_folder, write_private
@@ -44,9 +45,7 @@ class IdleServer:
         return f"/user/{self.user}"
 
     def call(self, method: str, path: str, **options: Any) -> httpx.Response:
-        headers = {"Authorization": f"token {self.token}"}
-        with httpx.Client(trust_env=False, timeout=30) as client:
-            return client.request(method, f"{self.hub.url}{self.path}/{path}", headers=headers, **options)
+        return send(method, f"{self.hub.url}{self.path}/{path}", token=self.token, **options)
 
     def connect(self, path: str) -> Any:
         """Open a websocket of the server, such as a kernel's channels."""
@@ -74,9 +73,7 @@ class IdleHub:
         return (self.home / "hub.log").read_text(encoding="utf-8", errors="replace")
 
     def api(self, method: str, path: str, **options: Any) -> httpx.Response:
-        headers = {"Authorization": f"token {_token(self.home)}"}
-        with httpx.Client(trust_env=False, timeout=60) as client:
-            answer = client.request(method, f"{self.url}/hub/api/{path}", headers=headers, **options)
+        answer = send(method, f"{self.url}/hub/api/{path}", token=_token(self.home), **options)
         assert answer.is_success, answer.text
         return answer
 
@@ -135,7 +132,7 @@ def running_idle_hub(folder: Path, *, idle_seconds: int, warning_seconds: int) -
 
 def _answers(hub: IdleHub) -> bool:
     with suppress(httpx.HTTPError):
-        return httpx.get(f"{hub.url}/hub/health", trust_env=False).status_code == 200
+        return send("GET", f"{hub.url}/hub/health").status_code == 200
     return False
 
 

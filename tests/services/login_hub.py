@@ -24,7 +24,7 @@ import httpx
 import psutil
 
 from hub.addresses import HubPorts
-from tests.services.browser import Browser
+from tests.services.browser import Browser, send
 from tests.services.identity_provider import IdentityProvider
 from tests.services.workbench import ROOT, environment, wait_until
 from workbench.runtime.ports import any_free
@@ -79,7 +79,7 @@ class LoginHub:
 
     def is_healthy(self) -> bool:
         with suppress(httpx.HTTPError):
-            return httpx.get(f"{self.url}/hub/health", trust_env=False, verify=False).status_code == 200
+            return send("GET", f"{self.url}/hub/health", verify=False).status_code == 200
         return False
 
     def stop(self) -> None:
@@ -107,9 +107,7 @@ class LoginHub:
 
     def api(self, path: str, method: str = "GET", **options: Any) -> httpx.Response:
         """Call JupyterHub's API as an administrator; *path* begins behind `/hub/api`."""
-        headers = {"Authorization": f"token {api_token(self)}"}
-        with httpx.Client(trust_env=False, timeout=60, verify=False) as client:
-            return client.request(method, f"{self.url}/hub/api{path}", headers=headers, **options)
+        return send(method, f"{self.url}/hub/api{path}", token=api_token(self), verify=False, **options)
 
     def has_running_server(self, name: str) -> bool:
         """Whether the user's default server is ready."""

@@ -22,6 +22,7 @@ import httpx
 import psutil
 
 from hub.addresses import HubPorts
+from tests.services.browser import send
 from tests.services.workbench import ROOT, environment, wait_until
 from workbench.runtime.ports import any_free
 from workbench.security.secrets import ensure_code, private_folder, write_private
@@ -29,6 +30,8 @@ from workbench.security.secrets import ensure_code, private_folder, write_privat
 CONFIG = Path(__file__).parent / "proxied_hub_config.py"
 UP_SECONDS = 90
 STOP_SECONDS = 30
+ANSWER_SECONDS = 10
+SILENT_SECONDS = 1  # after the first of an answer nothing more comes
 NAME = "hub.localhost"
 
 
@@ -60,15 +63,16 @@ class ProxiedHub:
 
     def client(self, **options: Any) -> httpx.Client:
         """A browser of its own, for which every name is this machine."""
-        transport = httpx.HTTPTransport()
-        transport._pool = httpcore.ConnectionPool(ssl_context=self.trust, network_backend=Loopback())
+        trust = self.trust
+        transport = httpx.HTTPTransport(verify=trust)
+        transport._pool = httpcore.ConnectionPool(ssl_context=trust, network_backend=Loopback())
         return httpx.Client(base_url=self.url, transport=transport, timeout=60, **options)
 
     def log_in(self, client: httpx.Client, person: str = "ada") -> None:
         """As gh-ada or somebody else, through the demo identity provider's consent page."""
         address = client.get("/hub/github/login").headers["location"]
         code = ensure_code(self.home / "keys" / "sign-in-code")
-        consent = httpx.post(address, data={"login": person, "sign_in_code": code}, trust_env=False)
+        consent = send("POST", address, data={"login": person, "sign_in_code": code})
         assert client.get(consent.headers["location"]).status_code == 302
         assert any("jupyterhub-hub-login" in name for name in client.cookies)
 
@@ -76,6 +80,12 @@ class ProxiedHub:
         """Call the hub's API as an administrator; *path* begins behind `/hub/api`."""
         with self.client(headers={"Authorization": f"token {self.token}"}) as client:
             return client.request(method, f"/hub/api{path}", **options)
+
+    def start_server_of(self, person: str) -> None:
+        """Let somebody log in for the first time, and start their server."""
+        with self.client() as client:
+            self.log_in(client, person)
+        self.start_server(f"gh-{person}")
 
     def start_server(self, name: str = "gh-ada") -> None:
         assert self.api(f"/users/{name}/server", "POST").status_code in (201, 202)
@@ -96,11 +106,12 @@ class ProxiedHub:
 
 def _talk(connection: socket.socket, request: bytes) -> bytes:
     connection.sendall(request)
-    connection.settimeout(5)
+    connection.settimeout(ANSWER_SECONDS)
     answer = b""
     with suppress(OSError):
         while part := connection.recv(65536):
             answer += part
+            connection.settimeout(SILENT_SECONDS)
     return answer
 
 

@@ -30,6 +30,7 @@ from tornado.websocket import WebSocketClientConnection, websocket_connect
 
 from hub.addresses import HubPorts
 from hub.spawning import os_users
+from tests.services.browser import send
 from tests.services.workbench import ROOT, environment, wait_until
 from workbench.runtime.ports import any_free
 from workbench.security.secrets import private_folder, write_private
@@ -93,9 +94,8 @@ class WalledHub:
         return f"http://127.0.0.1:{self.ports.proxy}"
 
     def api(self, path: str, method: str = "GET", **options: Any) -> httpx.Response:
-        headers = {"Authorization": f"token {self.token}"}
         url = f"http://127.0.0.1:{self.ports.hub_api}/hub/api{path}"
-        return httpx.request(method, url, headers=headers, timeout=120, trust_env=False, **options)
+        return send(method, url, token=self.token, timeout=120, **options)
 
     def token_of(self, name: str) -> str:
         """A token of the user's own, that may do what they may."""
@@ -106,10 +106,13 @@ class WalledHub:
     def server(self, name: str) -> dict[str, Any]:
         return dict(self.api(f"/users/{name}").json()["servers"].get("", {}))
 
-    def start_server(self, name: str) -> None:
-        answer = self.api(f"/users/{name}/server", "POST")
-        assert answer.status_code in {201, 202}, answer.text
-        wait_until(lambda: self.server(name).get("ready"), 120, f"the server of {name} in {self.home}/hub.log")
+    def start_server(self, *names: str) -> None:
+        """Start the server of each, all at once."""
+        for name in names:
+            answer = self.api(f"/users/{name}/server", "POST")
+            assert answer.status_code in {201, 202}, answer.text
+        are_ready = lambda: all(self.server(name).get("ready") for name in names)  # noqa: E731
+        wait_until(are_ready, 120, f"the servers of {names} in {self.home}/hub.log")
 
     def stop_server(self, name: str) -> None:
         self.api(f"/users/{name}/server", "DELETE")
@@ -127,10 +130,8 @@ class WalledHub:
         headers = {"Authorization": f"token {self.token_of(name)}"}
         base = f"{self.url}/user/{name}/api/kernels"
         # The route appears a moment after the server.
-        wait_until(
-            lambda: httpx.get(base, headers=headers, trust_env=False).status_code == 200, SECONDS, f"a route to {name}"
-        )
-        number = httpx.post(base, headers=headers, timeout=SECONDS, trust_env=False).json()["id"]
+        wait_until(lambda: send("GET", base, headers=headers).status_code == 200, SECONDS, f"a route to {name}")
+        number = send("POST", base, headers=headers).json()["id"]
         loop = IOLoop(make_current=False)
         try:
             request = HTTPRequest(f"{base.replace('http', 'ws', 1)}/{number}/channels", headers=headers)
@@ -138,7 +139,7 @@ class WalledHub:
             kernel = Kernel(loop, connection)
             yield kernel
             kernel.close()
-            httpx.delete(f"{base}/{number}", headers=headers, trust_env=False, timeout=SECONDS)
+            send("DELETE", f"{base}/{number}", headers=headers)
         finally:
             loop.close(all_fds=True)
 

@@ -1,8 +1,47 @@
-"""What of the hub reaches the audit log, and how often."""
+"""What of the hub reaches the audit log, how often, and that nobody else waits for the disk."""
 
 from __future__ import annotations
 
-from hub.auditing import Throttle
+import asyncio
+import copy
+import json
+import logging
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from hub.auditing import SCHEMA, AuditTrail, ServerStarts, Throttle, record_stop
+from workbench.errors import WorkbenchError
+from workbench.security.audit import Action, AuditLog, read_events
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> AuditLog:
+    return AuditLog.of(tmp_path)
+
+
+@pytest.fixture
+def disk(log: AuditLog, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """A disk that syncs nothing until the event is set."""
+    log.record(Action.LOGOUT, actor="earlier", resource="hub")
+    free, fsync = threading.Event(), os.fsync
+
+    def slow(descriptor: int) -> None:
+        free.wait(30)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", slow)
+    yield free
+    free.set()
+
+
+def server_event(action: str, user: str) -> logging.LogRecord:
+    text = json.dumps({"__schema__": SCHEMA, "action": action, "username": user, "servername": ""})
+    return logging.LogRecord("event", logging.INFO, "", 0, text, None, None)
 
 
 def test_strangers_cannot_fill_the_log():
@@ -14,3 +53,77 @@ def test_strangers_cannot_fill_the_log():
     assert answers == [0, 0, 0, *[None] * 7]
     now[0] = 60.0
     assert [throttle.admit() for _ in range(4)] == [7, 0, 0, None]
+
+
+def test_a_slow_disk_holds_up_only_who_waits_for_their_own_event(log, disk):
+    trail = AuditTrail(log)
+
+    async def act() -> None:
+        waiting = asyncio.ensure_future(trail.record(Action.LOGIN_SUCCEEDED, actor="gh-ada", resource="hub"))
+        for _ in range(100):  # the event loop goes on
+            await asyncio.sleep(0)
+        assert not waiting.done()
+        disk.set()
+        await waiting
+        assert [each.actor for each in read_events(log.path)] == ["earlier", "gh-ada"]
+
+    asyncio.run(asyncio.wait_for(act(), 20))
+
+
+def test_events_are_written_in_their_order_though_nobody_waits_for_a_start(log, disk):
+    trail = AuditTrail(log)
+    spawner = SimpleNamespace(name="", user=SimpleNamespace(name="gh-ada"))
+
+    async def act() -> None:
+        ServerStarts(trail).emit(server_event("start", "gh-ada"))
+        ServerStarts(trail).emit(server_event("stop", "gh-ada"))
+        stopping = asyncio.ensure_future(record_stop(trail, spawner))
+        await asyncio.sleep(0)
+        disk.set()
+        await stopping
+
+    asyncio.run(asyncio.wait_for(act(), 20))
+
+    events = list(read_events(log.path))[1:]
+    assert [each.action for each in events] == [Action.SERVER_STARTED, Action.SERVER_STOPPED]
+    assert {each.resource for each in events} == {"server:gh-ada/"}
+
+
+def test_whoever_stops_waiting_takes_no_event_out_of_the_log(log, disk):
+    trail = AuditTrail(log)
+
+    async def act() -> None:
+        first, second = (
+            asyncio.ensure_future(trail.record(Action.LOGOUT, actor=name, resource="hub")) for name in ("a", "b")
+        )
+        await asyncio.sleep(0)
+        second.cancel()
+        await asyncio.sleep(0)
+        disk.set()
+        await first
+        await trail.record(Action.LOGOUT, actor="c", resource="hub")
+
+    asyncio.run(asyncio.wait_for(act(), 20))
+
+    assert [each.actor for each in read_events(log.path)] == ["earlier", "a", "b", "c"]
+
+
+def test_what_cannot_be_written_is_an_error_for_who_waits_and_a_line_of_the_log_for_a_start(tmp_path, caplog):
+    (tmp_path / "audit").write_text("in the way")
+    trail = AuditTrail(AuditLog.of(tmp_path))
+
+    async def act() -> None:
+        ServerStarts(trail).emit(server_event("start", "gh-ada"))
+        with pytest.raises(WorkbenchError, match="cannot be written"):
+            await trail.record(Action.LOGOUT, actor="a", resource="hub")
+
+    asyncio.run(act())
+
+    assert "server:gh-ada/: the audit log" in caplog.text
+
+
+def test_jupyterhub_may_copy_the_configuration(log):
+    trail = AuditTrail(log)
+
+    assert copy.deepcopy({"audit": trail})["audit"] is trail
+    assert trail.path == log.path

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import os
+import socket
+import sqlite3
 import stat
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 import typer
+from cryptography.fernet import Fernet
 from typer.testing import CliRunner, Result
 
 from hub.addresses import HubPorts
-from hub.cli import add_commands
-from hub.keys import read_keys, rotate_keys
+from hub.cli import ARCHIVE_SECONDS, add_commands
+from hub.keys import note_in_use, read_keys, rotate_keys
 from workbench.errors import WorkbenchError
 from workbench.runtime.ports import any_free
 from workbench.security.audit import Action, AuditLog, read_events
@@ -77,7 +82,7 @@ def lines(*found: dict[str, object]) -> bytes:
 
 
 def test_every_command_has_an_example():
-    for command in ("users", "offboard", "readmit", "rotate-keys"):
+    for command in ("users", "offboard", "readmit", "unlink", "rotate-keys"):
         shown = run(command, "--help")
         assert shown.exit_code == 0
         assert f"Example: workbench hub {command}" in shown.output
@@ -133,6 +138,32 @@ def test_an_answer_that_ends_before_it_is_done_is_no_success(home, length):
     assert "broke off" in error.message
 
 
+def test_a_hub_that_is_silent_for_long_is_not_taken_for_one_that_does_not_run(home, monkeypatch):
+    monkeypatch.setattr("hub.cli.ARCHIVE_SECONDS", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        write_ports(home, silent.getsockname()[1])
+
+        error = run("offboard", "gh-octo", "--yes").exception
+
+    assert isinstance(error, WorkbenchError)
+    assert "what it has begun goes on" in error.message
+    assert str(home / "archive") in error.remedy
+
+
+def test_an_archive_may_take_hours(home):
+    assert ARCHIVE_SECONDS >= 3600
+
+
+def test_an_account_to_unlink_is_named_by_provider_and_login(home):
+    with answering(home, 200, lines({"step": "google account a@example.com unlinked"}, {"done": True})) as requests:
+        done = run("unlink", "gh-octo", "google", "--login", "a@example.com")
+
+    assert done.exit_code == 0
+    path, body = requests[0]
+    assert path == "/hub/api/workbench/users/gh-octo/unlink"
+    assert (json.loads(body)["provider"], json.loads(body)["login"]) == ("google", "a@example.com")
+
+
 def test_nobody_is_shown_out_without_a_question_or_yes(home):
     with answering(home, 200, lines({"done": True})) as requests:
         error = run("offboard", "gh-octo").exception
@@ -178,6 +209,69 @@ def test_what_the_last_key_encrypted_is_decrypted_after_a_rotation(home):
     run("rotate-keys")
 
     assert read_keys(path)[1:] == before
+
+
+def test_the_key_that_the_hub_was_started_with_is_not_dropped(home):
+    path = home / "keys" / "hub-auth-state"
+    note_in_use(path, read_keys(path))
+    for _ in range(2):
+        assert run("rotate-keys").exit_code == 0
+    before = path.read_bytes()
+
+    error = run("rotate-keys").exception
+
+    assert isinstance(error, WorkbenchError)
+    assert "Start the hub again" in error.remedy
+    assert path.read_bytes() == before
+    note_in_use(path, read_keys(path))
+    assert run("rotate-keys").exit_code == 0
+
+
+@pytest.mark.parametrize("journal", ["DELETE", "WAL"])
+def test_a_key_that_logins_in_the_database_need_is_not_dropped(home, journal):
+    path = home / "keys" / "hub-auth-state"
+    key = read_keys(path)[0]
+    database = hub_database(home, journal, [encrypted(key), None, encrypted(os.urandom(32))])
+    for _ in range(2):
+        assert run("rotate-keys").exit_code == 0
+
+    error = run("rotate-keys").exception
+
+    assert isinstance(error, WorkbenchError)
+    assert "needed for 1 login in" in error.message
+    assert key in read_keys(path)
+    assert [each.name for each in database.parent.iterdir()] == [database.name]
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("UPDATE users SET encrypted_auth_state = ? WHERE name = 0", [encrypted(read_keys(path)[0])])
+    assert run("rotate-keys").exit_code == 0
+    assert key not in read_keys(path)
+
+
+def test_a_database_that_cannot_be_read_keeps_all_keys(home):
+    path = home / "keys" / "hub-auth-state"
+    (home / "hub").mkdir()
+    (home / "hub" / "jupyterhub.sqlite").write_text("no database, but longer than its header is: " + 100 * "x")
+    for _ in range(2):
+        run("rotate-keys")
+
+    assert isinstance(run("rotate-keys").exception, WorkbenchError)
+    assert len(read_keys(path)) == 3
+
+
+def encrypted(key: bytes) -> bytes:
+    """An auth_state as JupyterHub encrypts it."""
+    return Fernet(base64.urlsafe_b64encode(key)).encrypt(b"{}")
+
+
+def hub_database(home: Path, journal: str, states: list[bytes | None]) -> Path:
+    """The part of JupyterHub's database that holds what was encrypted; the names of users are numbers."""
+    file = home / "hub" / "jupyterhub.sqlite"
+    file.parent.mkdir()
+    with closing(sqlite3.connect(file)) as connection, connection:
+        connection.execute(f"PRAGMA journal_mode={journal}")
+        connection.execute("CREATE TABLE users (name, encrypted_auth_state)")
+        connection.executemany("INSERT INTO users VALUES (?, ?)", enumerate(states))
+    return file
 
 
 def test_a_rotation_is_audited_without_the_key(home):

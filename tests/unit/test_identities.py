@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.identities import Account, Identities, hashed_name, plain_name
-from workbench.errors import AccountTaken
+from hub.identities import LOCK_SECONDS, Account, Identities, hashed_name, plain_name
+from workbench.errors import AccountTaken, WorkbenchError
 
 SAFE = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
@@ -72,8 +74,38 @@ def test_an_account_of_somebody_else_is_not_linked(identities):
     identities.admit(github("octo", 1))
     identities.admit(google("mallory@example.com", "9"))
 
-    with pytest.raises(AccountTaken, match="belongs to g-mallory-"):
-        identities.link("gh-octo", google("mallory@example.com", "9"))
+    with pytest.raises(AccountTaken, match="this Google account belongs to g-mallory-"):
+        identities.link("gh-octo", google("mallory@example.com", "9"), label="Google")
+
+
+def test_an_account_that_was_unlinked_is_somebody_new(identities):
+    identities.admit(github("octo", 1))
+    identities.link("gh-octo", google("octo@example.com", "9"))
+    first, second = identities.accounts_of("gh-octo")
+
+    identities.unlink("gh-octo", second)
+
+    assert identities.accounts_of("gh-octo") == (first,)
+    assert identities.admit(google("octo@example.com", "9")) == hashed_name(google("octo@example.com", "9"))
+
+
+def test_nobody_gets_the_name_whose_first_account_was_unlinked(identities):
+    identities.admit(github("octo", 1))
+    identities.link("gh-octo", google("octo@example.com", "9"))
+
+    identities.unlink("gh-octo", identities.accounts_of("gh-octo")[0])
+
+    assert identities.admit(github("octo", 1)) != "gh-octo"
+    assert identities.admit(google("octo@example.com", "9")) == "gh-octo"
+
+
+def test_the_last_account_cannot_be_unlinked(identities):
+    identities.admit(github("octo", 1))
+
+    with pytest.raises(WorkbenchError, match="no other account"):
+        identities.unlink("gh-octo", identities.accounts_of("gh-octo")[0])
+
+    assert identities.admit(github("octo", 1)) == "gh-octo"
 
 
 def test_who_is_blocked_stays_blocked_until_readmitted(identities):
@@ -86,6 +118,27 @@ def test_who_is_blocked_stays_blocked_until_readmitted(identities):
     assert not identities.is_blocked("gh-octo")
     assert not identities.is_blocked("gh-nobody")
     assert not identities.is_known("gh-nobody")
+
+
+def test_all_who_are_blocked_are_found_at_once(identities):
+    for number in range(3):
+        identities.block(identities.admit(github(f"octo{number}", number)))
+    identities.unblock("gh-octo1")
+
+    assert identities.blocked() == {"gh-octo0", "gh-octo2"}
+
+
+def test_readers_do_not_wait_for_a_writer(identities, tmp_path):
+    octo = identities.admit(github("octo", 1))
+    with closing(sqlite3.connect(tmp_path / "identities.sqlite", isolation_level=None)) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        begun = time.monotonic()
+
+        assert identities.name_of(github("octo", 1)) == octo
+        assert identities.accounts_of(octo)
+        assert (identities.is_blocked(octo), identities.is_known(octo), identities.blocked()) == (False, True, set())
+
+    assert time.monotonic() - begun < LOCK_SECONDS
 
 
 def test_a_flow_comes_back_once(identities):

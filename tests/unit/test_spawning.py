@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
+import signal
+import socket
 import stat
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jupyterhub.spawner import SpawnException
 
+from hub.departure import archive_home, offboard_account, remove_unfinished_archives
 from hub.spawning import admission, limits, os_users
 from hub.spawning.environment import (
     FIRST_NOTEBOOK,
@@ -21,9 +27,10 @@ from hub.spawning.environment import (
     remove_runtime,
     separate_environment,
 )
-from hub.spawning.listening import listener
+from hub.spawning.listening import SEVERAL, listener, parse_listeners
 from hub.spawning.local import OsUserSpawner
 from hub.spawning.walls import Wall
+from tests.services.workbench import ROOT
 from workbench.errors import WorkbenchError
 from workbench.runtime.ports import any_free
 from workbench.sections import HubSettings
@@ -97,7 +104,26 @@ def test_groups_of_version_2_are_made_below_our_own(tmp_path):
 
 def test_no_two_servers_share_a_group_or_a_temporary_folder():
     assert limits.safe_name("gh-a", "b") != limits.safe_name("gh-a-b", "")
+    assert limits.safe_name("gh-a", "x_y") != limits.safe_name("gh-a", "x.y") != limits.safe_name("gh-a", "x y")
     assert "/" not in limits.safe_name("../x", "..")
+
+
+def test_a_name_that_is_safe_stays_as_it_is():
+    assert limits.safe_name("gh-a", "") == "gh-a"
+    assert limits.safe_name("gh-a", "b-2") == "gh-a.b-2"
+
+
+NAMES = st.text("aA._", min_size=1, max_size=2) | st.text(min_size=1, max_size=200)
+
+
+@given(NAMES, NAMES | st.just(""), NAMES, NAMES | st.just(""))
+def test_names_of_groups_and_logs_are_file_names_and_no_two_pairs_have_the_same(user, server, other_user, other_server):
+    name, other = limits.safe_name(user, server), limits.safe_name(other_user, other_server)
+
+    assert re.fullmatch(r"[a-z0-9._-]+", name)
+    assert len(name) <= limits.NAME_LENGTH
+    assert name not in {".", ".."}
+    assert (name == other) == ((user, server) == (other_user, other_server))
 
 
 @pytest.mark.parametrize(
@@ -198,14 +224,62 @@ def test_a_process_of_an_earlier_hub_is_never_signalled():
     assert spawner.pid == 0
 
 
-def test_the_listener_of_a_port_is_known():
-    import socket
-
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        server.listen()
+@pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0", "::"])
+def test_the_listener_of_a_port_is_known(address):
+    with socket.create_server((address, 0), family=family(address), dualstack_ipv6=address == "::") as server:
         assert listener(server.getsockname()[1]) == os.geteuid()
     assert listener(any_free()) is None
+
+
+@pytest.mark.parametrize("address", ["127.0.0.2", "::1"])
+def test_a_listener_that_a_connection_to_127_0_0_1_does_not_reach_is_none(address):
+    with socket.create_server((address, 0), family=family(address)) as server:
+        assert listener(server.getsockname()[1]) is None
+
+
+def family(address: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="listens as another user, which root may")
+def test_sockets_of_two_users_on_one_port_are_nobodys():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        code = f"""
+import os, socket
+os.setuid({os_users.LAST_UID + 1})  # the interpreter itself may be where others cannot read it
+server = socket.create_server(("::", {port}), family=socket.AF_INET6)
+print(flush=True)
+input()
+"""
+        other = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        with other:
+            assert other.stdout
+            assert other.stdout.readline() == b"\n"
+            assert listener(port) == SEVERAL
+
+
+TCP = """\
+  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1001        0 1 1 0
+   1: 0200007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1002        0 2 1 0
+   2: 00000000:1F91 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1003        0 3 1 0
+   3: 0100007F:1F90 0100007F:C350 01 00000000:00000000 00:00000000 00000000  1004        0 4 1 0
+"""
+TCP6 = """\
+  sl  local_address                         remote_address                        st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+   0: 00000000000000000000000000000000:1F90 00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 00000000  2001        0 1 1 0
+   1: 0000000000000000FFFF00000100007F:1F91 00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 00000000  2002        0 2 1 0
+   2: 00000000000000000000000001000000:1F91 00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 00000000  2003        0 3 1 0
+"""
+
+
+@pytest.mark.skipif(sys.byteorder != "little", reason="the tables above are those of such a machine")
+@pytest.mark.parametrize(
+    ("table", "port", "uids"), [(TCP, 8080, [1001]), (TCP, 8081, [1003]), (TCP6, 8080, [2001]), (TCP6, 8081, [2002])]
+)
+def test_only_sockets_that_are_reached_count(table, port, uids):
+    assert list(parse_listeners(table, port)) == uids
 
 
 def test_the_command_line_of_a_wall_hides_the_workbench_and_shows_the_home(tmp_path):
@@ -255,3 +329,70 @@ def test_a_home_stays_when_its_archive_cannot_be_written(tmp_path):
 
     assert home.is_dir()
     assert archive.read_text() == "an earlier one"
+
+
+KILLED = """
+import os, sys, tarfile
+from pathlib import Path
+from hub.departure import archive_home
+
+def die(*_: object, **__: object) -> None:
+    os.kill(os.getpid(), 9)
+
+tarfile.TarFile.add = die
+archive_home(Path(sys.argv[1]), Path(sys.argv[1], "users", "gh-ada"))
+"""
+
+
+@pytest.fixture
+def killed(tmp_path):
+    """A WORKBENCH_HOME whose hub was killed in the midst of an archive."""
+    (tmp_path / "users" / "gh-ada").mkdir(parents=True)
+    (tmp_path / "users" / "gh-ada" / "work.txt").write_text("kept")
+    done = subprocess.run([sys.executable, "-c", KILLED, tmp_path], cwd=ROOT, check=False)
+    assert done.returncode == -signal.SIGKILL
+    (part,) = (tmp_path / "archive").iterdir()
+    assert part.match(".gh-ada-*.tar.gz.part")
+    # Of an earlier day: the next archive has another name.
+    part.rename(part.with_name(".gh-ada-20250101T000000Z.tar.gz.part"))
+    return tmp_path
+
+
+def test_what_a_killed_hub_left_of_an_archive_is_gone_after_the_next(killed):
+    archive = archive_home(killed, killed / "users" / "gh-ada")
+
+    assert list((killed / "archive").iterdir()) == [archive]
+    with tarfile.open(archive) as tar:
+        assert "gh-ada/work.txt" in tar.getnames()
+
+
+def test_what_a_killed_hub_left_of_an_archive_is_gone_after_its_next_start(killed):
+    whole = killed / "archive" / "gh-eve-20250101T000000Z.tar.gz"
+    whole.write_text("an archive")
+
+    remove_unfinished_archives(killed)
+
+    assert list((killed / "archive").iterdir()) == [whole]
+    assert (killed / "users" / "gh-ada" / "work.txt").read_text() == "kept"
+
+
+@pytest.mark.parametrize("spawner", ["simple", "local", "systemd"])
+def test_off_boarding_ends_servers_of_a_time_when_the_spawner_was_simple(tmp_path, monkeypatch, spawner):
+    monkeypatch.setenv("WORKBENCH_HOME", str(tmp_path))
+    monkeypatch.setenv("WORKBENCH_HUB_SPAWNER", spawner)
+    settings = Settings.load()
+    of = {"JUPYTERHUB_USER": "gh-ada", "WORKBENCH_HOME": str(tmp_path)}
+    others = [{**of, "JUPYTERHUB_USER": "gh-grace"}, {**of, "WORKBENCH_HOME": str(tmp_path / "other")}]
+    server, *rest = [
+        subprocess.Popen(["sleep", "60"], env={"PATH": os.environ["PATH"], **marks}) for marks in (of, *others)
+    ]
+    try:
+        steps = offboard_account(settings, "gh-ada", keep_home=True)
+
+        assert steps == ["1 processes ended"]
+        assert server.wait(5) == -signal.SIGTERM
+        assert [each.poll() for each in rest] == [None, None]
+    finally:
+        for each in (server, *rest):
+            each.kill()
+            each.wait()

@@ -45,6 +45,7 @@ class Action(StrEnum):
     USER_OFFBOARDED = "user.offboarded"
     USER_UNBLOCKED = "user.unblocked"
     KEYS_ROTATED = "keys.rotated"
+    ACCOUNT_UNLINKED = "account.unlinked"
 
 
 class Outcome(StrEnum):
@@ -79,6 +80,12 @@ class Event:
         object.__setattr__(self, "details", {_bounded(name): _shown(name, value) for name, value in details})
         time = self.time.astimezone(UTC)
         object.__setattr__(self, "time", time.replace(microsecond=time.microsecond // 1000 * 1000))
+
+    @classmethod
+    def of(cls, action: str, *, actor: str, resource: str, outcome: str = "", **details: object) -> Event:
+        """What has just happened. Without an outcome, it is what the action's name ends in: refused, failed, else success."""
+        texts = {name: str(value) for name, value in details.items()}
+        return cls(actor, action, resource, outcome or _usual_outcome(action), texts)
 
     def as_line(self) -> bytes:
         """The event as the log holds it, line feed included."""
@@ -119,17 +126,14 @@ class AuditLog:
         return cls(home / "audit" / "events.jsonl")
 
     def record(self, action: str, *, actor: str, resource: str, outcome: str = "", **details: object) -> None:
-        """Append what has just happened; when this returns, it is on the disk.
-
-        Without an outcome, it is what the action's name ends in: refused, failed, else success.
+        """Append what has just happened, see `Event.of`; when this returns, it is on the disk.
 
         >>> log.record(Action.LOGIN_SUCCEEDED, actor="gh-ada", resource="hub", provider="github")
 
         Raises:
             WorkbenchError: as `append`.
         """
-        texts = {name: str(value) for name, value in details.items()}
-        self.append(Event(actor, action, resource, outcome or _usual_outcome(action), texts))
+        self.append(Event.of(action, actor=actor, resource=resource, outcome=outcome, **details))
 
     def append(self, event: Event) -> None:
         """Append the event; when this returns, it is on the disk. The only place that writes the log.

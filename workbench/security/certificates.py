@@ -51,8 +51,10 @@ def ensure_certificates(
     files = CertificateFiles.of(folder)
     authority_key = folder / "ca.key"
     if not (files.authority.exists() and authority_key.exists()):
-        _make_authority(authority_key, files.authority, owner)
+        # Before the new key is there: a crash never leaves a key beside what another one has signed.
         files.server.unlink(missing_ok=True)
+        files.authority.unlink(missing_ok=True)
+        _make_authority(authority_key, files.authority, owner)
     if not _is_current(files.server, hosts):
         _make_server(authority_key, files, hosts)
     return files
