@@ -193,11 +193,7 @@ def test_terminals_work(hub, lab):
         while "42-done" not in text:
             message = await asyncio.wait_for(socket.read_message(), ANSWER_SECONDS)
             text += "".join(str(part) for part in json.loads(message))
-<<<<<<< ours
         await closed(socket)
-=======
-        await end(socket)
->>>>>>> theirs
         return text
 
     assert "42-done" in asyncio.run(talk())
@@ -214,11 +210,7 @@ def test_kernels_work(hub, lab):
             message = json.loads(await asyncio.wait_for(socket.read_message(), ANSWER_SECONDS))
             if message["msg_type"] == "stream" and message["content"]["name"] == "stdout":
                 text += message["content"]["text"].strip()
-<<<<<<< ours
         await closed(socket)
-=======
-        await end(socket)
->>>>>>> theirs
         return text
 
     assert set(asyncio.run(talk())) == {"x"}
@@ -236,13 +228,6 @@ def execute_request(code: str) -> dict[str, object]:
     return {"header": header, "parent_header": {}, "metadata": {}, "content": content, "channel": "shell"}
 
 
-async def end(socket: WebSocketClientConnection) -> None:
-    """Close it and wait until it is: what the loop leaves open is found by whichever test runs later."""
-    socket.close()
-    while await asyncio.wait_for(socket.read_message(), ANSWER_SECONDS) is not None:
-        pass
-
-
 async def connected(hub: ProxiedHub, lab: httpx.Client, path: str) -> WebSocketClientConnection:
     """A WebSocket with what a browser sends; the switch of protocols carries the headers as well."""
     origin = hub.url.replace(NAME, "127.0.0.1")
@@ -252,7 +237,6 @@ async def connected(hub: ProxiedHub, lab: httpx.Client, path: str) -> WebSocketC
     return await websocket_connect(request, max_message_size=100 * MEGABYTE)
 
 
-<<<<<<< ours
 async def closed(socket: WebSocketClientConnection) -> None:
     """Say goodbye and wait until the other side has: a loop that ends before leaves the connection open."""
     socket.close()
@@ -260,16 +244,9 @@ async def closed(socket: WebSocketClientConnection) -> None:
         pass
 
 
-def test_with_subdomains_a_users_server_is_another_origin_and_the_hubs_cookie_stays_at_home(tmp_path):
-    with (
-        running_hub(tmp_path / "home", tls="generated", WORKBENCH_HUB_SUBDOMAINS="true") as running,
-        running.client() as client,
-    ):
-=======
 def test_with_subdomains_a_users_server_is_another_origin_and_the_hubs_cookie_stays_at_home(subdomain_hub):
     running = subdomain_hub
     with running.client() as client:
->>>>>>> theirs
         running.log_in(client)
         running.start_server()
         answer = client.get("/user/gh-ada/lab", follow_redirects=True)
