@@ -21,7 +21,6 @@ from hub.proxy import set_proxy
 from hub.roles import set_roles
 from hub.spawning.configuration import set_spawner
 from workbench.sections import LoginSettings
-from workbench.security.audit import AuditLog
 from workbench.security.secrets import ensure_token, private_folder
 from workbench.settings import Settings
 
@@ -83,7 +82,6 @@ def set_authentication(c: Any, settings: Settings, ports: HubPorts) -> None:
     mine.login_settings = with_demo_admins(login)
     mine.state_secret = (login.state_secret.get_secret_value() or ensure_token(keys / "hub-cookie-secret")).encode()
     mine.identities = Identities(private_folder(settings.home / "hub") / f"identities{_demo(settings)}.sqlite")
-    mine.audit = AuditLog.of(settings.home)
     mine.public_url = public_url(settings, ports)
     mine.enable_auth_state = True
     mine.auth_refresh_age = login.recheck_seconds
