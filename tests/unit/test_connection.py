@@ -121,6 +121,12 @@ def test_librdkafka_trusts_what_python_trusts(monkeypatch, tmp_path):
     assert properties["ssl.ca.location"] == str(authority)
 
 
+def test_what_is_no_error_of_kafka_is_not_called_one():
+    # Rows are handed over within it: a time-out of what they come from is not the cluster's.
+    with pytest.raises(TimeoutError, match="of a source of rows"), SCRAM.reported():
+        raise TimeoutError("of a source of rows")
+
+
 def test_tls_is_the_default():
     assert KafkaConnection(bootstrap_servers=("a:1",)).security_protocol == "SSL"
     assert KafkaConnection.from_settings(KafkaSettings(KAFKA_BROKERS="a:1")).security_protocol == "SSL"

@@ -256,15 +256,13 @@ class KafkaConnection:
 
     @contextmanager
     def reported(self) -> Iterator[None]:
-        """Turn the errors of librdkafka and of kafka-python into KafkaError, and a wait for them that has ended."""
+        """Turn the errors of librdkafka and of kafka-python into KafkaError."""
         from confluent_kafka import KafkaException
 
         try:
             yield
         except KafkaException as error:
             raise self.explain(str(error.args[0].str())) from None
-        except TimeoutError:
-            raise self.explain("no answer to a request in time") from None
         except Exception as error:
             # kafka-python is loaded when the error is its own.
             drivers = sys.modules.get("kafka.errors")

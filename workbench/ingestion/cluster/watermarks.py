@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,7 +53,7 @@ def read_topic_state(connection: KafkaConnection, topic: str) -> TopicState:
         partitions = [TopicPartition(topic, number) for number in sorted(found.partitions)]
         return TopicState(
             cluster_id=str(metadata.cluster_id),
-            topic_id=str(descriptions[topic].result(FUTURE_SECONDS).topic_id),
+            topic_id=str(_answer(connection, descriptions[topic]).topic_id),
             first_offsets=_offsets(connection, admin, dict.fromkeys(partitions, OffsetSpec.earliest())),
             next_offsets=_offsets(connection, admin, dict.fromkeys(partitions, OffsetSpec.latest())),
         )
@@ -77,17 +78,22 @@ def offsets_at(connection: KafkaConnection, topic: str, partitions: list[int], m
     return found
 
 
-def _offsets(connection: KafkaConnection, admin: Any, request: Mapping[Any, Any]) -> dict[int, int]:
+def _offsets(connection: KafkaConnection, admin: Any, request: dict[Any, Any]) -> dict[int, int]:
     from confluent_kafka import IsolationLevel
 
-    answers = admin.list_offsets(
-        dict(request), isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=ANSWER_SECONDS
-    )
-    found = {each.partition: int(answer.result(FUTURE_SECONDS).offset) for each, answer in answers.items()}
+    answers = admin.list_offsets(request, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=ANSWER_SECONDS)
+    found = {each.partition: int(_answer(connection, future).offset) for each, future in answers.items()}
     # librdkafka 2.16 calls it a success when a leader was silent until the end, and gives its "no offset" (-1001).
     if silent := [number for number, offset in found.items() if offset < NO_SUCH_RECORD]:
         raise connection.explain(f"no answer for partition {', '.join(map(str, sorted(silent)))} in time")
     return found
+
+
+def _answer(connection: KafkaConnection, future: Future[Any]) -> Any:
+    try:
+        return future.result(FUTURE_SECONDS)
+    except TimeoutError:
+        raise connection.explain("no answer to a request in time") from None
 
 
 def _no_such_topic(connection: KafkaConnection, topic: str, error: Any) -> KafkaError:
