@@ -7,6 +7,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -96,6 +97,8 @@ async def read_status(app: Any) -> Status:
     )
     memory = psutil.virtual_memory()
     servers = tuple(_servers(app, processes))
+    blocked = app.authenticator.identities.blocked()
+    deleted = _deleted(app, blocked)
     hub = processes.tree(os.getpid())
     # The servers are children of the hub too.
     of_servers = {process.pid for server in servers for process in processes.tree(server.pid or 0)}
@@ -106,24 +109,23 @@ async def read_status(app: Any) -> Status:
         memory_available_bytes=memory.available,
         load=os.getloadavg(),
         processors=os.cpu_count() or 1,
-        people=app.db.query(orm.User).count() + len(_deleted(app, app.authenticator.identities.blocked())),
-        users=tuple(read_people(app, SHOWN_USERS)),
+        people=app.db.query(orm.User).count() + len(deleted),
+        users=(*_users(app, blocked, SHOWN_USERS), *deleted[:SHOWN_USERS]),
         servers=servers,
         logins=logins,
     )
 
 
-def read_people(app: Any, count: int | None = None) -> list[Person]:
-    """The users of the hub, who was here last first; then those who were off-boarded and deleted from it.
-
-    Args:
-        app: the JupyterHub application.
-        count: of the users at most, and of the others.
-    """
-    newest_first = app.db.query(orm.User).order_by(orm.User.last_activity.desc(), orm.User.name).limit(count)
+def read_people(app: Any) -> list[Person]:
+    """The users of the hub, who was here last first; then those who were off-boarded and deleted from it."""
     blocked = app.authenticator.identities.blocked()
+    return [*_users(app, blocked), *_deleted(app, blocked)]
+
+
+def _users(app: Any, blocked: AbstractSet[str], count: int | None = None) -> list[Person]:
+    newest_first = app.db.query(orm.User).order_by(orm.User.last_activity.desc(), orm.User.name).limit(count)
     running = Counter(server.user for server in _servers(app, Processes.of(())))
-    users = [
+    return [
         Person(
             name=user.name,
             role=role_of(user),
@@ -133,13 +135,12 @@ def read_people(app: Any, count: int | None = None) -> list[Person]:
         )
         for user in newest_first
     ]
-    deleted = _deleted(app, blocked)[:count]
-    return [*users, *(Person(name=name, role="", is_blocked=True, servers=0, last_activity="") for name in deleted)]
 
 
-def _deleted(app: Any, blocked: Iterable[str]) -> list[str]:
+def _deleted(app: Any, blocked: AbstractSet[str]) -> list[Person]:
     known = {name for (name,) in app.db.query(orm.User.name)}
-    return sorted(set(blocked) - known)
+    names = sorted(blocked - known)
+    return [Person(name=name, role="", is_blocked=True, servers=0, last_activity="") for name in names]
 
 
 class StatusPage(BaseHandler):  # type: ignore[misc]
