@@ -22,6 +22,7 @@ import websocket
 
 from hub.addresses import HubPorts
 from tests.services.browser import send
+from tests.services.process_tree import stop
 from tests.services.workbench import ROOT, environment, wait_until
 from workbench.runtime.ports import any_free
 from workbench.security.secrets import ensure_token, private_folder, write_private
@@ -29,7 +30,6 @@ from workbench.security.secrets import ensure_token, private_folder, write_priva
 CONFIG = Path(__file__).parent / "idle_hub_config.py"
 UP_SECONDS = 60
 SERVER_SECONDS = 90
-STOP_SECONDS = 30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,27 +127,13 @@ def running_idle_hub(folder: Path, *, idle_seconds: int, warning_seconds: int) -
         assert process.poll() is None, hub.log
         yield hub
     finally:
-        _stop(process)
+        stop(process)
 
 
 def _answers(hub: IdleHub) -> bool:
     with suppress(httpx.HTTPError):
         return send("GET", f"{hub.url}/hub/health").status_code == 200
     return False
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    started = []
-    with suppress(psutil.NoSuchProcess):
-        started = psutil.Process(process.pid).children(recursive=True)
-    process.terminate()
-    with suppress(subprocess.TimeoutExpired):
-        process.wait(STOP_SECONDS)
-    for each in [process, *started]:
-        with suppress(psutil.NoSuchProcess):
-            each.kill()
-    psutil.wait_procs(started, STOP_SECONDS)
-    process.wait(STOP_SECONDS)
 
 
 def _token(home: Path) -> str:

@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import psutil
 
 from hub.addresses import HubPorts
 from tests.services.browser import Browser, send
 from tests.services.identity_provider import IdentityProvider
+from tests.services.process_tree import kill, process_tree, stop
 from tests.services.workbench import ROOT, environment, wait_until
 from workbench.runtime.ports import any_free
 from workbench.security.secrets import ensure_token, private_folder, write_private
@@ -84,16 +84,14 @@ class LoginHub:
 
     def stop(self) -> None:
         """Stop it as the supervisor does, users' servers and proxy included."""
-        processes = self._processes()
-        if self.process is not None and self.process.poll() is None:
-            self.process.terminate()
-            with suppress(subprocess.TimeoutExpired):
-                self.process.wait(STOP_SECONDS)
-        self._kill(processes)
+        if self.process is not None:
+            stop(self.process, seconds=STOP_SECONDS)
 
     def kill(self) -> None:
         """`kill -9`, and the end of what it started, which is what the guard sees to."""
-        self._kill(self._processes())
+        assert self.process is not None
+        kill(process_tree(self.pid))
+        self.process.wait(STOP_SECONDS)
 
     def restart(self, **variables: str) -> None:
         """Stop it, change some variables, and start it on the same home."""
@@ -112,19 +110,6 @@ class LoginHub:
     def has_running_server(self, name: str) -> bool:
         """Whether the user's default server is ready."""
         return bool(self.api(f"/users/{name}").json()["servers"].get("", {}).get("ready"))
-
-    def _processes(self) -> list[psutil.Process]:
-        with suppress(psutil.NoSuchProcess):
-            return [psutil.Process(self.pid), *psutil.Process(self.pid).children(recursive=True)]
-        return []
-
-    def _kill(self, processes: list[psutil.Process]) -> None:
-        for each in processes:
-            with suppress(psutil.NoSuchProcess):
-                each.kill()
-        psutil.wait_procs(processes, STOP_SECONDS)
-        if self.process is not None:
-            self.process.wait(STOP_SECONDS)
 
 
 def api_token(hub: LoginHub) -> str:

@@ -19,17 +19,16 @@ from typing import Any
 
 import httpcore
 import httpx
-import psutil
 
 from hub.addresses import HubPorts
 from tests.services.browser import send
+from tests.services.process_tree import stop
 from tests.services.workbench import ROOT, environment, wait_until
 from workbench.runtime.ports import any_free
 from workbench.security.secrets import ensure_code, private_folder, write_private
 
 CONFIG = Path(__file__).parent / "proxied_hub_config.py"
 UP_SECONDS = 90
-STOP_SECONDS = 30
 ANSWER_SECONDS = 10
 SILENT_SECONDS = 1  # after the first of an answer nothing more comes
 NAME = "hub.localhost"
@@ -153,7 +152,7 @@ def running_hub(
         yield hub
     finally:
         log.close()
-        _stop(processes)
+        stop(*processes)
 
 
 def _is_healthy(hub: ProxiedHub, tls: str) -> bool:
@@ -162,19 +161,6 @@ def _is_healthy(hub: ProxiedHub, tls: str) -> bool:
     with suppress(httpx.HTTPError, OSError), hub.client() as client:
         return client.get(f"{url}/hub/health").status_code == 200
     return False
-
-
-def _stop(processes: list[subprocess.Popen[bytes]]) -> None:
-    running = [psutil.Process(each.pid) for each in processes if each.poll() is None]
-    everything = [*running, *(child for each in running for child in each.children(recursive=True))]
-    for each in processes:
-        each.terminate()
-    for each in processes:
-        with suppress(subprocess.TimeoutExpired):
-            each.wait(STOP_SECONDS)
-    for each in everything:
-        with suppress(psutil.NoSuchProcess):
-            each.kill()
 
 
 def routes(hub: ProxiedHub, kind: str) -> list[str]:

@@ -31,6 +31,7 @@ from tornado.websocket import WebSocketClientConnection, websocket_connect
 from hub.addresses import HubPorts
 from hub.spawning import os_users
 from tests.services.browser import send
+from tests.services.process_tree import stop
 from tests.services.workbench import ROOT, environment, wait_until
 from workbench.runtime.ports import any_free
 from workbench.security.secrets import private_folder, write_private
@@ -179,8 +180,7 @@ def running_hub(folder: Path, roles: Mapping[str, list[str]], **variables: str) 
         assert process.poll() is None, log.read_text()
         yield hub
     finally:
-        process.terminate()
-        process.wait(SECONDS)
+        stop(process, seconds=SECONDS)
         for name in names:
             remove_os_user(name, hub.user_home(name))
 
