@@ -136,6 +136,11 @@ class IdentityProvider:
         """What came in for a path, the oldest first."""
         return [each for each in self.requests if each.path == path and method in ("", each.method)]
 
+    def questions_about(self, person: Person, path: str) -> list[Request]:
+        """What came in for a path with access tokens of one person, those too that are too old."""
+        given = self.grants.access
+        return [each for each in self.requests_to(path) if each.token in given and given[each.token].person is person]
+
     @property
     def revocations(self) -> int:
         return len(self.revoked)
