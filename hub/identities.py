@@ -20,7 +20,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from workbench.errors import AccountTaken, WorkbenchError
+from workbench.errors import AccountTaken, IdentityError, NameChanged, WorkbenchError
 
 NAME_LENGTH = 31  # Linux takes 32 (useradd), labels of Kubernetes 63
 LOCK_SECONDS = 2  # the hub waits with everything while it waits for another process
@@ -92,18 +92,32 @@ class Identities:
         with self._reading() as connection:
             return _known_name(connection, account) or _free_name(connection, account)
 
-    def admit(self, account: Account) -> str:
-        """Note that the account has logged in; returns the person's name, chosen when there was none."""
+    def admit(self, account: Account, looked_up: str | None = None) -> str:
+        """Note that the account has logged in; returns the person's name, chosen when there was none.
+
+        Args:
+            account: whose rules have let it in.
+            looked_up: the name that `name_of` gave when the rules were asked. They were asked for that name
+                only: another account may have got it since, or this one may have been linked to somebody.
+
+        Raises:
+            NameChanged: when the name is another one now; nothing is noted.
+            IdentityError: when the person was off-boarded, also since the rules were asked.
+        """
         now = time.time()
         with self._transaction() as connection:
             name = _known_name(connection, account)
             if name is None:
                 name = _free_name(connection, account)
+                _check_unchanged(looked_up, name)
                 connection.execute(PEOPLE.insert().values(name=name))
                 connection.execute(
                     ACCOUNTS.insert().values(**_row(account), name=name, linked_at=now, last_login_at=now)
                 )
             else:
+                _check_unchanged(looked_up, name)
+                if _is_blocked(connection, name):
+                    raise IdentityError(f"{name} was off-boarded", remedy="Ask the administrators to readmit them.")
                 connection.execute(
                     ACCOUNTS.update().where(*_is(account)).values(login=account.login, last_login_at=now)
                 )
@@ -184,9 +198,8 @@ class Identities:
 
     def is_blocked(self, name: str) -> bool:
         """Whether the person was off-boarded."""
-        query = sa.select(PEOPLE.c.blocked_at).where(PEOPLE.c.name == name)
         with self._reading() as connection:
-            return connection.execute(query).scalar_one_or_none() is not None
+            return _is_blocked(connection, name)
 
     def blocked(self) -> frozenset[str]:
         """The names of all who were off-boarded."""
@@ -251,6 +264,19 @@ def _is(account: Account | LinkedAccount) -> tuple[sa.ColumnElement[bool], ...]:
 
 def _known_name(connection: sa.Connection, account: Account) -> str | None:
     return connection.execute(sa.select(ACCOUNTS.c.name).where(*_is(account))).scalar_one_or_none()
+
+
+def _is_blocked(connection: sa.Connection, name: str) -> bool:
+    query = sa.select(PEOPLE.c.blocked_at).where(PEOPLE.c.name == name)
+    return connection.execute(query).scalar_one_or_none() is not None
+
+
+def _check_unchanged(looked_up: str | None, name: str) -> None:
+    if looked_up not in {None, name}:
+        raise NameChanged(
+            f"the name of this account was {looked_up} when its rules were asked, and is {name} now",
+            remedy="Log in again.",
+        )
 
 
 def _free_name(connection: sa.Connection, account: Account) -> str:

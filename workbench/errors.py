@@ -16,10 +16,13 @@
     │   ├── TakenOver            another worker owns a partition now; nothing was written
     │   └── RowsRefused          single rows do not fit the table; nothing was written
     ├── SparkError               no session could be had
+    ├── StepRefused              a step cannot do with a frame what was asked
+    ├── ExpectationFailed        a table breaks an expectation of the severity stop
     ├── IdentityError            somebody cannot be let in
     │   ├── ProviderUnavailable  the identity provider does not answer: waiting may help
     │   ├── ProviderRefused      the identity provider says no, or sent what proves nothing
-    │   └── AccountTaken         the account belongs to another person of the hub
+    │   ├── AccountTaken         the account belongs to another person of the hub
+    │   └── NameChanged          the account got another name in the midst of its login
     └── NotebookFailed           a cell of a production notebook raised
 
 Each says what happened, with the value, and what to do about it:
@@ -117,6 +120,16 @@ class SparkError(WorkbenchError):
     """No Spark session could be had."""
 
 
+class StepRefused(WorkbenchError):
+    """A step cannot do with this frame what was asked; nothing was computed."""
+
+
+class ExpectationFailed(WorkbenchError):
+    """A table breaks an expectation of the severity `stop`."""
+
+    exit_code = 1  # the check worked, and has found something
+
+
 class IdentityError(WorkbenchError):
     """Somebody cannot be let in."""
 
@@ -131,6 +144,10 @@ class ProviderRefused(IdentityError):
 
 class AccountTaken(IdentityError):
     """The account at the provider belongs to another person of the hub."""
+
+
+class NameChanged(IdentityError):
+    """The account's name at the hub became another one in the midst of its login."""
 
 
 class NotebookFailed(WorkbenchError):

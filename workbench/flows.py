@@ -14,7 +14,8 @@ from functools import partial
 
 import pyarrow as pa
 
-from workbench.ingestion.batch import Batch, Limits
+from workbench.errors import SettingsError
+from workbench.ingestion.batch import Commit, Limits
 from workbench.ingestion.cluster.connection import KafkaConnection
 from workbench.ingestion.decoding import TYPES, Decoder
 from workbench.ingestion.decoding.contract import QUARANTINE, Contract
@@ -26,10 +27,14 @@ from workbench.ingestion.definition import Flow
 from workbench.ingestion.flow import Ingested, Run, run_for_ever, run_to_end
 from workbench.ingestion.inference import infer_columns
 from workbench.ingestion.loads import LoadBuilder
-from workbench.loading import Load, Warehouse
+from workbench.loading import Warehouse
 from workbench.observability import metrics
 from workbench.resources import resource
+from workbench.sections import SchemaRegistrySettings
 from workbench.settings import Settings
+from workbench.spark_lane import lane as spark_lane
+from workbench.spark_lane.lane import SparkRun
+from workbench.transformation.session import connect
 from workbench.warehouse.dialects import make_warehouse
 from workbench.warehouse.schema import read_columns
 
@@ -51,6 +56,8 @@ def ingest_flow(settings: Settings, flow: Flow, progress: Progress, *, limits: L
         WorkbenchError: as `workbench.ingestion.flow.run_to_end` says.
     """
     with open_run(settings, flow, progress, limits) as run:
+        if flow.engine == "spark":
+            return spark_lane.run_to_end(spark_run(settings, flow, run))
         return run_to_end(run)
 
 
@@ -61,6 +68,8 @@ def follow_flow(settings: Settings, flow: Flow, progress: Progress, *, limits: L
         WorkbenchError: as `workbench.ingestion.flow.run_for_ever` says.
     """
     with open_run(settings, flow, progress, limits) as run:
+        if flow.engine == "spark":
+            spark_lane.run_for_ever(spark_run(settings, flow, run))
         run_for_ever(run)
 
 
@@ -69,9 +78,9 @@ def open_run(settings: Settings, flow: Flow, progress: Progress, limits: Limits 
     """The run of a flow between the cluster and the warehouse of *settings*."""
     connection = open_connection(settings, flow)
 
-    def committed(load: Load, batch: Batch, seconds: float) -> None:
-        measure_commit(flow, load, batch, seconds)
-        progress(len(batch.messages))
+    def committed(commit: Commit) -> None:
+        measure_commit(flow, commit)
+        progress(commit.records)
 
     with make_warehouse(settings.warehouse, flow.target) as warehouse:
         columns = flow.columns or find_columns(settings, flow, connection, warehouse)
@@ -83,10 +92,27 @@ def open_run(settings: Settings, flow: Flow, progress: Progress, limits: Limits 
             columns=table_columns(flow, columns),
             warehouse=warehouse,
             loads=load_builder(flow, columns),
-            make_decoder=lambda table: make_decoder(settings, flow, columns, table),
+            make_decoder=partial(make_decoder, settings.registry, flow, columns),
             limits=limits or Limits(),
             committed=committed,
         )
+
+
+def spark_run(settings: Settings, flow: Flow, run: Run) -> SparkRun:
+    """The same run, brought by Spark.
+
+    Raises:
+        SettingsError: when the warehouse is a file, which one process writes.
+    """
+    if settings.warehouse.dialect == "duckdb":
+        raise SettingsError([
+            f"{flow.name}: engine is spark, whose executors cannot share the file of DuckDB. Use engine arrow, or PostgreSQL."
+        ])  # fmt: skip
+    return SparkRun(
+        run=run,
+        open_warehouse=partial(make_warehouse, settings.warehouse, flow.target),
+        open_session=partial(connect, settings.spark, tell=logger.info),
+    )
 
 
 def load_builder(flow: Flow, columns: pa.Schema) -> LoadBuilder:
@@ -106,18 +132,16 @@ def open_connection(settings: Settings, flow: Flow) -> KafkaConnection:
     return KafkaConnection.named(flow.cluster, settings.kafka.clusters_file or resource("pipelines") / "clusters.yaml")
 
 
-def measure_commit(flow: Flow, load: Load, batch: Batch, seconds: float) -> None:
+def measure_commit(flow: Flow, commit: Commit) -> None:
     """Count what one transaction wrote."""
     labels = (flow.topic, flow.into)
-    metrics.INGESTED_ROWS.labels(*labels).inc(load.rows.num_rows)
-    metrics.INGESTED_BYTES.labels(*labels).inc(batch.size_bytes)
-    metrics.DEAD_LETTERS.labels(*labels).inc(load.dead_letters.num_rows)
-    metrics.BATCH_RECORDS.labels(*labels).observe(len(batch.messages))
-    metrics.COMMIT_SECONDS.labels(*labels).observe(seconds)
-    if batch.messages:
-        kind, milliseconds = batch.messages[0].timestamp()
-        if kind:
-            metrics.FRESHNESS_SECONDS.labels(*labels).observe(max(time.time() - milliseconds / 1000, 0.0))
+    metrics.INGESTED_ROWS.labels(*labels).inc(commit.rows)
+    metrics.INGESTED_BYTES.labels(*labels).inc(commit.size_bytes)
+    metrics.DEAD_LETTERS.labels(*labels).inc(commit.dead)
+    metrics.BATCH_RECORDS.labels(*labels).observe(commit.records)
+    metrics.COMMIT_SECONDS.labels(*labels).observe(commit.seconds)
+    if commit.first_timestamp is not None:
+        metrics.FRESHNESS_SECONDS.labels(*labels).observe(max(time.time() - commit.first_timestamp / 1000, 0.0))
 
 
 def find_columns(settings: Settings, flow: Flow, connection: KafkaConnection, warehouse: Warehouse) -> pa.Schema:
@@ -131,7 +155,9 @@ def find_columns(settings: Settings, flow: Flow, connection: KafkaConnection, wa
     if existing is not None:
         return pa.schema([field for field in existing if not field.name.startswith("_")])
     everything = replace(flow, contract=Contract.EVOLVE)
-    found = infer_columns(connection, flow.topic, make_decoder(settings, everything, pa.schema([]), pa.schema([])))
+    found = infer_columns(
+        connection, flow.topic, make_decoder(settings.registry, everything, pa.schema([]), pa.schema([]))
+    )
     logger.warning("columns inferred from the first records of %s: %s", flow.topic, column_types(found))
     return found
 
@@ -142,14 +168,14 @@ def column_types(columns: pa.Schema) -> dict[str, str]:
     return {field.name: names.get(field.type, str(field.type)) for field in columns}
 
 
-def make_decoder(settings: Settings, flow: Flow, columns: pa.Schema, table: pa.Schema) -> Decoder:
+def make_decoder(registry: SchemaRegistrySettings, flow: Flow, columns: pa.Schema, table: pa.Schema) -> Decoder:
     """The decoder of a flow, given the columns of its table: those that evolved are known from the start."""
     if flow.contract is Contract.EVOLVE:
         evolved = [field for field in table if field.name not in columns.names and not field.name.startswith("_")]
         columns = pa.schema([*columns, *evolved])
     if flow.format == "json":
         return JsonDecoder(columns, flow.contract)
-    registry = SchemaRegistry.from_settings(settings.registry)
+    client = SchemaRegistry.from_settings(registry)
     if flow.contract is Contract.IGNORE:
-        return registry_decoder(flow.format, registry, columns)
-    return EnforcedDecoder(columns, flow.contract, partial(registry_decoder, flow.format, registry))
+        return registry_decoder(flow.format, client, columns)
+    return EnforcedDecoder(columns, flow.contract, partial(registry_decoder, flow.format, client))

@@ -139,7 +139,7 @@ def ingest(
         mode: `append`, or `merge`: one row for each key, from its last record.
         key: columns that identify a row, for `merge`.
         progress: called with the number of records committed since the last call.
-        options: `format`, `contract`, `start`, `include`, `cluster`, as in a flow's file.
+        options: `format`, `contract`, `start`, `include`, `cluster`, `engine`, as in a flow's file.
 
     Raises:
         SettingsError: when the arguments do not go together.

@@ -106,9 +106,15 @@ class WorkbenchAuthenticator(Authenticator):  # type: ignore[misc]
         return auth_model["admin"] or await provider.is_allowed(auth_model, self.identities.is_same)
 
     async def run_post_auth_hook(self, handler: Any, auth_model: dict[str, Any]) -> dict[str, Any]:
-        """Called for who may enter: the name is theirs from now on."""
+        """Called for who may enter: the name is theirs from now on.
+
+        Raises:
+            NameChanged: when role and rules were found for a name that is not the account's any more.
+            IdentityError: when the person was off-boarded meanwhile.
+        """
         account: Account = auth_model.pop("account")
-        model = await super().run_post_auth_hook(handler, {**auth_model, "name": self.identities.admit(account)})
+        self.identities.admit(account, auth_model["name"])
+        model = await super().run_post_auth_hook(handler, auth_model)
         await self.audit.record(
             Action.LOGIN_SUCCEEDED,
             actor=model["name"],

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.identities import LOCK_SECONDS, Account, Identities, hashed_name, plain_name
-from workbench.errors import AccountTaken, WorkbenchError
+from workbench.errors import AccountTaken, IdentityError, NameChanged, WorkbenchError
 
 SAFE = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
@@ -52,6 +52,32 @@ def test_who_registers_a_login_anew_is_somebody_else(identities):
     identities.admit(github("octopus", 1))
 
     assert identities.admit(github("octo", 2)) == hashed_name(github("octo", 2)) != "gh-octo"
+
+
+def test_a_name_that_another_account_got_during_the_login_gives_nothing(identities):
+    looked_up = identities.name_of(github("octo", 1))
+    identities.admit(github("octo", 2), looked_up)
+
+    with pytest.raises(NameChanged, match="gh-octo when its rules were asked"):
+        identities.admit(github("octo", 1), looked_up)
+    assert not identities.is_known(hashed_name(github("octo", 1)))
+
+
+def test_an_account_that_was_linked_during_the_login_does_not_get_in_with_the_rules_of_before(identities):
+    identities.admit(github("octo", 1))
+    looked_up = identities.name_of(google("octo@example.com", "9"))
+    identities.link("gh-octo", google("octo@example.com", "9"))
+
+    with pytest.raises(NameChanged, match="and is gh-octo now"):
+        identities.admit(google("octo@example.com", "9"), looked_up)
+
+
+def test_who_is_off_boarded_during_the_login_does_not_get_in(identities):
+    octo = identities.admit(github("octo", 1))
+    identities.block(octo)
+
+    with pytest.raises(IdentityError, match="gh-octo was off-boarded"):
+        identities.admit(github("octo", 1), octo)
 
 
 def test_an_allow_list_means_the_account_that_came_first(identities):

@@ -34,6 +34,18 @@ class Limits:
     session_seconds: float = 10.0  #: without a heartbeat, then its partitions go to the others
 
 
+@dataclass(frozen=True, kw_only=True)
+class Commit:
+    """What one transaction wrote, in numbers."""
+
+    records: int
+    rows: int
+    dead: int
+    size_bytes: int  #: of the records' values
+    seconds: float
+    first_timestamp: int | None = None  #: milliseconds since 1970, of the first record
+
+
 @dataclass(frozen=True)
 class Chunk:
     """What one poll brought."""

@@ -20,7 +20,8 @@ from workbench.loading import Mode, Target
 FORMATS = ("json", "avro", "protobuf", "json_schema")
 STARTS = ("earliest", "latest", "fail")
 REQUIRED = ("topic", "into")
-FIELDS = (*REQUIRED, "columns", "mode", "key", "format", "contract", "start", "include", "cluster")
+FIELDS = (*REQUIRED, "columns", "mode", "key", "format", "contract", "start", "include", "cluster", "engine")
+ENGINES = ("arrow", "spark")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +39,7 @@ class Flow:
     start: str | datetime = "earliest"  #: where the first run begins
     include: tuple[str, ...] = ()  #: key, timestamp, headers
     cluster: str = ""  #: of pipelines/clusters.yaml; empty is that of KAFKA_BROKERS
+    engine: str = "arrow"  #: what brings the records: this process, or Spark's executors
 
     @property
     def target(self) -> Target:
@@ -113,12 +115,18 @@ def make_flow(name: str, fields: Mapping[str, Any], where: str = "flow") -> Flow
         start=fields.get("start", "earliest"),
         include=tuple(fields.get("include", ())),
         cluster=fields.get("cluster", ""),
+        engine=fields.get("engine", "arrow"),
     )
 
 
 def _problems(fields: Mapping[str, Any], where: str) -> list[str]:
     found: list[str] = []
-    for field, known in (("mode", tuple(Mode)), ("format", FORMATS), ("contract", tuple(Contract))):
+    for field, known in (
+        ("mode", tuple(Mode)),
+        ("format", FORMATS),
+        ("contract", tuple(Contract)),
+        ("engine", ENGINES),
+    ):
         if field in fields and fields[field] not in known:
             found.append(f"{where}: {field} is {fields[field]!r}. Known are {', '.join(known)}.")
     start = fields.get("start", "earliest")

@@ -18,7 +18,7 @@ from datetime import datetime
 import pyarrow as pa
 
 from workbench.errors import KafkaError, KafkaUnavailable, TakenOver, WarehouseUnavailable
-from workbench.ingestion.batch import Batch, Limits
+from workbench.ingestion.batch import Batch, Commit, Limits
 from workbench.ingestion.cluster.connection import KafkaConnection
 from workbench.ingestion.cluster.watermarks import TopicState, offsets_at, read_topic_state
 from workbench.ingestion.decoding import Decoder
@@ -48,8 +48,7 @@ class Ingested:
 class Run:
     """Everything that a run of a flow needs.
 
-    The warehouse is entered. `committed` is called after each commit with the load, the batch
-    that it was made of, and the seconds that the commit took.
+    The warehouse is entered. `committed` is called after each commit.
     """
 
     connection: KafkaConnection
@@ -61,7 +60,7 @@ class Run:
     loads: LoadBuilder
     make_decoder: Callable[[pa.Schema], Decoder]  #: for the columns of the table
     limits: Limits
-    committed: Callable[[Load, Batch, float], object] = lambda _load, _batch, _seconds: None
+    committed: Callable[[Commit], object] = lambda _: None
 
 
 def run_to_end(run: Run) -> Ingested:
@@ -204,7 +203,20 @@ class _Session:
         self._rows += load.rows.num_rows
         self._dead += load.dead_letters.num_rows
         self._source.mirror(load.spans)
-        self._run.committed(load, batch, seconds)
+        self._run.committed(count(load, batch, seconds))
+
+
+def count(load: Load, batch: Batch, seconds: float) -> Commit:
+    """What the commit of a load has written, in numbers."""
+    kind, milliseconds = batch.messages[0].timestamp() if batch.messages else (0, 0)
+    return Commit(
+        records=len(batch.messages),
+        rows=load.rows.num_rows,
+        dead=load.dead_letters.num_rows,
+        size_bytes=batch.size_bytes,
+        seconds=seconds,
+        first_timestamp=milliseconds if kind else None,
+    )
 
 
 def first_offsets(run: Run, state: TopicState) -> Mapping[int, int]:

@@ -7,32 +7,25 @@ reading down. Batches are committed in the order in which they were read.
 from __future__ import annotations
 
 import gc
-import logging
-import random
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from queue import Empty, Full, Queue
 from typing import TypeVar
 
-from workbench.errors import RowsRefused, WarehouseUnavailable
 from workbench.ingestion.batch import Batch
-from workbench.ingestion.decoding import Decoded, Decoder
-from workbench.ingestion.loads import LoadBuilder, refuse
+from workbench.ingestion.committing import Decoding, commit
+from workbench.ingestion.decoding import Decoder
+from workbench.ingestion.loads import LoadBuilder
 from workbench.ingestion.source import Source, Stalled
 from workbench.loading import Load, Warehouse
-
-logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 LOOK_SECONDS = 0.2  # between two looks whether another thread has failed
 PATIENCE_SECONDS = 5.0  # until a reader that cannot hand over pauses its partitions
 SETTLE_SECONDS = 20.0
-FIRST_WAIT_SECONDS = 0.2
-LONGEST_WAIT_SECONDS = 10.0
 COLLECTED_OBJECTS = 500_000
 
 
@@ -48,15 +41,6 @@ def rare_collections() -> Iterator[None]:
         yield
     finally:
         gc.set_threshold(*before)
-
-
-@dataclass(frozen=True)
-class Decoding:
-    """A batch with what is to be written of it."""
-
-    batch: Batch
-    decoded: Decoded
-    load: Load
 
 
 class Pipeline:
@@ -157,26 +141,9 @@ class Pipeline:
     def _commit(self, work: Decoding) -> None:
         """Write one load, however often that takes; rows that the table refuses become dead letters."""
         started = time.monotonic()
-        load, decoded, wait, outage = work.load, work.decoded, FIRST_WAIT_SECONDS, 0.0
-        while True:
-            begun = time.monotonic()
-            try:
-                self._warehouse.commit(load)
-                break
-            except RowsRefused as error:
-                if not error.reasons:
-                    raise
-                decoded = refuse(decoded, work.batch, load, error.reasons)
-                load = self._loads.build(work.batch, decoded)
-            except WarehouseUnavailable as error:
-                # Nothing is known of the transaction; the same load is not written twice.
-                outage = outage or begun
-                if time.monotonic() - outage > self._outage_seconds:
-                    raise
-                logger.warning("%s; trying again in %.1f s", error.message, wait)
-                if self._stopped.wait(wait * random.uniform(0.5, 1.0)):  # noqa: S311 - spreads retries
-                    return
-                wait = min(wait * 2, LONGEST_WAIT_SECONDS)
+        load = commit(work, self._warehouse, self._loads, outage_seconds=self._outage_seconds, wait=self._stopped.wait)
+        if load is None:
+            return
         self._committed(load, work.batch, time.monotonic() - started)
         with self._settled:
             self._in_flight -= 1

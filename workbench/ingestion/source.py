@@ -17,6 +17,7 @@ import numpy as np
 from workbench.errors import KafkaError, KafkaUnavailable
 from workbench.ingestion.batch import Batch, Chunk, Limits
 from workbench.ingestion.cluster.connection import KafkaConnection
+from workbench.ingestion.cluster.watermarks import records_removed
 from workbench.loading import Claim, Span
 
 logger = logging.getLogger(__name__)
@@ -330,10 +331,7 @@ class Source:
             if message.partition() in self._claims:
                 self._advance(message.partition(), message.offset())
         elif error.code() in {Code._AUTO_OFFSET_RESET, Code.OFFSET_OUT_OF_RANGE}:
-            raise KafkaError(
-                f"{self._topic} no longer has the offset that the warehouse asks for: {error.str()}",
-                remedy="Records were removed before they were ingested (retention). Decide where to go on, then set the offsets in workbench.offsets.",
-            )
+            raise records_removed(f"{self._topic} no longer has the offset that the warehouse asks for: {error.str()}")
         elif error.code() == Code._MAX_POLL_EXCEEDED:
             raise Stalled(f"the consumer of {self._topic} was put out of its group: {error.str()}")
         elif not error.retriable() and error.code() not in {Code._ALL_BROKERS_DOWN, Code._TRANSPORT, Code._RESOLVE}:

@@ -1,1 +1,1 @@
-"""Spark: the session, and later the steps, quality checks and streams."""
+"""Spark: the session, steps and quality checks; later streams."""

@@ -50,17 +50,22 @@ def connect(settings: SparkSettings, *, tell: Callable[[str], None] = lambda _: 
     from pyspark.sql.connect.client.retries import DefaultPolicy
     from pyspark.sql.connect.session import SparkSession as ConnectSession
 
-    session = ConnectSession.builder.channelBuilder(_channel(remote, token)).getOrCreate()
-    # PySpark tries for ten minutes, when the process ends too, though the server may be gone.
-    session.client.set_retry_policies([DefaultPolicy(max_retries=RETRIES, max_backoff=LONGEST_RETRY_MILLISECONDS)])
-    try:
-        session.version  # noqa: B018 - the first request: shows now whether the server lets us in
-    except (PySparkException, RpcError) as error:
-        session.stop()
-        raise SparkError(
-            f"Spark at {remote} refused the session: {_details(error)}",
-            remedy="`workbench status` shows whether the server runs; restart it, or correct WORKBENCH_SPARK_TOKEN.",
-        ) from None
+    for attempt in ("of this process", "new"):
+        session = ConnectSession.builder.channelBuilder(_channel(remote, token)).getOrCreate()
+        # PySpark tries for ten minutes, when the process ends too, though the server may be gone.
+        session.client.set_retry_policies([DefaultPolicy(max_retries=RETRIES, max_backoff=LONGEST_RETRY_MILLISECONDS)])
+        try:
+            session.version  # noqa: B018 - the first request: shows now whether the server lets us in
+        except (PySparkException, RpcError) as error:
+            # The session that the process has is of a server that is no more: the second try makes a new one.
+            session.stop()
+            if attempt == "new":
+                raise SparkError(
+                    f"Spark at {remote} refused the session: {_details(error)}",
+                    remedy="`workbench status` shows whether the server runs; restart it, or correct WORKBENCH_SPARK_TOKEN.",
+                ) from None
+        else:
+            break
     return cast("SparkSession", session)
 
 

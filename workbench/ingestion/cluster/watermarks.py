@@ -27,6 +27,18 @@ class TopicState:
     ]  #: the first record of the oldest open transaction, else the end, by partition (read_committed)
 
 
+def records_removed(what: str) -> KafkaError:
+    """The error of who would have to go on behind a gap.
+
+    Args:
+        what: where the gap is, the message.
+    """
+    return KafkaError(
+        what,
+        remedy="Records were removed before they were ingested (retention). Decide where to go on, then set the offsets in workbench.offsets.",
+    )
+
+
 def read_topic_state(connection: KafkaConnection, topic: str) -> TopicState:
     """Ask the cluster about *topic*.
 

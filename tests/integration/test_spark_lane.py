@@ -1,0 +1,122 @@
+"""Flows that Spark brings: the same promises, the same ledger, so that a topic moves between the lanes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from uuid import uuid4
+
+import pytest
+
+from tests.integration.test_flows import flow_of, is_right, rows, run, send
+from workbench.errors import SettingsError
+from workbench.flows import follow_flow, open_run, spark_run
+from workbench.ingestion.cluster.connection import KafkaConnection
+from workbench.ingestion.definition import Flow
+from workbench.ingestion.producer import OutgoingRecord, produce, transaction
+from workbench.ingestion.topics import Topic, apply_topics
+from workbench.inspection import lag_of_flows, read_dead_letters
+from workbench.settings import Settings
+from workbench.spark_lane.lane import run_to_end
+
+PARTITIONS = 2
+LANES = ("arrow", "spark")
+
+
+@pytest.fixture
+def connection(settings) -> KafkaConnection:
+    return KafkaConnection.from_settings(settings.kafka)
+
+
+@pytest.fixture
+def topic(connection) -> str:
+    name = f"t-{uuid4().hex}"
+    apply_topics(connection, [Topic(name=name, partitions=PARTITIONS)])
+    return name
+
+
+@pytest.fixture
+def table() -> str:
+    return f"s_{uuid4().hex}.rows"
+
+
+def numbered(start: int, count: int) -> list[OutgoingRecord]:
+    return [OutgoingRecord(b'{"n":%d}' % n, partition=n % PARTITIONS) for n in range(start, start + count)]
+
+
+def lanes(topic: str, table: str, **fields: object) -> dict[str, Flow]:
+    return {engine: flow_of(topic, table, engine=engine, **fields) for engine in LANES}
+
+
+def test_a_topic_moves_between_the_lanes_with_no_gap_and_nothing_twice(settings, connection, topic, table):
+    flows, sent = lanes(topic, table, columns={"n": "int64"}), 0
+    for engine in ("arrow", "spark", "spark", "arrow", "spark"):
+        sent += produce(connection, topic, [*numbered(sent, 999), OutgoingRecord(b"{broken", partition=1)])
+
+        done = run(settings, flows[engine])
+
+        assert (done.rows, done.dead) == (999, 1), engine
+    assert run(settings, flows["spark"]).rows == 0
+    assert is_right(settings, flows["arrow"])
+    assert len({n for (n,) in rows(table, "n")}) == 5 * 999
+    assert [each.value for each in read_dead_letters(settings, flows["spark"], 10, None)] == [b"{broken"] * 5
+
+
+def test_merge_and_tombstones_are_those_of_the_arrow_lane(settings, connection, topic, table):
+    flows = lanes(topic, table, columns={"id": "int64", "v": "string"}, mode="merge", key=["id"])
+    send(connection, topic, [(b"1", b'{"id":1,"v":"a"}'), (b"2", b'{"id":2,"v":"a"}'), (b"1", b'{"id":1,"v":"b"}')])
+    run(settings, flows["spark"])
+    send(connection, topic, [(b"2", None), (b"3", b'{"id":3,"v":"a"}'), (None, b'{"v":"no key"}')])
+
+    done = run(settings, flows["spark"])
+
+    assert rows(table, "id, v") == [(1, "b"), (3, "a")]
+    assert done.dead == 1
+    assert is_right(settings, flows["arrow"])
+
+
+def test_columns_evolve_and_metadata_can_be_columns(settings, connection, topic, table):
+    flow = lanes(topic, table, columns={"a": "int16"}, contract="evolve", include=["key", "headers"])["spark"]
+    headers = [("trace", b"\xff"), ("from", b"test")]
+    produce(connection, topic, [OutgoingRecord(b'{"a":70000,"b":"x"}', b"key", partition=0, headers=headers)])
+    run(settings, flow)
+    send(connection, topic, [(b"k", b'{"a":5000000000,"b":"y"}')])
+    run(settings, flow)
+
+    found = rows(table, "a, b, convert_from(_key, 'UTF8'), _headers")
+    assert found[0] == (70000, "x", "key", [["trace", {"base64": "/w=="}], ["from", "test"]])
+    assert found[1][:3] == (5_000_000_000, "y", "k")
+    assert is_right(settings, flow)
+
+
+def test_aborted_transactions_are_not_read_and_their_marks_are_no_lag(settings, connection, topic, table):
+    flow = lanes(topic, table, columns={"n": "int64"})["spark"]
+    with transaction(connection, f"tx-{uuid4().hex}") as producer:
+        producer.produce(topic, numbered(0, 10))
+    with pytest.raises(ValueError, match="on purpose"), transaction(connection, f"tx-{uuid4().hex}") as producer:
+        producer.produce(topic, numbered(10, 10))
+        raise ValueError("on purpose")
+
+    assert run(settings, flow).rows == 10
+    ((_, _, lags),) = lag_of_flows(settings, flow)
+    assert [each.records for each in lags] == [0, 0]
+    assert is_right(settings, flow)
+
+
+def test_what_is_too_much_for_one_job_is_brought_by_several(settings, connection, topic, table):
+    flow = lanes(topic, table, columns={"n": "int64"})["spark"]
+    produce(connection, topic, numbered(0, 1501))
+
+    with open_run(settings, flow, lambda _: None, None) as opened:
+        done = run_to_end(replace(spark_run(settings, flow, opened), round_records=300))
+
+    assert done.rows == 1501
+    assert is_right(settings, flow)
+
+
+@pytest.mark.parametrize("start", [run, lambda settings, flow: follow_flow(settings, flow, lambda _: None)])
+def test_duckdb_is_one_process_and_is_refused(settings, topic, table, monkeypatch, start):
+    monkeypatch.setenv("WORKBENCH_WAREHOUSE_DIALECT", "duckdb")
+    flow = lanes(topic, table, columns={"n": "int64"})["spark"]
+
+    with pytest.raises(SettingsError, match="engine is spark, whose executors cannot share the file of DuckDB"):
+        start(settings.model_copy(update={"warehouse": Settings.load().warehouse}), flow)

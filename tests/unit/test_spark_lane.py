@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import json
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.services.kafka_frames import kafka_batch
+from workbench.errors import KafkaError
+from workbench.ingestion.batch import Limits
+from workbench.loading import Span
+from workbench.spark_lane.ranges import plan_round, refuse_lost_records
+from workbench.spark_lane.records import make_batch, pieces
+from workbench.transformation.failures import telling_line
+
+offsets_of_partitions = st.dictionaries(st.integers(0, 5), st.integers(0, 1000), max_size=6)
+
+
+@given(starts=offsets_of_partitions, ends=offsets_of_partitions, most=st.integers(1, 300))
+def test_a_round_covers_what_is_new_and_no_more_than_it_may(starts, ends, most):
+    round_ = plan_round("t", {each: (start, 7) for each, start in starts.items()}, ends, most=most)
+
+    behind = {each for each, start in starts.items() if ends.get(each, 0) > start}
+    assert {span.partition for span in (round_.spans if round_ else ())} == behind
+    for span in round_.spans if round_ else ():
+        assert span.epoch == 7
+        assert span.start == starts[span.partition]
+        assert span.end == min(ends[span.partition], span.start + most)
+
+
+@given(starts=st.dictionaries(st.integers(0, 3), st.integers(0, 50), min_size=1), most=st.integers(1, 20))
+def test_rounds_after_each_other_end_where_the_topic_ends(starts, most):
+    ends = {each: start + 30 for each, start in starts.items()}
+    positions = {each: (start, 1) for each, start in starts.items()}
+    covered: dict[int, list[int]] = {each: [] for each in starts}
+    while round_ := plan_round("t", positions, ends, most=most):
+        for span in round_.spans:
+            covered[span.partition] += range(span.start, span.end)
+            positions[span.partition] = (span.end, 1)
+
+    assert covered == {each: list(range(start, ends[each])) for each, start in starts.items()}
+
+
+def test_spark_is_told_exact_offsets():
+    round_ = plan_round("flights", {0: (3, 1), 1: (5, 1)}, {0: 9, 1: 5}, most=100)
+
+    assert round_ is not None
+    options = round_.source_options()
+    assert json.loads(options["assign"]) == {"flights": [0]}
+    assert json.loads(options["startingOffsets"]) == {"flights": {"0": 3}}
+    assert json.loads(options["endingOffsets"]) == {"flights": {"0": 9}}
+    assert options["failOnDataLoss"] == "true"
+    assert options["kafka.isolation.level"] == "read_committed"
+
+
+def test_what_kafka_has_removed_is_not_passed_over():
+    refuse_lost_records("t", {0: (5, 1)}, {0: 5})
+    with pytest.raises(KafkaError, match="partition 1 of t begins at offset 9; the warehouse asks for 8"):
+        refuse_lost_records("t", {0: (5, 1), 1: (8, 1)}, {0: 0, 1: 9})
+
+
+@given(
+    offsets=st.lists(st.integers(0, 200), min_size=1, unique=True).map(sorted),
+    start=st.integers(0, 250),
+    records=st.integers(1, 50),
+)
+def test_a_task_that_runs_again_goes_on_where_the_ledger_says(offsets, start, records):
+    batches = [kafka_batch(3, offsets[at : at + 7]) for at in range(0, len(offsets), 7)]
+    positions, seen, at = {3: start}, [], start
+
+    for table in pieces(iter(batches), Limits(records=records)):
+        batch = make_batch(table, positions, {3: 4})
+        (span,) = batch.spans
+        assert (span.start, span.epoch) == (at, 4)
+        at = span.end
+        seen += batch.offsets.tolist()
+        assert [message.offset() for message in batch.messages] == batch.offsets.tolist()
+
+    assert seen == [each for each in offsets if each >= start]
+    assert at == max(start, offsets[-1] + 1)
+
+
+def test_several_partitions_of_one_table_keep_their_own_positions():
+    table = pa.Table.from_batches([kafka_batch(0, [4, 5]), kafka_batch(1, [0, 2, 3])])
+
+    batch = make_batch(table, {0: 5, 1: 0}, {0: 2, 1: 9})
+
+    assert batch.spans == (Span(0, 5, 6, 2), Span(1, 0, 4, 9))
+    assert list(zip(batch.partitions.tolist(), batch.offsets.tolist(), strict=True)) == [(0, 5), (1, 0), (1, 2), (1, 3)]
+
+
+def test_records_have_what_dead_letters_keep():
+    batch = make_batch(pa.Table.from_batches([kafka_batch(2, [7], value=b"\xff\x00")]), {2: 7}, {2: 1})
+
+    (message,) = batch.messages
+    assert (message.key(), message.value(), message.partition(), message.offset()) == (b"k7", b"\xff\x00", 2, 7)
+    assert message.timestamp() == (1, 1_700_000_000_007)
+    assert message.headers() == [("h", b"v"), ("none", None)]
+
+
+def test_a_tombstone_has_no_value():
+    batch = make_batch(pa.Table.from_batches([kafka_batch(0, [0], value=None)]), {0: 0}, {0: 1})
+
+    assert batch.values == [None]
+    assert batch.messages[0].value() is None
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("[TABLE_OR_VIEW_NOT_FOUND] no such table\n'Project [*]\n", "[TABLE_OR_VIEW_NOT_FOUND] no such table"),
+        (
+            "An exception\nTraceback (most recent call last):\n  File x\nValueError: 3 is odd\n\nat org.apache",
+            "ValueError: 3 is odd",
+        ),
+        ("", "Exception"),
+    ],
+)
+def test_of_an_exception_of_spark_the_line_that_tells_is_shown(text, line):
+    assert telling_line(Exception(text)) == line

@@ -1,0 +1,105 @@
+"""`workbench quality`: what is expected of tables, compared with what is in them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+from rich.table import Table
+
+from workbench.cli.ingestion import plain_console
+from workbench.resources import resource
+from workbench.settings import Settings
+
+if TYPE_CHECKING:
+    from workbench.transformation.quality.expectations import Declaration
+    from workbench.transformation.quality.result import Result
+
+
+def add_commands(application: typer.Typer) -> None:
+    """Register the commands of this module."""
+    group = typer.Typer(help="Expectations of tables: pipelines/quality/.", no_args_is_help=True)
+    group.callback()(_group)
+    group.command("check")(quality_check)
+    application.add_typer(group, name="quality")
+
+
+def quality_check(
+    table: str = typer.Argument(help="A table, or a file of pipelines/quality/ without .yaml."),
+    file: Path | None = typer.Option(None, help="A file of expectations other than that of pipelines/quality/."),
+    record: bool = typer.Option(True, help="Write what was found into workbench.quality_results."),
+    as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
+) -> None:
+    """Compare a table of the warehouse with what is expected of it, in SQL; needs no Spark.
+
+    Exits with 1 when something of the severity quarantine or stop was found.
+
+    Example: workbench quality check raw.flights
+    """
+    from workbench.transformation.quality.declarations import find_declaration, read_declaration
+
+    declaration = read_declaration(file) if file else find_declaration(resource("pipelines") / "quality", table)
+    result = check_table(Settings.load(), declaration, record=record)
+    if as_json:
+        typer.echo(json.dumps(_as_dict(result)))
+    else:
+        _print(result)
+    result.raise_for_stop()
+    if any(each.severity != "warn" for each in result.broken):
+        raise typer.Exit(1)
+
+
+def check_table(settings: Settings, declaration: Declaration, *, record: bool) -> Result:
+    """Compare a table of the warehouse with what is expected of it.
+
+    Args:
+        settings: the warehouse.
+        declaration: what is expected.
+        record: whether to write the result into `workbench.quality_results`.
+
+    Raises:
+        SettingsError: when a column is not there or of another type.
+        WarehouseError: when the warehouse refuses, or there is no such table.
+    """
+    from datetime import UTC, datetime
+
+    from workbench.loading import Target
+    from workbench.transformation.quality.checks import check
+    from workbench.warehouse.dialects import make_warehouse
+    from workbench.warehouse.quality import table_engine
+    from workbench.warehouse.quality_results import read_previous, record_results
+
+    now = datetime.now(UTC)
+    with make_warehouse(settings.warehouse, Target(table=declaration.table, topic="")) as warehouse:
+        with warehouse.transaction() as connection:
+            engine = table_engine(connection, declaration.table)
+            previous = read_previous(connection, declaration.table, now)
+            result = check(engine, declaration, now=now, previous=previous)
+        if record:
+            with warehouse.transaction() as connection:
+                record_results(connection, declaration.table, result.at, result.records())
+    return result
+
+
+def _group() -> None:
+    """Keep `check` a command of its own, while it is the only one."""
+
+
+def _print(result: Result) -> None:
+    view = Table("", "expectation", "severity", "rows", "failed", "found", box=None, header_style="bold")
+    for each in result.outcomes:
+        numbers = (f"{each.checked:,}", f"{each.failed:,}")
+        view.add_row("ok" if each.passed else "FAILED", each.name, str(each.severity), *numbers, each.explanation)
+    plain_console().print(view)
+
+
+def _as_dict(result: Result) -> dict[str, object]:
+    return {
+        "table": result.table,
+        "at": result.at.isoformat(),
+        "rows": result.rows,
+        "passed": result.passed,
+        "expectations": result.records(),
+    }

@@ -1,0 +1,222 @@
+"""The driver of the lane: round after round from where the ledger is to where the topic ends.
+
+There is no checkpoint. The ledger is claimed, which raises the epoch of every partition; each
+round is one Spark job over known offsets, whose tasks commit by themselves; after it, and after
+every failure, the next round begins where the ledger says.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+from uuid import uuid4
+
+import pyarrow as pa
+
+from workbench.errors import (
+    KafkaError,
+    KafkaUnavailable,
+    SparkError,
+    TakenOver,
+    WarehouseError,
+    WarehouseUnavailable,
+    WorkbenchError,
+)
+from workbench.ingestion.batch import Commit
+from workbench.ingestion.cluster.watermarks import TopicState, read_topic_state
+from workbench.ingestion.flow import Ingested, Run, first_offsets
+from workbench.loading import DEAD_LETTERS, Load, Span, Warehouse
+from workbench.observability import metrics
+from workbench.spark_lane.ranges import Round, plan_round, refuse_lost_records
+from workbench.spark_lane.tasks import REPORT_DDL, Work
+from workbench.transformation.failures import reported_spark
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+logger = logging.getLogger(__name__)
+
+ROUND_RECORDS = 500_000  # of one partition
+TRIES = 4  # of a job, while nothing goes forward
+OUTAGE_SECONDS = 60.0
+LONGEST_WAIT_SECONDS = 15.0
+LOOK_SECONDS = 1.0
+REMEDY = "See the log of the Spark server. Nothing is lost: the next run goes on from the last commit."
+
+
+@dataclass(frozen=True, kw_only=True)
+class SparkRun:
+    """A run of a flow whose records Spark brings."""
+
+    run: Run
+    open_warehouse: Callable[[], Warehouse]  #: called by every task
+    open_session: Callable[[], SparkSession]
+    round_records: int = ROUND_RECORDS
+
+
+def run_to_end(spark_run: SparkRun) -> Ingested:
+    """Bring everything that the topic holds now into the warehouse, each record exactly once.
+
+    Raises:
+        KafkaError: when the cluster does not answer, or no longer has the records.
+        WarehouseError: when the warehouse refuses, or somebody else has taken over.
+        SparkError: when there is no Spark, or it fails again and again.
+    """
+    started = time.monotonic()
+    driver = Driver(spark_run)
+    driver.begin()
+    ends = dict(driver.state.next_offsets)
+    while driver.advance(ends):
+        pass
+    return Ingested(rows=driver.rows, dead=driver.dead, seconds=time.monotonic() - started)
+
+
+def run_for_ever(spark_run: SparkRun) -> None:
+    """Bring what arrives into the warehouse, until interrupted. Outages are waited for.
+
+    Raises:
+        KafkaError: when the cluster refuses us, or no longer has the records.
+        WarehouseError: when the warehouse refuses, or another driver has taken over.
+    """
+    wait = 1.0
+    while True:
+        started = time.monotonic()
+        try:
+            driver = Driver(spark_run)
+            driver.begin()
+            while True:
+                if not driver.advance(driver.look().next_offsets):
+                    time.sleep(LOOK_SECONDS)
+        except (KafkaUnavailable, WarehouseUnavailable, SparkError) as error:
+            wait = 1.0 if time.monotonic() - started > 60 else min(wait * 2, LONGEST_WAIT_SECONDS)
+            metrics.RESTARTS.labels(spark_run.run.topic, spark_run.run.loads.target.table, type(error).__name__).inc()
+            logger.warning("%s; beginning again in %.0f s", error.message, wait)
+            time.sleep(wait)
+
+
+class Driver:
+    """One owner of the partitions, from its claim to its end."""
+
+    def __init__(self, spark_run: SparkRun) -> None:
+        self.rows = self.dead = 0
+        self.state: TopicState
+        self._lane = spark_run
+        self._run = spark_run.run
+        self._session: SparkSession | None = None
+        self._table: pa.Schema
+        self._epochs: dict[int, int] = {}
+        self._failures = 0
+
+    def begin(self) -> None:
+        """Make the tables and become the owner of all partitions."""
+        run = self._run
+        self._table = run.warehouse.prepare(run.loads.columns(run.columns))
+        self.state = read_topic_state(run.connection, run.topic)
+        self._claim(first_offsets(run, self.state))
+
+    def look(self) -> TopicState:
+        """Ask the cluster how far the topic is now; partitions that are new are claimed.
+
+        Raises:
+            WarehouseError: when the topic was made anew.
+        """
+        run = self._run
+        self.state = read_topic_state(run.connection, run.topic)
+        if new := {each: first for each, first in self.state.first_offsets.items() if each not in self._epochs}:
+            self._claim(new)
+        return self.state
+
+    def advance(self, ends: Mapping[int, int]) -> bool:
+        """Bring one round; whether there was anything to bring."""
+        run = self._run
+        positions = self._positions()
+        refuse_lost_records(run.topic, positions, self.state.first_offsets)
+        work = plan_round(run.topic, positions, ends, most=self._lane.round_records)
+        if work is None:
+            return False
+        try:
+            self._bring(work)
+        except SparkError as error:
+            self._session = None
+            self._failures = self._failures + 1 if self._positions() == positions else 1
+            if self._failures >= TRIES:
+                raise
+            logger.warning("%s; trying again", error.message)
+            time.sleep(min(2.0**self._failures, LONGEST_WAIT_SECONDS))
+            return True
+        self._failures = 0
+        self._close(work)
+        return True
+
+    def _claim(self, firsts: Mapping[int, int]) -> None:
+        claims = self._run.warehouse.claim(self.state.cluster_id, self.state.topic_id, firsts)
+        self._epochs |= {claim.partition: claim.epoch for claim in claims}
+
+    def _positions(self) -> dict[int, tuple[int, int]]:
+        stored = {each.partition: each.next_offset for each in self._run.warehouse.progress()}
+        return {partition: (stored[partition], epoch) for partition, epoch in self._epochs.items()}
+
+    def _bring(self, work: Round) -> None:
+        """Run the job of one round.
+
+        Raises:
+            WorkbenchError: what a task has met.
+            SparkError: when Spark itself has failed.
+        """
+        for report in self._job(work).to_pylist():
+            if report["error"]:
+                raise _met(report)
+            names = ("records", "rows", "dead", "size_bytes", "seconds", "first_timestamp")
+            commit = Commit(**{name: report[name] for name in names})
+            self.rows += commit.rows
+            self.dead += commit.dead
+            self._run.committed(commit)
+
+    def _job(self, work: Round) -> pa.Table:
+        run = self._run
+        task = Work(
+            open_warehouse=self._lane.open_warehouse,
+            make_decoder=run.make_decoder,
+            loads=run.loads,
+            table=self._table,
+            epochs=self._epochs,
+            limits=run.limits,
+            outage_seconds=OUTAGE_SECONDS,
+        )
+        options = {**run.connection.for_spark(), **work.source_options()}
+        self._session = session = self._session or self._lane.open_session()
+        tag = f"workbench-{uuid4().hex}"
+        session.addTag(tag)
+        failed = reported_spark(f"Spark has failed to bring {run.topic}", remedy=REMEDY)
+        try:
+            with failed:
+                records = session.read.format("kafka").options(**options).load().drop("topic")
+                return cast("pa.Table", records.mapInArrow(task, REPORT_DDL).toArrow())
+        except KeyboardInterrupt:
+            session.interruptTag(tag)
+            raise
+        finally:
+            session.removeTag(tag)
+
+    def _close(self, work: Round) -> None:
+        """Move the offsets over what is no record: markers of transactions, and what compaction has removed."""
+        positions = self._positions()
+        rest = tuple(
+            Span(span.partition, positions[span.partition][0], span.end, span.epoch)
+            for span in work.spans
+            if positions[span.partition][0] < span.end
+        )
+        if rest:
+            run = self._run
+            nothing = self._table.empty_table()
+            run.warehouse.commit(Load(spans=rest, rows=nothing, dead_letters=DEAD_LETTERS.empty_table()))
+
+
+def _met(report: Mapping[str, Any]) -> WorkbenchError:
+    """The error of a task, as it was there."""
+    known = {kind.__name__: kind for kind in (TakenOver, WarehouseUnavailable, KafkaError, KafkaUnavailable)}
+    kind = known.get(report["error"], WarehouseError)
+    return kind(report["message"], remedy=report["remedy"] or "")
