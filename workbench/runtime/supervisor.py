@@ -165,6 +165,7 @@ class _Keeper(threading.Thread):
         self._stopping = threading.Event()
         self._process: GuardedProcess | None = None
         self._next_check = 0.0
+        self._answered = False  #: whether the present run became healthy
 
     def request_stop(self) -> None:
         self._stopping.set()
@@ -189,20 +190,25 @@ class _Keeper(threading.Thread):
             self.settled.set()
 
     def _keep(self) -> None:
-        failures = 0
+        ended = unanswered = 0  # in a row: runs that were short, and runs that never answered
         while not self._stopping.is_set():
             started = time.monotonic()
+            self._answered = False
             reason = self._run_once()
             if self._stopping.is_set():
                 break
-            failures = 1 if time.monotonic() - started > RESTARTS_FORGOTTEN_AFTER_SECONDS else failures + 1
+            ended = 1 if time.monotonic() - started > RESTARTS_FORGOTTEN_AFTER_SECONDS else ended + 1
+            # What answers is of use however often it is killed; what never answers needs a person.
+            unanswered = 0 if self._answered else unanswered + 1
             if not self.settled.is_set():
                 raise start_error(self.component, self._process, reason)
-            if failures > len(RESTART_DELAYS_SECONDS):
-                raise start_error(self.component, self._process, f"it ended {failures} times: {reason}")
+            if unanswered > len(RESTART_DELAYS_SECONDS):
+                raise start_error(
+                    self.component, self._process, f"it was started {unanswered} times without an answer: {reason}"
+                )
             logger.warning("%s: %s; restarting", self.component.name, reason)
             self._change(State.RESTARTING, reason=reason, restarts=self.status.restarts + 1)
-            self._stopping.wait(RESTART_DELAYS_SECONDS[failures - 1])
+            self._stopping.wait(RESTART_DELAYS_SECONDS[min(ended, len(RESTART_DELAYS_SECONDS)) - 1])
         self._change(State.STOPPED)
 
     def _run_once(self) -> str:
@@ -236,6 +242,7 @@ class _Keeper(threading.Thread):
             self.component.complete()
         except WorkbenchError as error:
             return error.message
+        self._answered = True
         self._change(State.RUNNING, pid=process.pid)
         self.settled.set()
         return ""

@@ -1,0 +1,95 @@
+"""What dies is started again for as long as it answers in between; what never answers is given up."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.services.workbench import wait_until
+from workbench.runtime import supervisor as supervision
+from workbench.runtime.process import Launch
+from workbench.runtime.state import State
+from workbench.runtime.supervisor import Supervisor
+
+KILLS = 9  # more than there are delays
+
+
+@dataclass(frozen=True)
+class Sleeper:
+    """A server that answers once it has made its file, and makes none while `broken` is there."""
+
+    home: Path
+
+    name = "sleeper"
+    address = "nowhere"
+    start_seconds = 10.0
+
+    @property
+    def lock(self) -> Path:
+        return self.home / "sleeper.lock"
+
+    @property
+    def answer(self) -> Path:
+        return self.home / "answer"
+
+    @property
+    def broken(self) -> Path:
+        return self.home / "broken"
+
+    def prepare(self) -> Launch:
+        self.answer.unlink(missing_ok=True)
+        program = (
+            "import sys, signal, pathlib\n"
+            "answer, broken = map(pathlib.Path, sys.argv[1:])\n"
+            "broken.exists() and sys.exit(3)\n"
+            "answer.touch()\n"
+            "signal.pause()\n"
+        )
+        return Launch(
+            argv=(sys.executable, "-I", "-S", "-c", program, str(self.answer), str(self.broken)),
+            log=self.home / "sleeper.log",
+            lock=self.lock,
+            folder=self.home,
+        )
+
+    def is_healthy(self) -> bool:
+        return self.answer.exists()
+
+    def complete(self) -> None:
+        """Nothing to do."""
+
+
+@pytest.fixture
+def quick_restarts(monkeypatch):
+    monkeypatch.setattr(supervision, "RESTART_DELAYS_SECONDS", (0.01,) * 5)
+
+
+def test_a_server_that_answers_is_restarted_however_often_it_is_killed(tmp_path, quick_restarts):
+    with Supervisor(tmp_path) as supervisor:
+        (keeper,) = supervisor.launch([Sleeper(tmp_path)])
+        for killed in range(KILLS):
+            wait_until(
+                lambda n=killed: keeper.status.state is State.RUNNING and keeper.status.restarts == n,
+                20,
+                f"start {killed + 1}",
+            )
+            os.kill(keeper.status.pid, signal.SIGKILL)
+        wait_until(
+            lambda: keeper.status.state is State.RUNNING and keeper.status.restarts == KILLS, 20, "the last start"
+        )
+
+
+def test_a_server_that_no_longer_answers_is_given_up_with_its_reason(tmp_path, quick_restarts):
+    sleeper = Sleeper(tmp_path)
+    with Supervisor(tmp_path) as supervisor:
+        (keeper,) = supervisor.launch([sleeper])
+        wait_until(lambda: keeper.status.state is State.RUNNING, 20, "the first start")
+        sleeper.broken.touch()
+        os.kill(keeper.status.pid, signal.SIGKILL)
+        wait_until(lambda: keeper.status.state is State.FAILED, 30, "giving up")
+        assert "started 6 times without an answer: it ended with code 3" in keeper.status.reason
