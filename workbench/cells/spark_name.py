@@ -1,4 +1,4 @@
-"""The kernel extension that makes `spark` be there: `%load_ext workbench.transformation.magics`.
+"""The name `spark` in a kernel.
 
 The session is made when a cell first mentions `spark`, not before: a kernel that never does
 stays at 60 MB and starts in a second.
@@ -42,16 +42,6 @@ class SparkBinder(ast.NodeTransformer):
             self._shell.user_ns[NAME] = spark()
         except WorkbenchError as error:
             raise InputRejected(str(error)) from None
-
-
-def load_ipython_extension(shell: InteractiveShell) -> None:
-    """Called by IPython when the kernel starts."""
-    shell.ast_transformers.append(SparkBinder(shell))
-
-
-def unload_ipython_extension(shell: InteractiveShell) -> None:
-    """Called by IPython on `%unload_ext`."""
-    shell.ast_transformers[:] = [each for each in shell.ast_transformers if not isinstance(each, SparkBinder)]
 
 
 def _reads(tree: ast.AST, name: str) -> bool:

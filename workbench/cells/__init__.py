@@ -1,0 +1,1 @@
+"""What a kernel has beside Python, loaded by `--ext=workbench.cells.extension`."""

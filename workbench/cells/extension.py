@@ -1,0 +1,20 @@
+"""The kernel extension: `%load_ext workbench.cells.extension`. Each part registers itself with the shell."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from workbench.cells.spark_name import SparkBinder
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+
+def load_ipython_extension(shell: InteractiveShell) -> None:
+    """Called by IPython when the kernel starts. Loads no driver: a kernel that uses none stays small."""
+    shell.ast_transformers.append(SparkBinder(shell))
+
+
+def unload_ipython_extension(shell: InteractiveShell) -> None:
+    """Called by IPython on `%unload_ext`."""
+    shell.ast_transformers[:] = [each for each in shell.ast_transformers if not isinstance(each, SparkBinder)]
