@@ -45,6 +45,11 @@ class SparkBinder(ast.NodeTransformer):
 
 
 def _reads(tree: ast.AST, name: str) -> bool:
-    return any(
-        isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Load) for node in ast.walk(tree)
-    )
+    """Whether the cell reads the name before it gives it a value of its own."""
+    for statement in getattr(tree, "body", []):
+        uses = [type(node.ctx) for node in ast.walk(statement) if isinstance(node, ast.Name) and node.id == name]
+        if ast.Load in uses:
+            return True
+        if ast.Store in uses:
+            return False
+    return False

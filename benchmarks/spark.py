@@ -1,0 +1,77 @@
+"""How fast Spark is for a person: first queries, memory, the progress view, and rows to and from the warehouse.
+
+    python -m benchmarks.spark [--runs 3] [--only first,…] [--output FILE]
+
+Each figure stands beside its peers, which take turns with it in the same run. Writes
+benchmarks/results/spark.json, where a part that is measured alone replaces only itself, and prints
+each figure beside its goal. The stream into PostgreSQL is a lane of `benchmarks.ingest`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from benchmarks.machine import machine
+from benchmarks.spark_first import measure_first
+from tests.services.workbench import make_home
+
+RESULTS = Path(__file__).parent / "results" / "spark.json"
+
+Figure = tuple[str, float, str, float | None]  #: what, value, unit, goal (at most)
+Part = Callable[[Path, int], dict[str, Any]]
+
+
+def main() -> None:
+    """Measure, print, and keep the figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--only", default=",".join(PARTS))
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    arguments = parser.parse_args()
+    result: dict[str, Any] = json.loads(arguments.output.read_text("utf-8")) if arguments.output.exists() else {}
+    result["machine"] = machine()
+    for name in arguments.only.split(","):
+        before = os.getloadavg()
+        with tempfile.TemporaryDirectory() as folder:
+            measured = PARTS[name](Path(folder), arguments.runs)
+        result[name] = {
+            "command": f"python -m benchmarks.spark --runs {arguments.runs} --only {name}",
+            "date": machine()["date"],
+            "load_before": before,
+            "load_after": os.getloadavg(),
+            "measured": measured,
+        }
+        # What has been measured is not lost with what fails after it.
+        arguments.output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    for what, value, unit, goal in figures(result):
+        print(f"{what:<62}{value:10.2f} {unit:<6}{'' if goal is None else f'(goal: at most {goal:g})'}")
+
+
+def _first(folder: Path, runs: int) -> dict[str, Any]:
+    return measure_first(make_home(folder), folder / "servers", runs=runs)
+
+
+PARTS: dict[str, Part] = {"first": _first}
+
+
+def figures(result: dict[str, Any]) -> Iterator[Figure]:
+    """Medians beside their goals, and those of the peers."""
+    if "first" in result:
+        found = result["first"]["measured"]
+        yield "first query of a new notebook, server up", statistics.median(found["up"]), "s", 2
+        yield "first query of a new notebook, server down", statistics.median(found["down"]), "s", 15
+        yield "the same, classic PySpark", statistics.median(found["classic"]), "s", None
+        for when, goal in (("before", 350), ("after", None)):
+            resident = statistics.median(each["rss"] for each in found[f"memory_{when}_use"])
+            yield f"resident memory of a Spark server {when} use", resident, "MB", goal
+
+
+if __name__ == "__main__":
+    main()
