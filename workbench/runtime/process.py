@@ -64,7 +64,10 @@ class Component(Protocol):
         """
 
     def is_healthy(self) -> bool:
-        """Ask the server once, in at most a second or two; False for every failure."""
+        """Ask the server once, in at most a second or two; False for every failure that waiting may cure.
+
+        Raises ClusterError when the server cannot become healthy as it is configured.
+        """
 
     def complete(self) -> None:
         """Do what needs the running server (roles, databases, a first query). Repeatable."""
