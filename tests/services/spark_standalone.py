@@ -96,6 +96,7 @@ def _daemon(name: str, log: Path, properties: Path, *arguments: str) -> Iterator
         **os.environ,
         "SPARK_HOME": str(pyspark_home()),
         "JAVA_HOME": str(java.home),
+        "SPARK_SCALA_VERSION": "2.13",  # bin/load-spark-env.sh would say it
         "SPARK_LOCAL_IP": LOOPBACK,  # the web pages too
     }
     command = [

@@ -27,7 +27,7 @@ def add_commands(application: typer.Typer) -> None:
 
 def spark_check(
     profile: str = typer.Argument("", help="A file of spark_conf/ without .conf; by default that of the settings."),
-    wait: float = typer.Option(60.0, min=1.0, help="Seconds that the first executor may take."),
+    wait: float = typer.Option(90.0, min=1.0, help="Seconds that the first executor may take."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
 ) -> None:
     """Start Spark with a profile, visit its executors, and say what runs where and what is encrypted.

@@ -182,6 +182,13 @@ def _queue(found: re.Match[str], profile: Profile) -> tuple[str, str]:
     )
 
 
+def _killed(found: re.Match[str], profile: Profile) -> tuple[str, str]:
+    return (
+        f"the cluster at {profile.master_url} ended our application: {found[1].strip()[:300]}",
+        "Its executors do not start: see their logs (stderr) on the cluster's nodes; Java 17 or later and the same Spark have to be there.",
+    )
+
+
 def _lost_master(_: re.Match[str], profile: Profile) -> tuple[str, str]:
     return (
         f"the master at {profile.master_url} answers, but does not take us in",
@@ -197,5 +204,6 @@ REFUSALS: Sequence[tuple[str, Callable[[re.Match[str], Profile], tuple[str, str]
         r"AEADBadTagException|Mac check failed|Challenge response|Authentication failed|[Uu]nable to authenticate",
         _secret,
     ),
+    (r"Application has been killed\. Reason: ([^\n]*)", _killed),
     (r"All masters are unresponsive! Giving up", _lost_master),
 )

@@ -174,7 +174,7 @@ def warm_up(
     run_client("workbench.transformation.warm_up", remote, token, seconds, check)
 
 
-def run_client(module: str, remote: str, token: str, seconds: float, check: Callable[[], None]) -> str:
+def run_client(module: str, remote: str, token: str, seconds: float, check: Callable[[], None] = lambda: None) -> str:
     """Run *module* as a client of a server and return what it printed; raises as `warm_up` does."""
     environment = {**os.environ, "WORKBENCH_SPARK_REMOTE": remote, "WORKBENCH_SPARK_TOKEN": token}
     # In JupyterLab it leads kernels to this very server, which has no endpoint file before it is warm.

@@ -15,12 +15,13 @@ from workbench.embedded.profiles import Profile, kind_of
 from workbench.embedded.programs import make_spark
 from workbench.embedded.spark import SparkConnectServer, run_client
 from workbench.errors import ComponentError
+from workbench.runtime.ports import answers
 from workbench.runtime.supervisor import Supervisor
 from workbench.settings import Settings
 
-WAIT_SECONDS = 60.0
+WAIT_SECONDS = 90.0
 VISIT_SECONDS = 60.0
-MIXED_PYTHON = re.compile(r"PYTHON_VERSION_MISMATCH.*?worker.*?([\d.]+).*?driver.*?([\d.]+)", re.DOTALL)
+REST_PORT = 6066
 ON = "true"
 
 
@@ -108,6 +109,7 @@ def ask(server: SparkConnectServer) -> Mapping[str, Any]:
 def make_report(profile: Profile, found: Mapping[str, Any], seconds: float) -> Report:
     """Put together what a session has said."""
     conf = found["conf"]
+    rest = [rest_of_master(profile.master_url)] if profile.kind == "standalone" else []
     return Report(
         profile=profile.name,
         master=conf.get("spark.master", profile.master_url),
@@ -115,7 +117,7 @@ def make_report(profile: Profile, found: Mapping[str, Any], seconds: float) -> R
         spark=found["spark"],
         seconds=round(seconds, 1),
         executors=sorted((_executor(row, conf) for row in found["rows"]), key=lambda each: (each.name, each.pid)),
-        hops=hops(conf),
+        hops=[*hops(conf), *rest],
     )
 
 
@@ -150,16 +152,20 @@ def hops(conf: Mapping[str, str]) -> list[Hop]:
         _disk(conf),
         _ui(conf),
     ]
-    if kind == "standalone":
-        found.append(
-            Hop(
-                name="REST of the master",
-                is_safe=False,
-                detail="a property of the master, which a session cannot see: where it is on, it takes applications from anybody",
-                remedy="Set spark.master.rest.enabled to false in the master's configuration; it is Spark's default.",
-            )
-        )
     return found
+
+
+def rest_of_master(master_url: str) -> Hop:
+    """Whether a standalone master listens for applications of anybody, at the port where Spark would have it."""
+    hosts = [each.rpartition(":")[0] for each in master_url.removeprefix("spark://").split(",")]
+    if not (open_ones := [host for host in hosts if answers(REST_PORT, host)]):
+        return Hop(name="REST of the master", is_safe=True, detail=f"nothing answers on port {REST_PORT}")
+    return Hop(
+        name="REST of the master",
+        is_safe=False,
+        detail=f"{open_ones[0]}:{REST_PORT} answers; it takes applications from anybody, without a secret",
+        remedy="Set spark.master.rest.enabled to false in the master's configuration.",
+    )
 
 
 def _rpc(conf: Mapping[str, str], kind: str) -> Hop:

@@ -162,10 +162,10 @@ class GuardedProcess:
                 os.killpg(self._server, signal.SIGKILL)
 
     def log_tail(self) -> str:
-        """The last lines that the server wrote."""
+        """The last lines that the server wrote, without the frames of Java's stack traces, which hide what they are of."""
         with contextlib.suppress(OSError):
             lines = self.launch.log.read_text(encoding="utf-8", errors="replace").splitlines()
-            return "\n".join(lines[-LOG_TAIL_LINES:])
+            return "\n".join([line for line in lines if not line.startswith("\tat ")][-LOG_TAIL_LINES:])
         return ""
 
 
