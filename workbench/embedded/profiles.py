@@ -15,6 +15,7 @@ from workbench.sections.spark import MASTERS
 
 DEFAULT_MASTERS = {"local": "local[*]", "yarn": "yarn"}  # the others have an address, which only people know
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+POD_TEMPLATE = "spark.kubernetes.executor.podTemplateFile"
 ON = "true"
 
 
@@ -132,9 +133,13 @@ def _files(settings: SparkSettings, name: str) -> list[Path]:
 
 
 def _own(settings: SparkSettings, kind: str, values: Mapping[str, str]) -> dict[str, str]:
-    own = {"spark.driver.memory": settings.driver_memory, "spark.executor.memory": settings.executor_memory}
-    if "executor_memory" not in settings.model_fields_set and "spark.executor.memory" in values:
-        del own["spark.executor.memory"]
+    memory = {"driver": settings.driver_memory, "executor": settings.executor_memory}
+    own = {
+        f"spark.{who}.memory": size
+        for who, size in memory.items()
+        # A default of ours does not win over what somebody has written.
+        if f"{who}_memory" in settings.model_fields_set or f"spark.{who}.memory" not in values
+    }
     if kind == "local":
         return own
     own["spark.pyspark.python"] = settings.python or values.get("spark.pyspark.python") or sys.executable
@@ -145,6 +150,8 @@ def _own(settings: SparkSettings, kind: str, values: Mapping[str, str]) -> dict[
     if settings.queue and kind == "yarn":
         own["spark.yarn.queue"] = settings.queue
     if kind == "kubernetes":
+        template = values.get(POD_TEMPLATE) or str(resource("spark_conf") / "executor-pod.yaml")
+        own |= {POD_TEMPLATE: template, "spark.kubernetes.executor.podTemplateContainerName": "executor"}
         if settings.kubernetes_image:
             own["spark.kubernetes.container.image"] = settings.kubernetes_image
         if "kubernetes_namespace" in settings.model_fields_set or "spark.kubernetes.namespace" not in values:

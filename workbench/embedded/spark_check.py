@@ -141,7 +141,7 @@ def hops(conf: Mapping[str, str]) -> list[Hop]:
     kind = kind_of(conf.get("spark.master", "local[*]"))
     host = conf.get("spark.connect.grpc.binding.address", "0.0.0.0")  # noqa: S104 - Spark's default, compared
     is_local = host in {"127.0.0.1", "localhost"}
-    found = [
+    return [
         Hop(
             name="notebook to Connect server",
             is_safe=is_local,
@@ -152,7 +152,6 @@ def hops(conf: Mapping[str, str]) -> list[Hop]:
         _disk(conf),
         _ui(conf),
     ]
-    return found
 
 
 def rest_of_master(master_url: str) -> Hop:
