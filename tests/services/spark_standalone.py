@@ -17,7 +17,7 @@ from workbench.embedded.jars import pyspark_home
 from workbench.embedded.java import find_java
 from workbench.runtime.ports import LOOPBACK, answers, any_free
 
-UP_SECONDS = 60
+UP_SECONDS = 150
 EXECUTOR = {
     "spark.driver.host": LOOPBACK,
     "spark.driver.bindAddress": LOOPBACK,

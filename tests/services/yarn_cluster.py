@@ -18,7 +18,7 @@ from workbench.embedded.jars import ensure_jars, pyspark_jars, read_lock
 from workbench.embedded.java import Java, find_java
 from workbench.runtime.ports import LOOPBACK, any_free
 
-UP_SECONDS = 90
+UP_SECONDS = 180
 MAXIMUM_MB = 1536
 QUEUES = ("default", "reports")
 CONFIGURED = "org.apache.hadoop.yarn.server.resourcemanager.scheduler.capacity"

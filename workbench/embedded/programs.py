@@ -62,7 +62,8 @@ def java_and_jars(settings: Settings, server: str, tell: Callable[[str], None]) 
     Raises:
         ComponentError: when there is no Java, or a jar cannot be had.
     """
-    folder = settings.home / "jars"
+    # The same path from every home that links to it: an archive of classes is for one path.
+    folder = (settings.home / "jars").resolve()
     wanted = [jar for jar in read_lock() if jar.server == server]
     if not all((folder / server / jar.file_name).exists() for jar in wanted):
         tell(f"Fetching {len(wanted)} jars for {server}, once…")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -26,6 +27,7 @@ ENDPOINT_FILE = "endpoint.json"
 FAILURE_FILE = "failure.txt"  # beside it, when the server could not be started; session.py reads both
 WARM_UP_SECONDS = 120.0
 POLL_SECONDS = 0.5
+ARCHIVES = "spark-{}.jsa"
 NO_EXECUTORS = "Initial job has not accepted any resources"  # what Spark logs after 15 s without one
 # Serial collection has the smallest footprint and start; a driver's heap is small.
 JVM_OPTIONS = ("-XX:+UseSerialGC", "-Xms128m", "-XX:ReservedCodeCacheSize=192m")
@@ -46,6 +48,7 @@ class SparkConnectServer:
     profile: Profile
     start_log: StartLog = field(repr=False, compare=False)
     first_query_seconds: float = WARM_UP_SECONDS
+    training: Path | None = None  #: where the archive of classes is written when this server ends
 
     start_seconds = 120.0
 
@@ -58,6 +61,16 @@ class SparkConnectServer:
     def endpoint_file(self) -> Path:
         """A file of mode 0600 with the address and the token, there while the server is ready."""
         return self.folder / ENDPOINT_FILE
+
+    @property
+    def archive(self) -> Path:
+        """Beside the jars, for this Java and these jars; there when workbench.embedded.archive has made it."""
+        shipped = sorted((file.name, file.stat().st_size) for file in (pyspark_home() / "jars").glob("*.jar"))
+        java = self.java.executable.resolve()
+        parts = (*map(str, self.jars), pyspark_home(), shipped, java, self.java.version, java.stat().st_mtime_ns)
+        key = hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+        folder = self.jars[0].parent.parent if self.jars else self.folder
+        return folder / ARCHIVES.format(key)
 
     def prepare(self) -> Launch:
         """Ask the cluster whether it is there, and write the properties of this server."""
@@ -105,14 +118,21 @@ class SparkConnectServer:
             raise self._no_answer() from None
         write_private(self.endpoint_file, json.dumps({"remote": self.address, "token": self.token}))
 
+    def _archive_options(self) -> tuple[str, ...]:
+        if self.training:
+            return (f"-XX:ArchiveClassesAtExit={self.training}",)
+        # One that does not fit is left aside by the JVM, which starts as if there were none.
+        return (f"-XX:SharedArchiveFile={self.archive}",) if self.archive.exists() else ()
+
     @property
     def _scratch(self) -> Path:
         return private_folder(self.folder / "scratch")
 
     def _class_path(self) -> str:
-        # Ours first: a newer driver than PySpark's own wins. Spark reads YARN's addresses from the class path.
+        # Ours first: a newer driver than PySpark's own wins. Spark reads YARN's addresses from the class path;
+        # what an archive was made with has to be its beginning.
         hadoop = conf_folders() if self.profile.kind == "yarn" else []
-        return ":".join([*map(str, [*hadoop, *self.jars]), f"{pyspark_home()}/jars/*"])
+        return ":".join([*map(str, self.jars), f"{pyspark_home()}/jars/*", *map(str, hadoop)])
 
     def _environment(self) -> Mapping[str, str]:
         return {
