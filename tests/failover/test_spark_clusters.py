@@ -19,7 +19,10 @@ from workbench.sections import SparkSettings
 from workbench.settings import Settings
 from workbench.transformation.session import connect
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"),
+    pytest.mark.timeout(600),  # a cluster starts first
+]
 
 ROWS, TASKS = 40_000, 20
 QUERY_SECONDS = 180
@@ -41,7 +44,7 @@ def spark(cluster, tmp_path_factory) -> Iterator[Any]:
             patch.setenv(name, value)
         server = make_spark(
             *(Settings.load(embedded=False), folder / "spark"),
-            log=folder / "spark.log", lock=folder / "run" / "spark.lock",
+            log=folder / "spark.log", lock=folder / "run" / "spark.lock", first_query_seconds=240,
         )  # fmt: skip
         with Supervisor(folder) as supervisor:
             supervisor.start([server])

@@ -31,7 +31,10 @@ from workbench.sections import SparkSettings
 from workbench.settings import Settings
 from workbench.warehouse.copy import replace_table
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"),
+    pytest.mark.timeout(600),  # a cluster starts first
+]
 
 MONTH = 1
 EXECUTORS = {"local": ["driver"], "standalone": ["0", "1"], "yarn": ["1", "2"]}
@@ -85,11 +88,9 @@ def running(request, home, warehouse, tmp_path_factory) -> Iterator[Running]:
     folder = tmp_path_factory.mktemp("server")
     with variables(found):
         server = make_spark(
-            Settings.load(embedded=False),
-            folder / "spark",
-            log=folder / "spark.log",
-            lock=folder / "run" / "spark.lock",
-        )
+            *(Settings.load(embedded=False), folder / "spark"),
+            log=folder / "spark.log", lock=folder / "run" / "spark.lock", first_query_seconds=240,
+        )  # fmt: skip
         with Supervisor(folder) as supervisor:
             supervisor.start([server])
             remote = {"WORKBENCH_SPARK_REMOTE": server.address, "WORKBENCH_SPARK_TOKEN": server.token}

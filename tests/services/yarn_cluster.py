@@ -75,6 +75,8 @@ def running_yarn(folder: Path, nodes: int = 2) -> Iterator[YarnCluster]:
     cluster = YarnCluster(conf=conf, web=f"http://{LOOPBACK}:{web}", folder=folder)
     with ExitStack() as stack:
         stack.enter_context(_daemon("resourcemanager.ResourceManager", folder / "resourcemanager", conf, jars, java))
+        # A NodeManager that finds no ResourceManager waits a minute before it asks again.
+        wait_until(lambda: _nodes(cluster.web) is not None, UP_SECONDS, "the ResourceManager")
         for n in range(nodes):
             own = folder / f"node-{n}"
             _write(own / "conf", {**site, **_node(own)})
@@ -92,11 +94,11 @@ def _node(folder: Path) -> dict[str, str]:
     }
 
 
-def _nodes(web: str) -> int:
+def _nodes(web: str) -> int | None:
     try:
         return int(httpx.get(f"{web}/ws/v1/cluster/metrics", timeout=5).json()["clusterMetrics"]["activeNodes"])
     except (httpx.HTTPError, KeyError, ValueError):
-        return 0
+        return None
 
 
 def _write(conf: Path, site: Mapping[str, str]) -> None:

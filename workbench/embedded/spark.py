@@ -28,7 +28,7 @@ FAILURE_FILE = "failure.txt"  # beside it, when the server could not be started;
 WARM_UP_SECONDS = 120.0
 POLL_SECONDS = 0.5
 ARCHIVES = "spark-{}.jsa"
-NO_EXECUTORS = "Initial job has not accepted any resources"  # what Spark logs after 15 s without one
+NO_EXECUTORS = "Initial job has not accepted any resources"  # what Spark logs after spark.starvation.timeout without one
 # Serial collection has the smallest footprint and start; a driver's heap is small.
 JVM_OPTIONS = ("-XX:+UseSerialGC", "-Xms128m", "-XX:ReservedCodeCacheSize=192m")
 

@@ -12,8 +12,6 @@ def main() -> None:
     try:
         session.range(10).count()
         session.range(1000).selectExpr("id % 7 AS day", "id AS n").groupBy("day").sum("n").toArrow()
-        # What the start has left is given back to the machine; on a cluster it is an executor that collects.
-        session.range(1).selectExpr("java_method('java.lang.System', 'gc')").collect()
     finally:
         session.stop()
 
