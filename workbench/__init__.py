@@ -10,8 +10,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from workbench.embedded.own_spark import spark
     from workbench.errors import WorkbenchError
-    from workbench.notebook import ingest, load_table, produce, save_table, spark, sql
+    from workbench.notebook import ingest, load_table, produce, save_table, sql
     from workbench.settings import Settings
 
 __version__ = "0.1.0"
@@ -23,7 +24,7 @@ _HOMES = {
     "load_table": "workbench.notebook",
     "produce": "workbench.notebook",
     "save_table": "workbench.notebook",
-    "spark": "workbench.notebook",
+    "spark": "workbench.embedded.own_spark",
     "sql": "workbench.notebook",
 }
 

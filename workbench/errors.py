@@ -6,6 +6,7 @@
     │   ├── PortTaken
     │   ├── NoDiskSpace
     │   ├── JavaMissing
+    │   ├── ClusterError         Spark's cluster is not there, refuses, or lacks what was asked for
     │   ├── JarsError            a jar cannot be fetched, or is not the one in the lock
     │   └── DataFolderError      a data folder is damaged or of another version
     ├── KafkaError               the cluster refused or did not answer
@@ -74,6 +75,10 @@ class NoDiskSpace(ComponentError):
 
 class JavaMissing(ComponentError):
     """Neither a Java of version 17 or later nor the bundled runtime is there."""
+
+
+class ClusterError(ComponentError):
+    """Spark's cluster does not answer, refuses us, or cannot give what was asked for; a restart does not help."""
 
 
 class JarsError(ComponentError):

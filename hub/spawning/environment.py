@@ -115,6 +115,10 @@ def _files(section: Section) -> dict[str, Path]:
 
 
 def _share(file: Path, folder: Path) -> Path:
+    if file.is_dir():  # of Spark's profiles
+        for each in file.glob("*.conf"):
+            _share(each, folder / file.name)
+        return readable_folder(folder / file.name)
     copy = readable_folder(folder) / file.name
     fresh = folder / f".{file.name}"
     shutil.copyfile(file, fresh)

@@ -177,7 +177,7 @@ def _problems(external: Settings) -> list[str]:
             f"{section.label(name)} is {path}, which pods do not have. "
             f"Put the file into the Secret {FILES_SECRET} and write {FILES}/{path.name}."
             for name, path in paths.items()
-            if path.parent != Path(FILES) and section.label(name) not in NOT_SHARED
+            if Path(FILES) not in (path, path.parent) and section.label(name) not in NOT_SHARED
         ]
     return found
 

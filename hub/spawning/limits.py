@@ -50,8 +50,14 @@ def read_limits(hub: HubSettings, role: str) -> Limits:
 
 
 def set_limits(hub: HubSettings, role: str, spawner: Any) -> Limits:
-    """Give JupyterHub's spawner the limits of a role, which it tells the server too; returns all of them."""
+    """Give JupyterHub's spawner the limits of a role, which it tells the server too; returns all of them.
+
+    Those of Spark are variables that the user may change: a convenience, and no wall.
+    """
     limits = read_limits(hub, role)
+    # The role may be another at the next start: its variables go over what all have, not over those of the last.
+    spawner.common_environment = getattr(spawner, "common_environment", spawner.environment)
+    spawner.environment = {**spawner.common_environment, **hub.spark_environment(role)}
     spawner.mem_limit = limits.memory_bytes or None
     spawner.cpu_limit = limits.processors or None
     return limits

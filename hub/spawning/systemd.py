@@ -114,7 +114,8 @@ def prepare(settings: Settings, spawner: Any) -> None:
     """Called before each start: whether it may, what it may take, and the way to the data as it is now."""
     admit(settings.hub, spawner)
     spawner.limits = set_limits(settings.hub, role_of(spawner.user), spawner)
-    spawner.environment = separate_environment(Settings.load(), shared_folder(settings))
+    spark = settings.hub.spark_environment(role_of(spawner.user))
+    spawner.environment = {**separate_environment(Settings.load(), shared_folder(settings)), **spark}
     share_jars(settings, shared_folder(settings))
 
 

@@ -64,7 +64,10 @@ class Component(Protocol):
         """
 
     def is_healthy(self) -> bool:
-        """Ask the server once, in at most a second or two; False for every failure."""
+        """Ask the server once, in at most a second or two; False for every failure that waiting may cure.
+
+        Raises ClusterError when the server cannot become healthy as it is configured.
+        """
 
     def complete(self) -> None:
         """Do what needs the running server (roles, databases, a first query). Repeatable."""
@@ -159,10 +162,10 @@ class GuardedProcess:
                 os.killpg(self._server, signal.SIGKILL)
 
     def log_tail(self) -> str:
-        """The last lines that the server wrote."""
+        """The last lines that the server wrote, without the frames of Java's stack traces, which hide what they are of."""
         with contextlib.suppress(OSError):
             lines = self.launch.log.read_text(encoding="utf-8", errors="replace").splitlines()
-            return "\n".join(lines[-LOG_TAIL_LINES:])
+            return "\n".join([line for line in lines if not line.startswith("\tat ")][-LOG_TAIL_LINES:])
         return ""
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-from workbench.errors import ComponentError, WorkbenchError
+from workbench.errors import ClusterError, ComponentError, WorkbenchError
 from workbench.runtime.process import Component, GuardedProcess, take_lock, wait_for_lock
 from workbench.runtime.state import (
     ComponentStatus,
@@ -223,6 +223,11 @@ class _Keeper(threading.Thread):
         try:
             process.start()
             return self._wait_until_healthy(process) or self._complete(process) or self._watch(process)
+        except ClusterError as error:
+            # What a person has to correct is told at once, in its own words. Later it is an outage, which passes.
+            if not self.settled.is_set():
+                raise
+            return error.message
         finally:
             process.stop()
 
@@ -240,6 +245,8 @@ class _Keeper(threading.Thread):
     def _complete(self, process: GuardedProcess) -> str:
         try:
             self.component.complete()
+        except ClusterError:
+            raise
         except WorkbenchError as error:
             return error.message
         self._answered = True
@@ -262,7 +269,9 @@ class _Keeper(threading.Thread):
 
     def _fail(self, error: WorkbenchError) -> None:
         self.error = error
-        self._change(State.FAILED, reason=error.message)
+        # The person who reads it, in a notebook for one, does not see the error itself.
+        remedy = f". {error.remedy}" if isinstance(error, ClusterError) else ""
+        self._change(State.FAILED, reason=f"{error.message}{remedy}")
 
     def _change(self, state: State, **fields: int | str | None) -> None:
         self.status = replace(self.status, **{"state": state, "pid": None, "reason": "", **fields})  # type: ignore[arg-type]

@@ -49,6 +49,15 @@ class HubSettings(Section):
     process_limits: CommaSeparated = variable(
         "WORKBENCH_HUB_PROCESS_LIMITS", (), "processes and threads of a user: `analyst=1024`"
     )
+    spark_queues: CommaSeparated = variable(
+        "WORKBENCH_HUB_SPARK_QUEUES", (), "queue of YARN for the Spark of a role: `analyst=adhoc,engineer=batch`"
+    )
+    spark_executors: CommaSeparated = variable(
+        "WORKBENCH_HUB_SPARK_EXECUTORS", (), "executors that a user's Spark asks for at most: `analyst=2`"
+    )
+    spark_memory: CommaSeparated = variable(
+        "WORKBENCH_HUB_SPARK_MEMORY", (), "heap of one executor of a user's Spark: `analyst=2g`"
+    )
     server_limit: Annotated[int, Field(ge=0)] = variable(
         "WORKBENCH_HUB_SERVER_LIMIT", 0, "servers that may run at once; 0 is any number"
     )
@@ -76,7 +85,16 @@ class HubSettings(Section):
     def limit_of(self, kind: Literal["memory", "cpu", "process"], role: str) -> str:
         """What `<kind>_limits` says for *role*, as it was written; empty is no limit."""
         limits = {"memory": self.memory_limits, "cpu": self.cpu_limits, "process": self.process_limits}[kind]
-        return next((value for name, _, value in (each.partition("=") for each in limits) if name == role), "")
+        return _of_role(limits, role)
+
+    def spark_environment(self, role: str) -> dict[str, str]:
+        """The variables of Spark that are another for *role*, with their values."""
+        said = {
+            "WORKBENCH_SPARK_QUEUE": self.spark_queues,
+            "WORKBENCH_SPARK_MAX_EXECUTORS": self.spark_executors,
+            "SPARK_EXECUTOR_MEMORY": self.spark_memory,
+        }
+        return {name: value for name, limits in said.items() if (value := _of_role(limits, role))}
 
     @property
     def is_encrypted(self) -> bool:
@@ -154,6 +172,9 @@ class HubSettings(Section):
             "memory_limits": SIZE,
             "cpu_limits": re.compile(r"\d+(\.\d+)?"),
             "process_limits": re.compile(r"\d+"),
+            "spark_queues": re.compile(r"[\w.-]+"),
+            "spark_executors": re.compile(r"[1-9]\d*"),
+            "spark_memory": SIZE,
         }
         return [
             f"{self.label(name)}: {each!r} is not role=limit. Write for example analyst=4; roles are {', '.join(ROLES)}."
@@ -161,6 +182,10 @@ class HubSettings(Section):
             for each in getattr(self, name)
             if each.partition("=")[0] not in ROLES or not pattern.fullmatch(each.partition("=")[2])
         ]
+
+
+def _of_role(limits: tuple[str, ...], role: str) -> str:
+    return next((value for name, _, value in (each.partition("=") for each in limits) if name == role), "")
 
 
 def _is_origin(text: str) -> bool:

@@ -27,11 +27,14 @@ POLL_SECONDS = 0.1
 TELL_AFTER_SECONDS = 1.0
 
 
-def connect(settings: SparkSettings, *, tell: Callable[[str], None] = lambda _: None) -> SparkSession:
+def connect(
+    settings: SparkSettings, *, new: bool = False, tell: Callable[[str], None] = lambda _: None
+) -> SparkSession:
     """Return a session on the configured Connect server; waits while that server is starting.
 
     Args:
         settings: where the server is.
+        new: whether another session is made when the process has one; it is then the session of the process.
         tell: called with a sentence when there is something to wait for.
 
     Raises:
@@ -51,7 +54,8 @@ def connect(settings: SparkSettings, *, tell: Callable[[str], None] = lambda _: 
     from pyspark.sql.connect.session import SparkSession as ConnectSession
 
     for attempt in ("of this process", "new"):
-        session = ConnectSession.builder.channelBuilder(_channel(remote, token)).getOrCreate()
+        builder = ConnectSession.builder.channelBuilder(_channel(remote, token))
+        session = builder.create() if new else builder.getOrCreate()
         # PySpark tries for ten minutes, when the process ends too, though the server may be gone.
         session.client.set_retry_policies([DefaultPolicy(max_retries=RETRIES, max_backoff=LONGEST_RETRY_MILLISECONDS)])
         try:
