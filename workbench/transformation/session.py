@@ -27,12 +27,18 @@ POLL_SECONDS = 0.1
 TELL_AFTER_SECONDS = 1.0
 
 
-def connect(settings: SparkSettings, *, tell: Callable[[str], None] = lambda _: None) -> SparkSession:
+def connect(
+    settings: SparkSettings,
+    *,
+    tell: Callable[[str], None] = lambda _: None,
+    ready: Callable[[SparkSession], None] = lambda _: None,
+) -> SparkSession:
     """Return a session on the configured Connect server; waits while that server is starting.
 
     Args:
         settings: where the server is.
         tell: called with a sentence when there is something to wait for.
+        ready: called with the session, to register in it what a new one lacks.
 
     Raises:
         SparkError: when there is no server, or it does not let us in.
@@ -66,6 +72,7 @@ def connect(settings: SparkSettings, *, tell: Callable[[str], None] = lambda _: 
                 ) from None
         else:
             break
+    ready(cast("SparkSession", session))
     return cast("SparkSession", session)
 
 
