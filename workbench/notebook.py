@@ -73,9 +73,6 @@ def load_table(
         partitions: how many tasks read it side by side. One sees the table of one moment; several
             see each its own, and rows that change meanwhile may be missed or come twice.
 
-    Raises:
-        WarehouseError: when there is no such table or column, or Spark has no type for a column.
-
     Example:
         >>> workbench.load_table("raw.flights", where="month = :m", parameters={"m": 1}).groupBy("origin").count().show()
     """

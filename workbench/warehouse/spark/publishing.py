@@ -96,12 +96,16 @@ def publish(settings: WarehouseSettings, write: Write, staged: Sequence[Staged],
         engine = make_engine(settings)
         try:
             with reported(settings), engine.begin() as connection:
-                return _publish(connection, write, [each for each in staged if each.rows], also, maybe_written)
+                rows = _publish(connection, write, [each for each in staged if each.rows], also, maybe_written)
+            with suppress(sa.exc.SQLAlchemyError), engine.begin() as connection:
+                staging.end_tasks(connection, write.job.prefix)
         except WarehouseUnavailable:
             maybe_written = True
             if time.monotonic() > deadline:
                 raise
             time.sleep(RETRY_SECONDS)
+        else:
+            return rows
         finally:
             engine.dispose()
 
@@ -110,6 +114,8 @@ def discard(settings: WarehouseSettings, write: Write) -> None:
     """Drop all staging tables of a job that failed, as far as the warehouse answers."""
     engine = make_engine(settings, lock_seconds=DISCARD_LOCK_SECONDS)
     try:
+        with suppress(sa.exc.SQLAlchemyError), engine.begin() as connection:
+            staging.end_tasks(connection, write.job.prefix)
         with suppress(sa.exc.SQLAlchemyError), engine.begin() as connection:
             staging.drop(connection, staging.tables_of(connection, write.job.prefix))
     finally:
@@ -186,8 +192,8 @@ def _publish(connection: sa.Connection, write: Write, staged: Sequence[Staged], 
     connection.execute(literal(f"LOCK TABLE {write.target} IN {mode} MODE"))
     if write.overwrite:
         _remove_old(connection, write, staged)
-    for each in staged:
-        _insert(connection, write, each, columns)
+    if staged:
+        _insert(connection, write, staged, columns)
     if write.options.bookmark:
         write_bookmark(connection, write.options.bookmark, rows=rows)
     if write.options.receipt:
@@ -253,15 +259,17 @@ def replaced_condition(replace: Mapping[str, object]) -> tuple[str, dict[str, ob
     return " AND ".join(parts) or "TRUE", values
 
 
-def _insert(connection: sa.Connection, write: Write, staged: Staged, columns: Mapping[str, Any]) -> None:
+def _insert(connection: sa.Connection, write: Write, staged: Sequence[Staged], columns: Mapping[str, Any]) -> None:
     names = [field.name for field in write.job.fields]
     values = ", ".join(_value(field, columns[field.name]) for field in write.job.fields)
-    source = f"SELECT {values} FROM {quoted(SCHEMA, staged.table)}"
-    if not write.options.key:
-        listed = ", ".join(map(quoted, names))
-        connection.execute(literal(f"INSERT INTO {write.target} ({listed}) {source}"))
-        return
-    connection.execute(literal(upsert_statement(write.target, source, names, write.options.key)))
+    # One statement: two rows of one key, of two tasks even, are an error and not a matter of chance.
+    source = " UNION ALL ".join(f"SELECT {values} FROM {quoted(SCHEMA, each.table)}" for each in staged)
+    listed = ", ".join(map(quoted, names))
+    if write.options.key:
+        statement = upsert_statement(write.target, source, names, write.options.key)
+    else:
+        statement = f"INSERT INTO {write.target} ({listed}) {source}"
+    connection.execute(literal(statement))
 
 
 def _value(field: Field, column: Any) -> str:

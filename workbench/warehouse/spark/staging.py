@@ -97,7 +97,9 @@ def stage(settings: WarehouseSettings, job: Job, batches: Iterator[pa.RecordBatc
     table = f"{job.prefix}{uuid4().hex[:20]}"
     rows = _Rows(job.fields, first, filled)
     try:
-        with reported_bulk(settings), closing(open_bulk(settings, limits=KEEPALIVES)) as bulk:
+        # By the name of the application, whoever ends the job finds the tasks that are still at it.
+        limits = {**KEEPALIVES, "application_name": job.prefix}
+        with reported_bulk(settings), closing(open_bulk(settings, limits=limits)) as bulk:
             with bulk.cursor() as cursor:
                 cursor.execute(_create(table, job.fields))
                 cursor.execute(f"COMMENT ON TABLE {quoted(SCHEMA, table)} IS '{_comment(job.owner)}'")
@@ -124,6 +126,17 @@ def remove_left_over(connection: sa.Connection) -> int:
     left = [row.relname for row in connection.execute(sa.text(LEFT_OVER), {"schema": SCHEMA}) if _is_left_over(row)]
     drop(connection, left)
     return len(left)
+
+
+def end_tasks(connection: sa.Connection, prefix: str) -> None:
+    """End the connections of tasks that still write for a job that has ended: their tables would stay."""
+    connection.execute(
+        sa.text(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE application_name = :prefix AND usename = current_user AND pid <> pg_backend_pid()"
+        ),
+        {"prefix": prefix},
+    )
 
 
 def tables_of(connection: sa.Connection, prefix: str) -> list[str]:
