@@ -64,9 +64,9 @@ class BatchJob:
         """A hash of the source of `make`; what it calls does not count."""
         try:
             text = inspect.getsource(self.make)
-        except (OSError, TypeError):
-            text = repr(getattr(self.make, "__code__", self.make).__class__)
-            text += getattr(getattr(self.make, "__code__", None), "co_code", b"").hex()
+        except (OSError, TypeError):  # typed into an interpreter that keeps no source
+            made = getattr(self.make, "__code__", None)
+            text = f"{made.co_code.hex()} {made.co_consts}" if made else repr(type(self.make))
         return hashlib.sha256(text.encode()).hexdigest()[:HASH_LENGTH]
 
 
