@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from workbench.settings import Settings
@@ -23,7 +24,15 @@ def spark() -> SparkSession:
     """
     from workbench.transformation.session import connect
 
-    return connect(Settings.load().spark, tell=print)
+    settings = Settings.load()
+    return connect(settings.spark, tell=print, ready=partial(_register_warehouse, settings))
+
+
+def _register_warehouse(settings: Settings, session: SparkSession) -> None:
+    """Give a session the data source `workbench`."""
+    from workbench.warehouse.spark.source import register
+
+    register(session, settings.warehouse)
 
 
 def sql(query: str, parameters: Mapping[str, object] | None = None) -> pd.DataFrame:
@@ -44,15 +53,40 @@ def sql(query: str, parameters: Mapping[str, object] | None = None) -> pd.DataFr
     return read_frame(Settings.load().warehouse, query, parameters or {})
 
 
-def load_table(table: str) -> DataFrame:
+def load_table(
+    table: str,
+    *,
+    columns: Sequence[str] = (),
+    where: str = "",
+    parameters: Mapping[str, object] | None = None,
+    partitions: int = 1,
+) -> DataFrame:
     """The rows of a warehouse table as a lazy Spark DataFrame.
 
+    Filters of the DataFrame are Spark's own: what the warehouse should leave out is said here.
+
+    Args:
+        table: `schema.table`, or a view.
+        columns: the columns to read; none is all.
+        where: which rows, a condition in SQL of the warehouse with values as `:name`.
+        parameters: the value of each `:name`.
+        partitions: how many tasks read it side by side. One sees the table of one moment; several
+            see each its own, and rows that change meanwhile may be missed or come twice.
+
     Example:
-        >>> workbench.load_table("raw.flights").groupBy("origin").count().show()
+        >>> workbench.load_table("raw.flights", where="month = :m", parameters={"m": 1}).groupBy("origin").count().show()
     """
     from workbench.warehouse import sink
 
-    return sink.load_table(spark(), Settings.load().warehouse, table)
+    return sink.load_table(
+        spark(),
+        Settings.load().warehouse,
+        table,
+        columns=columns,
+        where=where,
+        parameters=parameters,
+        partitions=partitions,
+    )
 
 
 def save_table(frame: DataFrame, table: str, *, replace: Mapping[str, object] | None = None) -> int:

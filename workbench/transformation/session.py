@@ -28,7 +28,11 @@ TELL_AFTER_SECONDS = 1.0
 
 
 def connect(
-    settings: SparkSettings, *, new: bool = False, tell: Callable[[str], None] = lambda _: None
+    settings: SparkSettings,
+    *,
+    new: bool = False,
+    tell: Callable[[str], None] = lambda _: None,
+    ready: Callable[[SparkSession], None] = lambda _: None,
 ) -> SparkSession:
     """Return a session on the configured Connect server; waits while that server is starting.
 
@@ -36,6 +40,7 @@ def connect(
         settings: where the server is.
         new: whether another session is made when the process has one; it is then the session of the process.
         tell: called with a sentence when there is something to wait for.
+        ready: called with the session, to register in it what a new one lacks.
 
     Raises:
         SparkError: when there is no server, or it does not let us in.
@@ -70,6 +75,7 @@ def connect(
                 ) from None
         else:
             break
+    ready(cast("SparkSession", session))
     return cast("SparkSession", session)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from typing import Any
 
@@ -29,16 +29,20 @@ TRY_AGAIN = (
     "58",
 )
 LOCK_SECONDS = 10
-LIMITS = {
-    "transaction_timeout": "300s",
+KEEPALIVES = {
     "tcp_keepalives_idle": "30",
     "tcp_keepalives_interval": "10",
     "tcp_keepalives_count": "3",
 }
+LIMITS = {"transaction_timeout": "300s", **KEEPALIVES}
 
 
-def open_bulk(settings: WarehouseSettings) -> Any:
+def open_bulk(settings: WarehouseSettings, *, limits: Mapping[str, str] = LIMITS) -> Any:
     """An ADBC connection in a transaction; waits at most 10 s for a lock.
+
+    Args:
+        settings: the warehouse.
+        limits: what the server is asked to keep to; without `transaction_timeout` a load may take hours.
 
     Raises:
         adbc_driver_manager.Error: see `reported_bulk`.
@@ -51,17 +55,17 @@ def open_bulk(settings: WarehouseSettings) -> Any:
         address.render_as_string(hide_password=False), conn_kwargs={"adbc.connection.autocommit": "false"}
     )
     try:
-        set_limits(bulk)
+        set_limits(bulk, limits)
     except BaseException:
         bulk.close()
         raise
     return bulk
 
 
-def set_limits(bulk: Any) -> None:
+def set_limits(bulk: Any, limits: Mapping[str, str] = LIMITS) -> None:
     """Have the server let go what a worker holds that has stopped, as far as the server has the parameters."""
     with bulk.cursor() as cursor:
-        for name, value in LIMITS.items():
+        for name, value in limits.items():
             cursor.execute(
                 f"SELECT set_config(name, '{value}', false) FROM pg_settings WHERE name = '{name}' AND context = 'user'"
             )

@@ -45,3 +45,18 @@ def delete_statement(target: str, deleted: str, columns: Sequence[str], key: Seq
     same = " AND ".join(f"mine.{quoted(name)} = gone.{quoted(name)}" for name in key)
     older = f" AND {OLDER}" if "_offset" in columns else ""
     return f"DELETE FROM {target} AS mine USING {deleted} AS gone WHERE {same}{older}"
+
+
+def upsert_statement(target: str, source: str, columns: Sequence[str], key: Sequence[str]) -> str:
+    """INSERT … ON CONFLICT: a row of *source* takes the place of the one with its key.
+
+    Args:
+        target: quoted name of the table.
+        source: SELECT of the columns in their order, at most one row a key.
+        columns: of both.
+        key: columns with a unique index.
+    """
+    names, keys = ", ".join(map(quoted, columns)), ", ".join(map(quoted, key))
+    values = ", ".join(f"{quoted(name)} = excluded.{quoted(name)}" for name in columns if name not in key)
+    action = f"DO UPDATE SET {values}" if values else "DO NOTHING"
+    return f"INSERT INTO {target} ({names}) {source} ON CONFLICT ({keys}) {action}"
