@@ -13,15 +13,16 @@ from workbench.querying import Catalog, Statement
 MISSING = {"42P01": "table", "3F000": "table", "42703": "column", "TABLE_OR_VIEW_NOT_FOUND": "table"}
 LONGEST_LINE = 160
 PROPOSALS = 3
+CLOSE = 0.75  # of 1, as difflib counts
 
 
-def located(error: QueryRefused, text: str, statements: Sequence[Statement]) -> list[str]:
-    """The lines to show: which statement of several, where in the cell."""
+def located(error: QueryRefused, text: str, statements: Sequence[Statement], first_line: int = 1) -> list[str]:
+    """The lines to show: which statement of several, and where in the cell, in which *text* begins at *first_line*."""
     lines = error.message.splitlines()
     if len(statements) > 1:
         lines[0] = f"statement {error.statement + 1} of {len(statements)}: {lines[0]}"
     if error.position is not None and statements:
-        lines += _pointed(text, min(statements[error.statement].start + error.position, len(text)))
+        lines += _pointed(text, min(statements[error.statement].start + error.position, len(text)), first_line)
     return lines
 
 
@@ -34,14 +35,17 @@ def proposals(error: QueryRefused, text: str, catalog: Catalog, dialect: str) ->
     if kind == "table":
         known = dict(_tables(catalog))
         qualified = written.lower() if "." in written else ""
-        near = get_close_matches(qualified, known, n=PROPOSALS) if qualified else []
-        # Perhaps only the schema was forgotten, or is another one.
-        last = written.rpartition(".")[2].lower()
-        bare = {name.rpartition(".")[2]: name for name in known}
-        near += [bare[name] for name in get_close_matches(last, bare, n=PROPOSALS)]
-        return [known[name] for name in dict.fromkeys(near)][:PROPOSALS]
+        near = get_close_matches(qualified, known, n=PROPOSALS, cutoff=CLOSE) if qualified else []
+        if not near:  # perhaps only the schema was forgotten, or is another one
+            bare = {name.rpartition(".")[2]: name for name in known}
+            last = written.rpartition(".")[2].lower()
+            near = [bare[name] for name in get_close_matches(last, bare, n=PROPOSALS, cutoff=CLOSE)]
+        return [known[name] for name in near]
     columns = {name.lower(): name for tables in catalog.tables.values() for each in tables.values() for name in each}
-    return [columns[name] for name in get_close_matches(written.rpartition(".")[2].lower(), columns, n=PROPOSALS)]
+    return [
+        columns[name]
+        for name in get_close_matches(written.rpartition(".")[2].lower(), columns, n=PROPOSALS, cutoff=CLOSE)
+    ]
 
 
 def without_traceback(error: BaseException, lines: Sequence[str]) -> BaseException:
@@ -56,12 +60,12 @@ def told(error: WorkbenchError) -> list[str]:
     return [*error.message.splitlines(), *([f"Remedy: {error.remedy}"] if error.remedy else [])]
 
 
-def _pointed(text: str, position: int) -> list[str]:
+def _pointed(text: str, position: int, first_line: int) -> list[str]:
     before = text[:position]
     number, column = before.count("\n") + 1, position - (before.rfind("\n") + 1)
     line = text.splitlines()[number - 1] if text else ""
     start = max(0, column - LONGEST_LINE // 2)
-    head = f"line {number}: "
+    head = f"line {number - 1 + first_line}: "
     return [f"{head}{line[start : start + LONGEST_LINE]}", f"{' ' * (len(head) + column - start)}^"]
 
 

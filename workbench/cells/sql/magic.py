@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
 LAST = "_sql"  #: the variable that holds the last result
-CHANGES_CATALOG = {"CREATE", "DROP", "ALTER", "COMMENT", "USE", "CACHE", "DO", "CALL", "SELECT"}
+PROPOSAL_SECONDS = 3.0  # for which an error waits for what may have been meant
 
 
 class SqlMagic:
@@ -94,9 +94,9 @@ class SqlMagic:
                 return self._ask_spark(options, statements, values)
             return self._ask_warehouse(options, statements, values)
         except QueryRefused as error:
-            lines = located(error, options.text, statements)
+            lines = located(error, options.text, statements, options.first_line)
             text = statements[error.statement].text
-            if near := proposals(error, text, cache.read(), dialect):
+            if near := proposals(error, text, cache.read(PROPOSAL_SECONDS), dialect):
                 lines.append(f"Did you mean {' or '.join(near)}?")
             if error.remedy:
                 lines.append(f"Remedy: {error.remedy}")

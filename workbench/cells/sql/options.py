@@ -32,6 +32,7 @@ class Options:
     """What the line asks for, and the SQL behind it."""
 
     text: str
+    first_line: int = 1  #: the line of the cell that the SQL begins in
     spark: bool = False
     into: str = ""
     pandas: bool = False
@@ -47,8 +48,10 @@ def parse_options(line: str, cell: str | None = None) -> Options:
         QueryRefused: naming the option that is wrong.
     """
     found, parameters, position = _read(line)
-    text = "\n".join(filter(None, (line[position:].strip(), cell)))
-    return Options(text=text, parameters=parameters, **found)  # type: ignore[arg-type]
+    beside = line[position:].strip()
+    text = "\n".join(filter(None, (beside, cell)))
+    first_line = 1 if beside or cell is None else 2
+    return Options(text=text, first_line=first_line, parameters=parameters, **found)  # type: ignore[arg-type]
 
 
 def begin_of_sql(line: str) -> int:
