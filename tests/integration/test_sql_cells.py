@@ -111,6 +111,7 @@ def test_errors_are_short_and_say_where_and_what_was_meant(kernel, table):
     assert ran.error.splitlines()[1:] == ["line 3:   twyce FROM readings", "          ^"]
     assert "`twice`" in ran.error
     assert ran.printed == ""  # neither PySpark's log of the error
+    assert kernel.run("spark.sql('SELECT twyce FROM readings')").error_name == "AnalysisException"
     assert kernel.run("%sparksql SELECT * FROM readigns").error.splitlines()[-1] == "Did you mean readings?"
     assert kernel.run("%sparksql SELEKT 1").error.splitlines()[-1].strip() == "^"
 

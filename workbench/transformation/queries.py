@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ NUMBERS = {"tinyint", "smallint", "int", "bigint", "float", "double"}
 CATALOG_TABLES = 200  # whose columns are asked for, one request each
 # PySpark writes errors that it raises as JSON to stderr too, with the stack of the JVM.
 LOGGERS = ("SQLQueryContextLogger", "DataFrameQueryContextLogger")
+_quiet = threading.local()
 # Of "[CONDITION] What happened. SQLSTATE: 42703; line 1 pos 7;", and of "(line 2, pos 13)".
 BEHIND_MESSAGE = re.compile(r"\s*SQLSTATE: \w+.*", re.DOTALL)
 PLACE = re.compile(r"line (\d+),? pos (\d+)")
@@ -139,10 +141,12 @@ def _cancelled_by_interrupts(spark: SparkSession) -> Iterator[None]:
 def _reported(statement: Statement, number: int) -> Iterator[None]:
     from grpc import RpcError
     from pyspark.errors import PySparkException
+    from pyspark.logger import PySparkLogger
 
-    levels = {name: logging.getLogger(name).level for name in LOGGERS}
     for name in LOGGERS:
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+        # By PySpark's own function: it makes loggers of a class of its own, and a plain one would not do.
+        PySparkLogger.getLogger(name).addFilter(_is_told)
+    _quiet.is_on = True
     try:
         yield
     except PySparkException as error:
@@ -153,8 +157,12 @@ def _reported(statement: Statement, number: int) -> Iterator[None]:
             remedy="`workbench status` shows whether the server runs; run the cell again when it does.",
         ) from None
     finally:
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)
+        _quiet.is_on = False
+
+
+def _is_told(record: logging.LogRecord) -> bool:
+    """Whether a record is somebody else's than this thread's within `_reported`."""
+    return not getattr(_quiet, "is_on", False)
 
 
 def _refusal(error: PySparkException, statement: Statement, number: int) -> QueryRefused:

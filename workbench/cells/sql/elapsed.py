@@ -19,7 +19,7 @@ class Elapsed(AbstractContextManager["Elapsed"]):
 
     Args:
         where: what runs it, such as `the warehouse`.
-        watched: whether somebody sees the line change; otherwise it is printed once, at the end.
+        watched: whether somebody sees the line change; otherwise nothing is shown.
     """
 
     def __init__(self, where: str, *, watched: bool) -> None:

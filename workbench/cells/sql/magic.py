@@ -104,6 +104,8 @@ class SqlMagic:
         finally:
             if any(not each.reads for each in statements):
                 cache.forget()
+            if not spark:  # so that the next cell is completed at once; Spark is left alone until somebody types
+                cache.read(wait_seconds=0)
 
     def _values(
         self, options: Options, statements: Sequence[Statement], variables: Mapping[str, Any]
