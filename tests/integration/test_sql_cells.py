@@ -172,6 +172,7 @@ def test_an_interrupt_cancels_at_the_server_and_the_next_cell_works(kernel, sett
     )
     assert ran.error == "Interrupted: Spark was told to cancel the query."
     assert ran.updates[-1]["text/plain"].startswith("Spark: cancelled after")
+    assert kernel.run("print(spark.interruptAll())").printed == "[]\n"  # nothing was left to be interrupted
     assert kernel.run("%sparksql SELECT 42 AS answer").text.splitlines()[1].strip() == "42"
 
 
@@ -242,5 +243,9 @@ def test_a_duckdb_file_answers_too(tmp_path):
         ran = kernel.run("%%sql\nINSERT INTO t VALUES (2, 'x'); INSERT INTO t VALUES ('y', 'z')")
         assert ran.error.startswith("statement 2 of 2: Conversion Error")
         assert kernel.run("%sql SELECT count(*) AS n FROM t").text.splitlines()[1].strip() == "1"
-        kernel.complete("%%sql\nSELECT * FROM ")
         assert wait_for(lambda: kernel.complete("%%sql\nSELECT * FROM ")[:1], ["t"])
+        ran = kernel.run(
+            "%sql SELECT sum(a.range * b.range) FROM range(1000000) AS a, range(1000000) AS b",
+            interrupt_when=lambda ran: bool(ran.shown),
+        )
+        assert ran.error == "Interrupted: the warehouse was told to cancel the query."

@@ -222,6 +222,23 @@ def test_pages_turn_within_their_bounds_and_sort_with_null_last():
     assert Grid(result=result([])).caption() == "0 rows. 0.10 s"
 
 
+def test_a_plot_that_cannot_be_drawn_says_why(monkeypatch):
+    numbers = result([(1, "a"), (2, "b")])
+
+    assert numbers.plot("bar", x="j", y="n")._repr_png_().startswith(b"\x89PNG")
+    for arguments, said in (
+        ({"x": "month"}, "no column month"),
+        ({"x": "n"}, "nothing to draw"),
+        ({"kind": "cake"}, "no kind of plot"),
+    ):
+        with pytest.raises(QueryRefused, match=said):
+            numbers.plot(**arguments)
+    for name in ("matplotlib", "matplotlib.figure"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(QueryRefused, match=r"need matplotlib(?s:.*)pipelines"):
+        numbers.plot("bar")
+
+
 @pytest.mark.parametrize(
     ("before", "behind", "offered"),
     [
