@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -19,7 +20,6 @@ from workbench.warehouse.engine import make_engine, reported
 CURSOR = "workbench_rows"
 DECLARE = f"DECLARE {CURSOR} NO SCROLL CURSOR FOR "
 NOT_IN_A_TRANSACTION = "25001"  # SQLSTATE (postgresql.org, "Error Codes")
-INTERRUPTED = "Query interrupted"  # how DuckDB tells of Ctrl-C
 COUNTS = (["Count"], ["Success"])  # what DuckDB answers when there is no answer
 TRANSACTION_VERBS = {"BEGIN", "START", "COMMIT", "END", "ROLLBACK", "ABORT", "SAVEPOINT", "RELEASE"}
 NUMBERS = re.compile(r"(small|big|huge|tiny|u)?int|numeric|decimal|real|double|float|serial|oid$|money", re.IGNORECASE)
@@ -120,7 +120,7 @@ def _run(
     prefix = DECLARE if statement.reads and limit is not None and connection.dialect.name == "postgresql" else ""
     bound = {name: values[name] for name in statement.names}
     try:
-        result = connection.execute(_text(statement, prefix), bound)
+        result = _execute(connection, _text(statement, prefix), bound)
         if prefix:
             result = connection.execute(sa.text(f"FETCH {int(limit or 0) + 1} FROM {CURSOR}"))
         answer = _answer(result, limit)
@@ -128,12 +128,22 @@ def _run(
             connection.execute(sa.text(f"CLOSE {CURSOR}"))
     except exc.StatementError as error:
         raise _refused(error, statement, number, len(prefix)) from None
-    except RuntimeError as error:
-        if INTERRUPTED not in str(error):
-            raise
-        raise KeyboardInterrupt from None
     is_count = connection.dialect.name == "duckdb" and not statement.reads and not answer.rows
     return replace(answer, columns=()) if is_count and [each.name for each in answer.columns] in COUNTS else answer
+
+
+def _execute(connection: sa.Connection, text: sa.TextClause, values: Mapping[str, object]) -> sa.CursorResult[Any]:
+    """Execute a statement, which an interrupt cancels: psycopg does that itself, DuckDB not in a kernel."""
+    if connection.dialect.name != "duckdb":
+        return connection.execute(text, values)
+    driver: Any = connection.connection.driver_connection
+    with ThreadPoolExecutor(max_workers=1) as beside:
+        done = beside.submit(connection.execute, text, values)
+        try:
+            return done.result()
+        except KeyboardInterrupt:
+            driver.interrupt()
+            raise
 
 
 def _text(statement: Statement, prefix: str) -> sa.TextClause:
