@@ -17,6 +17,7 @@
     │   ├── TakenOver            another worker owns a partition now; nothing was written
     │   └── RowsRefused          single rows do not fit the table; nothing was written
     ├── SparkError               no session could be had
+    ├── QueryRefused             a cell of SQL is wrong, or was refused
     ├── StepRefused              a step cannot do with a frame what was asked
     ├── ExpectationFailed        a table breaks an expectation of the severity stop
     ├── IdentityError            somebody cannot be let in
@@ -123,6 +124,24 @@ class RowsRefused(WarehouseError):
 
 class SparkError(WorkbenchError):
     """No Spark session could be had."""
+
+
+class QueryRefused(WorkbenchError):
+    """A statement of a cell of SQL was refused.
+
+    Args:
+        message: what was said about it.
+        statement: which one of the cell, counted from 0.
+        position: the character of that statement that it is about, counted from 0; None when nobody knows.
+        code: PostgreSQL's SQLSTATE or Spark's condition, such as TABLE_OR_VIEW_NOT_FOUND.
+        remedy: what to do.
+    """
+
+    def __init__(
+        self, message: str, *, statement: int = 0, position: int | None = None, code: str = "", remedy: str = ""
+    ) -> None:
+        self.statement, self.position, self.code = statement, position, code
+        super().__init__(message, remedy=remedy)
 
 
 class StepRefused(WorkbenchError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from workbench.cells import sql
 from workbench.cells.spark_name import SparkBinder
 
 if TYPE_CHECKING:
@@ -13,8 +14,10 @@ if TYPE_CHECKING:
 def load_ipython_extension(shell: InteractiveShell) -> None:
     """Called by IPython when the kernel starts. Loads no driver: a kernel that uses none stays small."""
     shell.ast_transformers.append(SparkBinder(shell))
+    sql.register(shell)
 
 
 def unload_ipython_extension(shell: InteractiveShell) -> None:
     """Called by IPython on `%unload_ext`."""
     shell.ast_transformers[:] = [each for each in shell.ast_transformers if not isinstance(each, SparkBinder)]
+    sql.unregister(shell)
