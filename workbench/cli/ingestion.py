@@ -75,10 +75,21 @@ def ingest_run(
             return
         done = ingest_flow(settings, flow, progress)
     if as_json:
-        typer.echo(json.dumps({"flow": name, "rows": done.rows, "dead": done.dead, "seconds": round(done.seconds, 3)}))
-    else:
         typer.echo(
-            f"{flow.topic} → {flow.into}: {done.rows:,} rows, {done.dead:,} dead letters in {done.seconds:.1f} s"
+            json.dumps(
+                {
+                    "flow": name,
+                    "rows": done.rows,
+                    "dead": done.dead,
+                    "filtered": done.filtered,
+                    "seconds": round(done.seconds, 3),
+                }
+            )
+        )
+    else:
+        left_out = f", {done.filtered:,} left out by steps" if done.filtered else ""
+        typer.echo(
+            f"{flow.topic} → {flow.into}: {done.rows:,} rows, {done.dead:,} dead letters{left_out} in {done.seconds:.1f} s"
         )
 
 
@@ -158,7 +169,20 @@ def verify(
     if as_json:
         typer.echo(json.dumps({"right": right, "partitions": [asdict(each) for each in reports]}))
     else:
-        names = ("partition", "first", "next", "rows", "dead", "missing", "doubled", "outside", "unknown", "lag")
+        filtered = ("filtered",) if any(each.filtered for each in reports) else ()
+        names = (
+            "partition",
+            "first",
+            "next",
+            "rows",
+            "dead",
+            *filtered,
+            "missing",
+            "doubled",
+            "outside",
+            "unknown",
+            "lag",
+        )
         view = Table(*names, box=None, header_style="bold")
         for each in reports:
             view.add_row(*(f"{getattr(each, name):,}" for name in names))
