@@ -62,6 +62,7 @@ def ingest_flow(settings: Settings, flow: Flow, progress: Progress, *, limits: L
     Raises:
         WorkbenchError: as `workbench.ingestion.flow.run_to_end` says.
     """
+    refuse_stream(flow)
     with open_run(settings, flow, progress, limits) as run:
         if flow.engine == "spark":
             return spark_lane.run_to_end(spark_run(settings, flow, run))
@@ -74,10 +75,23 @@ def follow_flow(settings: Settings, flow: Flow, progress: Progress, *, limits: L
     Raises:
         WorkbenchError: as `workbench.ingestion.flow.run_for_ever` says.
     """
+    refuse_stream(flow)
     with open_run(settings, flow, progress, limits) as run:
         if flow.engine == "spark":
             spark_lane.run_for_ever(spark_run(settings, flow, run))
         run_for_ever(run)
+
+
+def refuse_stream(flow: Flow) -> None:
+    """Refuse a flow that is a streaming query, which `workbench.streams` runs.
+
+    Raises:
+        SettingsError: when it is one.
+    """
+    if flow.engine == "stream":
+        raise SettingsError(
+            [f"{flow.name}: engine is stream; run it with `workbench ingest run` or workbench.streams."]
+        )
 
 
 @contextmanager

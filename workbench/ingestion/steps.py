@@ -52,13 +52,19 @@ def step_problems(fields: Mapping[str, Any], calls: Sequence[StepCall], where: s
     problems = []
     if engine == "stream" and fields.get("mode") == "merge":
         problems.append(f"{where}: engine stream appends; mode merge is for engines arrow and spark.")
+    if engine == "stream" and fields.get("start") == "fail":
+        problems.append(
+            f"{where}: engine stream begins at earliest, latest or a time; its checkpoint says where it is."
+        )
+    if engine == "stream" and fields.get("contract") == "evolve":
+        problems.append(f"{where}: engine stream and contract evolve do not go together.")
     if (calls or engine == "stream") and not fields.get("columns"):
         problems.append(f"{where}: {'steps' if calls else 'engine stream'} needs columns, those of the records.")
     if not calls:
         return problems
     if engine == "arrow":
         problems.append(f"{where}: steps need engine spark, or stream for those that look at several rows.")
-    if fields.get("contract") == "evolve":
+    if engine != "stream" and fields.get("contract") == "evolve":
         problems.append(f"{where}: steps and contract evolve do not go together: steps know the columns beforehand.")
     if engine == "spark" and (found := sorted(named.intersection(STATEFUL_STREAMS))):
         problems.append(
