@@ -27,6 +27,7 @@ from workbench.settings import Settings
 from workbench.spark_lane.stepped import Decode
 from workbench.transformation.row_wise import Step
 from workbench.transformation.session import connect
+from workbench.transformation.streams.listener import Watched
 from workbench.transformation.streams.queries import StreamPlan, start_query, start_relay
 from workbench.transformation.streams.supervision import Patience, Query, supervise
 from workbench.warehouse.stream_batches import BatchSink, prepare_stream
@@ -73,20 +74,21 @@ def run_stream(
     if flow.engine != "stream" or flow.columns is None:
         raise SettingsError([f"{flow.name}: engine is {flow.engine}, and only flows with engine stream are streams."])
     plan = stream_plan(settings, flow, checkpoints or str(settings.home / "checkpoints"))
-    sink = stream_sink(settings, flow)
+    sink, watched = stream_sink(settings, flow), Watched(flow.name)
 
     def start() -> Query:
-        session = connect(settings.spark, tell=logger.info)
+        session = watched.session(connect(settings.spark, tell=logger.info))
         prepare_stream(settings.warehouse, flow.into, plan.output(session))
         return start_query(session, plan, sink, follow=follow)  # type: ignore[no-any-return]
 
-    supervise(
-        start,
-        stop=stop or threading.Event(),
-        patience=patience or Patience(),
-        restarted=lambda cause: metrics.STREAM_RESTARTS.labels(flow.name, cause).inc(),
-        name=flow.name,
-    )
+    with watched:
+        supervise(
+            start,
+            stop=stop or threading.Event(),
+            patience=patience or Patience(),
+            restarted=lambda cause: metrics.STREAM_RESTARTS.labels(flow.name, cause).inc(),
+            name=flow.name,
+        )
 
 
 def stream_sink(settings: Settings, flow: Flow) -> Callable[[DataFrame, int], None]:
@@ -189,16 +191,27 @@ def relay(
     connection = KafkaConnection.from_settings(settings.kafka)
     for topic in (source, into):
         read_topic_state(connection, topic)
-    checkpoint = checkpoint_folder(checkpoints or str(settings.home / "checkpoints"), f"{source} to {into}")
+    name = f"{source}-to-{into}"
+    checkpoint, watched = checkpoint_folder(checkpoints or str(settings.home / "checkpoints"), name), Watched(name)
 
     def start() -> Query:
-        session = connect(settings.spark, tell=logger.info)
-        return start_relay(session, connection.for_spark(), source, into, steps, checkpoint=checkpoint, every=every)  # type: ignore[return-value]
+        session = watched.session(connect(settings.spark, tell=logger.info))
+        return start_relay(  # type: ignore[no-any-return]
+            session,
+            connection.for_spark(),
+            name=name,
+            source=source,
+            target=into,
+            steps=steps,
+            checkpoint=checkpoint,
+            every=every,
+        )
 
-    supervise(
-        start,
-        stop=stop,
-        patience=Patience(),
-        restarted=lambda cause: metrics.STREAM_RESTARTS.labels(f"{source} to {into}", cause).inc(),
-        name=f"{source} to {into}",
-    )
+    with watched:
+        supervise(
+            start,
+            stop=stop,
+            patience=Patience(),
+            restarted=lambda cause: metrics.STREAM_RESTARTS.labels(name, cause).inc(),
+            name=name,
+        )

@@ -27,12 +27,14 @@ def parse_steps(found: Any, where: str) -> tuple[tuple[StepCall, ...], list[str]
     """The steps of a list of names, of mappings from a name to its arguments, and of functions; and what is wrong."""
     if isinstance(found, str | Mapping) or not isinstance(found, Sequence):
         return (), [f"{where}: steps is {found!r}, which is no list."]
-    calls, problems = [], []
+    calls: list[StepCall] = []
+    problems: list[str] = []
     for each in found:
         if callable(each):
             calls.append(StepCall(name=getattr(each, "__name__", repr(each)), function=each))
             continue
-        name, arguments = each, {}
+        name: Any = each
+        arguments: Any = {}
         if isinstance(each, Mapping) and len(each) == 1:
             ((name, arguments),) = each.items()
         if not isinstance(name, str) or not isinstance(arguments or {}, Mapping):

@@ -26,8 +26,8 @@ def encryption_at_rest(folder: Path, *, mounts: Path = MOUNTS, blocks: Path = BL
     """Whether what is written into *folder* is encrypted on its disk. Needs Linux; changes nothing.
 
     Looks for LUKS and other dm-crypt below the file system, for file systems that encrypt, and for
-    fscrypt. What lies below a container's overlay, a network file system or a virtual disk cannot
-    be seen from here, and is unknown.
+    fscrypt. What lies below a container's overlay or a network file system cannot be seen from
+    here, and is unknown; what a host does to the disks of its virtual machines does not count.
 
     Args:
         folder: an existing folder, or one whose parent exists.
@@ -46,13 +46,15 @@ def encryption_at_rest(folder: Path, *, mounts: Path = MOUNTS, blocks: Path = BL
         return AtRest(encrypted="unknown", detail=f"{kind} is in memory; whether swap is encrypted is not looked at")
     if _has_fscrypt(existing):
         return AtRest(encrypted="yes", detail="fscrypt")
-    found = blocks / device
-    if not found.exists():
+    return _of_disk(kind, blocks / device)
+
+
+def _of_disk(kind: str, disk: Path) -> AtRest:
+    if not disk.exists():
         return AtRest(encrypted="unknown", detail=f"{kind} does not tell which disk it is on")
-    below = _devices_below(found.resolve())
-    if any(_uuid(each).startswith("CRYPT-") for each in below):
+    if any(_uuid(each).startswith("CRYPT-") for each in _devices_below(disk.resolve())):
         return AtRest(encrypted="yes", detail=f"dm-crypt below {kind}")
-    return AtRest(encrypted="no", detail=f"{kind} on {found.resolve().name}, with no dm-crypt below and no fscrypt")
+    return AtRest(encrypted="no", detail=f"{kind} on {disk.resolve().name}, with no dm-crypt below and no fscrypt")
 
 
 def _mount_of(folder: Path, lines: list[str]) -> tuple[str, str]:

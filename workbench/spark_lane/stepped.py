@@ -30,7 +30,7 @@ from workbench.ingestion.pipeline import rare_collections
 from workbench.loading import JSON, ORIGIN, Warehouse
 from workbench.spark_lane.records import make_batch, pieces
 from workbench.spark_lane.tasks import report, wait
-from workbench.transformation.row_wise import Step, apply_steps, plain, spark_schema
+from workbench.transformation.row_wise import Step, apply_steps, in_order, plain, spark_schema
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -142,13 +142,8 @@ class CommitPieces:
 
 def stepped(records: DataFrame, steps: Sequence[Step], decode: Decode, partitions: int) -> DataFrame:
     """The rows after all steps, and the pieces of raw records, each partition in one task and in order."""
-    from pyspark.sql import functions as sf
-
     rows = apply_steps(records.mapInArrow(decode, spark_schema(decode.schema)), steps)
-    raw = records.mapInArrow(Pack(limits=decode.limits), PIECE_DDL)
-    both = rows.withColumn(PIECE, sf.lit(None).cast("binary")).unionByName(raw, allowMissingColumns=True)
-    # A piece comes after the row of its last record: nulls first.
-    return both.repartition(partitions, "_partition").sortWithinPartitions(*NAMES, sf.col(PIECE).isNotNull())
+    return in_order(rows, records.mapInArrow(Pack(limits=decode.limits), PIECE_DDL), PIECE, partitions)
 
 
 def _met(batches: Iterator[pa.RecordBatch]) -> Iterator[tuple[pa.Table, pa.Table]]:

@@ -41,6 +41,22 @@ def apply_steps(frame: DataFrame, steps: Sequence[Step]) -> DataFrame:
     return frame
 
 
+def in_order(rows: DataFrame, others: DataFrame, extra: str, partitions: int) -> DataFrame:
+    """Both frames by where their rows come from, each partition of the topic in one task, in the order of offsets.
+
+    Args:
+        rows: without the column *extra*.
+        others: `_partition`, `_offset` and *extra*; each comes after the row of its offset.
+        extra: a binary column.
+        partitions: how many tasks.
+    """
+    from pyspark.sql import functions as sf
+
+    both = rows.withColumn(extra, sf.lit(None).cast("binary")).unionByName(others, allowMissingColumns=True)
+    ordered = both.repartition(partitions, "_partition")
+    return ordered.sortWithinPartitions("_partition", "_offset", sf.col(extra).isNotNull())
+
+
 def output_columns(session: SparkSession, columns: pa.Schema, steps: Sequence[Step]) -> pa.Schema:
     """The columns that *steps* make of *columns*; no rows are read.
 

@@ -47,7 +47,14 @@ class BatchSink:
     def __call__(self, frame: DataFrame, batch_id: int) -> None:
         """Write one batch; one that was written already changes nothing."""
         query = next(each for each in frame.sparkSession.streams.active if each.name == self.stream)
-        write_batch(self.settings, self.table, self.stream, str(query.id), batch_id, frame.toArrow())
+        write_batch(
+            self.settings,
+            self.table,
+            frame.toArrow(),
+            stream=self.stream,
+            query_id=str(query.id),
+            batch_id=batch_id,
+        )
 
 
 def prepare_stream(settings: WarehouseSettings, table: str, columns: pa.Schema) -> None:
@@ -70,7 +77,7 @@ def prepare_stream(settings: WarehouseSettings, table: str, columns: pa.Schema) 
 
 
 def write_batch(
-    settings: WarehouseSettings, table: str, stream: str, query_id: str, batch_id: int, rows: pa.Table
+    settings: WarehouseSettings, table: str, rows: pa.Table, *, stream: str, query_id: str, batch_id: int
 ) -> bool:
     """Append the rows of a batch and note its number in one transaction; False when it was there already."""
     with reported_bulk(settings), closing(open_bulk(settings)) as bulk:

@@ -5,16 +5,41 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Self
 
 from workbench.observability import metrics
 
 if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
     from pyspark.sql.streaming import StreamingQueryListener
 
 logger = logging.getLogger(__name__)
 
 DECODED = "workbench_decoded"  # name of the observation that counts the records that fit
+
+
+class Watched:
+    """The sessions of one stream, each with one listener; a context manager that takes the last one away."""
+
+    def __init__(self, stream: str) -> None:
+        self._listener = make_listener(stream)
+        self._session: SparkSession | None = None
+
+    def session(self, session: SparkSession) -> SparkSession:
+        """The session, watched: a query that is started again in it is measured once."""
+        if session is not self._session:
+            session.streams.addListener(self._listener)
+            self._session = session
+        return session
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if self._session is not None:
+            with suppress(Exception):  # the server may be gone
+                self._session.streams.removeListener(self._listener)
 
 
 def make_listener(stream: str) -> StreamingQueryListener:

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from workbench.errors import SparkError
 from workbench.transformation.row_wise import Step, apply_steps, spark_schema
-from workbench.transformation.streams.listener import DECODED, make_listener
+from workbench.transformation.streams.listener import DECODED
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -51,7 +51,6 @@ def start_query(
     session: SparkSession, plan: StreamPlan, sink: Callable[[DataFrame, int], None], *, follow: bool
 ) -> StreamingQuery:
     """Start the query, each micro-batch into *sink*; without *follow* it ends where the topic ends now."""
-    session.streams.addListener(make_listener(plan.name))
     writer = plan.rows(session).writeStream.foreachBatch(sink).queryName(plan.name).outputMode("append")
     writer = writer.option("checkpointLocation", plan.checkpoint)
     writer = writer.trigger(processingTime=LOOK_AGAIN) if follow else writer.trigger(availableNow=True)
@@ -61,10 +60,11 @@ def start_query(
 def start_relay(
     session: SparkSession,
     kafka: Mapping[str, str],
+    *,
+    name: str,
     source: str,
     target: str,
     steps: Sequence[Step],
-    *,
     checkpoint: str,
     every: str,
 ) -> StreamingQuery:
@@ -73,7 +73,6 @@ def start_relay(
     Raises:
         SparkError: when the steps give no column `value`.
     """
-    name = f"{source} to {target}"
     frame = session.readStream.format("kafka").options(**kafka, subscribe=source).load()
     rows = apply_steps(frame.select("key", "value", "timestamp"), steps)
     if "value" not in rows.columns:
@@ -81,7 +80,6 @@ def start_relay(
             f"the steps of {name} give the columns {', '.join(rows.columns)}, and none is `value`",
             remedy="Give `value` (string or binary), and `key` where there is one.",
         )
-    session.streams.addListener(make_listener(name))
     sent = rows.select(*(each for each in ("key", "value", "headers") if each in rows.columns))
     writer = sent.writeStream.format("kafka").options(**kafka, topic=target).queryName(name).outputMode("update")
     return writer.option("checkpointLocation", checkpoint).trigger(realTime=every).start()
