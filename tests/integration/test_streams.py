@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from uuid import uuid4
 
+import pyarrow as pa
 import pytest
 from prometheus_client import REGISTRY
 
@@ -20,7 +21,7 @@ from workbench.ingestion.definition import Flow, make_flow
 from workbench.ingestion.producer import OutgoingRecord, produce
 from workbench.ingestion.topics import Topic, apply_topics
 from workbench.streams import relay, run_stream
-from workbench.warehouse.stream_batches import written_batches
+from workbench.warehouse.stream_batches import prepare_stream, write_batch, written_batches
 
 WINDOWS = {
     "aggregate_windows": {
@@ -114,6 +115,25 @@ def test_windows_go_into_the_table_once_across_runs_and_metrics_tell(settings, c
     assert sample("workbench_stream_undecodable_records_total", **label) == 1
     assert sample("workbench_stream_state_rows", **label) > 0
     assert sample("workbench_stream_batch_seconds_count", **label) >= 2
+
+
+def test_a_batch_that_spark_gives_twice_is_written_once_and_another_checkpoint_is_another_query(settings):
+    table, stream = f"s_{uuid4().hex}.rows", uuid4().hex
+    rows = pa.table({"n": pa.array([1, 2], pa.int64())})
+    prepare_stream(settings.warehouse, table, rows.schema)
+
+    def write(query: str, batch: int) -> bool:
+        return write_batch(settings.warehouse, table, rows, stream=stream, query_id=query, batch_id=batch)
+
+    assert [write("a", 0), write("a", 0), write("a", 1), write("a", 0), write("b", 0)] == [
+        True,
+        False,
+        True,
+        False,
+        True,
+    ]
+    assert workbench.sql(f"SELECT count(*) AS n FROM {table}")["n"][0] == 6
+    assert written_batches(settings.warehouse, stream) == {"a": 1, "b": 0}
 
 
 def test_a_stream_that_fails_for_good_says_so_at_once(settings, connection, topic, tmp_path):
