@@ -145,7 +145,7 @@ def inflict(
 def kill_python_worker(workbench: RunningWorkbench, rng: random.Random) -> None:
     """Kill one of the Python processes in which Spark's tasks run, whosever it is."""
     try:
-        spark = psutil.Process(component(workbench, "spark").pid)
+        spark = psutil.Process(pid_of(workbench, "spark"))
         workers = [each for each in spark.children(recursive=True) if "pyspark" in " ".join(each.cmdline())]
         if workers:
             rng.choice(workers).kill()
@@ -158,14 +158,12 @@ def kill_servers(wave: Wave, rng: random.Random, faults: Sequence[Sequence[str]]
     try:
         for names in faults:
             time.sleep(rng.uniform(1.0, 4.0))  # the instant of the fault
-            before = {name: wave.workbench.component(name) for name in names}
-            for each in before.values():
-                os.kill(each["pid"], signal.SIGKILL)
+            killed = {name: pid_of(wave.workbench, name) for name in names}
+            for pid in killed.values():
+                os.kill(pid, signal.SIGKILL)
             wave.done.append(f"kill {' and '.join(names)}")
-            for name, each in before.items():
-                wait_until(
-                    lambda name=name, each=each: is_back(wave.workbench, name, each), 120, f"{name} to run again"
-                )
+            for name, pid in killed.items():
+                wait_until(lambda name=name, pid=pid: is_back(wave.workbench, name, pid), 120, f"{name} to run again")
     finally:
         wave.over.set()
 
@@ -173,12 +171,16 @@ def kill_servers(wave: Wave, rng: random.Random, faults: Sequence[Sequence[str]]
 def is_back(workbench: RunningWorkbench, name: str, killed: int) -> bool:
     """Whether a server that was killed answers again; Spark does before the supervisor has tried it with a query."""
     found = component(workbench, name)
-    port = (
-        int(found.address.partition("/")[0].rpartition(":")[2])
-        if name != "spark"
-        else int(found.address.rpartition(":")[2])
-    )
+    port = int(found.address.removeprefix("sc://").partition("/")[0].rpartition(":")[2])
     return found.pid not in {None, killed} and answers(port)
+
+
+def pid_of(workbench: RunningWorkbench, name: str) -> int:
+    """The process of a server, as soon as it has one."""
+    wait_until(lambda: component(workbench, name).pid, 60, f"{name} to be started")
+    found = component(workbench, name).pid
+    assert found, f"{name} has ended by itself"
+    return found
 
 
 def component(workbench: RunningWorkbench, name: str) -> ComponentStatus:

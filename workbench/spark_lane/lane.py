@@ -8,6 +8,7 @@ every failure, the next round begins where the ledger says.
 from __future__ import annotations
 
 import logging
+import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -100,7 +101,7 @@ def run_for_ever(spark_run: SparkRun) -> None:
             wait = 1.0 if time.monotonic() - started > 60 else min(wait * 2, LONGEST_WAIT_SECONDS)
             metrics.RESTARTS.labels(spark_run.run.topic, spark_run.run.loads.target.table, type(error).__name__).inc()
             logger.warning("%s; beginning again in %.0f s", error.message, wait)
-            time.sleep(wait)
+            time.sleep(wait * random.uniform(0.5, 1.0))  # noqa: S311 - spreads drivers that failed together
 
 
 class Driver:
@@ -154,6 +155,8 @@ class Driver:
                 raise
             logger.warning("%s; trying again", error.message)
             time.sleep(min(2.0**self._failures, LONGEST_WAIT_SECONDS))
+            # Tasks of the job that has failed may still run: with a new epoch they write nothing more.
+            self._claim(dict.fromkeys(self._epochs, 0))
             return True
         self._failures = 0
         self._close(work)
