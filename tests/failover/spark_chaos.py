@@ -158,26 +158,26 @@ def kill_servers(wave: Wave, rng: random.Random, faults: Sequence[Sequence[str]]
     try:
         for names in faults:
             time.sleep(rng.uniform(1.0, 4.0))  # the instant of the fault
-            killed = {name: pid_of(wave.workbench, name) for name in names}
-            for pid in killed.values():
+            before = {name: component(wave.workbench, name).restarts for name in names}
+            for pid in [pid_of(wave.workbench, name) for name in names]:
                 os.kill(pid, signal.SIGKILL)
             wave.done.append(f"kill {' and '.join(names)}")
-            for name, pid in killed.items():
-                wait_until(lambda name=name, pid=pid: is_back(wave.workbench, name, pid), 120, f"{name} to run again")
+            for name, restarts in before.items():
+                wait_until(lambda n=name, r=restarts: is_back(wave.workbench, n, r), 120, f"{name} to run again")
     finally:
         wave.over.set()
 
 
-def is_back(workbench: RunningWorkbench, name: str, killed: int) -> bool:
+def is_back(workbench: RunningWorkbench, name: str, restarts: int) -> bool:
     """Whether a server that was killed answers again; Spark does before the supervisor has tried it with a query."""
     found = component(workbench, name)
     port = int(found.address.removeprefix("sc://").partition("/")[0].rpartition(":")[2])
-    return found.pid not in {None, killed} and answers(port)
+    return found.restarts > restarts and answers(port)
 
 
 def pid_of(workbench: RunningWorkbench, name: str) -> int:
     """The process of a server, as soon as it has one."""
-    wait_until(lambda: component(workbench, name).pid, 60, f"{name} to be started")
+    wait_until(lambda: component(workbench, name).pid, 120, f"{name} to be started")
     found = component(workbench, name).pid
     assert found, f"{name} has ended by itself"
     return found
