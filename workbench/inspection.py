@@ -16,6 +16,7 @@ from workbench.flows import (
     load_builder,
     make_decoder,
     open_connection,
+    refuse_steps,
     table_columns,
 )
 from workbench.ingestion.cluster.watermarks import read_topic_state
@@ -139,6 +140,7 @@ def drop_dead_letters(settings: Settings, flow: Flow, at: tuple[int, int] | None
 
 def replay_flow_dead_letters(settings: Settings, flow: Flow, progress: Progress) -> Replayed:
     """Decode the dead letters of a flow again and move what fits; see `workbench.ingestion.dead_letters`."""
+    refuse_steps(flow, "a replay of dead letters")
     with make_warehouse(settings.warehouse, flow.target) as warehouse:
         columns = flow.columns or find_columns(settings, flow, open_connection(settings, flow), warehouse)
         loads = load_builder(flow, columns)

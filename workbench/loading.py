@@ -83,6 +83,7 @@ class Load:
     rows: pa.Table  #: columns of the flow and `ORIGIN`; under `Mode.MERGE` at most one row for each key
     dead_letters: pa.Table  #: of the schema `DEAD_LETTERS`
     deleted: pa.Table | None = None  #: keys whose last record is a tombstone, for `Mode.MERGE`
+    filtered: pa.Table | None = None  #: `ORIGIN` of records that the flow's own steps left out
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,9 @@ class Warehouse(Protocol):
 
     def coordinates(self, *, dead: bool) -> Iterator[pa.RecordBatch]:
         """Partition and offset (`ORIGIN`) of every row of the target, or of every dead letter of the flow."""
+
+    def filtered(self) -> Iterator[pa.RecordBatch]:
+        """Partition and offset (`ORIGIN`) of every record that the flow's own steps left out."""
 
     def replay(self, after: tuple[int, int], limit: int, load: Callable[[pa.Table], Load]) -> tuple[int, int] | None:
         """Take dead letters of the flow and write the load that is made of them, in one transaction.

@@ -173,7 +173,8 @@ def ingest(
         mode: `append`, or `merge`: one row for each key, from its last record.
         key: columns that identify a row, for `merge`.
         progress: called with the number of records committed since the last call.
-        options: `format`, `contract`, `start`, `include`, `cluster`, `engine`, as in a flow's file.
+        options: `format`, `contract`, `start`, `include`, `cluster`, `engine`, `steps`, as in a flow's file;
+            with `engine="spark"` the steps may be functions from DataFrame to DataFrame.
 
     Raises:
         SettingsError: when the arguments do not go together.

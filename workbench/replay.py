@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from workbench.errors import WarehouseError
-from workbench.flows import Progress, ingest_flow
+from workbench.flows import Progress, ingest_flow, refuse_steps
 from workbench.ingestion.definition import Flow
 from workbench.inspection import verify_flow
 from workbench.loading import Mode
@@ -40,7 +40,9 @@ def replay_flow(settings: Settings, flow: Flow, start: str | datetime, progress:
     Raises:
         WarehouseError: when the flow never ran, or the shadow is not right: nothing has changed then.
         KafkaError: when the cluster does not answer, or no longer has the records.
+        SettingsError: when the flow has steps.
     """
+    refuse_steps(flow, "replay")
     if flow.mode is Mode.MERGE and start != "earliest":
         raise WarehouseError(
             f"{flow.into} has one row for each key, which may come from before {start}",

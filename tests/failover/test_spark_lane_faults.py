@@ -1,89 +1,81 @@
-"""kill -9 of Spark and of its driver while a flow runs, and a change of lane after it: every record is there, once."""
+"""Spark, lanes, Python workers, the database and the broker killed under flows that Spark brings: every record is there, once."""
 
 from __future__ import annotations
 
 import os
-import random
-import signal
 import subprocess
-import sys
+import time
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from pydantic import SecretStr
 
-from tests.services.workbench import environment, is_running, wait_until
+from tests.conftest import needs
+from tests.failover.chaos import patiently
+from tests.failover.spark_chaos import component, run_wave
+from tests.services.workbench import wait_until
+from workbench.errors import SparkError, WorkbenchError
 from workbench.flows import ingest_flow
 from workbench.ingestion.cluster.connection import KafkaConnection
 from workbench.ingestion.definition import Flow, make_flow
 from workbench.ingestion.producer import OutgoingRecord, produce
 from workbench.ingestion.topics import Topic, apply_topics
 from workbench.inspection import verify_flow
+from workbench.runtime.ports import answers, any_free
 from workbench.settings import Settings
 
-COUNT = 60_000
-PARTITIONS = 3
-FIELDS = {"columns": {"n": "int64"}}
-FAULTS = ("driver", "spark", "warehouse")
-# Small batches, so that the fault comes between the commits of one job.
-PROGRAM = """
-import sys
-from workbench.flows import Limits, ingest_flow
-from workbench.ingestion.definition import make_flow
-from workbench.settings import Settings
-topic, table = sys.argv[1:]
-flow = make_flow("t", dict(topic=topic, into=table, columns=dict(n="int64"), engine="spark"))
-ingest_flow(Settings.load(), flow, lambda _: None, limits=Limits(records=500))
-"""
+WAVE = 10
 
 
-@pytest.mark.timeout(240)
-@pytest.mark.parametrize("seed", [1, 2, 3])
-def test_kills_under_the_spark_lane_lose_and_double_nothing(own_workbench, monkeypatch, seed):
+@pytest.fixture
+def settings(own_workbench, monkeypatch) -> Settings:
+    """Those of a workbench whose servers may be killed, when its Spark answers."""
     monkeypatch.setenv("WORKBENCH_HOME", str(own_workbench.home))
-    settings, rng = Settings.load(), random.Random(seed)
-    topic, table = f"t-{uuid4().hex}", f"s_{uuid4().hex}.rows"
+    spark = component(own_workbench, "spark").address
+    wait_until(lambda: answers(int(spark.rpartition(":")[2])), 120, "Spark to answer")
+    return Settings.load()
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("first", [1, 11, 21])
+def test_schedules_of_faults_lose_and_double_nothing(own_workbench, settings, first):
+    assert run_wave(own_workbench, range(first, first + WAVE)) == []
+
+
+def flow_with_records(settings: Settings, count: int, **fields: object) -> Flow:
+    topic = f"t-{uuid4().hex}"
     connection = KafkaConnection.from_settings(settings.kafka)
-    apply_topics(connection, [Topic(name=topic, partitions=PARTITIONS)])
-    flows = {
-        each: make_flow("t", {"topic": topic, "into": table, "engine": each, **FIELDS}) for each in ("arrow", "spark")
-    }
-    produce(connection, topic, (OutgoingRecord(b'{"n":%d}' % n, partition=n % PARTITIONS) for n in range(COUNT)))
-    faults = rng.sample(FAULTS, len(FAULTS))
-
-    for fault in faults:
-        break_off(own_workbench, settings, flows["spark"], fault, rows=rng.randrange(1, COUNT // 4))
-    ingest_flow(settings, flows[rng.choice(list(flows))], lambda _: None)
-
-    reports = verify_flow(settings, flows["spark"])
-    assert all(each.is_right for each in reports), (seed, faults, reports)
-    assert sum(each.rows for each in reports) == COUNT, (seed, faults, reports)
+    patiently(lambda: apply_topics(connection, [Topic(name=topic, partitions=1)]))
+    produce(connection, topic, (OutgoingRecord(b'{"n":%d}' % n, partition=0) for n in range(count)))
+    into, columns = f"s_{uuid4().hex}.rows", {"n": "int64"}
+    return make_flow(topic, {"topic": topic, "into": into, "columns": columns, "engine": "spark", **fields})
 
 
-def break_off(workbench, settings: Settings, flow: Flow, fault: str, *, rows: int) -> None:
-    """Run the flow in a process of its own, and kill something when so many more rows are there."""
-    before = workbench.component(fault) if fault != "driver" else {"restarts": 0}
-    already = written(settings, flow)
-    command = [sys.executable, "-c", PROGRAM, flow.topic, flow.into]
-    with subprocess.Popen(command, env=environment(workbench.home), stderr=subprocess.DEVNULL) as driver:
-        wait_until(lambda: written(settings, flow) >= already + rows or driver.poll() is not None, 90, f"{rows} rows")
-        os.kill(driver.pid if fault == "driver" else before["pid"], signal.SIGKILL)
-        if fault == "driver":
-            driver.wait(30)
-        else:
-            driver.wait(120)  # it waits for the server and goes on, or says why not
-    if fault != "driver":
-        wait_until(
-            lambda: is_running(workbench, fault) and workbench.component(fault)["restarts"] > before["restarts"],
-            90,
-            f"{fault} to run again",
-        )
+def test_a_server_that_is_away_and_a_wrong_token_are_told_within_seconds(settings):
+    flow = flow_with_records(settings, 1)
+    away = {"remote": f"sc://localhost:{any_free()}"}
+    wrong = {"token": SecretStr("wrong")}
+
+    for change, told in ((away, "nothing answers at"), (wrong, "refused the session")):
+        started = time.monotonic()
+        with pytest.raises(SparkError, match=told):
+            ingest_flow(settings.model_copy(update={"spark": settings.spark.model_copy(update=change)}), flow, print)
+        assert time.monotonic() - started < 15
 
 
-def written(settings: Settings, flow: Flow) -> int:
-    """Rows that the warehouse has; none while there is no table."""
-    from workbench.errors import WorkbenchError
+def test_a_full_disk_for_shuffles_ends_a_flow_with_steps_and_the_next_run_goes_on(own_workbench, settings):
+    needs(os.geteuid() == 0, "root, for a file system of a few pages")
+    flow = flow_with_records(settings, 20_000, steps=["tests.failover.spark_chaos:odd"])
+    managers = [each for each in Path(own_workbench.home / "spark" / "scratch").rglob("blockmgr-*") if each.is_dir()]
+    newest = max(managers, key=lambda each: each.stat().st_mtime)
 
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "none", newest], check=True)
     try:
-        return sum(each.rows for each in verify_flow(settings, flow))
-    except WorkbenchError:
-        return 0
+        with pytest.raises(WorkbenchError, match="No space left on device"):
+            ingest_flow(settings, flow, lambda _: None)
+    finally:
+        subprocess.run(["umount", "--lazy", newest], check=True)
+
+    assert ingest_flow(settings, flow, lambda _: None).rows == 10_000
+    assert all(each.is_right for each in verify_flow(settings, flow))

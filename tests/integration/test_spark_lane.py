@@ -6,17 +6,19 @@ from dataclasses import replace
 from uuid import uuid4
 
 import pytest
+import sqlalchemy as sa
 
 from tests.integration.test_flows import flow_of, is_right, rows, run, send
-from workbench.errors import SettingsError
+from workbench.errors import SettingsError, StepRefused
 from workbench.flows import follow_flow, open_run, spark_run
 from workbench.ingestion.cluster.connection import KafkaConnection
 from workbench.ingestion.definition import Flow
 from workbench.ingestion.producer import OutgoingRecord, produce, transaction
 from workbench.ingestion.topics import Topic, apply_topics
-from workbench.inspection import lag_of_flows, read_dead_letters
+from workbench.inspection import lag_of_flows, read_dead_letters, verify_flow
 from workbench.settings import Settings
 from workbench.spark_lane.lane import run_to_end
+from workbench.warehouse.engine import make_engine
 
 PARTITIONS = 2
 LANES = ("arrow", "spark")
@@ -120,3 +122,91 @@ def test_duckdb_is_one_process_and_is_refused(settings, topic, table, monkeypatc
 
     with pytest.raises(SettingsError, match="engine is spark, whose executors cannot share the file of DuckDB"):
         start(settings.model_copy(update={"warehouse": Settings.load().warehouse}), flow)
+
+
+def execute(settings: Settings, statement: str) -> None:
+    engine = make_engine(settings.warehouse)
+    with engine.begin() as connection:
+        connection.execute(sa.text(statement))
+    engine.dispose()
+
+
+def even(frame):
+    """A step of one's own that leaves records out, and adds a column."""
+    from pyspark.sql import functions as F
+
+    return frame.where(F.col("n") % 2 == 0).withColumn("half", (F.col("n") / 2).cast("bigint"))
+
+
+def test_steps_stand_between_decoding_and_writing_and_what_they_leave_out_is_counted(
+    settings, topic, table, connection
+):
+    steps = [even, {"conform": {"schema": {"half": "int", "text": "string"}, "rename": {"t": "text"}, "extra": "drop"}}]
+    flow = flow_of(topic, table, engine="spark", columns={"n": "int64", "t": "json"}, steps=steps)
+    good = [OutgoingRecord(b'{"n":%d,"t":{"a":%d}}' % (n, n), partition=n % PARTITIONS) for n in range(1000)]
+    produce(connection, topic, [*good, OutgoingRecord(b"{broken", b"key", partition=1)])
+
+    done = run(settings, flow)
+
+    assert (done.rows, done.dead, done.filtered) == (500, 1, 500)
+    assert rows(table, "half") == [(n,) for n in range(500)]
+    assert [(each.key, each.value) for each in read_dead_letters(settings, flow, 10, None)] == [(b"key", b"{broken")]
+    reports = verify_flow(settings, flow)
+    assert all(each.is_right for each in reports), reports
+    assert [each.filtered for each in reports] == [0, 500]
+    # All of these are left out: the offsets move on all the same, and a row that is lost is still found.
+    produce(connection, topic, [OutgoingRecord(b'{"n":%d}' % n, partition=0) for n in range(1, 99, 2)])
+    assert (run(settings, flow).filtered, run(settings, flow).filtered) == (49, 0)
+    execute(settings, f"DELETE FROM {table} WHERE half = 7")
+    assert sum(each.missing for each in verify_flow(settings, flow)) == 1
+
+
+def test_steps_see_and_change_metadata_and_rows_that_the_table_refuses_are_letters_with_their_bytes(
+    settings, connection, topic, table
+):
+    masked = [{"mask": {"rules": {"_key": "removed", "name": {"last_characters": 2}}}}, even]
+    flow = flow_of(
+        topic, table, engine="spark", columns={"n": "int64", "name": "string"}, include=["key"], steps=masked
+    )
+    produce(connection, topic, [OutgoingRecord(b'{"n":2,"name":"Anna"}', b"secret", partition=0)])
+    run(settings, flow)
+    execute(settings, f"ALTER TABLE {table} ADD CHECK (n <> 4)")
+    produce(connection, topic, [OutgoingRecord(b'{"n":%d,"name":"x"}' % n, b"k", partition=0) for n in (3, 4, 6)])
+
+    done = run(settings, flow)
+
+    assert (done.rows, done.dead, done.filtered) == (1, 1, 1)
+    assert rows(table, "n, name, _key, half") == [(2, "***na", None, 1), (6, "***", None, 3)]
+    assert [each.value for each in read_dead_letters(settings, flow, 10, None)] == [b'{"n":4,"name":"x"}']
+    assert is_right(settings, flow)
+
+
+def test_steps_go_with_a_merge(settings, connection, topic, table):
+    flow = flow_of(
+        topic, table, engine="spark", columns={"id": "int64", "n": "int64"}, mode="merge", key=["id"], steps=[even]
+    )
+    records = [(b"1", b'{"id":1,"n":2}'), (b"2", b'{"id":2,"n":2}'), (b"1", b'{"id":1,"n":3}'), (b"2", None)]
+    send(connection, topic, records)
+
+    run(settings, flow)
+
+    assert rows(table, "id, n") == [(1, 2)]  # what a step leaves out changes nothing
+    assert is_right(settings, flow)
+
+
+@pytest.mark.parametrize(
+    ("step", "told"),
+    [
+        (lambda frame: frame.dropDuplicates(["n"]), "it has 'deduplicate' in its plan"),
+        (lambda frame: frame.selectExpr("*", "sum(n) OVER (PARTITION BY n) AS s"), "it has a window function"),
+        (lambda frame: frame.select("n"), "the steps drop or change _partition"),
+        (lambda frame: frame.selectExpr("*", "explode(array(1, 2)) AS twice"), "several rows for offset 0"),
+        (lambda frame: frame.withColumn("_offset", frame["_offset"] + 7), "a row for offset 7 of partition 0"),
+    ],
+)
+def test_steps_that_do_not_look_at_each_row_by_itself_are_refused(settings, connection, topic, table, step, told):
+    produce(connection, topic, numbered(0, 1))
+    flow = flow_of(topic, table, engine="spark", columns={"n": "int64"}, steps=[step])
+
+    with pytest.raises(StepRefused, match=told):
+        run(settings, flow)

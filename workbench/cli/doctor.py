@@ -17,6 +17,7 @@ from workbench.embedded.postgres import programs
 from workbench.errors import SettingsError, WorkbenchError
 from workbench.runtime.ports import is_free
 from workbench.runtime.state import read_status
+from workbench.security.at_rest import encryption_at_rest
 from workbench.settings import Settings
 
 
@@ -50,6 +51,7 @@ def examine(home: Path) -> list[Finding]:
         ("jars", lambda: _jars(home)),
         ("disk", lambda: _disk(home)),
         ("files", lambda: _private_files(home)),
+        ("checkpoints", lambda: _checkpoints(home)),
         ("login", _login),
         ("ports", lambda: _ports(home)),
     ]
@@ -115,6 +117,23 @@ def _private_files(home: Path) -> str:
             remedy=f"chmod -R go-rwx {home / 'keys'} {home / 'run'}",
         )
     return f"{len(files)} files of keys/ and run/ are private"
+
+
+def _checkpoints(home: Path) -> str:
+    """Whether what streams keep between their batches is encrypted on its disk."""
+    folder = home / "checkpoints"
+    if not folder.exists():
+        return "none; only flows with engine stream keep any"
+    if stat.S_IMODE(folder.stat().st_mode) & 0o077:
+        raise WorkbenchError(f"others can read {folder}", remedy=f"chmod -R go-rwx {folder}")
+    found = encryption_at_rest(folder)
+    if found.encrypted != "yes":
+        state = "not encrypted" if found.encrypted == "no" else "perhaps not encrypted"
+        raise WorkbenchError(
+            f"{folder} holds keys and values of records on a disk that is {state}: {found.detail}",
+            remedy="Put it on a disk with LUKS or into a folder with fscrypt; or use engine: spark, which keeps no checkpoint.",
+        )
+    return f"{folder} is private, and encrypted on its disk ({found.detail})"
 
 
 def _login() -> str:

@@ -9,6 +9,7 @@ import json
 import logging
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -62,6 +63,9 @@ def ingest_run(
     if metrics_port and not follow:
         raise typer.BadParameter("--metrics-port is for --follow")
     settings, flow = Settings.load(), named_flow(name)
+    if flow.engine == "stream":
+        _run_stream(settings, flow, follow=follow, metrics_port=metrics_port)
+        return
     with records_bar(f"{flow.topic} → {flow.into}") as progress:
         if follow:
             # `kill` ends a worker as Ctrl-C does: it leaves the group, and another takes over at once.
@@ -75,11 +79,36 @@ def ingest_run(
             return
         done = ingest_flow(settings, flow, progress)
     if as_json:
-        typer.echo(json.dumps({"flow": name, "rows": done.rows, "dead": done.dead, "seconds": round(done.seconds, 3)}))
-    else:
         typer.echo(
-            f"{flow.topic} → {flow.into}: {done.rows:,} rows, {done.dead:,} dead letters in {done.seconds:.1f} s"
+            json.dumps(
+                {
+                    "flow": name,
+                    "rows": done.rows,
+                    "dead": done.dead,
+                    "filtered": done.filtered,
+                    "seconds": round(done.seconds, 3),
+                }
+            )
         )
+    else:
+        left_out = f", {done.filtered:,} left out by steps" if done.filtered else ""
+        typer.echo(
+            f"{flow.topic} → {flow.into}: {done.rows:,} rows, {done.dead:,} dead letters{left_out} in {done.seconds:.1f} s"
+        )
+
+
+def _run_stream(settings: Settings, flow: Flow, *, follow: bool, metrics_port: int) -> None:
+    """Run a streaming query; Ctrl-C and `kill` let its batch end."""
+    from workbench.observability.metrics import serve_metrics
+    from workbench.streams import run_stream
+
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    logging.getLogger("workbench").setLevel(logging.INFO)
+    if metrics_port:
+        serve_metrics(metrics_port)
+    run_stream(settings, flow, follow=follow, stop=stop)
 
 
 def ingest_plan(
@@ -158,7 +187,20 @@ def verify(
     if as_json:
         typer.echo(json.dumps({"right": right, "partitions": [asdict(each) for each in reports]}))
     else:
-        names = ("partition", "first", "next", "rows", "dead", "missing", "doubled", "outside", "unknown", "lag")
+        filtered = ("filtered",) if any(each.filtered for each in reports) else ()
+        names = (
+            "partition",
+            "first",
+            "next",
+            "rows",
+            "dead",
+            *filtered,
+            "missing",
+            "doubled",
+            "outside",
+            "unknown",
+            "lag",
+        )
         view = Table(*names, box=None, header_style="bold")
         for each in reports:
             view.add_row(*(f"{getattr(each, name):,}" for name in names))

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from workbench.loading import Span
 
@@ -22,6 +23,7 @@ class Batch:
     offsets: npt.NDArray[np.int64]  #: of each record
     spans: tuple[Span, ...]
     size_bytes: int = 0  #: of the values
+    filtered: pa.Table | None = None  #: `ORIGIN` of the records that the flow's own steps left out
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class Commit:
     size_bytes: int  #: of the records' values
     seconds: float
     first_timestamp: int | None = None  #: milliseconds since 1970, of the first record
+    filtered: int = 0  #: records that the flow's own steps left out
 
 
 @dataclass(frozen=True)

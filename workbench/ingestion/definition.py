@@ -15,13 +15,14 @@ from workbench.errors import SettingsError, WorkbenchError
 from workbench.ingestion.decoding import parse_schema
 from workbench.ingestion.decoding.contract import Contract, column_fault
 from workbench.ingestion.loads import METADATA
+from workbench.ingestion.steps import StepCall, parse_steps, step_problems
 from workbench.loading import Mode, Target
 
 FORMATS = ("json", "avro", "protobuf", "json_schema")
 STARTS = ("earliest", "latest", "fail")
 REQUIRED = ("topic", "into")
-FIELDS = (*REQUIRED, "columns", "mode", "key", "format", "contract", "start", "include", "cluster", "engine")
-ENGINES = ("arrow", "spark")
+FIELDS = (*REQUIRED, "columns", "mode", "key", "format", "contract", "start", "include", "cluster", "engine", "steps")
+ENGINES = ("arrow", "spark", "stream")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +40,8 @@ class Flow:
     start: str | datetime = "earliest"  #: where the first run begins
     include: tuple[str, ...] = ()  #: key, timestamp, headers
     cluster: str = ""  #: of pipelines/clusters.yaml; empty is that of KAFKA_BROKERS
-    engine: str = "arrow"  #: what brings the records: this process, or Spark's executors
+    engine: str = "arrow"  #: what brings the records: this process, Spark's executors, or a streaming query
+    steps: tuple[StepCall, ...] = ()  #: between decoding and writing, with Spark
 
     @property
     def target(self) -> Target:
@@ -101,6 +103,8 @@ def make_flow(name: str, fields: Mapping[str, Any], where: str = "flow") -> Flow
             problems += error.problems
         problems += [f"{where}: {fault}." for name in fields["columns"] if (fault := column_fault(str(name)))]
     problems += _key_problems(fields, columns, where)
+    calls, wrong = parse_steps(fields.get("steps") or (), where)
+    problems += wrong or step_problems(fields, calls, where)
     if problems:
         raise SettingsError(problems)
     return Flow(
@@ -116,6 +120,7 @@ def make_flow(name: str, fields: Mapping[str, Any], where: str = "flow") -> Flow
         include=tuple(fields.get("include", ())),
         cluster=fields.get("cluster", ""),
         engine=fields.get("engine", "arrow"),
+        steps=calls,
     )
 
 
@@ -161,6 +166,8 @@ def _key_problems(fields: Mapping[str, Any], columns: pa.Schema | None, where: s
         return [f"{where}: key is for mode merge."]
     if not merges or columns is None:
         return [f"{where}: mode merge needs columns."] if merges else []
+    if fields.get("steps"):
+        return []  # the steps may make the key
     missing = [each for each in key if each not in columns.names]
     return [f"{where}: key has {', '.join(missing)}, which columns has not."] if missing else []
 

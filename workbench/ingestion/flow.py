@@ -42,6 +42,7 @@ class Ingested:
     rows: int
     dead: int
     seconds: float
+    filtered: int = 0  #: records that the flow's own steps left out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,6 +217,7 @@ def count(load: Load, batch: Batch, seconds: float) -> Commit:
         size_bytes=batch.size_bytes,
         seconds=seconds,
         first_timestamp=milliseconds if kind else None,
+        filtered=load.filtered.num_rows if load.filtered is not None else 0,
     )
 
 

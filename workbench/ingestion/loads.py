@@ -40,7 +40,7 @@ class LoadBuilder:
         """The load of a decoded batch."""
         whole = isinstance(decoded.positions, range)  # every record is a row
         positions = np.arange(len(batch.messages)) if whole else np.asarray(decoded.positions, np.int64)
-        rows = self._with_origin(batch, decoded.rows, positions)
+        rows = self.with_origin(batch, decoded.rows, positions)
         undecodable = list(decoded.undecodable)
         deleted = None
         if self.target.mode is Mode.MERGE:
@@ -52,9 +52,11 @@ class LoadBuilder:
                 (batch.messages[each.position], each.reason) for each in sorted(undecodable, key=lambda e: e.position)
             ),
             deleted=deleted,
+            filtered=batch.filtered,
         )
 
-    def _with_origin(self, batch: Batch, rows: pa.Table, positions: np.ndarray[Any, Any]) -> pa.Table:
+    def with_origin(self, batch: Batch, rows: pa.Table, positions: np.ndarray[Any, Any]) -> pa.Table:
+        """The rows with what `include` asks for, and with where they come from."""
         everything = len(positions) == len(batch.messages)
         partitions = batch.partitions if everything else batch.partitions[positions]
         offsets = batch.offsets if everything else batch.offsets[positions]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,7 @@ class PartitionReport:
     outside: int  #: rows that the flow has not committed, by their offsets
     unknown: int  #: offsets without a row that Kafka no longer keeps, so that nobody can tell
     lag: int  #: records that Kafka has and the flow has not read yet
+    filtered: int = 0  #: records that the flow's own steps left out
     examples: tuple[int, ...] = ()  #: some of the offsets that are missing or doubled
 
     @property
@@ -52,7 +54,14 @@ class _Count:
     rows: int = 0
     dead: int = 0
     outside: int = 0
+    filtered: int = 0
     later: list[tuple[bool, npt.NDArray[np.int64]]] = field(default_factory=list)  # at or after the end; dead or not
+
+    def leave_out(self, offsets: npt.NDArray[np.int64]) -> None:
+        """Count what steps have left out; what is a row or a letter too is doubled."""
+        inside = offsets[(offsets >= self.first) & (offsets < self.first + len(self.times))] - self.first
+        self.times[inside] += 1
+        self.filtered += len(inside)
 
     def add(self, offsets: npt.NDArray[np.int64], *, dead: bool) -> None:
         inside = offsets[(offsets >= self.first) & (offsets < self.first + len(self.times))] - self.first
@@ -118,6 +127,7 @@ def _report(
         missing=len(missing),
         doubled=len(doubled),
         outside=count.outside,
+        filtered=count.filtered,
         unknown=unknown,
         lag=max(state.next_offsets.get(partition, next_offset) - next_offset, 0),
         examples=(*missing[:SHOWN], *map(int, doubled[:SHOWN])),
@@ -136,6 +146,11 @@ def _count(warehouse: Warehouse, progress: Sequence[Progress]) -> dict[int, _Cou
                 if int(partition) not in counts:
                     counts[int(partition)] = _Count(0, np.zeros(0, np.uint8))
                 counts[int(partition)].add(offsets[partitions == partition], dead=dead)
+    for batch in warehouse.filtered():
+        partitions, offsets = (batch.column(index).to_numpy(zero_copy_only=False) for index in (0, 1))
+        for partition in np.unique(partitions):
+            if int(partition) in counts:
+                counts[int(partition)].leave_out(offsets[partitions == partition])
     return counts
 
 
@@ -186,9 +201,10 @@ def _absent_of_merge(
     warehouse: Warehouse,
 ) -> dict[int, list[int]]:
     """The last records of keys that are no row."""
+    # What was set apart, as a letter or by a step, is no record of its key.
     dead = {
         (partition, offset)
-        for batch in warehouse.coordinates(dead=True)
+        for batch in chain(warehouse.coordinates(dead=True), warehouse.filtered())
         for partition, offset in zip(batch.column(0).to_pylist(), batch.column(1).to_pylist(), strict=True)
     }
     absent: dict[int, list[int]] = {}

@@ -38,6 +38,29 @@ RESTARTS = Counter(
     "Times that a worker began again, by what had happened.",
     (*FLOW, "cause"),
 )
+STREAM = ("stream",)
+STREAM_ROWS = Counter("workbench_stream_rows_total", "Records that a streaming query has read.", STREAM)
+STREAM_UNDECODABLE = Counter(
+    "workbench_stream_undecodable_records_total", "Records that a streaming query read and that did not fit.", STREAM
+)
+STREAM_LATE_ROWS = Counter(
+    "workbench_stream_late_rows_total", "Rows that came later than the watermark allows.", STREAM
+)
+STREAM_RATE = Gauge("workbench_stream_rows_per_second", "Records a second that the last batch has processed.", STREAM)
+STREAM_BATCH_SECONDS = Histogram(
+    "workbench_stream_batch_seconds",
+    "Time that one micro-batch took, from looking for records to its commit.",
+    STREAM,
+    buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120),
+)
+STREAM_LAG = Gauge("workbench_stream_waiting_records", "Offsets that the topic is ahead of the last batch.", STREAM)
+STREAM_STATE_ROWS = Gauge("workbench_stream_state_rows", "Rows in the state of a streaming query.", STREAM)
+STREAM_STATE_BYTES = Gauge("workbench_stream_state_bytes", "Memory that this state takes.", STREAM)
+STREAM_RESTARTS = Counter(
+    "workbench_stream_restarts_total",
+    "Times that a streaming query was started again, by what had happened.",
+    (*STREAM, "cause"),
+)
 
 
 def serve_metrics(port: int) -> None:

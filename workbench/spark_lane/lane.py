@@ -8,9 +8,10 @@ every failure, the next round begins where the ledger says.
 from __future__ import annotations
 
 import logging
+import random
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
 
@@ -20,6 +21,7 @@ from workbench.errors import (
     KafkaError,
     KafkaUnavailable,
     SparkError,
+    StepRefused,
     TakenOver,
     WarehouseError,
     WarehouseUnavailable,
@@ -31,15 +33,18 @@ from workbench.ingestion.flow import Ingested, Run, first_offsets
 from workbench.loading import DEAD_LETTERS, Load, Span, Warehouse
 from workbench.observability import metrics
 from workbench.spark_lane.ranges import Round, plan_round, refuse_lost_records
+from workbench.spark_lane.stepped import PIECE_BYTES, CommitPieces, Decode, stepped
 from workbench.spark_lane.tasks import REPORT_DDL, Work
 from workbench.transformation.failures import reported_spark
+from workbench.transformation.row_wise import Step, output_columns
 
 if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
+    from pyspark.sql import DataFrame, SparkSession
 
 logger = logging.getLogger(__name__)
 
 ROUND_RECORDS = 500_000  # of one partition
+STEPPED_ROUND_RECORDS = 200_000  # the same where rows are shuffled
 TRIES = 4  # of a job, while nothing goes forward
 OUTAGE_SECONDS = 60.0
 LONGEST_WAIT_SECONDS = 15.0
@@ -55,6 +60,7 @@ class SparkRun:
     open_warehouse: Callable[[], Warehouse]  #: called by every task
     open_session: Callable[[], SparkSession]
     round_records: int = ROUND_RECORDS
+    steps: tuple[Step, ...] = ()  #: between decoding and writing, each row by itself
 
 
 def run_to_end(spark_run: SparkRun) -> Ingested:
@@ -71,7 +77,8 @@ def run_to_end(spark_run: SparkRun) -> Ingested:
     ends = dict(driver.state.next_offsets)
     while driver.advance(ends):
         pass
-    return Ingested(rows=driver.rows, dead=driver.dead, seconds=time.monotonic() - started)
+    seconds = time.monotonic() - started
+    return Ingested(rows=driver.rows, dead=driver.dead, seconds=seconds, filtered=driver.filtered)
 
 
 def run_for_ever(spark_run: SparkRun) -> None:
@@ -94,26 +101,28 @@ def run_for_ever(spark_run: SparkRun) -> None:
             wait = 1.0 if time.monotonic() - started > 60 else min(wait * 2, LONGEST_WAIT_SECONDS)
             metrics.RESTARTS.labels(spark_run.run.topic, spark_run.run.loads.target.table, type(error).__name__).inc()
             logger.warning("%s; beginning again in %.0f s", error.message, wait)
-            time.sleep(wait)
+            time.sleep(wait * random.uniform(0.5, 1.0))  # noqa: S311 - spreads drivers that failed together
 
 
 class Driver:
     """One owner of the partitions, from its claim to its end."""
 
     def __init__(self, spark_run: SparkRun) -> None:
-        self.rows = self.dead = 0
+        self.rows = self.dead = self.filtered = 0
         self.state: TopicState
         self._lane = spark_run
         self._run = spark_run.run
         self._session: SparkSession | None = None
         self._table: pa.Schema
+        self._columns: pa.Schema  # of what is written
         self._epochs: dict[int, int] = {}
         self._failures = 0
 
     def begin(self) -> None:
         """Make the tables and become the owner of all partitions."""
         run = self._run
-        self._table = run.warehouse.prepare(run.loads.columns(run.columns))
+        self._columns = self._output_columns() if self._lane.steps else run.loads.columns(run.columns)
+        self._table = run.warehouse.prepare(self._columns)
         self.state = read_topic_state(run.connection, run.topic)
         self._claim(first_offsets(run, self.state))
 
@@ -146,6 +155,8 @@ class Driver:
                 raise
             logger.warning("%s; trying again", error.message)
             time.sleep(min(2.0**self._failures, LONGEST_WAIT_SECONDS))
+            # Tasks of the job that has failed may still run: with a new epoch they write nothing more.
+            self._claim(dict.fromkeys(self._epochs, 0))
             return True
         self._failures = 0
         self._close(work)
@@ -169,37 +180,72 @@ class Driver:
         for report in self._job(work).to_pylist():
             if report["error"]:
                 raise _met(report)
-            names = ("records", "rows", "dead", "size_bytes", "seconds", "first_timestamp")
+            names = ("records", "rows", "dead", "size_bytes", "seconds", "first_timestamp", "filtered")
             commit = Commit(**{name: report[name] for name in names})
             self.rows += commit.rows
             self.dead += commit.dead
+            self.filtered += commit.filtered
             self._run.committed(commit)
 
     def _job(self, work: Round) -> pa.Table:
         run = self._run
-        task = Work(
-            open_warehouse=self._lane.open_warehouse,
-            make_decoder=run.make_decoder,
-            loads=run.loads,
-            table=self._table,
-            epochs=self._epochs,
-            limits=run.limits,
-            outage_seconds=OUTAGE_SECONDS,
-        )
-        options = {**run.connection.for_spark(), **work.source_options()}
         self._session = session = self._session or self._lane.open_session()
         tag = f"workbench-{uuid4().hex}"
         session.addTag(tag)
         failed = reported_spark(f"Spark has failed to bring {run.topic}", remedy=REMEDY)
         try:
             with failed:
-                records = session.read.format("kafka").options(**options).load().drop("topic")
-                return cast("pa.Table", records.mapInArrow(task, REPORT_DDL).toArrow())
+                return cast("pa.Table", self._reports(session, work).toArrow())
         except KeyboardInterrupt:
             session.interruptTag(tag)
             raise
         finally:
             session.removeTag(tag)
+
+    def _reports(self, session: SparkSession, work: Round) -> DataFrame:
+        """The reports of the tasks of a round, one task a partition."""
+        run, lane, count = self._run, self._lane, len(work.spans)
+        if not lane.steps:
+            task = Work(
+                connection=run.connection,
+                topic=run.topic,
+                group=run.group,
+                spans=work.spans,
+                open_warehouse=lane.open_warehouse,
+                make_decoder=run.make_decoder,
+                loads=run.loads,
+                table=self._table,
+                limits=run.limits,
+                outage_seconds=OUTAGE_SECONDS,
+            )
+            return session.range(0, count, 1, count).mapInArrow(task, REPORT_DDL)
+        options = {**run.connection.for_spark(), **work.source_options()}
+        records = session.read.format("kafka").options(**options).load().drop("topic")
+        limits = replace(run.limits, size_bytes=min(run.limits.size_bytes, PIECE_BYTES))
+        decode = Decode(make_decoder=run.make_decoder, loads=run.loads, columns=run.columns, limits=limits)
+        write = CommitPieces(
+            open_warehouse=lane.open_warehouse,
+            make_decoder=run.make_decoder,
+            columns=run.columns,
+            # What `include` asks for went through the steps, which may also have made the key.
+            loads=replace(run.loads, include=(), key_columns=self._key_columns()),
+            rows=self._columns,
+            epochs=self._epochs,
+            outage_seconds=OUTAGE_SECONDS,
+        )
+        return stepped(records, lane.steps, decode, count).mapInArrow(write, REPORT_DDL)
+
+    def _key_columns(self) -> pa.Schema:
+        key = self._run.loads.target.key
+        if missing := [name for name in key if name not in self._columns.names]:
+            raise StepRefused(f"the steps drop {', '.join(missing)}, which key names", remedy="Keep these columns.")
+        return pa.schema([self._columns.field(name) for name in key])
+
+    def _output_columns(self) -> pa.Schema:
+        run = self._run
+        self._session = session = self._session or self._lane.open_session()
+        with reported_spark(f"Spark has failed to plan the steps of {run.topic}", remedy=REMEDY):
+            return output_columns(session, run.loads.columns(run.columns), self._lane.steps)
 
     def _close(self, work: Round) -> None:
         """Move the offsets over what is no record: markers of transactions, and what compaction has removed."""
@@ -217,6 +263,8 @@ class Driver:
 
 def _met(report: Mapping[str, Any]) -> WorkbenchError:
     """The error of a task, as it was there."""
-    known = {kind.__name__: kind for kind in (TakenOver, WarehouseUnavailable, KafkaError, KafkaUnavailable)}
+    known = {
+        kind.__name__: kind for kind in (TakenOver, WarehouseUnavailable, KafkaError, KafkaUnavailable, StepRefused)
+    }
     kind = known.get(report["error"], WarehouseError)
     return kind(report["message"], remedy=report["remedy"] or "")

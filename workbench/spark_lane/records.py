@@ -101,10 +101,10 @@ def make_batch(table: pa.Table, positions: dict[int, int], epochs: Mapping[int, 
     spans = []
     fresh = np.ones(len(partitions), bool)
     for partition in np.unique(partitions).tolist():
-        start, mine = positions[partition], partitions == partition
+        start, mine = positions.get(partition, 0), partitions == partition
         fresh &= ~mine | (offsets >= start)
         end = max(int(offsets[mine].max()) + 1, start)
-        spans.append(Span(partition, start, end, epochs[partition]))
+        spans.append(Span(partition, start, end, epochs.get(partition, 0)))
         positions[partition] = end
     if not fresh.all():
         table = table.filter(pa.array(fresh))

@@ -127,6 +127,10 @@ class DuckdbWarehouse:
             for batch in connection.execute(query, parameters).to_arrow_reader():
                 yield batch.rename_columns([field.name for field in ORIGIN])
 
+    def filtered(self) -> Iterator[pa.RecordBatch]:
+        """Nothing: flows with steps write to PostgreSQL only; see `workbench.loading.Warehouse`."""
+        return iter(())
+
     def commit(self, load: Load) -> None:
         """Write all of *load* in one transaction; see `workbench.loading.Warehouse`."""
 

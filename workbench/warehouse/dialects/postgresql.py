@@ -16,6 +16,8 @@ from workbench.sections import WarehouseSettings
 from workbench.warehouse.copy import LOCK_SECONDS, copy_rows, open_bulk, reported_bulk
 from workbench.warehouse.dialects.evolution import find_changes, inexact, inexact_query
 from workbench.warehouse.engine import make_engine, reported
+from workbench.warehouse.filtered import TABLE as FILTERED_TABLE
+from workbench.warehouse.filtered import ensure_filtered, pack, read_filtered
 from workbench.warehouse.ledger import (
     advance,
     claim_partitions,
@@ -97,6 +99,7 @@ class PostgresqlWarehouse:
             is_new = ensure_table(connection, target.table, rows, key=target.key, evolves=target.evolves)
             if not ensure_table(connection, target.dead_letters, DEAD_LETTERS, evolves=True):
                 add_missing(connection, target.dead_letters, DEAD_LETTERS)
+            ensure_filtered(connection)
             if is_new:
                 refuse_if_gone(connection, target)
             return pa.schema(list(table_columns(connection, target.table).values()))
@@ -131,6 +134,11 @@ class PostgresqlWarehouse:
             cursor.execute(query, (self._target.table, self._target.topic) if dead else None)
             for batch in cursor.fetch_record_batch():
                 yield batch.rename_columns([field.name for field in ORIGIN])
+
+    def filtered(self) -> Iterator[pa.RecordBatch]:
+        """Where every record comes from that steps left out; see `workbench.loading.Warehouse`."""
+        with self.transaction() as connection:
+            yield from read_filtered(connection, self._target)
 
     def commit(self, load: Load) -> None:
         """Write all of *load* in one transaction; see `workbench.loading.Warehouse`."""
@@ -251,6 +259,8 @@ class PostgresqlWarehouse:
         else:
             copy_rows(cursor, *split_name(self._target.table), rows)
         copy_rows(cursor, *split_name(self._target.dead_letters), load.dead_letters)
+        if load.filtered is not None:
+            copy_rows(cursor, *split_name(FILTERED_TABLE), pack(self._target, load.filtered))
 
     def _columns(self, cursor: Any, target: str) -> dict[str, pa.DataType | None]:
         cursor.execute(COLUMNS, (target,))

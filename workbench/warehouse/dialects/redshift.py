@@ -134,6 +134,10 @@ class RedshiftWarehouse:
                 ]
                 yield pa.RecordBatch.from_arrays(arrays, schema=pa.schema(list(ORIGIN)))
 
+    def filtered(self) -> Iterator[pa.RecordBatch]:
+        """Nothing: flows with steps write to PostgreSQL only; see `workbench.loading.Warehouse`."""
+        return iter(())
+
     def commit(self, load: Load) -> None:
         """Write all of *load* in one transaction; see `workbench.loading.Warehouse`."""
         spans = [span for span in load.spans if span.end > span.start]

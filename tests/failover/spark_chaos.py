@@ -1,0 +1,260 @@
+"""Seeded schedules of faults against flows that Spark brings, each ended by a proof.
+
+    python -m tests.failover.spark_chaos --schedules 300 --seed 1
+
+Schedules run in waves, side by side on one workbench. Each has a topic and a table of its own and
+a lane in a process of its own, which is killed, interrupted or exchanged for the other lane when
+its seed says so, as Python workers and connections are. Meanwhile the seed of the wave kills the
+servers that all share: Spark, the database and the broker, alone and two at once. A schedule sends
+its last records when the last of these runs again, so that all of them meet it. When the warehouse has all
+offsets, `workbench verify` must find nothing missing and nothing doubled, and rows, dead letters and
+what steps left out must add up to what was sent.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import random
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from uuid import uuid4
+
+import psutil
+
+from tests.failover.chaos import committed, end, end_backends, forget, patiently, records, send, settings_of
+from tests.services.workbench import RunningWorkbench, make_home, running_workbench, wait_until
+from workbench.flows import follow_flow
+from workbench.ingestion.batch import Limits
+from workbench.ingestion.cluster.connection import KafkaConnection
+from workbench.ingestion.definition import Flow, make_flow
+from workbench.ingestion.topics import Topic, apply_topics
+from workbench.inspection import verify_flow
+from workbench.runtime.ports import answers
+from workbench.runtime.state import ComponentStatus, read_status
+from workbench.settings import Settings
+from workbench.spark_lane import lane
+
+PARTITIONS = 4  # as `send` deals them out
+AT_ONCE = 10
+COLUMNS = {"n": "int64", "text": "string"}
+ENDED_SECONDS = 150.0
+FAULTS = ("kill lane", "kill lane", "change lane", "interrupt lane", "kill python worker", "end backends")
+# What falls together: the servers that are killed at one instant.
+SERVER_FAULTS = (("spark",), ("warehouse",), ("kafka",), ("spark", "warehouse"), ("warehouse", "kafka"))
+SERVERS_SECONDS = 180.0  # until the last server that was killed runs again
+
+
+@dataclass
+class Wave:
+    """Schedules that share servers, and what happens to these."""
+
+    workbench: RunningWorkbench
+    over: threading.Event = field(default_factory=threading.Event)  #: no server is killed any more
+    done: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Schedule:
+    """What happens to one flow."""
+
+    seed: int
+    done: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        return f"seed {self.seed}: {', '.join(self.done)}"
+
+
+def run_schedule(wave: Wave, schedule: Schedule) -> None:
+    """Run one schedule; raises AssertionError, with the schedule, when a record is lost or doubled."""
+    rng = random.Random(schedule.seed)
+    settings = settings_of(wave.workbench)
+    connection = KafkaConnection.from_settings(settings.kafka)
+    flows = flows_of(f"spark-chaos-{schedule.seed}-{uuid4().hex[:8]}", rng)
+    patiently(lambda: apply_topics(connection, [Topic(name=flows[0].topic, partitions=PARTITIONS)]))
+    limits, sent = Limits(records=rng.choice([50, 200, 1000]), age_seconds=0.2, session_seconds=2.0), 0
+    worker = start_worker(wave.workbench.home, flows[0], limits)
+    try:
+        for _ in range(rng.randint(2, 4)):
+            count = rng.randint(300, 1500)
+            send(connection, flows[0].topic, records(rng, sent, count))
+            sent += count
+            time.sleep(rng.uniform(0.5, 3.0))  # the instant of the fault, not a wait for anything
+            fault = rng.choice(FAULTS)
+            schedule.done.append(fault)
+            assert worker.is_alive(), f"a lane has ended by itself before {schedule}"
+            flows, worker = inflict(fault, wave, flows, limits, worker, rng)
+        wave.over.wait(SERVERS_SECONDS)
+        send(connection, flows[0].topic, records(rng, sent, 100))  # after all that was killed
+        sent += 100
+        wait_until(
+            lambda: committed(settings, flows[0]) == sent or not worker.is_alive(),
+            ENDED_SECONDS,
+            f"{sent} offsets of {schedule}; there are {committed(settings, flows[0])}",
+        )
+        assert worker.is_alive(), f"a lane has ended by itself: {schedule}"
+    finally:
+        end(worker, signal.SIGKILL)
+    reports = patiently(lambda: verify_flow(settings, flows[0]))
+    assert all(each.is_right for each in reports), f"{schedule}: {reports}"
+    found = sum(each.rows + each.dead + each.filtered for each in reports)
+    assert found == sent, f"{schedule}: {found} of {sent}"
+    patiently(lambda: forget(settings, flows[0]))
+
+
+def flows_of(topic: str, rng: random.Random) -> tuple[Flow, ...]:
+    """The same flow for each of the lanes that take turns; one with steps has no other lane."""
+    fields = {"topic": topic, "into": f"chaos.t_{uuid4().hex}", "columns": COLUMNS}
+    if rng.random() < 0.3:
+        steps = ["tests.failover.spark_chaos:odd"]
+        return (make_flow(topic, {**fields, "engine": "spark", "steps": steps}),)
+    fields["contract"] = rng.choice(["ignore", "evolve", "freeze", "quarantine"])
+    return tuple(make_flow(topic, {**fields, "engine": engine}) for engine in ("spark", "arrow"))
+
+
+def odd(frame):
+    """A step that leaves every second record out."""
+    return frame.where("n % 2 = 1")
+
+
+def inflict(
+    fault: str, wave: Wave, flows: tuple[Flow, ...], limits: Limits, worker: BaseProcess, rng: random.Random
+) -> tuple[tuple[Flow, ...], BaseProcess]:
+    """Do what the fault says; returns the flows, the next lane's first, and the worker that runs."""
+    if fault == "kill python worker":
+        kill_python_worker(wave.workbench, rng)
+        return flows, worker
+    if fault == "end backends":
+        patiently(lambda: end_backends(wave.workbench))
+        return flows, worker
+    end(worker, signal.SIGTERM if fault == "interrupt lane" else signal.SIGKILL)
+    if fault == "change lane":
+        flows = (*flows[1:], flows[0])
+    return flows, start_worker(wave.workbench.home, flows[0], limits)
+
+
+def kill_python_worker(workbench: RunningWorkbench, rng: random.Random) -> None:
+    """Kill one of the Python processes in which Spark's tasks run, whosever it is."""
+    try:
+        spark = psutil.Process(pid_of(workbench, "spark"))
+        workers = [each for each in spark.children(recursive=True) if "pyspark" in " ".join(each.cmdline())]
+        if workers:
+            rng.choice(workers).kill()
+    except psutil.Error:
+        return  # it has gone by itself, or with Spark
+
+
+def kill_servers(wave: Wave, rng: random.Random, faults: Sequence[Sequence[str]]) -> None:
+    """Kill servers, one group after the other, each when the one before runs again."""
+    try:
+        for names in faults:
+            time.sleep(rng.uniform(1.0, 4.0))  # the instant of the fault
+            before = {name: component(wave.workbench, name).restarts for name in names}
+            for pid in [pid_of(wave.workbench, name) for name in names]:
+                os.kill(pid, signal.SIGKILL)
+            wave.done.append(f"kill {' and '.join(names)}")
+            for name, restarts in before.items():
+                wait_until(lambda n=name, r=restarts: is_back(wave.workbench, n, r), 120, f"{name} to run again")
+    finally:
+        wave.over.set()
+
+
+def is_back(workbench: RunningWorkbench, name: str, restarts: int) -> bool:
+    """Whether a server that was killed answers again; Spark does before the supervisor has tried it with a query."""
+    found = component(workbench, name)
+    port = int(found.address.removeprefix("sc://").partition("/")[0].rpartition(":")[2])
+    return found.restarts > restarts and answers(port)
+
+
+def pid_of(workbench: RunningWorkbench, name: str) -> int:
+    """The process of a server, as soon as it has one."""
+    wait_until(lambda: component(workbench, name).pid, 120, f"{name} to be started")
+    found = component(workbench, name).pid
+    assert found, f"{name} has ended by itself"
+    return found
+
+
+def component(workbench: RunningWorkbench, name: str) -> ComponentStatus:
+    """What the supervisor tells of a component, read from its file: the command would take a second of the processor."""
+    status = read_status(workbench.home)
+    return next(each for each in status.components if each.name == name)
+
+
+def start_worker(home: Path, flow: Flow, limits: Limits) -> BaseProcess:
+    """A process that follows the flow; forked from a server that has the modules loaded."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.failover.spark_chaos", "pyspark.sql.connect.session", "grpc"])
+    worker = context.Process(target=work, args=(home, flow, limits), daemon=True)
+    worker.start()
+    return worker
+
+
+def work(home: Path, flow: Flow, limits: Limits) -> None:
+    """What a worker's process does."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    os.environ["WORKBENCH_HOME"] = str(home)
+    if os.environ.get("CHAOS_LOG") is None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    lane.LONGEST_WAIT_SECONDS = 2.0  # servers come back within seconds here
+    follow_flow(Settings.load(), flow, lambda _: None, limits=limits)
+
+
+def run_wave(workbench: RunningWorkbench, seeds: Sequence[int]) -> list[str]:
+    """Run schedules side by side while servers are killed; returns what went wrong."""
+    wave, rng = Wave(workbench), random.Random(seeds[0])
+
+    def attempt(schedule: Schedule) -> str:
+        try:
+            run_schedule(wave, schedule)
+        except Exception as error:  # noqa: BLE001 - told with its seed at the end
+            return f"{schedule}; servers: {', '.join(wave.done)}: {error!r}"
+        print(f"right    {schedule}; servers: {', '.join(wave.done)}", flush=True)
+        return ""
+
+    with ThreadPoolExecutor(len(seeds)) as pool:
+        found = [pool.submit(attempt, Schedule(seed)) for seed in seeds]
+        kill_servers(wave, rng, server_faults(rng))
+        return [told for each in found if (told := each.result())]
+
+
+def server_faults(rng: random.Random) -> list[tuple[str, ...]]:
+    """Each server once, in any order; sometimes two at once."""
+    together = rng.choice([each for each in SERVER_FAULTS if len(each) > 1])
+    alone = [(name,) for name in ("spark", "warehouse", "kafka") if name not in together]
+    faults = [together, *alone]
+    rng.shuffle(faults)
+    return faults
+
+
+def main() -> None:
+    """Run as many schedules as asked for; exit 1 when one found a record lost or doubled."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--schedules", type=int, default=300)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--at-once", type=int, default=AT_ONCE)
+    arguments = parser.parse_args()
+    seeds = range(arguments.seed, arguments.seed + arguments.schedules)
+    wrong: list[str] = []
+    with tempfile.TemporaryDirectory() as folder:
+        home = make_home(Path(folder))
+        for start in range(0, len(seeds), 3 * arguments.at_once):
+            # The supervisor waits longer with every restart; a new one has forgotten them.
+            with running_workbench(home) as workbench:
+                for at in range(start, min(start + 3 * arguments.at_once, len(seeds)), arguments.at_once):
+                    wrong += run_wave(workbench, seeds[at : at + arguments.at_once])
+    print(*wrong, sep="\n")
+    print(f"{len(seeds) - len(wrong)} of {len(seeds)} schedules right, {len(wrong)} wrong")
+    sys.exit(1 if wrong else 0)
+
+
+if __name__ == "__main__":
+    main()
