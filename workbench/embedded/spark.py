@@ -12,6 +12,7 @@ from pathlib import Path
 
 from workbench.embedded.jars import pyspark_home
 from workbench.embedded.java import Java
+from workbench.embedded.spark_ui import SparkUI
 from workbench.errors import ComponentError
 from workbench.resources import resource
 from workbench.runtime.ports import LOOPBACK, answers
@@ -36,6 +37,7 @@ class SparkConnectServer:
     lock: Path
     java: Java
     jars: Sequence[Path]  #: beyond those that PySpark ships
+    ui: SparkUI | None = None  #: off without
     port: int
     token: str = field(repr=False)
     master_url: str
@@ -115,6 +117,7 @@ class SparkConnectServer:
             "spark.executor.memory": self.executor_memory,
             "spark.connect.grpc.binding.address": LOOPBACK,
             "spark.connect.grpc.binding.port": str(self.port),
+            **(self.ui.properties() if self.ui else {}),
             "spark.local.dir": str(self._scratch),
             "spark.sql.warehouse.dir": str(self.folder / "tables"),
         }

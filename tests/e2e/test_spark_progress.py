@@ -1,0 +1,73 @@
+"""What a person sees of Spark: bars under a running cell, Cancel, the line that stays, the Spark UI."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.e2e.test_browser import SECOND, keep, running_chromium, watched_page
+
+# About twenty seconds on two cores, in tasks of less than one, in two stages and more.
+QUERY = """slow = spark.range(0, 900_000_000, 1, 60).selectExpr("id % 1000 AS key", "sha2(cast(id AS string), 256) AS hash")
+slow.groupBy("key").count().count()"""
+CANCELLED_SECONDS = 2.0
+SPARK_FOR_ALL = "document.querySelector('.workbench-progress [role=progressbar]')"
+
+
+@pytest.fixture
+def page(shared_workbench) -> Iterator[Any]:
+    # A UI that is asked for before Spark runs answers 503.
+    with running_chromium() as browser, watched_page(browser, allowed="503|OPERATION_CANCELED") as page:
+        page.goto(shared_workbench.url)
+        page.click("#login-github")
+        page.check("[value=ada]")
+        page.fill("#sign_in_code", shared_workbench.sign_in_code)
+        page.click("#authorize")
+        page.get_by_text("Python with Spark | Idle").wait_for(timeout=150 * SECOND)
+        yield page
+
+
+def run(page: Any, code: str) -> None:
+    """Replace what the first cell has by *code*, and run it."""
+    page.locator(".jp-CodeCell .cm-content").first.click()
+    page.keyboard.press("Control+A")
+    page.keyboard.insert_text(code)
+    page.keyboard.press("Shift+Enter")
+
+
+def output(page: Any, text: str, seconds: float = 60) -> Any:
+    found = page.locator(".jp-OutputArea-output", has_text=text).first
+    found.wait_for(timeout=seconds * SECOND)
+    return found
+
+
+def done(page: Any) -> int:
+    return int(page.evaluate(f"{SPARK_FOR_ALL}.getAttribute('aria-valuenow')"))
+
+
+@pytest.mark.timeout(400)
+def test_bars_move_under_a_long_query_and_cancel_stops_it(page, shared_workbench):
+    run(page, "print('first', spark.range(10).count())")
+    output(page, "first 10", 150)
+
+    run(page, QUERY)
+    bar = page.locator(".workbench-progress [role=progressbar]").first
+    bar.wait_for(timeout=20 * SECOND)
+    page.wait_for_function(f"{SPARK_FOR_ALL}.getAttribute('aria-valuenow') > 0", timeout=30 * SECOND)
+    first = done(page)
+    keep(page, "progress-1")
+    page.wait_for_function(f"{SPARK_FOR_ALL}.getAttribute('aria-valuenow') > {first + 5}", timeout=60 * SECOND)
+    keep(page, "progress")
+
+    button = page.get_by_role("button", name="Cancel")
+    began = time.monotonic()
+    button.click()
+    output(page, "Spark: cancelled", 20)
+    took = time.monotonic() - began
+    keep(page, "progress-cancelled")
+    run(page, "print('next', spark.range(7).count())")
+    output(page, "next 7", 20)
+    assert took < CANCELLED_SECONDS
