@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from workbench.cells.progress import CellProgress
+from workbench.cells.spark_history import add_history
 from workbench.cells.spark_name import SparkBinder
 from workbench.sections import SparkSettings
 from workbench.transformation.progress import RECORDER
@@ -20,6 +21,7 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     shell.ast_transformers.append(SparkBinder(shell))
     progress = CellProgress(shell, RECORDER, SparkSettings().ui_path)
     progress.attach()
+    add_history(shell, RECORDER)
     setattr(shell, ATTRIBUTE, progress)
 
 

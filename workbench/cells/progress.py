@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextvars
 import logging
 import threading
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -145,7 +144,7 @@ class _Cell:
         elif self._is_watched and is_long:
             if self._view is None:
                 self._view = _View(self._ui_path, self.cancel)
-            self._view.show(progress_html(operations), is_running=is_running)
+            self._view.show(progress_html(operations))
 
     def _fold(self, line: str) -> None:
         if self._view:
@@ -168,6 +167,7 @@ class _View:
             description="Cancel", icon="stop", tooltip="Stop what Spark does for this cell", layout={"width": "100px"}
         )
         self._button.on_click(lambda _: self._cancel(cancel))
+        answer_anywhere(self._button.comm)
         controls: list[Any] = [self._button]
         if ui_path:
             link = f'<a href="{ui_path}" target="_blank" rel="noopener" style="text-decoration:underline">Spark UI</a>'
@@ -177,13 +177,9 @@ class _View:
         self._shown = ""
         self._handle = display(self._box, display_id=True)
 
-    def show(self, html: str, *, is_running: bool) -> None:
+    def show(self, html: str) -> None:
         if html != self._shown:
             self._shown = self._html.value = html
-        if not is_running and not self._button.disabled:
-            self._button.disabled = True
-        elif is_running and self._button.disabled and self._button.description == "Cancel":
-            self._button.disabled = False
 
     def fold(self, line: str) -> None:
         if self._handle is not None:
@@ -192,8 +188,16 @@ class _View:
             widget.close()
 
     def _cancel(self, cancel: Cancel) -> None:
-        self._button.disabled = True
         self._button.description = "Cancelling"
-        begun = time.monotonic()
+        answer_anywhere(self._button.comm)
         cancel()
-        logger.debug("cancelled after %.1f s", time.monotonic() - begun)
+
+
+def answer_anywhere(comm: Any) -> None:
+    """Let what a widget is told be handled beside the cell that runs.
+
+    JupyterLab sends it to a subshell of the kernel, a thread of its own. ipykernel 7.4 hands it to
+    the thread that last sent something through the comm instead, which is the cell's, unless it
+    forgets that. Where front-ends know no subshells, a press is heard when the cell has ended.
+    """
+    vars(comm).pop("_reply_subshell_id", None)

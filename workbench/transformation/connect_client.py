@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,13 +17,12 @@ from typing import Any
 
 import pyarrow as pa
 from pyspark.errors import PySparkException
-from pyspark.sql.connect import proto
 from pyspark.sql.connect.client.artifact import ArtifactManager
 from pyspark.sql.connect.client.core import DefaultChannelBuilder, SparkConnectClient
 from pyspark.sql.connect.proto import base_pb2_grpc
 from pyspark.sql.connect.session import SparkSession
 
-from workbench.errors import SparkError, SparkRestarted
+from workbench.errors import SparkRestarted
 from workbench.transformation.callers import calling_line
 from workbench.transformation.failures import condition, explanation, is_cancelled, is_lost, is_refused, telling_line
 from workbench.transformation.plans import is_read
@@ -53,7 +53,7 @@ class RecoveringClient(SparkConnectClient):  # type: ignore[misc]
     _server: Server
     _recorder: Recorder
     _is_stopped: bool
-    _generation: int  #: how many sessions it has had
+    _restarted: str  #: when its server was last restarted, as people read it
     _rebuilding: threading.RLock
     _attempts: dict[str, int]  #: how often an operation was sent
 
@@ -62,16 +62,16 @@ class RecoveringClient(SparkConnectClient):  # type: ignore[misc]
         self._is_stopped = True
         super().close()
 
-    def _ready(self) -> int:
-        """Follow a server that was restarted, before anything is sent; returns the generation of the session."""
+    def _ready(self) -> str:
+        """Follow a server that was restarted, before anything is sent; returns the id of the session."""
         if not self._is_stopped and self._server.has_changed():
-            self._recover(self._generation)
-        return self._generation
+            self._recover(str(self._session_id))
+        return str(self._session_id)
 
-    def _recover(self, generation: int) -> None:
-        """Make a new session on the server that is there now, unless another thread has done so since *generation*."""
+    def _recover(self, session_id: str) -> None:
+        """Make a new session on the server that is there now, unless *session_id* has been replaced already."""
         with self._rebuilding:
-            if generation != self._generation:
+            if session_id != self._session_id:
                 return
             self._builder = self._server.find()
             # The old channel waits ever longer between its attempts, and threads may still use it.
@@ -85,7 +85,7 @@ class RecoveringClient(SparkConnectClient):  # type: ignore[misc]
                 self._user_id, self._session_id, self._channel, self._builder.metadata()
             )
             super()._analyze(method="spark_version")
-            self._generation += 1
+            self._restarted = time.strftime("%H:%M:%S")
         self._server.tell(f"Spark was restarted. {GONE}")
 
     def _may_follow(self, error: BaseException) -> bool:
@@ -106,13 +106,13 @@ class RecoveringClient(SparkConnectClient):  # type: ignore[misc]
         return self._again(lambda: super(RecoveringClient, self).config(operation))
 
     def _again(self, ask: Callable[[], Any]) -> Any:
-        generation = self._generation if self._is_explaining else self._ready()
+        session_id = str(self._session_id) if self._is_explaining else self._ready()
         try:
             return ask()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - what is not lost is raised
             if not self._may_follow(error):
                 raise self._explained(error) from None
-        self._recover(generation)
+        self._recover(session_id)
         return ask()
 
     def add_artifacts(self, *paths: str, pyfile: bool, archive: bool, file: bool) -> None:
@@ -133,34 +133,33 @@ class RecoveringClient(SparkConnectClient):  # type: ignore[misc]
         return super()._execute_plan_request_with_metadata(operation_id or str(uuid.uuid4()))
 
     def _execute(self, req: Any) -> None:
-        generation = self._generation
         try:
             with self._recorded(req):
                 super()._execute(req)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - what is not lost is raised
             if not self._may_follow(error):
                 raise self._explained(error) from None
-            again = self._next_request(req, error, generation, has_given=False)
+            again = self._next_request(req, error, has_given=False)
             super()._execute(again)
 
-    def _execute_and_fetch(self, req: Any, observations: Any, self_destruct: bool = False) -> Any:  # noqa: FBT001
+    def _execute_and_fetch(self, req: Any, observations: Any, self_destruct: bool = False) -> Any:
         try:
             return super()._execute_and_fetch(req, observations, self_destruct)
         except _GaveRows as given:
             # Nobody has seen the rows yet: the whole answer is collected anew.
-            again = self._next_request(req, given.error, given.generation, has_given=False)
+            again = self._next_request(req, given.error, has_given=False)
             return super()._execute_and_fetch(again, observations, self_destruct)
 
     def _execute_and_fetch_as_iterator(self, req: Any, observations: Any, progress: Any = None) -> Iterator[Any]:
-        generation, has_given = self._generation, False
+        has_given = False
         try:
             for each in self._fetch(req, observations, progress):
                 has_given = has_given or isinstance(each, pa.RecordBatch)
                 yield each
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - what is not lost is raised
             if not self._may_follow(error):
                 raise self._explained(error) from None
-            again = self._next_request(req, error, generation, has_given=has_given)
+            again = self._next_request(req, error, has_given=has_given)
         else:
             return
         yield from self._fetch(again, observations, progress)
@@ -172,7 +171,7 @@ class RecoveringClient(SparkConnectClient):  # type: ignore[misc]
                     self._recorder.add_rows(req.operation_id, each.num_rows)
                 yield each
 
-    def _next_request(self, req: Any, error: Exception, generation: int, *, has_given: bool) -> Any:
+    def _next_request(self, req: Any, error: Exception, *, has_given: bool) -> Any:
         """The request to send to the new session, when it may be sent."""
         was_refused = is_refused(error) and self._attempts.pop(req.operation_id, 1) <= 1
         if not was_refused:
@@ -182,16 +181,18 @@ class RecoveringClient(SparkConnectClient):  # type: ignore[misc]
                     remedy="See whether it was done before you run it again. The next cell has a new session.",
                 ) from None
             if has_given:
-                raise _GaveRows(error, generation) from None
-            self._server.tell(f"Spark ended while this ran. It only reads, so it is run again. {self._server.last_words()}")
-        self._recover(generation)
+                raise _GaveRows(error) from None
+            self._server.tell(
+                f"Spark ended while this ran; it only reads, so it is run again. {self._server.last_words()}"
+            )
+        self._recover(req.session_id)
         again = self._execute_plan_request_with_metadata()
         again.plan.CopyFrom(req.plan)
         return again
 
     def _explained(self, error: Exception) -> Exception:
         if isinstance(error, PySparkException) and not getattr(error, "__notes__", None):
-            note = explanation(error, self._server.settings)
+            note = explanation(error, self._server.settings, restarted=self._restarted)
             if note:
                 error.add_note(note)
         return error
@@ -208,18 +209,19 @@ class RecoveringClient(SparkConnectClient):  # type: ignore[misc]
             recorder.end(operation, Outcome.CANCELLED)
             raise
         except Exception as error:
-            recorder.end(operation, _outcome(error), telling_line(error))
+            outcome = _outcome(error)
+            recorder.end(operation, outcome, telling_line(error) if outcome is Outcome.FAILED else "")
             raise
         recorder.end(operation, Outcome.DONE)
         self._attempts.pop(operation, None)
 
 
-class _GaveRows(Exception):  # noqa: N818 - it is caught where it is told
+class _GaveRows(Exception):
     """A query ended with its server after rows had been handed on."""
 
-    def __init__(self, error: Exception, generation: int) -> None:
+    def __init__(self, error: Exception) -> None:
         super().__init__(str(error))
-        self.error, self.generation = error, generation
+        self.error = error
 
 
 class _Relay:
@@ -273,7 +275,7 @@ def adopt(session: SparkSession, server: Server, recorder: Recorder = RECORDER) 
         _server=server,
         _recorder=recorder,
         _is_stopped=False,
-        _generation=0,
+        _restarted="",
         _rebuilding=threading.RLock(),
         _attempts=attempts,
         _internal_stub=_CountingStub(client._channel, attempts),  # noqa: SLF001

@@ -5,7 +5,7 @@ from __future__ import annotations
 import linecache
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,13 @@ from workbench.errors import SparkError
 
 LONGEST_MESSAGE = 500
 LOCAL_FOLDER = "spark.local.dir"
+# PySpark 4.2 stumbles over a session that has changed, and says that there is none.
 REFUSED = frozenset({
     *("INVALID_HANDLE.SESSION_CHANGED", "INVALID_HANDLE.SESSION_CLOSED", "INVALID_HANDLE.SESSION_NOT_FOUND"),
+    "NO_ACTIVE_SESSION",
 })  # fmt: skip
 LOST = REFUSED | {"INVALID_HANDLE.OPERATION_NOT_FOUND", "RESPONSE_ALREADY_RECEIVED"}
+FORGOTTEN = frozenset({"TABLE_OR_VIEW_NOT_FOUND", "UNRESOLVED_ROUTINE"})
 HEAP = re.compile(r"OutOfMemoryError|Java heap space|GC overhead limit|SparkOutOfMemoryError|UNABLE_TO_ACQUIRE_MEMORY")
 EXECUTOR_KILLED = re.compile(r"exit (?:code|status):? 137|exceeding (?:physical )?memory limits|OOMKilled|exitCode=137")
 FRAME = re.compile(r'^\s*File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<name>\S+)', re.MULTILINE)
@@ -74,13 +77,14 @@ def is_cancelled(error: BaseException) -> bool:
     return "OPERATION_CANCELED" in condition(error) or "OPERATION_CANCELED" in str(error)[:200]
 
 
-def explanation(error: BaseException, settings: Mapping[str, str]) -> str:
+def explanation(error: BaseException, settings: Mapping[str, str], *, restarted: str = "") -> str:
     """What an error of Spark means and what to do, in one or two sentences; "" when it speaks for itself.
 
     Args:
         error: what PySpark raised.
         settings: `SPARK_DRIVER_MEMORY`, `SPARK_EXECUTOR_MEMORY`, `SPARK_MASTER_URL` and
             `spark.local.dir` with their present values, as far as they are known.
+        restarted: when the server was restarted under this session; "" when it was not.
     """
     text = str(error)
     if is_cancelled(error):
@@ -93,7 +97,19 @@ def explanation(error: BaseException, settings: Mapping[str, str]) -> str:
         is_local = settings.get("SPARK_MASTER_URL", "local").startswith("local")
         variable = "SPARK_DRIVER_MEMORY" if is_local or "driver" in text[:300] else "SPARK_EXECUTOR_MEMORY"
         return _memory("Spark ran out of memory", variable, settings)
+    if restarted and (condition(error) in FORGOTTEN or "cached local relation" in text.lower()):
+        return (
+            f"Spark was restarted at {restarted}: temporary views, registered functions and large local data "
+            "of before are gone. Make them again."
+        )
     return users_line(text)
+
+
+def draw_with(draw: Callable[[BaseException], list[str]]) -> None:
+    """Have IPython show PySpark's errors as *draw* gives them; it asks an exception for this method."""
+    from pyspark.errors import PySparkException
+
+    PySparkException._render_traceback_ = draw
 
 
 def users_line(text: str) -> str:

@@ -24,9 +24,13 @@ COMPUTING = frozenset({
     *("update_fields", "unresolved_named_lambda_variable", "call_function", "named_argument_expression"),
     "subquery_expression",
 })  # fmt: skip
-FORMATS = frozenset({"", "avro", "binaryfile", "csv", "json", "kafka", "orc", "parquet", "rate", "text", "workbench", "xml"})
+FORMATS = frozenset(
+    {"", "avro", "binaryfile", "csv", "json", "kafka", "orc", "parquet", "rate", "text", "workbench", "xml"}
+)
 QUERY = re.compile(r"\s*(\(\s*)*(select|with|values|from|table|show|describe|desc|explain)\b", re.IGNORECASE)
-WRITING = re.compile(r"\b(insert|update|delete|merge|create|replace\s+table|drop|alter|truncate|cache|call)\b", re.IGNORECASE)
+WRITING = re.compile(
+    r"\b(insert|update|delete|merge|create|replace\s+table|drop|alter|truncate|cache|call)\b", re.IGNORECASE
+)
 # They call any Java method.
 CALLS = re.compile(r"\b(java_method|reflect|try_reflect)\b", re.IGNORECASE)
 

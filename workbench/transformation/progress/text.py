@@ -17,7 +17,9 @@ def operation_line(operation: Operation) -> str:
         `Spark: done in 12.4 s · 3 stages · 208 of 208 tasks · 1.2 GiB read · 10 rows`
     """
     ended = not operation.is_running
-    parts = [f"{operation.outcome} {'in' if operation.outcome is Outcome.DONE else 'after'} {length(operation.seconds)}"]
+    parts = [
+        f"{operation.outcome} {'in' if operation.outcome is Outcome.DONE else 'after'} {length(operation.seconds)}"
+    ]
     if not ended:
         parts = [length(operation.seconds)]
     parts += _counts([operation])
@@ -32,9 +34,9 @@ def summary_line(operations: Sequence[Operation]) -> str:
         return operation_line(operations[0])
     seconds = sum(each.seconds for each in operations)
     parts = [f"{len(operations)} operations in {length(seconds)}", *_counts(operations)]
-    for outcome in (Outcome.RUNNING, Outcome.FAILED, Outcome.CANCELLED, Outcome.LOST):
-        if count := sum(each.outcome is outcome for each in operations):
-            parts.append(f"{count} {outcome}")
+    outcomes = [each.outcome for each in operations]
+    shown = (Outcome.RUNNING, Outcome.FAILED, Outcome.CANCELLED, Outcome.LOST)
+    parts += [f"{outcomes.count(each)} {each}" for each in shown if each in outcomes]
     return f"Spark: {' · '.join(parts)}"
 
 
