@@ -67,7 +67,31 @@ def test_bars_move_under_a_long_query_and_cancel_stops_it(page, shared_workbench
     button.click()
     output(page, "Spark: cancelled", 20)
     took = time.monotonic() - began
+    # What is sent while a cell fails is dropped, by Jupyter itself.
+    output(page, "Cancelled: Spark has stopped the operation", 20)
+    page.get_by_text("Python with Spark | Idle").wait_for(timeout=20 * SECOND)
     keep(page, "progress-cancelled")
     run(page, "print('next', spark.range(7).count())")
     output(page, "next 7", 20)
     assert took < CANCELLED_SECONDS
+
+
+@pytest.mark.timeout(300)
+def test_the_spark_ui_is_a_page_of_the_persons_own_server(page, shared_workbench):
+    run(page, "print('ui', spark.range(10).count())")
+    output(page, "ui 10", 150)
+
+    page.goto(f"{shared_workbench.url}/user/gh-ada/spark-ui/")
+    page.get_by_text("Spark Jobs").wait_for(timeout=30 * SECOND)
+    keep(page, "spark-ui")
+    assert page.url.startswith(f"{shared_workbench.url}/user/gh-ada/spark-ui/")
+    page.get_by_role("link", name="Executors").click()
+    page.get_by_text("Summary").first.wait_for(timeout=30 * SECOND)
+    page.wait_for_function("document.body.innerText.includes('driver')", timeout=30 * SECOND)
+    keep(page, "spark-ui-executors")
+    other = page.context.browser.new_context()
+    answer = other.request.get(f"{shared_workbench.url}/user/gh-ada/spark-ui/", max_redirects=0)
+    forwarded = page.context.request.get(f"{shared_workbench.url}/user/gh-ada/proxy/22/", max_redirects=0)
+    other.close()
+    assert answer.status in (302, 403)
+    assert forwarded.status == 404

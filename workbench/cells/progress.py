@@ -152,7 +152,7 @@ class _Cell:
         else:
             from IPython.display import publish_display_data
 
-            publish_display_data({"text/plain": line})
+            publish_display_data({"text/plain": line})  # type: ignore[no-untyped-call]
 
 
 class _View:
@@ -175,7 +175,7 @@ class _View:
         self._row = ipywidgets.HBox(controls, layout={"align_items": "center"})
         self._box = ipywidgets.VBox([self._html, self._row])
         self._shown = ""
-        self._handle = display(self._box, display_id=True)
+        self._handle = display(self._box, display_id=True)  # type: ignore[no-untyped-call]
 
     def show(self, html: str) -> None:
         if html != self._shown:

@@ -24,4 +24,4 @@ def add_history(shell: InteractiveShell, recorder: Recorder) -> None:
             raise UsageError(f"%spark_history takes how many to show, not {count!r}")
         return recorder.history().tail(int(count))
 
-    shell.register_magic_function(spark_history, "line")
+    shell.register_magic_function(spark_history, "line")  # type: ignore[arg-type]

@@ -6,6 +6,7 @@ import linecache
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from types import FrameType
 
 LONGEST_LINE = 80
 
@@ -21,10 +22,10 @@ PASSED_OVER = (_folder("pyspark"), _folder("workbench"), str(Path(linecache.__fi
 
 def calling_line() -> str:
     """The innermost line outside PySpark and the workbench, or "" when there is none."""
-    frame = sys._getframe(1)  # noqa: SLF001 - the documented way to the caller
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - the documented way to the caller
     while frame is not None:
         file = frame.f_code.co_filename
         if not file.startswith(PASSED_OVER):
             return linecache.getline(file, frame.f_lineno).strip()[:LONGEST_LINE]
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     return ""

@@ -49,6 +49,7 @@ class Server:
 class RecoveringClient(SparkConnectClient):  # type: ignore[misc]
     """A client whose session is made anew, in place, when its server was restarted: frames stay usable."""
 
+    _session_id: str
     _session: SparkSession
     _server: Server
     _recorder: Recorder
@@ -56,6 +57,11 @@ class RecoveringClient(SparkConnectClient):  # type: ignore[misc]
     _restarted: str  #: when its server was last restarted, as people read it
     _rebuilding: threading.RLock
     _attempts: dict[str, int]  #: how often an operation was sent
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether `spark.stop()` was called. PySpark takes a session that was lost for closed, too."""
+        return self._is_stopped
 
     def close(self) -> None:
         """Called by `spark.stop()`: from now on nothing is recovered."""
@@ -65,8 +71,8 @@ class RecoveringClient(SparkConnectClient):  # type: ignore[misc]
     def _ready(self) -> str:
         """Follow a server that was restarted, before anything is sent; returns the id of the session."""
         if not self._is_stopped and self._server.has_changed():
-            self._recover(str(self._session_id))
-        return str(self._session_id)
+            self._recover(self._session_id)
+        return self._session_id
 
     def _recover(self, session_id: str) -> None:
         """Make a new session on the server that is there now, unless *session_id* has been replaced already."""
@@ -106,7 +112,7 @@ class RecoveringClient(SparkConnectClient):  # type: ignore[misc]
         return self._again(lambda: super(RecoveringClient, self).config(operation))
 
     def _again(self, ask: Callable[[], Any]) -> Any:
-        session_id = str(self._session_id) if self._is_explaining else self._ready()
+        session_id = self._session_id if self._is_explaining else self._ready()
         try:
             return ask()
         except Exception as error:  # noqa: BLE001 - what is not lost is raised
@@ -132,7 +138,14 @@ class RecoveringClient(SparkConnectClient):  # type: ignore[misc]
         # Named from the start: progress and Cancel know it before the first answer.
         return super()._execute_plan_request_with_metadata(operation_id or str(uuid.uuid4()))
 
+    def _follow(self, req: Any) -> None:
+        """Address a request that nobody has sent yet to the session of now."""
+        if req.session_id != self._session_id:
+            req.session_id = self._session_id
+            req.client_observed_server_side_session_id = self._server_session_id or ""
+
     def _execute(self, req: Any) -> None:
+        self._follow(req)
         try:
             with self._recorded(req):
                 super()._execute(req)
@@ -152,6 +165,7 @@ class RecoveringClient(SparkConnectClient):  # type: ignore[misc]
 
     def _execute_and_fetch_as_iterator(self, req: Any, observations: Any, progress: Any = None) -> Iterator[Any]:
         has_given = False
+        self._follow(req)
         try:
             for each in self._fetch(req, observations, progress):
                 has_given = has_given or isinstance(each, pa.RecordBatch)

@@ -6,9 +6,10 @@ What is not known to be harmless may write. The protocol is that of PySpark 4.2.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
-from google.protobuf.message import Message
+from google.protobuf.message import Message  # type: ignore[import-untyped]
 from pyspark.sql.connect import proto
 
 READING = frozenset({
@@ -48,7 +49,8 @@ def _is_harmless(message: Message) -> bool:
         return False
     if kind == "Expression" and message.WhichOneof("expr_type") not in COMPUTING:
         return False
-    if (check := CHECKS.get(kind)) and not check(message):
+    check = CHECKS.get(kind)
+    if check and not check(message):
         return False
     return all(_is_harmless(each) for each in _children(message))
 
@@ -81,10 +83,10 @@ def _is_query(text: str) -> bool:
     return bool(QUERY.match(text)) and not WRITING.search(text) and not CALLS.search(text)
 
 
-CHECKS = {
+CHECKS: dict[str, Callable[[Any], bool]] = {
     "DataSource": _reads_source,
     "SQL": lambda message: _is_query(message.query),
-    "ExpressionString": lambda message: not CALLS.search(message.expression),
-    "UnresolvedFunction": lambda message: not CALLS.search(message.function_name),
-    "CallFunction": lambda message: not CALLS.search(message.function_name),
+    "ExpressionString": lambda message: CALLS.search(message.expression) is None,
+    "UnresolvedFunction": lambda message: CALLS.search(message.function_name) is None,
+    "CallFunction": lambda message: CALLS.search(message.function_name) is None,
 }
