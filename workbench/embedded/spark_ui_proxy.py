@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import time
 from typing import Any
+from urllib.parse import urlsplit
 
 import jwt
 from jupyter_server.utils import url_path_join
@@ -34,6 +35,7 @@ class SparkUIHandler(ProxyHandler):  # type: ignore[misc]
         """Called by tornado with what the routing table says."""
         self._ui = ui
         self.proxy_base = PATH
+        self.rewrite_response = stay_inside
         # A page that asks again and again is no use of the server.
         self.update_last_activity = False
 
@@ -58,6 +60,12 @@ class SparkUIHandler(ProxyHandler):  # type: ignore[misc]
             headers.pop(name, None)
         headers["Authorization"] = f"Bearer {sign(self._ui)}"
         return headers
+
+
+def stay_inside(response: Any) -> None:
+    """Spark redirects to whole addresses, as if it were at the root; their paths are put below ours."""
+    if location := response.headers.get("Location"):
+        response.headers["Location"] = urlsplit(location)._replace(scheme="", netloc="").geturl()
 
 
 def sign(ui: SparkUI) -> str:
