@@ -96,6 +96,7 @@ def test_the_parts_of_pyspark_that_the_client_replaces_are_there():
     wanted = {
         *("_execute_plan_request_with_metadata", "_execute", "_execute_and_fetch", "_execute_and_fetch_as_iterator"),
         *("_analyze", "config", "add_artifacts", "cache_artifacts", "close", "interrupt_operation"),
+        *("_cleanup_ml_cache", "is_closed"),
     }
     client = SparkConnectClient(DefaultChannelBuilder(NOBODY))
     try:

@@ -68,6 +68,9 @@ class RecoveringClient(SparkConnectClient):  # type: ignore[misc]
         self._is_stopped = True
         super().close()
 
+    def _cleanup_ml_cache(self) -> None:
+        """Called when the process ends: nobody waits for a server then. The session takes its models with it."""
+
     def _ready(self) -> str:
         """Follow a server that was restarted, before anything is sent; returns the id of the session."""
         if not self._is_stopped and self._server.has_changed():
