@@ -44,7 +44,9 @@ def test_progress_is_one_line_and_an_error_begins_with_the_authors_own(settings,
     assert re.fullmatch(r"Spark: done in [\d.]+ s · \d stages · (\d+) of \1 tasks · 1 row", lines[0])
     error = next(each for each in failed if each.output_type == "error")
     shown = ESCAPE.sub("", "\n".join(error.traceback))
-    assert shown.startswith("Your function raised ZeroDivisionError: division by zero\n  line 5 of inverse: return 1 / n")
+    assert shown.startswith(
+        "Your function raised ZeroDivisionError: division by zero\n  line 5 of inverse: return 1 / n"
+    )
     assert 'spark.range(2).select(inverse("id")).collect()' in shown
     assert "JVM stacktrace" not in shown
     assert "connect/client/core.py" not in shown

@@ -30,7 +30,10 @@ from workbench.transformation.progress import RECORDER, Operation, Outcome
 from workbench.transformation.session import connect
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"),
+    pytest.mark.filterwarnings(
+        # `connect` says the last one too, but pytest begins each test with filters of its own.
+        *("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore:.RETRIES_EXCEEDED"),
+    ),
     pytest.mark.timeout(400),
 ]
 READY_SECONDS = 180

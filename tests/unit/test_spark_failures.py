@@ -7,7 +7,7 @@ import linecache
 import pytest
 
 from workbench.transformation.failures import explanation, users_line
-from workbench.transformation.session import last_words
+from workbench.transformation.session import EXECUTORS, executors_of, last_words
 
 SETTINGS = {"SPARK_MASTER_URL": "local[*]", "SPARK_DRIVER_MEMORY": "1g", "SPARK_EXECUTOR_MEMORY": "2g"}
 WORKER = """An exception was thrown from the Python worker. Please see the stack trace below.
@@ -55,6 +55,19 @@ def test_the_users_own_line_is_told_not_that_of_a_library():
 
 def test_what_speaks_for_itself_is_not_explained():
     assert explanation(ValueError("[TABLE_OR_VIEW_NOT_FOUND] no x"), SETTINGS) == ""
+
+
+@pytest.mark.parametrize(
+    ("master", "instances", "dynamic", "expected"),
+    [
+        ("yarn", "3", None, 3),
+        ("yarn", "3", "true", None),
+        ("local[*]", "3", None, None),
+        ("spark://h:7077", None, None, None),
+    ],
+)
+def test_executors_are_told_where_their_number_is_known(master, instances, dynamic, expected):
+    assert executors_of(dict(zip(EXECUTORS, (master, instances, dynamic), strict=True))) == expected
 
 
 def test_the_log_of_a_server_says_whether_it_was_out_of_memory(tmp_path):

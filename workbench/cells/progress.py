@@ -144,7 +144,7 @@ class _Cell:
         elif self._is_watched and is_long:
             if self._view is None:
                 self._view = _View(self._ui_path, self.cancel)
-            self._view.show(progress_html(operations))
+            self._view.show(progress_html(operations, self._recorder.executors))
 
     def _fold(self, line: str) -> None:
         if self._view:

@@ -7,7 +7,7 @@ import os
 import socket
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
@@ -30,6 +30,7 @@ RETRIES = 5  # with the waits below about six seconds
 LONGEST_RETRY_MILLISECONDS = 2000
 READY_SECONDS = 120.0
 RESTART_SECONDS = 60.0
+EXECUTORS = ("spark.master", "spark.executor.instances", "spark.dynamicAllocation.enabled")
 LAST_WORDS_BYTES = 20_000
 NOTHING_ANSWERS = "`workbench status` shows whether Spark runs; restart it, or correct WORKBENCH_SPARK_REMOTE."
 POLL_SECONDS = 0.1
@@ -78,8 +79,17 @@ def connect(settings: SparkSettings, *, tell: Callable[[str], None] = lambda _: 
         else:
             break
     adopt(session, where.server())
+    RECORDER.executors = executors_of(session.client.get_config_dict(*EXECUTORS))
     show_on_terminal(RECORDER)
     return cast("SparkSession", session)
+
+
+def executors_of(conf: Mapping[str, str | None]) -> int | None:
+    """How many executors a session has, if its configuration says so: not in local mode, nor when they come and go."""
+    master, instances, dynamic = (conf.get(name) or "" for name in EXECUTORS)
+    if master.startswith("local") or dynamic == "true" or not instances.isdigit():
+        return None
+    return int(instances)
 
 
 class _Whereabouts:

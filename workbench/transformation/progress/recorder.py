@@ -29,6 +29,8 @@ class Recorder:
     when it has ended. What happens between is asked for with `find`.
     """
 
+    executors: int | None = None  #: that the session asked for, where it asked for a number
+
     def __init__(self, longest: int = LONGEST_HISTORY) -> None:
         self._running: dict[str, tuple[Operation, float]] = {}
         self._ended: deque[Operation] = deque(maxlen=longest)
