@@ -17,6 +17,7 @@
     │   ├── TakenOver            another worker owns a partition now; nothing was written
     │   └── RowsRefused          single rows do not fit the table; nothing was written
     ├── SparkError               no session could be had
+    │   └── SparkRestarted       the server ended while something ran that may write
     ├── QueryRefused             a cell of SQL is wrong, or was refused
     ├── StepRefused              a step cannot do with a frame what was asked
     ├── ExpectationFailed        a table breaks an expectation of the severity stop
@@ -124,6 +125,10 @@ class RowsRefused(WarehouseError):
 
 class SparkError(WorkbenchError):
     """No Spark session could be had."""
+
+
+class SparkRestarted(SparkError):
+    """The Spark server ended while something ran that may write: it may or may not have been done."""
 
 
 class QueryRefused(WorkbenchError):

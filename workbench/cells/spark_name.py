@@ -36,10 +36,12 @@ class SparkBinder(ast.NodeTransformer):
     def _bind(self) -> None:
         from IPython.core.error import InputRejected
 
+        from workbench.cells.spark_errors import draw_errors
         from workbench.notebook import spark
 
         try:
             self._shell.user_ns[NAME] = spark()
+            draw_errors(self._shell)
         except WorkbenchError as error:
             raise InputRejected(str(error)) from None
 

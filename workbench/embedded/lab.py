@@ -14,13 +14,17 @@ import logging
 import os
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from workbench.embedded.programs import make_spark
 from workbench.embedded.spark import ENDPOINT_FILE, FAILURE_FILE
+from workbench.embedded.spark_ui import SparkUI, new_key
+from workbench.embedded.spark_ui_proxy import add_route
 from workbench.errors import WorkbenchError
+from workbench.runtime.ports import any_free
 from workbench.runtime.state import ComponentStatus, State
 from workbench.runtime.supervisor import Supervisor
 from workbench.security.secrets import private_folder, write_private
@@ -28,6 +32,7 @@ from workbench.settings import Settings
 
 logger = logging.getLogger(__name__)
 ENDPOINT_VARIABLE = "WORKBENCH_SPARK_ENDPOINT_FILE"
+UI_VARIABLE = "WORKBENCH_SPARK_UI_PATH"
 HEAD_START_SECONDS = 6.0
 KERNEL_ACTIONS = "https://events.jupyter.org/jupyter_server/kernel_actions/v1"
 
@@ -35,8 +40,9 @@ KERNEL_ACTIONS = "https://events.jupyter.org/jupyter_server/kernel_actions/v1"
 class UserSpark:
     """The Spark server of one JupyterLab: `start` returns at once, `stop` ends it."""
 
-    def __init__(self, settings: Settings, folder: Path) -> None:
-        self._server = make_spark(settings, folder, log=folder / "spark.log", lock=folder / "run" / "spark.lock")
+    def __init__(self, settings: Settings, folder: Path, ui: SparkUI | None) -> None:
+        server = make_spark(settings, folder, log=folder / "spark.log", lock=folder / "run" / "spark.lock")
+        self._server = replace(server, ui=ui)
         self._folder = folder
         self._supervisor = Supervisor(folder, self._report)
 
@@ -74,7 +80,12 @@ def _load_jupyter_server_extension(server: Any) -> None:
         (folder / name).unlink(missing_ok=True)
     # Kernels are children of this server and inherit its environment.
     os.environ[ENDPOINT_VARIABLE] = str(folder / ENDPOINT_FILE)
-    start = Once(partial(_start_spark, settings, folder))
+    ui = None
+    # With executors elsewhere the driver, and its UI with it, listens beyond loopback.
+    if settings.spark.master_url.startswith("local"):
+        ui = SparkUI(port=any_free(), key=new_key())
+        os.environ[UI_VARIABLE] = add_route(server, ui)
+    start = Once(partial(_start_spark, settings, folder, ui))
     head_start = threading.Timer(HEAD_START_SECONDS, start)
     head_start.daemon = True
     head_start.start()
@@ -85,9 +96,9 @@ def _load_jupyter_server_extension(server: Any) -> None:
     server.event_logger.add_listener(schema_id=KERNEL_ACTIONS, listener=on_kernel)
 
 
-def _start_spark(settings: Settings, folder: Path) -> None:
+def _start_spark(settings: Settings, folder: Path, ui: SparkUI | None) -> None:
     try:
-        spark = UserSpark(settings, folder)
+        spark = UserSpark(settings, folder, ui)
         spark.start()
         atexit.register(spark.stop)
     except WorkbenchError as error:

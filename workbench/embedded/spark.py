@@ -16,6 +16,7 @@ from workbench.embedded.clusters import StartLog, check_cluster, conf_folders, f
 from workbench.embedded.jars import pyspark_home
 from workbench.embedded.java import Java
 from workbench.embedded.profiles import Profile
+from workbench.embedded.spark_ui import SparkUI
 from workbench.errors import ClusterError, ComponentError
 from workbench.resources import resource
 from workbench.runtime.ports import LOOPBACK, answers
@@ -43,6 +44,7 @@ class SparkConnectServer:
     lock: Path
     java: Java
     jars: Sequence[Path]  #: beyond those that PySpark ships
+    ui: SparkUI | None = None  #: off without
     port: int
     token: str = field(repr=False)
     profile: Profile
@@ -149,6 +151,7 @@ class SparkConnectServer:
         own = {
             "spark.connect.grpc.binding.address": LOOPBACK,
             "spark.connect.grpc.binding.port": str(self.port),
+            **(self.ui.properties() if self.ui else {}),
             "spark.local.dir": str(self._scratch),
             "spark.sql.warehouse.dir": str(self.folder / "tables"),
         }

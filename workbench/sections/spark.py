@@ -50,6 +50,9 @@ class SparkSettings(Section):
         None,
         "set by JupyterLab for its kernels: where the user's own Connect server is told",
     )
+    ui_path: str = variable(
+        "WORKBENCH_SPARK_UI_PATH", "", "set by JupyterLab for its kernels: the path of the Spark UI in the browser"
+    )
 
     def problems(self) -> list[str]:
         """What contradicts itself inside the section, one sentence with its remedy each."""

@@ -6,23 +6,33 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
 
 from workbench.errors import SparkError
 from workbench.sections import SparkSettings
+from workbench.transformation.failures import LOCAL_FOLDER
+from workbench.transformation.progress import RECORDER
+from workbench.transformation.progress.terminal import show_on_terminal
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
     from pyspark.sql.connect.client.core import DefaultChannelBuilder
+
+    from workbench.transformation.connect_client import Server
 
 ANSWER_SECONDS = 5.0
 DEFAULT_PORT = 15002
 RETRIES = 5  # with the waits below about six seconds
 LONGEST_RETRY_MILLISECONDS = 2000
 READY_SECONDS = 120.0
+RESTART_SECONDS = 60.0
+EXECUTORS = ("spark.master", "spark.executor.instances", "spark.dynamicAllocation.enabled")
+LAST_WORDS_BYTES = 20_000
+NOTHING_ANSWERS = "`workbench status` shows whether Spark runs; restart it, or correct WORKBENCH_SPARK_REMOTE."
 POLL_SECONDS = 0.1
 TELL_AFTER_SECONDS = 1.0
 
@@ -45,12 +55,10 @@ def connect(
     Raises:
         SparkError: when there is no server, or it does not let us in.
     """
-    remote, token = endpoint(settings, tell)
+    where = _Whereabouts(settings, tell)
+    remote, token = where.endpoint()
     if not _answers(remote):
-        raise SparkError(
-            f"nothing answers at {remote}",
-            remedy="`workbench status` shows whether Spark runs; restart it, or correct WORKBENCH_SPARK_REMOTE.",
-        )
+        raise SparkError(f"nothing answers at {remote}", remedy=NOTHING_ANSWERS)
     # Makes pyspark.sql.functions build Connect expressions; `builder.remote` sets it too.
     os.environ["SPARK_CONNECT_MODE_ENABLED"] = "1"
     from grpc import RpcError
@@ -58,6 +66,10 @@ def connect(
     from pyspark.sql.connect.client.retries import DefaultPolicy
     from pyspark.sql.connect.session import SparkSession as ConnectSession
 
+    from workbench.transformation.connect_client import adopt
+
+    # PySpark warns beside its error; with ours it is one sentence too many.
+    warnings.filterwarnings("ignore", message=r"\[RETRIES_EXCEEDED\]")
     for attempt in ("of this process", "new"):
         builder = ConnectSession.builder.channelBuilder(_channel(remote, token))
         session = builder.create() if new else builder.getOrCreate()
@@ -76,7 +88,101 @@ def connect(
         else:
             break
     ready(cast("SparkSession", session))
+    adopt(session, where.server(ready))
+    RECORDER.executors = executors_of(session.client.get_config_dict(*EXECUTORS))
+    show_on_terminal(RECORDER)
     return cast("SparkSession", session)
+
+
+def executors_of(conf: Mapping[str, str | None]) -> int | None:
+    """How many executors a session has, if its configuration says so: not in local mode, nor when they come and go."""
+    master, instances, dynamic = (conf.get(name) or "" for name in EXECUTORS)
+    if master.startswith("local") or dynamic == "true" or not instances.isdigit():
+        return None
+    return int(instances)
+
+
+class _Whereabouts:
+    """Where the server of a session is, and whether it still is the one that we know."""
+
+    def __init__(self, settings: SparkSettings, tell: Callable[[str], None]) -> None:
+        self._settings, self._tell = settings, tell
+        self._known: tuple[int, int] | None = None
+
+    def endpoint(self) -> tuple[str, str]:
+        """Address and token; waits while the server starts."""
+        found = endpoint(self._settings, self._tell)
+        self._known = self._seen()
+        return found
+
+    def server(self, ready: Callable[[SparkSession], None]) -> Server:
+        """What the client needs for its recovery."""
+        from workbench.transformation.connect_client import Server
+
+        return Server(
+            has_changed=self._has_changed,
+            find=self._find,
+            ready=ready,
+            tell=self._tell,
+            last_words=self._last_words,
+            settings=self._values(),
+        )
+
+    def _seen(self) -> tuple[int, int] | None:
+        """What is another one after each start of the server; None while there is none."""
+        if not self._settings.endpoint_file:
+            return None
+        try:
+            found = self._settings.endpoint_file.stat()
+        except OSError:
+            return None
+        return found.st_ino, found.st_mtime_ns
+
+    def _has_changed(self) -> bool:
+        return self._settings.endpoint_file is not None and self._seen() != self._known
+
+    def _find(self) -> DefaultChannelBuilder:
+        """Wait until a server answers; the file of one that has just died may still be there."""
+        deadline = time.monotonic() + RESTART_SECONDS
+        told = False
+        while True:
+            remote, token = self.endpoint()
+            if _answers(remote):
+                return _channel(remote, token)
+            if time.monotonic() > deadline:
+                raise SparkError(f"Spark ended, and nothing answers at {remote}", remedy=NOTHING_ANSWERS)
+            if not told:
+                told = True
+                self._tell("Spark is not there; waiting for its restart.")
+            time.sleep(POLL_SECONDS)
+
+    def _last_words(self) -> str:
+        if not self._settings.endpoint_file:
+            return ""
+        log = self._settings.endpoint_file.with_name("spark.log")
+        return last_words(log, self._settings.driver_memory)
+
+    def _values(self) -> dict[str, str]:
+        file = self._settings.endpoint_file
+        return {
+            "SPARK_MASTER_URL": self._settings.master_url,
+            "SPARK_DRIVER_MEMORY": self._settings.driver_memory,
+            "SPARK_EXECUTOR_MEMORY": self._settings.executor_memory,
+            **({LOCAL_FOLDER: str(file.with_name("scratch"))} if file else {}),
+        }
+
+
+def last_words(log: Path, driver_memory: str) -> str:
+    """What the log of a server that has ended says about why: whether it was out of memory; else ""."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - LAST_WORDS_BYTES))
+            text = file.read().decode("utf-8", "replace")
+    except OSError:
+        return ""
+    if "OutOfMemoryError" not in text:
+        return ""
+    return f"It ran out of memory: raise SPARK_DRIVER_MEMORY, which is {driver_memory} now."
 
 
 def _channel(remote: str, token: str) -> DefaultChannelBuilder:

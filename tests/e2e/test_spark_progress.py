@@ -1,0 +1,98 @@
+"""What a person sees of Spark: bars under a running cell, Cancel, the line that stays, the Spark UI."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.e2e.test_browser import SECOND, keep, running_chromium, watched_page
+from tests.services.workbench import slowness
+
+# About twenty seconds on two cores, in tasks of less than one, in two stages and more.
+QUERY = """slow = spark.range(0, 900_000_000, 1, 60).selectExpr("id % 1000 AS key", "sha2(cast(id AS string), 256) AS hash")
+slow.groupBy("key").count().count()"""
+CANCELLED_SECONDS = 2.0
+SPARK_FOR_ALL = "document.querySelector('.workbench-progress [role=progressbar]')"
+
+
+@pytest.fixture
+def page(shared_workbench) -> Iterator[Any]:
+    # A UI that is asked for before Spark runs answers 503.
+    with running_chromium() as browser, watched_page(browser, allowed="503|OPERATION_CANCELED") as page:
+        page.goto(shared_workbench.url)
+        page.click("#login-github")
+        page.check("[value=ada]")
+        page.fill("#sign_in_code", shared_workbench.sign_in_code)
+        page.click("#authorize")
+        page.get_by_text("Python with Spark | Idle").wait_for(timeout=150 * SECOND)
+        yield page
+
+
+def run(page: Any, code: str) -> None:
+    """Replace what the first cell has by *code*, and run it."""
+    page.locator(".jp-CodeCell .cm-content").first.click()
+    page.keyboard.press("Control+A")
+    page.keyboard.insert_text(code)
+    page.keyboard.press("Shift+Enter")
+
+
+def output(page: Any, text: str, seconds: float = 60) -> Any:
+    found = page.locator(".jp-OutputArea-output", has_text=text).first
+    found.wait_for(timeout=seconds * SECOND)
+    return found
+
+
+def done(page: Any) -> int:
+    return int(page.evaluate(f"{SPARK_FOR_ALL}.getAttribute('aria-valuenow')"))
+
+
+@pytest.mark.timeout(400)
+def test_bars_move_under_a_long_query_and_cancel_stops_it(page, shared_workbench):
+    run(page, "print('first', spark.range(10).count())")
+    output(page, "first 10", 150)
+
+    run(page, QUERY)
+    bar = page.locator(".workbench-progress [role=progressbar]").first
+    bar.wait_for(timeout=20 * SECOND)
+    page.wait_for_function(f"{SPARK_FOR_ALL}.getAttribute('aria-valuenow') > 0", timeout=30 * SECOND)
+    first = done(page)
+    keep(page, "progress-1")
+    page.wait_for_function(f"{SPARK_FOR_ALL}.getAttribute('aria-valuenow') > {first + 5}", timeout=60 * SECOND)
+    keep(page, "progress")
+
+    button = page.get_by_role("button", name="Cancel")
+    began = time.monotonic()
+    button.click()
+    output(page, "Spark: cancelled", 20)
+    took = time.monotonic() - began
+    # What is sent while a cell fails is dropped, by Jupyter itself.
+    output(page, "Cancelled: Spark has stopped the operation", 20)
+    page.get_by_text("Python with Spark | Idle").wait_for(timeout=20 * SECOND)
+    keep(page, "progress-cancelled")
+    run(page, "print('next', spark.range(7).count())")
+    output(page, "next 7", 20)
+    assert took < CANCELLED_SECONDS * slowness()
+
+
+@pytest.mark.timeout(300)
+def test_the_spark_ui_is_a_page_of_the_persons_own_server(page, shared_workbench):
+    run(page, "print('ui', spark.range(10).count())")
+    output(page, "ui 10", 150)
+
+    page.goto(f"{shared_workbench.url}/user/gh-ada/spark-ui/")
+    page.get_by_text("Spark Jobs").wait_for(timeout=30 * SECOND)
+    keep(page, "spark-ui")
+    assert page.url.startswith(f"{shared_workbench.url}/user/gh-ada/spark-ui/")
+    page.get_by_role("link", name="Executors").click()
+    page.get_by_text("Summary").first.wait_for(timeout=30 * SECOND)
+    page.wait_for_function("document.body.innerText.includes('driver')", timeout=30 * SECOND)
+    keep(page, "spark-ui-executors")
+    other = page.context.browser.new_context()
+    answer = other.request.get(f"{shared_workbench.url}/user/gh-ada/spark-ui/", max_redirects=0)
+    forwarded = page.context.request.get(f"{shared_workbench.url}/user/gh-ada/proxy/22/", max_redirects=0)
+    other.close()
+    assert answer.status in (302, 403)
+    assert forwarded.status == 404

@@ -1,0 +1,317 @@
+"""PySpark's Connect client, with progress and with recovery from the end of its server.
+
+Private parts of PySpark are used in this module and nowhere else in the package. It was written
+for PySpark 4.2.0.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+from pyspark.errors import PySparkException
+from pyspark.sql.connect.client.artifact import ArtifactManager
+from pyspark.sql.connect.client.core import DefaultChannelBuilder, SparkConnectClient
+from pyspark.sql.connect.proto import base_pb2_grpc
+from pyspark.sql.connect.session import SparkSession
+
+from workbench.errors import SparkRestarted
+from workbench.transformation.callers import calling_line
+from workbench.transformation.failures import condition, explanation, is_cancelled, is_lost, is_refused, telling_line
+from workbench.transformation.plans import is_read
+from workbench.transformation.progress import RECORDER, Outcome, Recorder
+
+logger = logging.getLogger(__name__)
+GONE = (
+    "This notebook has a new session on it: temporary views, cached data, "
+    "settings of spark.conf and registered functions are gone."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Server:
+    """How a client finds its server again, and what people are told about it."""
+
+    has_changed: Callable[[], bool]  #: whether another server has taken the place of the one that we know
+    find: Callable[[], DefaultChannelBuilder]  #: waits for the server; raises SparkError when it does not come
+    tell: Callable[[str], None]
+    ready: Callable[[SparkSession], None] = lambda _: None  #: registers in a new session what ours have
+    last_words: Callable[[], str] = lambda: ""  #: a sentence about why it ended, if that is known
+    settings: Mapping[str, str] = field(default_factory=dict)  #: variables that errors name, with their values
+
+
+class RecoveringClient(SparkConnectClient):  # type: ignore[misc]
+    """A client whose session is made anew, in place, when its server was restarted: frames stay usable."""
+
+    _session_id: str
+    _session: SparkSession
+    _server: Server
+    _recorder: Recorder
+    _is_stopped: bool
+    _restarted: str  #: when its server was last restarted, as people read it
+    _rebuilding: threading.RLock
+    _attempts: dict[str, int]  #: how often an operation was sent
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether `spark.stop()` was called. PySpark takes a session that was lost for closed, too."""
+        return self._is_stopped
+
+    def close(self) -> None:
+        """Called by `spark.stop()`: from now on nothing is recovered."""
+        self._is_stopped = True
+        super().close()
+
+    def _cleanup_ml_cache(self) -> None:
+        """Called when the process ends: nobody waits for a server then. The session takes its models with it."""
+
+    def _ready(self) -> str:
+        """Follow a server that was restarted, before anything is sent; returns the id of the session."""
+        if not self._is_stopped and self._server.has_changed():
+            self._recover(self._session_id)
+        return self._session_id
+
+    def _recover(self, session_id: str) -> None:
+        """Make a new session on the server that is there now, unless *session_id* has been replaced already."""
+        with self._rebuilding:
+            if session_id != self._session_id:
+                return
+            self._builder = self._server.find()
+            # The old channel waits ever longer between its attempts, and threads may still use it.
+            self._channel = self._builder.toChannel()
+            self._internal_stub = _CountingStub(self._channel, self._attempts)
+            self._session_id = self._session._session_id = str(uuid.uuid4())  # noqa: SLF001
+            self._server_session_id = None
+            self._closed = False
+            self._plan_compression_threshold = self._plan_compression_algorithm = None
+            self._artifact_manager = ArtifactManager(
+                self._user_id, self._session_id, self._channel, self._builder.metadata()
+            )
+            super()._analyze(method="spark_version")
+            self._server.ready(self._session)
+            self._restarted = time.strftime("%H:%M:%S")
+        self._server.tell(f"Spark was restarted. {GONE}")
+
+    def _may_follow(self, error: BaseException) -> bool:
+        return is_lost(error) and not self._is_stopped and not self._is_explaining
+
+    @property
+    def _is_explaining(self) -> bool:
+        """Whether PySpark asks for more about an error now: then there is one already."""
+        return bool(getattr(self.thread_local, "inside_error_handling", False))
+
+    # What changes nothing, or the same thing twice: it is asked again.
+
+    def _analyze(self, method: str, **kwargs: Any) -> Any:
+        return self._again(lambda: super(RecoveringClient, self)._analyze(method, **kwargs))
+
+    def config(self, operation: Any) -> Any:
+        """Called for `spark.conf`."""
+        return self._again(lambda: super(RecoveringClient, self).config(operation))
+
+    def _again(self, ask: Callable[[], Any]) -> Any:
+        session_id = self._session_id if self._is_explaining else self._ready()
+        try:
+            return ask()
+        except Exception as error:  # noqa: BLE001 - what is not lost is raised
+            if not self._may_follow(error):
+                raise self._explained(error) from None
+        self._recover(session_id)
+        return ask()
+
+    def add_artifacts(self, *paths: str, pyfile: bool, archive: bool, file: bool) -> None:
+        """Called for files of people, which go to the session of now."""
+        self._ready()
+        super().add_artifacts(*paths, pyfile=pyfile, archive=archive, file=file)
+
+    def cache_artifacts(self, blobs: list[bytes]) -> Any:
+        """Called for local data, which go to the session of now."""
+        self._ready()
+        return super().cache_artifacts(blobs)
+
+    # What is executed: run again only if it reads, or was refused before it began.
+
+    def _execute_plan_request_with_metadata(self, operation_id: str | None = None) -> Any:
+        self._ready()
+        # Named from the start: progress and Cancel know it before the first answer.
+        return super()._execute_plan_request_with_metadata(operation_id or str(uuid.uuid4()))
+
+    def _follow(self, req: Any) -> None:
+        """Address a request that nobody has sent yet to the session of now."""
+        if req.session_id != self._session_id:
+            req.session_id = self._session_id
+            req.client_observed_server_side_session_id = self._server_session_id or ""
+
+    def _execute(self, req: Any) -> None:
+        self._follow(req)
+        try:
+            with self._recorded(req):
+                super()._execute(req)
+        except Exception as error:  # noqa: BLE001 - what is not lost is raised
+            if not self._may_follow(error):
+                raise self._explained(error) from None
+            again = self._next_request(req, error, has_given=False)
+            super()._execute(again)
+
+    def _execute_and_fetch(self, req: Any, observations: Any, self_destruct: bool = False) -> Any:
+        try:
+            return super()._execute_and_fetch(req, observations, self_destruct)
+        except _GaveRows as given:
+            # Nobody has seen the rows yet: the whole answer is collected anew.
+            again = self._next_request(req, given.error, has_given=False)
+            return super()._execute_and_fetch(again, observations, self_destruct)
+
+    def _execute_and_fetch_as_iterator(self, req: Any, observations: Any, progress: Any = None) -> Iterator[Any]:
+        has_given = False
+        self._follow(req)
+        try:
+            for each in self._fetch(req, observations, progress):
+                has_given = has_given or isinstance(each, pa.RecordBatch)
+                yield each
+        except Exception as error:  # noqa: BLE001 - what is not lost is raised
+            if not self._may_follow(error):
+                raise self._explained(error) from None
+            again = self._next_request(req, error, has_given=has_given)
+        else:
+            return
+        yield from self._fetch(again, observations, progress)
+
+    def _fetch(self, req: Any, observations: Any, progress: Any) -> Iterator[Any]:
+        with self._recorded(req) as relay:
+            for each in super()._execute_and_fetch_as_iterator(req, observations, relay(progress)):
+                if isinstance(each, pa.RecordBatch):
+                    self._recorder.add_rows(req.operation_id, each.num_rows)
+                yield each
+
+    def _next_request(self, req: Any, error: Exception, *, has_given: bool) -> Any:
+        """The request to send to the new session, when it may be sent."""
+        was_refused = is_refused(error) and self._attempts.pop(req.operation_id, 1) <= 1
+        if not was_refused:
+            if not is_read(req.plan):
+                raise SparkRestarted(
+                    f"Spark ended while this ran ({condition(error)}); it may or may not have been done. {self._server.last_words()}".rstrip(),
+                    remedy="See whether it was done before you run it again. The next cell has a new session.",
+                ) from None
+            if has_given:
+                raise _GaveRows(error) from None
+            self._server.tell(
+                f"Spark ended while this ran; it only reads, so it is run again. {self._server.last_words()}"
+            )
+        self._recover(req.session_id)
+        again = self._execute_plan_request_with_metadata()
+        again.plan.CopyFrom(req.plan)
+        return again
+
+    def _explained(self, error: Exception) -> Exception:
+        if isinstance(error, PySparkException) and not getattr(error, "__notes__", None):
+            note = explanation(error, self._server.settings, restarted=self._restarted)
+            if note:
+                error.add_note(note)
+        return error
+
+    @contextmanager
+    def _recorded(self, req: Any) -> Iterator[Callable[[Any], _Relay]]:
+        """Record the operation of *req*; gives what passes on its progress."""
+        operation = req.operation_id
+        recorder = self._recorder
+        recorder.begin(operation, calling_line(), lambda: self.interrupt_operation(operation))
+        try:
+            yield lambda progress: _Relay(recorder, operation, progress)
+        except (KeyboardInterrupt, GeneratorExit):
+            recorder.end(operation, Outcome.CANCELLED)
+            raise
+        except Exception as error:
+            outcome = _outcome(error)
+            recorder.end(operation, outcome, telling_line(error) if outcome is Outcome.FAILED else "")
+            raise
+        recorder.end(operation, Outcome.DONE)
+        self._attempts.pop(operation, None)
+
+
+class _GaveRows(Exception):
+    """A query ended with its server after rows had been handed on."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+class _Relay:
+    """Takes the progress of one operation; what PySpark's own handlers raise does not reach the query."""
+
+    def __init__(self, recorder: Recorder, operation: str, progress: Any) -> None:
+        self._recorder, self._operation, self._progress = recorder, operation, progress
+
+    def update_ticks(self, stages: Iterable[Any], inflight_tasks: int, operation_id: str | None = None) -> None:
+        """Called by PySpark for each report of the server."""
+        self._recorder.report(self._operation, stages, inflight_tasks)
+        if self._progress is not None:
+            with _ignored():
+                self._progress.update_ticks(stages, inflight_tasks, operation_id)
+
+    def finish(self) -> None:
+        """Called by PySpark when the query is interrupted."""
+        if self._progress is not None:
+            with _ignored():
+                self._progress.finish()
+
+
+class _CountingStub:
+    """PySpark's stub, which also counts how often each operation was sent."""
+
+    def __init__(self, channel: Any, attempts: dict[str, int]) -> None:
+        self._stub = base_pb2_grpc.SparkConnectServiceStub(channel)
+        self._attempts = attempts
+
+    def __getattr__(self, name: str) -> Any:
+        call = getattr(self._stub, name)
+        if name not in {"ExecutePlan", "ReattachExecute"}:
+            return call
+
+        def counted(request: Any, **options: Any) -> Any:
+            self._attempts[request.operation_id] = self._attempts.get(request.operation_id, 0) + 1
+            return call(request, **options)
+
+        return counted
+
+
+def adopt(session: SparkSession, server: Server, recorder: Recorder = RECORDER) -> None:
+    """Give the client of a session progress and recovery. Repeatable."""
+    client = session.client
+    if isinstance(client, RecoveringClient):
+        client._server = server  # noqa: SLF001
+        return
+    attempts: dict[str, int] = {}
+    vars(client).update(
+        _session=session,
+        _server=server,
+        _recorder=recorder,
+        _is_stopped=False,
+        _restarted="",
+        _rebuilding=threading.RLock(),
+        _attempts=attempts,
+        _internal_stub=_CountingStub(client._channel, attempts),  # noqa: SLF001
+    )
+    # In place, because PySpark offers no way to make a session with a client of ours.
+    client.__class__ = RecoveringClient
+
+
+@contextmanager
+def _ignored() -> Iterator[None]:
+    try:
+        yield
+    except Exception:
+        logger.debug("a progress handler failed", exc_info=True)
+
+
+def _outcome(error: Exception) -> Outcome:
+    if is_cancelled(error):
+        return Outcome.CANCELLED
+    return Outcome.LOST if is_lost(error) else Outcome.FAILED
