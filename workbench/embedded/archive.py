@@ -22,11 +22,13 @@ from workbench.settings import Settings
 logger = logging.getLogger(__name__)
 DUMP_SECONDS = 60.0  # the JVM writes the archive when it ends
 POLL_SECONDS = 0.1
+KEPT_SECONDS = 30 * 86400
 
 
 def ensure_archive(settings: Settings, tell: Callable[[str], None] = lambda _: None) -> None:
     """Make the archive of this Java and these jars when it is not there; when that fails, Spark starts without."""
-    with tempfile.TemporaryDirectory(dir=settings.home, prefix=".archive-") as name:
+    # On the disk of the jars: at the end the archive is moved there.
+    with tempfile.TemporaryDirectory(dir=(settings.home / "jars").resolve(), prefix=".archive-") as name:
         folder = Path(name)
         server = make_spark(
             *(settings, folder / "spark"), log=folder / "spark.log", lock=folder / "run" / "spark.lock",
@@ -45,7 +47,8 @@ def ensure_archive(settings: Settings, tell: Callable[[str], None] = lambda _: N
             logger.warning("Spark starts without an archive of its classes: %s", error)
             return
     for old in target.glob("spark-*.jsa"):
-        if old != archive:
+        # Another checkout, with another path of PySpark, may use a newer one.
+        if old != archive and time.time() - old.stat().st_mtime > KEPT_SECONDS:
             old.unlink(missing_ok=True)
 
 
