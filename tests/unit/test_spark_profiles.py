@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -209,3 +210,15 @@ def test_an_archive_of_classes_that_is_cut_short_is_not_given_to_the_jvm(tmp_pat
     assert f"-XX:SharedArchiveFile={archive}" in server.prepare().argv
     archive.write_bytes(b"cut")
     assert not any("SharedArchive" in each for each in server.prepare().argv)
+
+
+def test_the_variables_of_a_former_role_do_not_stay():
+    from hub.spawning.limits import set_limits
+
+    hub = HubSettings(WORKBENCH_HUB_SPARK_QUEUES="analyst=adhoc")
+    spawner = SimpleNamespace(environment={"WORKBENCH_SPARK_QUEUE": "common", "HOME": "/home/ada"})
+
+    set_limits(hub, "analyst", spawner)
+    assert spawner.environment == {"WORKBENCH_SPARK_QUEUE": "adhoc", "HOME": "/home/ada"}
+    set_limits(hub, "engineer", spawner)
+    assert spawner.environment == {"WORKBENCH_SPARK_QUEUE": "common", "HOME": "/home/ada"}
