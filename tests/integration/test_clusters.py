@@ -33,7 +33,7 @@ from workbench.warehouse.copy import replace_table
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"),
-    pytest.mark.timeout(600),  # a cluster starts first
+    pytest.mark.timeout(600),  # clusters start first
 ]
 
 MONTH = 1

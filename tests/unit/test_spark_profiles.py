@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import stat
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from workbench.embedded import clusters, profiles
+from workbench.embedded.java import find_java
+from workbench.embedded.spark import SparkConnectServer
 from workbench.embedded.spark_check import hops
 from workbench.errors import ClusterError
 from workbench.sections import HubSettings, SparkSettings
@@ -192,3 +195,30 @@ def test_profiles_of_ones_own_are_copied_for_users_behind_a_wall(tmp_path: Path)
 
     assert (copy / "nightly.conf").read_text() == "spark.master yarn\n"
     assert stat.S_IMODE((copy / "nightly.conf").stat().st_mode) == 0o644
+
+
+def test_an_archive_of_classes_that_is_cut_short_is_not_given_to_the_jvm(tmp_path: Path):
+    jar = tmp_path / "jars" / "spark" / "a.jar"
+    jar.parent.mkdir(parents=True)
+    server = SparkConnectServer(
+        name="spark", folder=tmp_path, log=tmp_path / "log", lock=tmp_path / "lock", java=find_java(), jars=[jar],
+        port=1, token="t", profile=read(), start_log=clusters.StartLog(tmp_path / "log"),
+    )  # fmt: skip
+    archive = tmp_path / "jars" / f"{server.archive_name}-5.jsa"
+    archive.write_bytes(b"whole")
+
+    assert f"-XX:SharedArchiveFile={archive}" in server.prepare().argv
+    archive.write_bytes(b"cut")
+    assert not any("SharedArchive" in each for each in server.prepare().argv)
+
+
+def test_the_variables_of_a_former_role_do_not_stay():
+    from hub.spawning.limits import set_limits
+
+    hub = HubSettings(WORKBENCH_HUB_SPARK_QUEUES="analyst=adhoc")
+    spawner = SimpleNamespace(environment={"WORKBENCH_SPARK_QUEUE": "common", "HOME": "/home/ada"})
+
+    set_limits(hub, "analyst", spawner)
+    assert spawner.environment == {"WORKBENCH_SPARK_QUEUE": "adhoc", "HOME": "/home/ada"}
+    set_limits(hub, "engineer", spawner)
+    assert spawner.environment == {"WORKBENCH_SPARK_QUEUE": "common", "HOME": "/home/ada"}

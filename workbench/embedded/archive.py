@@ -1,7 +1,7 @@
 """Spark's loaded classes in one file (AppCDS), made once: a server that maps it has half of its start behind it.
 
 The JVM uses an archive only when Java, the class path and the jars are those that it was made
-with; otherwise it starts as if there were none.
+with; otherwise it starts as if there were none. The name of the file ends in its size.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from workbench.embedded.programs import make_spark
-from workbench.embedded.spark import ARCHIVES, SparkConnectServer, warm_up
+from workbench.embedded.spark import SparkConnectServer, warm_up
 from workbench.errors import ComponentError, WorkbenchError
 from workbench.runtime.process import GuardedProcess
 from workbench.settings import Settings
@@ -22,29 +22,33 @@ from workbench.settings import Settings
 logger = logging.getLogger(__name__)
 DUMP_SECONDS = 60.0  # the JVM writes the archive when it ends
 POLL_SECONDS = 0.1
+KEPT_SECONDS = 30 * 86400
 
 
 def ensure_archive(settings: Settings, tell: Callable[[str], None] = lambda _: None) -> None:
     """Make the archive of this Java and these jars when it is not there; when that fails, Spark starts without."""
-    with tempfile.TemporaryDirectory(dir=settings.home, prefix=".archive-") as name:
+    # On the disk of the jars: at the end the archive is moved there.
+    with tempfile.TemporaryDirectory(dir=(settings.home / "jars").resolve(), prefix=".archive-") as name:
         folder = Path(name)
         server = make_spark(
             *(settings, folder / "spark"), log=folder / "spark.log", lock=folder / "run" / "spark.lock",
             profile="local", tell=tell,
         )  # fmt: skip
-        if server.archive.exists():
+        if server.find_archive() or not server.jars:
             return
         tell("Preparing Spark for quick starts, once…")
-        fresh = folder / server.archive.name
+        fresh, target = folder / "fresh.jsa", server.jars[0].parent.parent
         try:
             _train(replace(server, training=fresh))
             fresh.chmod(0o600)
-            fresh.replace(server.archive)
+            archive = target / f"{server.archive_name}-{fresh.stat().st_size}.jsa"
+            fresh.replace(archive)
         except (WorkbenchError, OSError, TimeoutError) as error:
             logger.warning("Spark starts without an archive of its classes: %s", error)
             return
-    for old in server.archive.parent.glob(ARCHIVES.format("*")):
-        if old != server.archive:
+    for old in target.glob("spark-*.jsa"):
+        # Another checkout, with another path of PySpark, may use a newer one.
+        if old != archive and time.time() - old.stat().st_mtime > KEPT_SECONDS:
             old.unlink(missing_ok=True)
 
 

@@ -28,8 +28,9 @@ ENDPOINT_FILE = "endpoint.json"
 FAILURE_FILE = "failure.txt"  # beside it, when the server could not be started; session.py reads both
 WARM_UP_SECONDS = 120.0
 POLL_SECONDS = 0.5
-ARCHIVES = "spark-{}.jsa"
-NO_EXECUTORS = "Initial job has not accepted any resources"  # what Spark logs after spark.starvation.timeout without one
+NO_EXECUTORS = (
+    "Initial job has not accepted any resources"  # what Spark logs after spark.starvation.timeout without one
+)
 # Serial collection has the smallest footprint and start; a driver's heap is small.
 JVM_OPTIONS = ("-XX:+UseSerialGC", "-Xms128m", "-XX:ReservedCodeCacheSize=192m")
 
@@ -65,14 +66,19 @@ class SparkConnectServer:
         return self.folder / ENDPOINT_FILE
 
     @property
-    def archive(self) -> Path:
-        """Beside the jars, for this Java and these jars; there when workbench.embedded.archive has made it."""
+    def archive_name(self) -> str:
+        """Of the archive for this Java and these jars, without its size."""
         shipped = sorted((file.name, file.stat().st_size) for file in (pyspark_home() / "jars").glob("*.jar"))
         java = self.java.executable.resolve()
         parts = (*map(str, self.jars), pyspark_home(), shipped, java, self.java.version, java.stat().st_mtime_ns)
-        key = hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
-        folder = self.jars[0].parent.parent if self.jars else self.folder
-        return folder / ARCHIVES.format(key)
+        return f"spark-{hashlib.sha256(repr(parts).encode()).hexdigest()[:16]}"
+
+    def find_archive(self) -> Path | None:
+        """The archive of classes beside the jars, when workbench.embedded.archive has made it and it is whole."""
+        folders = {jar.parent.parent for jar in self.jars}
+        found = [file for folder in folders for file in folder.glob(f"{self.archive_name}-*.jsa")]
+        # The JVM leaves one aside that does not fit, but crashes on one that is too short.
+        return next((file for file in found if file.stem.endswith(f"-{file.stat().st_size}")), None)
 
     def prepare(self) -> Launch:
         """Ask the cluster whether it is there, and write the properties of this server."""
@@ -87,6 +93,7 @@ class SparkConnectServer:
                 *(
                     str(self.java.executable),
                     *JVM_OPTIONS,
+                    *self._archive_options(),
                     f"-Xmx{self.profile.values['spark.driver.memory']}",
                     *self.java.spark_options,
                 ),
@@ -123,8 +130,8 @@ class SparkConnectServer:
     def _archive_options(self) -> tuple[str, ...]:
         if self.training:
             return (f"-XX:ArchiveClassesAtExit={self.training}",)
-        # One that does not fit is left aside by the JVM, which starts as if there were none.
-        return (f"-XX:SharedArchiveFile={self.archive}",) if self.archive.exists() else ()
+        archive = self.find_archive()
+        return (f"-XX:SharedArchiveFile={archive}",) if archive else ()
 
     @property
     def _scratch(self) -> Path:

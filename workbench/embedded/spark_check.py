@@ -20,7 +20,7 @@ from workbench.runtime.supervisor import Supervisor
 from workbench.settings import Settings
 
 WAIT_SECONDS = 90.0
-VISIT_SECONDS = 60.0
+VISIT_SECONDS = 120.0
 REST_PORT = 6066
 ON = "true"
 
