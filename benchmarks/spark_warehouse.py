@@ -129,7 +129,9 @@ def bench_write(spark: SparkSession, settings: Settings, *, rows: int = WRITE_RO
     return compare(lanes, rows, rounds, sums(frame))
 
 
-def bench_stream(spark: SparkSession, settings: Settings, *, rows: int = WRITE_ROWS, rounds: int = 3) -> dict[str, Any]:
+def bench_stream(
+    spark: SparkSession, settings: Settings, *, rows: int = WRITE_ROWS, rounds: int = 3, only: tuple[str, ...] = ()
+) -> dict[str, Any]:
     """A stream of files in four batches: ours, a transaction for each task with a ledger row, and JDBC at least once."""
     with tempfile.TemporaryDirectory() as folder:
         make_rows(spark, rows).repartition(FILES).write.parquet(f"{folder}/in")
@@ -175,7 +177,8 @@ def bench_stream(spark: SparkSession, settings: Settings, *, rows: int = WRITE_R
             ),
             Lane(name="jdbc", run=into_new_table(settings, by_jdbc)),
         ]
-        return compare(lanes, rows, rounds, sums(make_rows(spark, rows)))
+        chosen = [lane for lane in lanes if not only or lane.name in only]
+        return compare(chosen, rows, rounds, sums(make_rows(spark, rows)))
 
 
 def make_direct(settings: Settings) -> Any:

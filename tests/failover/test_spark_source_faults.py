@@ -27,23 +27,29 @@ from workbench.warehouse.engine import make_engine
 
 KINDS = ("write", "stream", "batch")
 FAULTS = ("spark", "workers", "warehouse", "clients")
-ENDED_SECONDS = 240
-LATEST_SECONDS = 12.0  # of a fault, after the programs have begun
+ENDED_SECONDS = 300
+LATEST_SECONDS = 3.0  # of a fault, after the first of the programs writes
+WRITING = (
+    "SELECT count(*) FILTER (WHERE application_name ~ '^(job|stream)_'), "
+    "(SELECT count(*) FROM pg_tables WHERE schemaname = 'workbench_staging') FROM pg_stat_activity"
+)
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1500)
 @pytest.mark.parametrize("seed", [1, 2])
 def test_kills_while_spark_writes_leave_no_half_and_double_nothing(own_workbench, monkeypatch, tmp_path, seed):
     monkeypatch.setenv("WORKBENCH_HOME", str(own_workbench.home))
     rng = random.Random(seed)
     tables = {kind: f"s_{uuid4().hex}.{kind}" for kind in KINDS}
     make_files(tmp_path)
+    answering(own_workbench)
     unfinished = set(KINDS)
     faults = rng.sample(FAULTS, len(FAULTS))
 
     for fault in faults:
         programs = {kind: start(own_workbench.home, kind, tables[kind], tmp_path) for kind in sorted(unfinished)}
-        time.sleep(rng.uniform(0.5, LATEST_SECONDS))  # the instant of the fault, not a wait for anything
+        wait_until(lambda p=programs: any_writes() or ended(p), ENDED_SECONDS, "a program to write")
+        time.sleep(rng.uniform(0.0, LATEST_SECONDS))  # the instant of the fault, not a wait for anything
         inflict(fault, own_workbench, programs, rng)
         for kind, program in programs.items():
             if program.wait(ENDED_SECONDS) == 0 and kind != "write":
@@ -92,11 +98,22 @@ def inflict(fault: str, workbench_: Any, programs: dict[str, subprocess.Popen[by
         os.kill(workbench_.component(fault)["pid"], signal.SIGKILL)
 
 
+def any_writes() -> bool:
+    """Whether a task is at it, or has staged rows that are not published."""
+    return patiently(lambda: ask(WRITING)) != [(0, 0)]
+
+
+def ended(programs: dict[str, subprocess.Popen[bytes]]) -> bool:
+    return all(program.poll() is not None for program in programs.values())
+
+
 def answering(workbench_: Any) -> None:
     """Wait until both servers answer again, and what clients of before had begun has ended."""
-    wait_until(lambda: all(is_running(workbench_, name) for name in ("warehouse", "spark")), 120, "servers to run")
+    wait_until(
+        lambda: all(is_running(workbench_, name) for name in ("warehouse", "spark")), ENDED_SECONDS, "servers to run"
+    )
     patiently(lambda: ask("SELECT 1"))
-    wait_until(lambda: patiently(workbench.spark).range(1).count() == 1, 60, "Spark to answer")
+    wait_until(lambda: patiently(workbench.spark).range(1).count() == 1, 120, "Spark to answer")
 
 
 def nothing_is_half(tables: dict[str, str], what: object) -> None:
