@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -36,7 +36,6 @@ def run_statements(
     values: Mapping[str, object],
     *,
     limit: int | None = None,
-    done: Callable[[Answer], object] = lambda _: None,
 ) -> list[Answer]:
     """Run *statements* one after the other; Spark has no transaction around them.
 
@@ -47,7 +46,6 @@ def run_statements(
         statements: in their order.
         values: the value of each parameter, bound as Spark's named parameters.
         limit: the most rows to fetch of each; None fetches all.
-        done: called after each statement.
 
     Raises:
         QueryRefused: saying which statement, and where in it; those before it have run.
@@ -57,7 +55,6 @@ def run_statements(
     for number, statement in enumerate(statements):
         with _cancelled_by_interrupts(spark), _reported(statement, number):
             answers.append(_answer(_frame(spark, statement, values), limit))
-        done(answers[-1])
     return answers
 
 

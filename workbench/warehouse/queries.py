@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -37,7 +37,6 @@ def run_statements(
     values: Mapping[str, object],
     *,
     limit: int | None = None,
-    done: Callable[[Answer], object] = lambda _: None,
 ) -> list[Answer]:
     """Run *statements* in one transaction, which is committed when all of them have worked.
 
@@ -48,7 +47,6 @@ def run_statements(
         statements: in their order.
         values: the value of each parameter, bound by the driver.
         limit: the most rows to fetch of each; None fetches all.
-        done: called after each statement.
 
     Raises:
         QueryRefused: saying which statement, and where in it.
@@ -61,7 +59,6 @@ def run_statements(
             with engine.begin() as connection:
                 for number, statement in enumerate(statements):
                     answers.append(_run(connection, statement, number, values, limit))
-                    done(answers[-1])
         except QueryRefused as error:
             if len(statements) > 1 or error.code != NOT_IN_A_TRANSACTION:
                 raise

@@ -67,7 +67,7 @@ def complete(
     code = [token for token in before if token.is_code and token.end <= start]
     if path:
         found = _below(path, sources, catalog)
-    elif _wants_table(code):
+    elif _wants_table(code, len(code)):
         found = [*_tables(catalog), *_named_queries(statement)]
     else:
         found = [*_columns(sources, catalog), *_aliases(sources), *_keywords(typed), *_tables(catalog)]
@@ -187,16 +187,17 @@ def _statement_at(tokens: Sequence[Token], cursor: int) -> list[Token]:
     return found
 
 
-def _wants_table(code: Sequence[Token]) -> bool:
-    """Whether a table stands behind this code: FROM, JOIN, or a comma of a FROM without a WHERE."""
-    if not code:
+def _wants_table(code: Sequence[Token], end: int) -> bool:
+    """Whether a table stands behind the tokens before *end*: FROM, JOIN, or a comma of a FROM without a WHERE."""
+    if not end:
         return False
-    if code[-1].kind == "word":
-        return code[-1].text.upper() in BEFORE_TABLE
-    if code[-1].text != ",":
+    if code[end - 1].kind == "word":
+        return code[end - 1].text.upper() in BEFORE_TABLE
+    if code[end - 1].text != ",":
         return False
     depth = 0
-    for token in reversed(code[:-1]):
+    for index in range(end - 2, -1, -1):
+        token = code[index]
         depth += (token.text == ")") - (token.text == "(")
         if depth < 0:
             return False
@@ -209,8 +210,8 @@ def _sources(code: Sequence[Token]) -> Iterator[Source]:
     """The tables that a statement names: behind FROM and its like, and behind the commas that follow."""
     index = 0
     while index < len(code):
-        is_table = _wants_table(code[: index + 1])
         index += 1
+        is_table = _wants_table(code, index)
         if not is_table:
             continue
         path: list[str] = []

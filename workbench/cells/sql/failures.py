@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from difflib import get_close_matches
 
 from workbench.cells.sql.scanner import scan
@@ -26,12 +26,12 @@ def located(error: QueryRefused, text: str, statements: Sequence[Statement], fir
     return lines
 
 
-def proposals(error: QueryRefused, text: str, catalog: Catalog, dialect: str) -> list[str]:
-    """Names that are close to one that is not there."""
+def proposals(error: QueryRefused, text: str, read: Callable[[], Catalog], dialect: str) -> list[str]:
+    """Names that are close to one that is not there; the catalog is read only when one is missing."""
     kind, position = MISSING.get(error.code), error.position
     if kind is None or position is None or "Perhaps you meant" in error.message or "Did you mean" in error.message:
         return []
-    written = _name_at(text, position, dialect)
+    written, catalog = _name_at(text, position, dialect), read()
     if kind == "table":
         known = dict(_tables(catalog))
         qualified = written.lower() if "." in written else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from workbench.cells.sql.catalogs import CatalogCache
@@ -96,7 +97,7 @@ class SqlMagic:
         except QueryRefused as error:
             lines = located(error, options.text, statements, options.first_line)
             text = statements[error.statement].text
-            if near := proposals(error, text, cache.read(PROPOSAL_SECONDS), dialect):
+            if near := proposals(error, text, partial(cache.read, PROPOSAL_SECONDS), dialect):
                 lines.append(f"Did you mean {' or '.join(near)}?")
             if error.remedy:
                 lines.append(f"Remedy: {error.remedy}")

@@ -93,6 +93,7 @@ class SqlResult:
 
 def draw(result: SqlResult, options: PlotOptions) -> Plot:
     """A plot of *result*; see `SqlResult.plot`."""
+    x, y = _axes(result, options)
     try:
         from matplotlib.figure import Figure
     except ModuleNotFoundError:
@@ -100,7 +101,6 @@ def draw(result: SqlResult, options: PlotOptions) -> Plot:
             "plots need matplotlib, which is not installed here",
             remedy="Install it (it is in the extra `pipelines`), or leave --plot out.",
         ) from None
-    x, y = _axes(result, options)
     frame = result.frame()
     for column in result.columns:
         # Decimals are objects to pandas, which draws no objects.
