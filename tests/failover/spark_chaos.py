@@ -46,11 +46,11 @@ from workbench.spark_lane import lane
 PARTITIONS = 4  # as `send` deals them out
 AT_ONCE = 10
 COLUMNS = {"n": "int64", "text": "string"}
-ENDED_SECONDS = 150.0
+ENDED_SECONDS = 240.0
 FAULTS = ("kill lane", "kill lane", "change lane", "interrupt lane", "kill python worker", "end backends")
 # What falls together: the servers that are killed at one instant.
 SERVER_FAULTS = (("spark",), ("warehouse",), ("kafka",), ("spark", "warehouse"), ("warehouse", "kafka"))
-SERVERS_SECONDS = 180.0  # until the last server that was killed runs again
+SERVERS_SECONDS = 600.0  # until the last server that was killed runs again
 
 
 @dataclass
@@ -160,12 +160,12 @@ def kill_servers(wave: Wave, rng: random.Random, faults: Sequence[Sequence[str]]
             time.sleep(rng.uniform(1.0, 4.0))  # the instant of the fault
             before = {name: component(wave.workbench, name).restarts for name in names}
             for name in names:
-                wait_until(lambda n=name: listeners(wave.workbench, n), 120, f"{name} to listen")
+                wait_until(lambda n=name: listeners(wave.workbench, n), 240, f"{name} to listen")
             for pid in [pid for name in names for pid in listeners(wave.workbench, name)]:
                 os.kill(pid, signal.SIGKILL)
             wave.done.append(f"kill {' and '.join(names)}")
             for name, restarts in before.items():
-                wait_until(lambda n=name, r=restarts: is_back(wave.workbench, n, r), 120, f"{name} to run again")
+                wait_until(lambda n=name, r=restarts: is_back(wave.workbench, n, r), 240, f"{name} to run again")
     finally:
         wave.over.set()
 
