@@ -39,7 +39,6 @@ from workbench.ingestion.cluster.connection import KafkaConnection
 from workbench.ingestion.definition import Flow, make_flow
 from workbench.ingestion.topics import Topic, apply_topics
 from workbench.inspection import verify_flow
-from workbench.runtime.ports import answers
 from workbench.runtime.state import ComponentStatus, read_status
 from workbench.settings import Settings
 from workbench.spark_lane import lane
@@ -47,11 +46,11 @@ from workbench.spark_lane import lane
 PARTITIONS = 4  # as `send` deals them out
 AT_ONCE = 10
 COLUMNS = {"n": "int64", "text": "string"}
-ENDED_SECONDS = 150.0
+ENDED_SECONDS = 240.0
 FAULTS = ("kill lane", "kill lane", "change lane", "interrupt lane", "kill python worker", "end backends")
 # What falls together: the servers that are killed at one instant.
 SERVER_FAULTS = (("spark",), ("warehouse",), ("kafka",), ("spark", "warehouse"), ("warehouse", "kafka"))
-SERVERS_SECONDS = 180.0  # until the last server that was killed runs again
+SERVERS_SECONDS = 600.0  # until the last server that was killed runs again
 
 
 @dataclass
@@ -143,14 +142,15 @@ def inflict(
 
 
 def kill_python_worker(workbench: RunningWorkbench, rng: random.Random) -> None:
-    """Kill one of the Python processes in which Spark's tasks run, whosever it is."""
-    try:
-        spark = psutil.Process(pid_of(workbench, "spark"))
-        workers = [each for each in spark.children(recursive=True) if "pyspark" in " ".join(each.cmdline())]
-        if workers:
-            rng.choice(workers).kill()
-    except psutil.Error:
-        return  # it has gone by itself, or with Spark
+    """Kill one of the Python processes in which Spark's tasks run, whosever it is; none while Spark is away."""
+    for listener in listeners(workbench, "spark"):
+        try:
+            children = psutil.Process(listener).children(recursive=True)
+            workers = [each for each in children if "pyspark" in " ".join(each.cmdline())]
+            if workers:
+                rng.choice(workers).kill()
+        except psutil.Error:
+            continue  # it has gone by itself, or with Spark
 
 
 def kill_servers(wave: Wave, rng: random.Random, faults: Sequence[Sequence[str]]) -> None:
@@ -159,28 +159,33 @@ def kill_servers(wave: Wave, rng: random.Random, faults: Sequence[Sequence[str]]
         for names in faults:
             time.sleep(rng.uniform(1.0, 4.0))  # the instant of the fault
             before = {name: component(wave.workbench, name).restarts for name in names}
-            for pid in [pid_of(wave.workbench, name) for name in names]:
+            for name in names:
+                wait_until(lambda n=name: listeners(wave.workbench, n), 240, f"{name} to listen")
+            for pid in [pid for name in names for pid in listeners(wave.workbench, name)]:
                 os.kill(pid, signal.SIGKILL)
             wave.done.append(f"kill {' and '.join(names)}")
             for name, restarts in before.items():
-                wait_until(lambda n=name, r=restarts: is_back(wave.workbench, n, r), 120, f"{name} to run again")
+                wait_until(lambda n=name, r=restarts: is_back(wave.workbench, n, r), 240, f"{name} to run again")
     finally:
         wave.over.set()
 
 
 def is_back(workbench: RunningWorkbench, name: str, restarts: int) -> bool:
-    """Whether a server that was killed answers again; Spark does before the supervisor has tried it with a query."""
-    found = component(workbench, name)
-    port = int(found.address.removeprefix("sc://").partition("/")[0].rpartition(":")[2])
-    return found.restarts > restarts and answers(port)
+    """Whether a server that was killed listens again; Spark does before the supervisor has tried it with a query."""
+    return component(workbench, name).restarts > restarts and bool(listeners(workbench, name))
 
 
-def pid_of(workbench: RunningWorkbench, name: str) -> int:
-    """The process of a server, as soon as it has one."""
-    wait_until(lambda: component(workbench, name).pid, 120, f"{name} to be started")
-    found = component(workbench, name).pid
-    assert found, f"{name} has ended by itself"
-    return found
+def listeners(workbench: RunningWorkbench, name: str) -> list[int]:
+    """The process that has the port of a server, whatever the supervisor thinks of it so far."""
+    address = component(workbench, name).address.removeprefix("sc://")
+    port = int(address.partition("/")[0].rpartition(":")[2])
+    return sorted(
+        {
+            each.pid
+            for each in psutil.net_connections("tcp")
+            if each.status == psutil.CONN_LISTEN and each.laddr.port == port and each.pid
+        }
+    )
 
 
 def component(workbench: RunningWorkbench, name: str) -> ComponentStatus:

@@ -37,7 +37,7 @@ def settings(own_workbench, monkeypatch) -> Settings:
     return Settings.load()
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)  # a minute where nothing else runs
 @pytest.mark.parametrize("first", [1, 11, 21])
 def test_schedules_of_faults_lose_and_double_nothing(own_workbench, settings, first):
     assert run_wave(own_workbench, range(first, first + WAVE)) == []
