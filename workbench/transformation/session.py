@@ -89,7 +89,9 @@ def connect(
             break
     ready(cast("SparkSession", session))
     adopt(session, where.server(ready))
-    RECORDER.executors = executors_of(session.client.get_config_dict(*EXECUTORS))
+    # With a default for each: Spark refuses to tell a property that nobody has set.
+    conf = session.client.get_config_with_defaults(*((name, "") for name in EXECUTORS))
+    RECORDER.executors = executors_of(dict(zip(EXECUTORS, conf, strict=True)))
     show_on_terminal(RECORDER)
     return cast("SparkSession", session)
 
