@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -30,12 +30,12 @@ from workbench.transformation.session import connect
 from workbench.transformation.streams.listener import Watched
 from workbench.transformation.streams.queries import StreamPlan, start_query, start_relay
 from workbench.transformation.streams.supervision import Patience, Query, supervise
-from workbench.warehouse.stream_batches import BatchSink, prepare_stream
+from workbench.warehouse.spark.failures import find_error
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
+    from pyspark.sql import SparkSession
 
-BATCH_OFFSETS = 200_000  # a batch goes through the memory of one Python process
+BATCH_OFFSETS = 200_000
 REAL_TIME_EVERY = "5 seconds"  # between checkpoints, the shortest that Spark allows
 
 logger = logging.getLogger(__name__)
@@ -74,12 +74,16 @@ def run_stream(
     if flow.engine != "stream" or flow.columns is None:
         raise SettingsError([f"{flow.name}: engine is {flow.engine}, and only flows with engine stream are streams."])
     plan = stream_plan(settings, flow, checkpoints or str(settings.home / "checkpoints"))
-    sink, watched = stream_sink(settings, flow), Watched(flow.name)
+    watched = Watched(flow.name)
 
     def start() -> Query:
-        session = watched.session(connect(settings.spark, tell=logger.info))
-        prepare_stream(settings.warehouse, flow.into, plan.output(session))
-        return start_query(session, plan, sink, follow=follow)  # type: ignore[no-any-return]
+        session = watched.session(connect(settings.spark, tell=logger.info, ready=register))
+        return start_query(session, plan, follow=follow)  # type: ignore[no-any-return]
+
+    def register(session: SparkSession) -> None:
+        from workbench.warehouse.spark import source
+
+        source.register(session, settings.warehouse)
 
     with watched:
         supervise(
@@ -87,13 +91,9 @@ def run_stream(
             stop=stop or threading.Event(),
             patience=patience or Patience(),
             restarted=lambda cause: metrics.STREAM_RESTARTS.labels(flow.name, cause).inc(),
+            told=find_error,
             name=flow.name,
         )
-
-
-def stream_sink(settings: Settings, flow: Flow) -> Callable[[DataFrame, int], None]:
-    """What writes the micro-batches of a flow, each once: the one place to change for another sink."""
-    return BatchSink(settings=settings.warehouse, stream=flow.name, table=flow.into)
 
 
 def stream_plan(settings: Settings, flow: Flow, checkpoints: str) -> StreamPlan:
@@ -113,6 +113,7 @@ def stream_plan(settings: Settings, flow: Flow, checkpoints: str) -> StreamPlan:
     )
     return StreamPlan(
         name=flow.name,
+        table=flow.into,
         source=source_options(connection, flow),
         decode=decode,
         columns=decode.schema,

@@ -9,19 +9,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from uuid import uuid4
 
-import pyarrow as pa
 import pytest
 from prometheus_client import REGISTRY
 
 import workbench
 from tests.services.workbench import wait_until
-from workbench.errors import WorkbenchError
+from workbench.errors import WarehouseError, WorkbenchError
 from workbench.ingestion.cluster.connection import KafkaConnection
 from workbench.ingestion.definition import Flow, make_flow
 from workbench.ingestion.producer import OutgoingRecord, produce
 from workbench.ingestion.topics import Topic, apply_topics
 from workbench.streams import relay, run_stream
-from workbench.warehouse.stream_batches import prepare_stream, write_batch, written_batches
 
 WINDOWS = {
     "aggregate_windows": {
@@ -107,7 +105,7 @@ def test_windows_go_into_the_table_once_across_runs_and_metrics_tell(settings, c
     run_stream(settings, flow, checkpoints=str(tmp_path / "checkpoints"))
 
     assert closed(flow.into) == [("00", "a", 2, 3.0), ("00", "b", 1, 5.0), ("01", "a", 1, 1.0), ("02", "a", 1, 7.0)]
-    assert len(written_batches(settings.warehouse, flow.name)) == 1
+    assert workbench.sql("SELECT count(*) AS n FROM workbench.streams WHERE stream = :s", {"s": flow.name})["n"][0] == 1
     folder = tmp_path / "checkpoints" / flow.name
     assert [stat.S_IMODE(each.stat().st_mode) for each in (folder.parent, folder)] == [0o700, 0o700]
     label = {"stream": flow.name}
@@ -117,23 +115,15 @@ def test_windows_go_into_the_table_once_across_runs_and_metrics_tell(settings, c
     assert sample("workbench_stream_batch_seconds_count", **label) >= 2
 
 
-def test_a_batch_that_spark_gives_twice_is_written_once_and_another_checkpoint_is_another_query(settings):
-    table, stream = f"s_{uuid4().hex}.rows", uuid4().hex
-    rows = pa.table({"n": pa.array([1, 2], pa.int64())})
-    prepare_stream(settings.warehouse, table, rows.schema)
+def test_a_checkpoint_that_is_gone_is_told_and_nothing_is_written_twice(settings, connection, topic, tmp_path):
+    flow = windows(topic())
+    produce(connection, flow.topic, [sale(0, "a", 1), sale(3, "a", 1)])
+    run_stream(settings, flow, checkpoints=str(tmp_path / "first"))
 
-    def write(query: str, batch: int) -> bool:
-        return write_batch(settings.warehouse, table, rows, stream=stream, query_id=query, batch_id=batch)
+    with pytest.raises(WarehouseError, match="of another checkpoint"):
+        run_stream(settings, flow, checkpoints=str(tmp_path / "second"))
 
-    assert [write("a", 0), write("a", 0), write("a", 1), write("a", 0), write("b", 0)] == [
-        True,
-        False,
-        True,
-        False,
-        True,
-    ]
-    assert workbench.sql(f"SELECT count(*) AS n FROM {table}")["n"][0] == 6
-    assert written_batches(settings.warehouse, stream) == {"a": 1, "b": 0}
+    assert closed(flow.into) == [("00", "a", 1, 1.0)]
 
 
 def test_a_stream_that_fails_for_good_says_so_at_once(settings, connection, topic, tmp_path):

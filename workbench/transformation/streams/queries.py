@@ -21,9 +21,10 @@ LOOK_AGAIN = "1 second"
 
 @dataclass(frozen=True, kw_only=True)
 class StreamPlan:
-    """What a query does, but for where its rows go."""
+    """What a query does."""
 
-    name: str
+    name: str  #: under which the warehouse knows its batches
+    table: str  #: schema.table
     source: Mapping[str, str] = field(repr=False)  #: options of Spark's Kafka source, passwords among them
     decode: Callable[..., Any]  #: for `mapInArrow`: raw records to rows of `columns`
     columns: pa.Schema
@@ -38,21 +39,14 @@ class StreamPlan:
         rows = raw.mapInArrow(self.decode, spark_schema(self.columns))
         return apply_steps(rows.observe(DECODED, sf.count(sf.lit(1)).alias("rows")), self.steps)
 
-    def output(self, session: SparkSession) -> pa.Schema:
-        """The columns that are written."""
-        from pyspark.sql.pandas.types import to_arrow_schema
 
-        found = to_arrow_schema(self.rows(session).schema, timezone="UTC")
-        # Spark knows of few columns that they cannot be null, and the table asks no more of them.
-        return pa.schema([each.with_nullable(True) for each in found])
+def start_query(session: SparkSession, plan: StreamPlan, *, follow: bool) -> StreamingQuery:
+    """Start the query, each micro-batch once into the table; without *follow* it ends where the topic ends now.
 
-
-def start_query(
-    session: SparkSession, plan: StreamPlan, sink: Callable[[DataFrame, int], None], *, follow: bool
-) -> StreamingQuery:
-    """Start the query, each micro-batch into *sink*; without *follow* it ends where the topic ends now."""
-    writer = plan.rows(session).writeStream.foreachBatch(sink).queryName(plan.name).outputMode("append")
-    writer = writer.option("checkpointLocation", plan.checkpoint)
+    The session has the data source `workbench` of the warehouse.
+    """
+    writer = plan.rows(session).writeStream.format("workbench").options(table=plan.table, stream=plan.name)
+    writer = writer.queryName(plan.name).outputMode("append").option("checkpointLocation", plan.checkpoint)
     writer = writer.trigger(processingTime=LOOK_AGAIN) if follow else writer.trigger(availableNow=True)
     return writer.start()
 

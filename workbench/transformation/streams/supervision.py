@@ -64,6 +64,7 @@ def supervise(
     stop: threading.Event,
     patience: Patience,
     restarted: Callable[[str], object] = lambda _: None,
+    told: Callable[[str], WorkbenchError | None] = lambda _: None,
     name: str = "stream",
 ) -> None:
     """Keep a query running until it has ended by itself, or *stop* is set: its batch may then end before.
@@ -73,6 +74,7 @@ def supervise(
         stop: set from a signal handler or another thread.
         patience: with a query that fails.
         restarted: called with the kind of the failure before each new start.
+        told: the error of ours in the text of one of Spark's, if there is one.
         name: of the stream, for messages.
 
     Raises:
@@ -85,23 +87,24 @@ def supervise(
         try:
             _run(start(), stop)
             return
-        except Exception as error:
+        except Exception as raised:  # noqa: BLE001 - what is not to be tried again is raised
+            error = told(str(raised)) or raised
             if time.monotonic() - began > patience.forgotten_seconds:
                 failures = 0
             failures += 1
-            told = error.message if isinstance(error, WorkbenchError) else telling_line(error)
+            message = error.message if isinstance(error, WorkbenchError) else telling_line(error)
             if is_fatal(error):
                 if isinstance(error, WorkbenchError):
-                    raise
-                raise SparkError(f"{name} has stopped: {told}", remedy=REMEDY_FATAL) from None
+                    raise error from None
+                raise SparkError(f"{name} has stopped: {message}", remedy=REMEDY_FATAL) from None
             if failures >= patience.failures:
                 raise SparkError(
-                    f"{name} has failed {failures} times one after the other, and is given up: {told}",
+                    f"{name} has failed {failures} times one after the other, and is given up: {message}",
                     remedy="See the log of the Spark server; start the stream again when the cause is gone.",
                 ) from None
             wait = patience.wait_seconds(failures) * random.uniform(0.5, 1.0)  # noqa: S311 - spreads what failed together
             restarted(type(error).__name__)
-            logger.warning("%s: %s; beginning again in %.1f s", name, told, wait)
+            logger.warning("%s: %s; beginning again in %.1f s", name, message, wait)
             stop.wait(wait)
 
 
