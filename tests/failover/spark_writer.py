@@ -10,9 +10,9 @@ import workbench
 from workbench.batch import BatchJob, Partition, run
 
 ROWS = 30_000
-GENERATIONS = 4
-FILES = 8
-DAYS = ("2026-01-01", "2026-01-06")
+GENERATIONS = 2
+FILES = 4
+DAYS = ("2026-01-01", "2026-01-04")
 
 
 def write(spark: SparkSession, table: str, folder: str) -> None:

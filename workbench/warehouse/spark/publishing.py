@@ -171,6 +171,8 @@ def _misfits(fields: Sequence[Field], found: Mapping[str, Any]) -> list[str]:
 
 
 def _publish(connection: sa.Connection, write: Write, staged: Sequence[Staged], also: Also, maybe_written: bool) -> int:
+    # So that `discard` ends it too, when the process that waits for it was killed.
+    connection.execute(sa.text("SELECT set_config('application_name', :name, true)"), {"name": write.job.prefix})
     rows = sum(each.rows for each in staged)
     present = set(staging.tables_of(connection, write.job.prefix))
     missing = [each.table for each in staged if each.table not in present]
