@@ -209,8 +209,8 @@ def _disk(conf: Mapping[str, str]) -> Hop:
 def _ui(conf: Mapping[str, str]) -> Hop:
     if conf.get("spark.ui.enabled", ON) != ON:
         return Hop(name="web UI of the application", is_safe=True, detail="off")
-    if conf.get("spark.ui.filters") and conf.get("spark.acls.enable") == ON:
-        return Hop(name="web UI of the application", is_safe=True, detail="on, with a login")
+    if filters := conf.get("spark.ui.filters"):
+        return Hop(name="web UI of the application", is_safe=True, detail=f"on, behind {filters}")
     return Hop(
         name="web UI of the application",
         is_safe=False,
