@@ -71,9 +71,11 @@ def _children(message: Message) -> list[Message]:
 
 def _reads_source(source: Any) -> bool:
     form = source.format.lower()
+    options = {key.lower(): value for key, value in source.options.items()}
+    # A table's name is a read; a query may call what it likes at the database.
+    if form == "workbench" and options.get("query"):
+        return False
     if form == "jdbc":
-        # A table's name is a read; a query may call what it likes at the database.
-        options = {key.lower(): value for key, value in source.options.items()}
         odd = {"query", "preparequery", "sessioninitstatement"} & set(options)
         return not odd and re.fullmatch(r'[\w."]+', options.get("dbtable", "")) is not None
     return form in FORMATS
