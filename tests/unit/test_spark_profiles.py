@@ -216,9 +216,9 @@ def test_the_variables_of_a_former_role_do_not_stay():
     from hub.spawning.limits import set_limits
 
     hub = HubSettings(WORKBENCH_HUB_SPARK_QUEUES="analyst=adhoc")
-    spawner = SimpleNamespace(environment={"WORKBENCH_SPARK_QUEUE": "common", "HOME": "/home/ada"})
+    spawner = SimpleNamespace(environment={"WORKBENCH_SPARK_QUEUE": "common", "LANG": "C.UTF-8"})
 
     set_limits(hub, "analyst", spawner)
-    assert spawner.environment == {"WORKBENCH_SPARK_QUEUE": "adhoc", "HOME": "/home/ada"}
+    assert spawner.environment == {"WORKBENCH_SPARK_QUEUE": "adhoc", "LANG": "C.UTF-8"}
     set_limits(hub, "engineer", spawner)
-    assert spawner.environment == {"WORKBENCH_SPARK_QUEUE": "common", "HOME": "/home/ada"}
+    assert spawner.environment == {"WORKBENCH_SPARK_QUEUE": "common", "LANG": "C.UTF-8"}
