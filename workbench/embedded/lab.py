@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from workbench.embedded.profiles import read_profile
 from workbench.embedded.programs import make_spark
 from workbench.embedded.spark import ENDPOINT_FILE, FAILURE_FILE
 from workbench.embedded.spark_ui import SparkUI, new_key
@@ -81,8 +82,7 @@ def _load_jupyter_server_extension(server: Any) -> None:
     # Kernels are children of this server and inherit its environment.
     os.environ[ENDPOINT_VARIABLE] = str(folder / ENDPOINT_FILE)
     ui = None
-    # With executors elsewhere the driver, and its UI with it, listens beyond loopback.
-    if settings.spark.master_url.startswith("local"):
+    if _is_local(settings):
         ui = SparkUI(port=any_free(), key=new_key())
         os.environ[UI_VARIABLE] = add_route(server, ui)
     start = Once(partial(_start_spark, settings, folder, ui))
@@ -94,6 +94,14 @@ def _load_jupyter_server_extension(server: Any) -> None:
         await asyncio.to_thread(start)
 
     server.event_logger.add_listener(schema_id=KERNEL_ACTIONS, listener=on_kernel)
+
+
+def _is_local(settings: Settings) -> bool:
+    """Whether the driver listens on loopback alone: with executors elsewhere its UI would be open beyond it, too."""
+    try:
+        return not read_profile(settings.spark).is_cluster
+    except WorkbenchError:
+        return False  # told when the server is started
 
 
 def _start_spark(settings: Settings, folder: Path, ui: SparkUI | None) -> None:
