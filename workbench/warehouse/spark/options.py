@@ -12,7 +12,7 @@ from workbench.warehouse.schema import split_name
 MOST_PARTITIONS = 1000
 READS = ("table", "query", "columns", "where", "parameters", "partitions")
 WRITES = ("table", "key", "replace", "stream", "bookmark", "receipt")
-SPARKS_OWN = ("path", "checkpointlocation")  # Spark passes these on
+SPARKS_OWN = ("path", "checkpointlocation", "queryname")  # Spark passes these on
 
 
 @dataclass(frozen=True, kw_only=True)
