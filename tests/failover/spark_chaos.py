@@ -47,6 +47,7 @@ PARTITIONS = 4  # as `send` deals them out
 AT_ONCE = 10
 COLUMNS = {"n": "int64", "text": "string"}
 ENDED_SECONDS = 240.0
+LOOK_SECONDS = 1.0  # between questions: each costs connections to broker and warehouse
 FAULTS = ("kill lane", "kill lane", "change lane", "interrupt lane", "kill python worker", "end backends")
 # What falls together: the servers that are killed at one instant.
 SERVER_FAULTS = (("spark",), ("warehouse",), ("kafka",), ("spark", "warehouse"), ("warehouse", "kafka"))
@@ -99,6 +100,7 @@ def run_schedule(wave: Wave, schedule: Schedule) -> None:
             lambda: committed(settings, flows[0]) == sent or not worker.is_alive(),
             ENDED_SECONDS,
             f"{sent} offsets of {schedule}; there are {committed(settings, flows[0])}",
+            every_seconds=LOOK_SECONDS,
         )
         assert worker.is_alive(), f"a lane has ended by itself: {schedule}"
     finally:
@@ -160,12 +162,19 @@ def kill_servers(wave: Wave, rng: random.Random, faults: Sequence[Sequence[str]]
             time.sleep(rng.uniform(1.0, 4.0))  # the instant of the fault
             before = {name: component(wave.workbench, name).restarts for name in names}
             for name in names:
-                wait_until(lambda n=name: listeners(wave.workbench, n), 240, f"{name} to listen")
+                wait_until(
+                    lambda n=name: listeners(wave.workbench, n), 240, f"{name} to listen", every_seconds=LOOK_SECONDS
+                )
             for pid in [pid for name in names for pid in listeners(wave.workbench, name)]:
                 os.kill(pid, signal.SIGKILL)
             wave.done.append(f"kill {' and '.join(names)}")
             for name, restarts in before.items():
-                wait_until(lambda n=name, r=restarts: is_back(wave.workbench, n, r), 240, f"{name} to run again")
+                wait_until(
+                    lambda n=name, r=restarts: is_back(wave.workbench, n, r),
+                    240,
+                    f"{name} to run again",
+                    every_seconds=LOOK_SECONDS,
+                )
     finally:
         wave.over.set()
 

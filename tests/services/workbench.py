@@ -113,12 +113,14 @@ def stop(workbench: RunningWorkbench) -> None:
         workbench.process.wait(90)
 
 
-def wait_until(condition: Callable[[], object], seconds: float, what: str) -> None:
+def wait_until(
+    condition: Callable[[], object], seconds: float, what: str, *, every_seconds: float = POLL_SECONDS
+) -> None:
     """Wait for a fact; fail with *what* when it does not come true in time."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
-        time.sleep(POLL_SECONDS)
+        time.sleep(every_seconds)
 
 
 def slowness() -> float:
