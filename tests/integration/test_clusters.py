@@ -317,7 +317,10 @@ def _arguments(process: psutil.Process) -> list[str]:
     ("own", "message"),
     [
         ({"WORKBENCH_SPARK_PROFILE": "yran"}, "there is no profile 'yran' in"),
-        ({"SPARK_MASTER_URL": "yarn"}, "YARN is found through HADOOP_CONF_DIR or YARN_CONF_DIR, and neither is set"),
+        (
+            {"SPARK_MASTER_URL": "yarn", "HADOOP_CONF_DIR": ""},
+            "YARN is found through HADOOP_CONF_DIR or YARN_CONF_DIR, and neither is set",
+        ),
         ({"SPARK_MASTER_URL": "yarn", "HADOOP_CONF_DIR": "/nowhere"}, "there is no /nowhere/yarn-site.xml"),
         ({"SPARK_MASTER_URL": "spark://host:7077"}, "WORKBENCH_SPARK_SECRET is not set"),
         ({"SPARK_MASTER_URL": "k8s://https://host"}, "WORKBENCH_SPARK_KUBERNETES_IMAGE is not set"),

@@ -41,7 +41,7 @@ KERNEL_ACTIONS = "https://events.jupyter.org/jupyter_server/kernel_actions/v1"
 class UserSpark:
     """The Spark server of one JupyterLab: `start` returns at once, `stop` ends it."""
 
-    def __init__(self, settings: Settings, folder: Path, ui: SparkUI | None) -> None:
+    def __init__(self, settings: Settings, folder: Path, ui: SparkUI | None = None) -> None:
         server = make_spark(settings, folder, log=folder / "spark.log", lock=folder / "run" / "spark.lock")
         self._server = replace(server, ui=ui)
         self._folder = folder
