@@ -105,7 +105,7 @@ def test_a_person_logs_in_runs_a_cell_and_logs_out(page, shared_workbench):
     page.keyboard.press("Control+A")
     page.keyboard.insert_text(CELL)
     page.keyboard.press("Shift+Enter")
-    output = page.locator(".jp-OutputArea-output", has_text="spark says")
+    output = page.locator(".jp-OutputArea-output", has_text="spark says 10")
     output.wait_for(timeout=150 * SECOND)
     assert page.locator("#workbench-profile").inner_text() == "Ada Lovelace"
     keep(page, "lab")

@@ -62,7 +62,7 @@ def running_yarn(folder: Path, nodes: int = 2) -> Iterator[YarnCluster]:
         "yarn.resourcemanager.scheduler.class": f"{CONFIGURED}.CapacityScheduler",
         "yarn.scheduler.minimum-allocation-mb": "128",
         "yarn.scheduler.maximum-allocation-mb": str(MAXIMUM_MB),
-        "yarn.nodemanager.resource.memory-mb": "2560",
+        "yarn.nodemanager.resource.memory-mb": "4096",
         "yarn.nodemanager.resource.cpu-vcores": "4",
         "yarn.nodemanager.vmem-check-enabled": "false",
         "yarn.nodemanager.disk-health-checker.enable": "false",
