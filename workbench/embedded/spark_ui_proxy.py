@@ -8,6 +8,7 @@ pages take that for YARN's proxy and break.
 from __future__ import annotations
 
 import base64
+import logging
 import time
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,9 +19,12 @@ from jupyter_server_proxy.handlers import ProxyHandler
 from tornado import web
 
 from workbench.embedded.spark_ui import SparkUI
-from workbench.runtime.ports import LOOPBACK, answers
+from workbench.runtime.ports import LOOPBACK
+
+logger = logging.getLogger(__name__)
 
 PATH = "spark-ui"
+NO_ANSWER = 599  # as tornado's client calls it
 TOKEN_SECONDS = 60.0
 # What the browser sends to JupyterLab is none of Spark's business.
 KEPT_BACK = ("Cookie", "Authorization", "X-XSRFToken")
@@ -40,10 +44,17 @@ class SparkUIHandler(ProxyHandler):  # type: ignore[misc]
         self.update_last_activity = False
 
     async def http_get(self, path: str = "") -> Any:
-        """Called for GET, after the login was checked."""
-        if not answers(self._ui.port):
-            raise web.HTTPError(503, reason="Spark is starting; reload the page in a moment")
-        return await self.proxy(LOOPBACK, self._ui.port, path or "/")
+        """Called for GET, after the login was checked. A connection that Spark drops is tried once more."""
+        for is_last in (False, True):
+            try:
+                return await self.proxy(LOOPBACK, self._ui.port, path or "/")
+            except (OSError, web.HTTPError) as error:
+                if isinstance(error, web.HTTPError) and error.status_code != NO_ANSWER:
+                    raise
+                if is_last:
+                    logger.warning("the Spark UI did not answer for %s: %s", path, error)
+                    raise web.HTTPError(503, reason="Spark does not answer; reload the page in a moment") from None
+        return None
 
     async def head(self, path: str = "") -> Any:
         """Called for HEAD."""
