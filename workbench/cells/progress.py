@@ -10,7 +10,9 @@ from __future__ import annotations
 import contextvars
 import logging
 import threading
+import time
 from collections.abc import Callable
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 from workbench.cells.progress_view import progress_html
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 QUIET_SECONDS = 0.3  # what is quicker shows nothing
 INTERVAL_SECONDS = 0.25
+BUILDING_SECONDS = 4.0  # that a front-end may take to load what shows widgets, and to build a view
 Cancel = Callable[[], object]
 
 
@@ -175,6 +178,7 @@ class _View:
         self._row = ipywidgets.HBox(controls, layout={"align_items": "center"})
         self._box = ipywidgets.VBox([self._html, self._row])
         self._shown = ""
+        self._since = time.monotonic()
         self._handle = display(self._box, display_id=True)  # type: ignore[no-untyped-call]
 
     def show(self, html: str) -> None:
@@ -182,6 +186,16 @@ class _View:
             self._shown = self._html.value = html
 
     def fold(self, line: str) -> None:
+        """Show the line at once, and make it the output of the cell as soon as the view may go."""
+        self._html.value = f"<code>{escape(line)}</code>"
+        self._row.layout.display = "none"
+        # A front-end that still builds a view stumbles over its end.
+        wait_seconds = max(0.0, self._since + BUILDING_SECONDS - time.monotonic())
+        later = threading.Timer(wait_seconds, contextvars.copy_context().run, (self._replace, line))
+        later.daemon = True
+        later.start()
+
+    def _replace(self, line: str) -> None:
         if self._handle is not None:
             self._handle.update({"text/plain": line}, raw=True)
         for widget in (self._box, self._row, *self._row.children, self._html):
