@@ -13,6 +13,8 @@ import argparse
 import json
 import os
 import statistics
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,7 +22,8 @@ from typing import Any
 
 from benchmarks.machine import machine
 from benchmarks.spark_first import measure_first
-from tests.services.workbench import make_home
+from benchmarks.spark_server import measure_servers
+from tests.services.workbench import environment, make_home, running_workbench
 
 RESULTS = Path(__file__).parent / "results" / "spark.json"
 
@@ -58,7 +61,25 @@ def _first(folder: Path, runs: int) -> dict[str, Any]:
     return measure_first(make_home(folder), folder / "servers", runs=runs)
 
 
-PARTS: dict[str, Part] = {"first": _first}
+def _warehouse(what: str) -> Part:
+    """A part of `benchmarks.spark_warehouse`, on a workbench of its own."""
+
+    def measure(folder: Path, runs: int) -> dict[str, Any]:
+        home = make_home(folder)
+        command = [sys.executable, "-m", "benchmarks.spark_warehouse", what, "--rounds", str(runs)]
+        with running_workbench(home):
+            done = subprocess.run(command, env=environment(home), check=True, stdout=subprocess.PIPE, text=True)
+        found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])[what]
+        return found
+
+    return measure
+
+
+PARTS: dict[str, Part] = {
+    "first": _first,
+    "server": measure_servers,
+    **{what: _warehouse(what) for what in ("read", "pandas", "write", "stream")},
+}
 
 
 def figures(result: dict[str, Any]) -> Iterator[Figure]:
@@ -71,6 +92,9 @@ def figures(result: dict[str, Any]) -> Iterator[Figure]:
         for when, goal in (("before", 350), ("after", None)):
             resident = statistics.median(each["rss"] for each in found[f"memory_{when}_use"])
             yield f"resident memory of a Spark server {when} use", resident, "MB", goal
+    for what in ("read", "pandas", "write", "stream"):
+        for lane, each in result.get(what, {}).get("measured", {}).items():
+            yield f"{what}, {lane}", statistics.median(each["seconds"]), "s", None
 
 
 if __name__ == "__main__":

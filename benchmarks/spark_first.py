@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import Any
 
 from benchmarks.spark_kernels import CLASSIC_CELL, FIRST_CELL, Server, endpoint_variables, run_cell, running_kernel
+from workbench.embedded.archive import ensure_archive
+from workbench.settings import Settings
 
 WARM_KERNELS = 5  # of each run, on one server
 
@@ -19,6 +22,8 @@ def measure_first(home: Path, folder: Path, *, runs: int) -> dict[str, Any]:
         folder: for the servers' files.
         runs: how often.
     """
+    os.environ["WORKBENCH_HOME"] = str(home)
+    ensure_archive(Settings.load(embedded=False))  # as the first `workbench up` does
     found: dict[str, list[Any]] = {"down": [], "up": [], "classic": [], "memory_before_use": [], "memory_after_use": []}
     for number in range(runs):
         with running_kernel(home) as kernel:
