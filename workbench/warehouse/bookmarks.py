@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 import sqlalchemy as sa
 
 from workbench.sections import WarehouseSettings
-from workbench.warehouse.engine import make_engine, reported
+from workbench.warehouse.engine import transaction
 from workbench.warehouse.schema import lock_ddl
 
 DONE, FAILED = "done", "failed"
@@ -62,7 +61,7 @@ def write_failure(settings: WarehouseSettings, bookmark: Mapping[str, str], erro
     Raises:
         WarehouseError: when the warehouse refuses or does not answer.
     """
-    with _transaction(settings) as connection:
+    with transaction(settings) as connection:
         make_bookmarks(connection)
         _upsert(connection, {**bookmark, "state": FAILED, "error": error[:LONGEST_ERROR].replace("\0", "")})
 
@@ -73,7 +72,7 @@ def read_bookmarks(settings: WarehouseSettings, job: str = "") -> tuple[Bookmark
     Raises:
         WarehouseError: when the warehouse refuses or does not answer.
     """
-    with _transaction(settings) as connection:
+    with transaction(settings) as connection:
         if not sa.inspect(connection).has_table("bookmarks", "workbench"):
             return ()
         query = sa.select(BOOKMARKS).order_by(BOOKMARKS.c.job, BOOKMARKS.c.partition)
@@ -100,13 +99,3 @@ def _upsert(connection: sa.Connection, values: Mapping[str, object]) -> None:
             index_elements=["job", "partition"], set_={**others, "updated_at": sa.func.now()}
         )
     )
-
-
-@contextmanager
-def _transaction(settings: WarehouseSettings) -> Iterator[sa.Connection]:
-    engine = make_engine(settings)
-    try:
-        with reported(settings), engine.begin() as connection:
-            yield connection
-    finally:
-        engine.dispose()

@@ -11,7 +11,7 @@ import pyarrow as pa
 from workbench.errors import RowsRefused, WarehouseError, WarehouseUnavailable
 from workbench.loading import JSON
 from workbench.sections import WarehouseSettings
-from workbench.warehouse.engine import is_refusal, libpq_options, make_engine, reported, url
+from workbench.warehouse.engine import is_refusal, libpq_options, transaction, url
 from workbench.warehouse.schema import ensure_table, quoted, split_name
 
 # Classes of SQLSTATE (postgresql.org, "PostgreSQL Error Codes").
@@ -129,12 +129,8 @@ def replace_table(settings: WarehouseSettings, table: str, rows: pa.Table) -> No
         raise WarehouseError(
             f"tables are replaced in PostgreSQL only, not in {settings.dialect}", remedy="Use a PostgreSQL warehouse."
         )
-    engine = make_engine(settings)
-    try:
-        with reported(settings), engine.begin() as connection:
-            ensure_table(connection, table, rows.schema)
-    finally:
-        engine.dispose()
+    with transaction(settings) as connection:
+        ensure_table(connection, table, rows.schema)
     target = quoted(*split_name(table))
     with reported_bulk(settings), closing(open_bulk(settings)) as bulk:
         with bulk.cursor() as cursor:

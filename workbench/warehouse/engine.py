@@ -106,6 +106,21 @@ def reported(settings: WarehouseSettings) -> Iterator[None]:
         ) from None
 
 
+@contextmanager
+def transaction(settings: WarehouseSettings) -> Iterator[sa.Connection]:
+    """A transaction on a connection of its own.
+
+    Raises:
+        WarehouseError: when the warehouse cannot be reached or refuses.
+    """
+    engine = make_engine(settings)
+    try:
+        with reported(settings), engine.begin() as connection:
+            yield connection
+    finally:
+        engine.dispose()
+
+
 def is_refusal(message: str) -> bool:
     """Whether a connection was refused for a reason that waiting does not cure."""
     return any(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from workbench.errors import WarehouseError
 from workbench.sections import WarehouseSettings
 from workbench.warehouse.copy import KEEPALIVES, open_bulk, reported_bulk
-from workbench.warehouse.engine import make_engine, reported
+from workbench.warehouse.engine import transaction
 from workbench.warehouse.schema import quoted, split_name
 from workbench.warehouse.spark.options import ReadOptions
 from workbench.warehouse.spark.types import AS_TEXT, Column, read_schema
@@ -43,7 +43,7 @@ def plan_read(settings: WarehouseSettings, options: ReadOptions) -> Plan:
     """
     require_postgresql(settings)
     what = options.table or "the query"
-    with _connection(settings) as connection:
+    with transaction(settings) as connection:
         source = _source(connection, options)
         columns = _describe(connection, source)
         ranges = _ranges(connection, options)
@@ -81,16 +81,6 @@ def read_batches(settings: WarehouseSettings, plan: Plan, number: int, schema: p
         for batch in cursor.fetch_record_batch():
             arrays = [_fitted(array, field, plan.what) for array, field in zip(batch.columns, schema, strict=True)]
             yield pa.RecordBatch.from_arrays(arrays, schema=schema)
-
-
-@contextmanager
-def _connection(settings: WarehouseSettings) -> Iterator[sa.Connection]:
-    engine = make_engine(settings)
-    try:
-        with reported(settings), engine.connect() as connection:
-            yield connection
-    finally:
-        engine.dispose()
 
 
 def _source(connection: sa.Connection, options: ReadOptions) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from workbench.sections import WarehouseSettings
-from workbench.warehouse.engine import make_engine, reported
+from workbench.warehouse.engine import make_engine, reported, transaction
 from workbench.warehouse.schema import quoted, split_name
 
 ARRIVES_SECONDS = 5.0  # when the job is committed, the notification is on its way
@@ -50,9 +50,5 @@ def count_rows(settings: WarehouseSettings, options: Mapping[str, str]) -> int:
     found = write_options(options, overwrite=True, is_stream=False)
     where, values = replaced_condition(found.replace)
     table = quoted(*split_name(found.table)).replace(":", "\\:")
-    engine = make_engine(settings)
-    try:
-        with reported(settings), engine.connect() as connection:
-            return int(connection.execute(sa.text(f"SELECT count(*) FROM {table} WHERE {where}"), values).scalar_one())
-    finally:
-        engine.dispose()
+    with transaction(settings) as connection:
+        return int(connection.execute(sa.text(f"SELECT count(*) FROM {table} WHERE {where}"), values).scalar_one())
