@@ -68,19 +68,28 @@ class Schedule:
     """What happens to one flow."""
 
     seed: int
+    rng: random.Random
+    flows: tuple[Flow, ...]  #: the same for each of the lanes that take turns
     done: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         return f"seed {self.seed}: {', '.join(self.done)}"
 
 
+def make_schedule(workbench: RunningWorkbench, seed: int) -> Schedule:
+    """A schedule with its topic, made before anything is killed: kafka-python leaves sockets behind where nobody answers."""
+    rng = random.Random(seed)
+    flows = flows_of(f"spark-chaos-{seed}-{uuid4().hex[:8]}", rng)
+    connection = KafkaConnection.from_settings(settings_of(workbench).kafka)
+    patiently(lambda: apply_topics(connection, [Topic(name=flows[0].topic, partitions=PARTITIONS)]))
+    return Schedule(seed, rng, flows)
+
+
 def run_schedule(wave: Wave, schedule: Schedule) -> None:
     """Run one schedule; raises AssertionError, with the schedule, when a record is lost or doubled."""
-    rng = random.Random(schedule.seed)
+    rng, flows = schedule.rng, schedule.flows
     settings = settings_of(wave.workbench)
     connection = KafkaConnection.from_settings(settings.kafka)
-    flows = flows_of(f"spark-chaos-{schedule.seed}-{uuid4().hex[:8]}", rng)
-    patiently(lambda: apply_topics(connection, [Topic(name=flows[0].topic, partitions=PARTITIONS)]))
     limits, sent = Limits(records=rng.choice([50, 200, 1000]), age_seconds=0.2, session_seconds=2.0), 0
     worker = start_worker(wave.workbench.home, flows[0], limits)
     try:
@@ -234,8 +243,9 @@ def run_wave(workbench: RunningWorkbench, seeds: Sequence[int]) -> list[str]:
         print(f"right    {schedule}; servers: {', '.join(wave.done)}", flush=True)
         return ""
 
+    schedules = [make_schedule(workbench, seed) for seed in seeds]
     with ThreadPoolExecutor(len(seeds)) as pool:
-        found = [pool.submit(attempt, Schedule(seed)) for seed in seeds]
+        found = [pool.submit(attempt, schedule) for schedule in schedules]
         kill_servers(wave, rng, server_faults(rng))
         return [told for each in found if (told := each.result())]
 

@@ -82,10 +82,8 @@ def test_a_table_name_has_a_schema(settings, name):
         replace_table(settings.warehouse, name, pa.table({"n": [1]}))
 
 
-def test_a_bulk_connection_that_fails_after_it_was_opened_is_closed(settings, monkeypatch):
-    monkeypatch.setattr("workbench.warehouse.copy.LIMITS", {"transaction_timeout": "'"})
-
+def test_a_bulk_connection_that_fails_after_it_was_opened_is_closed(settings):
     with pytest.raises(WarehouseError), reported_bulk(settings.warehouse):
-        open_bulk(settings.warehouse)
+        open_bulk(settings.warehouse, limits={"transaction_timeout": "'"})
 
     gc.collect()  # an open connection would warn here, and warnings are errors

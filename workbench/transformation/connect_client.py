@@ -192,7 +192,7 @@ class RecoveringClient(SparkConnectClient):  # type: ignore[misc]
 
     def _next_request(self, req: Any, error: Exception, *, has_given: bool) -> Any:
         """The request to send to the new session, when it may be sent."""
-        was_refused = is_refused(error) and self._attempts.pop(req.operation_id, 1) <= 1
+        was_refused = is_refused(error) and self._attempts.get(req.operation_id, 1) <= 1
         if not was_refused:
             if not is_read(req.plan):
                 raise SparkRestarted(
@@ -204,6 +204,7 @@ class RecoveringClient(SparkConnectClient):  # type: ignore[misc]
             self._server.tell(
                 f"Spark ended while this ran; it only reads, so it is run again. {self._server.last_words()}"
             )
+        self._attempts.pop(req.operation_id, None)
         self._recover(req.session_id)
         again = self._execute_plan_request_with_metadata()
         again.plan.CopyFrom(req.plan)
