@@ -76,10 +76,10 @@ class Schedule:
         return f"seed {self.seed}: {', '.join(self.done)}"
 
 
-def make_schedule(workbench: RunningWorkbench, seed: int) -> Schedule:
+def make_schedule(workbench: RunningWorkbench, seed: int, *, steps: bool) -> Schedule:
     """A schedule with its topic, made before anything is killed: kafka-python leaves sockets behind where nobody answers."""
     rng = random.Random(seed)
-    flows = flows_of(f"spark-chaos-{seed}-{uuid4().hex[:8]}", rng)
+    flows = flows_of(f"spark-chaos-{seed}-{uuid4().hex[:8]}", rng, steps=steps)
     connection = KafkaConnection.from_settings(settings_of(workbench).kafka)
     patiently(lambda: apply_topics(connection, [Topic(name=flows[0].topic, partitions=PARTITIONS)]))
     return Schedule(seed, rng, flows)
@@ -121,12 +121,11 @@ def run_schedule(wave: Wave, schedule: Schedule) -> None:
     patiently(lambda: forget(settings, flows[0]))
 
 
-def flows_of(topic: str, rng: random.Random) -> tuple[Flow, ...]:
-    """The same flow for each of the lanes that take turns; one with steps has no other lane."""
+def flows_of(topic: str, rng: random.Random, *, steps: bool) -> tuple[Flow, ...]:
+    """The same flow for each of the lanes that take turns; one with steps, if there may be any, has no other lane."""
     fields = {"topic": topic, "into": f"chaos.t_{uuid4().hex}", "columns": COLUMNS}
-    if rng.random() < 0.3:
-        steps = ["tests.failover.spark_chaos:odd"]
-        return (make_flow(topic, {**fields, "engine": "spark", "steps": steps}),)
+    if rng.random() < 0.3 and steps:
+        return (make_flow(topic, {**fields, "engine": "spark", "steps": ["tests.failover.spark_chaos:odd"]}),)
     fields["contract"] = rng.choice(["ignore", "evolve", "freeze", "quarantine"])
     return tuple(make_flow(topic, {**fields, "engine": engine}) for engine in ("spark", "arrow"))
 
@@ -231,7 +230,7 @@ def work(home: Path, flow: Flow, limits: Limits) -> None:
     follow_flow(Settings.load(), flow, lambda _: None, limits=limits)
 
 
-def run_wave(workbench: RunningWorkbench, seeds: Sequence[int]) -> list[str]:
+def run_wave(workbench: RunningWorkbench, seeds: Sequence[int], *, steps: bool = True) -> list[str]:
     """Run schedules side by side while servers are killed; returns what went wrong."""
     wave, rng = Wave(workbench), random.Random(seeds[0])
 
@@ -243,7 +242,7 @@ def run_wave(workbench: RunningWorkbench, seeds: Sequence[int]) -> list[str]:
         print(f"right    {schedule}; servers: {', '.join(wave.done)}", flush=True)
         return ""
 
-    schedules = [make_schedule(workbench, seed) for seed in seeds]
+    schedules = [make_schedule(workbench, seed, steps=steps) for seed in seeds]
     with ThreadPoolExecutor(len(seeds)) as pool:
         found = [pool.submit(attempt, schedule) for schedule in schedules]
         kill_servers(wave, rng, server_faults(rng))
