@@ -46,7 +46,7 @@ from workbench.spark_lane import lane
 PARTITIONS = 4  # as `send` deals them out
 AT_ONCE = 10
 COLUMNS = {"n": "int64", "text": "string"}
-ENDED_SECONDS = 240.0
+ENDED_SECONDS = 480.0
 LOOK_SECONDS = 1.0  # between questions: each costs connections to broker and warehouse
 FAULTS = ("kill lane", "kill lane", "change lane", "interrupt lane", "kill python worker", "end backends")
 # What falls together: the servers that are killed at one instant.
