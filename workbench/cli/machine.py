@@ -60,6 +60,7 @@ def up(
 
 
 def _run(settings: Settings, console: Console) -> None:
+    from workbench.embedded.archive import ensure_archive
     from workbench.embedded.machine import plan_machine
 
     for number in STOP_SIGNALS:
@@ -90,6 +91,9 @@ def _run(settings: Settings, console: Console) -> None:
             supervisor.announce(next((each.url for each in contributions if each.url), ""))
             _welcome(console, contributions)
             _start_spark(supervisor, machine.spark, console)
+            if machine.spark:
+                # The first start does not wait for it; later ones, and those of users, are quicker.
+                ensure_archive(settings, console.print)
             while True:
                 signal.pause()
         except KeyboardInterrupt:

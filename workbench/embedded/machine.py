@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from workbench.embedded.archive import ensure_archive
 from workbench.embedded.java import Java
 from workbench.embedded.kafka import KafkaBroker
 from workbench.embedded.postgres import PostgresServer
@@ -81,7 +80,6 @@ def plan_machine(settings: Settings, tell: Callable[[str], None] = lambda _: Non
         server = make_spark(
             settings, home / "spark", log=home / "logs" / "spark.log", lock=home / "run" / "spark.lock", tell=tell
         )
-        ensure_archive(settings, tell)
         spark.append(server)
         found |= {"WORKBENCH_SPARK_REMOTE": server.address, "WORKBENCH_SPARK_TOKEN": server.token}
     private_folder(home / "run")
