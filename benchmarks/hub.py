@@ -17,9 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,7 +26,7 @@ from benchmarks.hub_lab import measure_lab
 from benchmarks.hub_logins import OURS, measure_logins
 from benchmarks.hub_servers import measure_servers
 from benchmarks.hub_sockets import measure_sockets
-from benchmarks.machine import machine
+from benchmarks.machine import machine, measure_part
 from benchmarks.peers.hubs import BUTTONS, version
 
 RESULTS = Path(__file__).parent / "results" / "hub.json"
@@ -58,18 +56,8 @@ def main() -> None:
     result: dict[str, Any] = json.loads(arguments.output.read_text("utf-8")) if arguments.output.exists() else {}
     result |= {"machine": machine(), "peers": {kind: version(kind) for kind in BUTTONS}}
     for name in arguments.only.split(","):
-        before = os.getloadavg()
-        with tempfile.TemporaryDirectory() as folder:
-            measured = parts[name](Path(folder))
-        result[name] = {
-            "command": f"python -m benchmarks.hub --runs {runs} --only {name}",
-            "date": machine()["date"],
-            "load_before": before,
-            "load_after": os.getloadavg(),
-            "measured": measured,
-        }
-        # What has been measured is not lost with what fails after it.
-        arguments.output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        command = f"python -m benchmarks.hub --runs {runs} --only {name}"
+        measure_part(result, name, parts[name], command=command, output=arguments.output)
     for what, value, unit, goal in figures(result):
         shown = f"{value:10.3f} {unit}" if unit == "s" else f"{value:10.0f} {unit}"
         print(f"{what:<62}{shown:<16}{'' if goal is None else f'(goal: at most {goal:g})'}")

@@ -11,16 +11,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from benchmarks.machine import machine
+from benchmarks.machine import machine, measure_part
 from benchmarks.spark_first import measure_first
 from benchmarks.spark_server import measure_servers
 from tests.services.workbench import environment, make_home, running_workbench
@@ -28,7 +27,13 @@ from tests.services.workbench import environment, make_home, running_workbench
 RESULTS = Path(__file__).parent / "results" / "spark.json"
 
 Figure = tuple[str, float, str, float | None]  #: what, value, unit, goal (at most)
-Part = Callable[[Path, int], dict[str, Any]]
+
+
+class Part(Protocol):
+    """What measures one part, in an empty folder."""
+
+    def __call__(self, folder: Path, runs: int) -> dict[str, Any]:
+        """Measure *runs* times."""
 
 
 def main() -> None:
@@ -41,18 +46,8 @@ def main() -> None:
     result: dict[str, Any] = json.loads(arguments.output.read_text("utf-8")) if arguments.output.exists() else {}
     result["machine"] = machine()
     for name in arguments.only.split(","):
-        before = os.getloadavg()
-        with tempfile.TemporaryDirectory() as folder:
-            measured = PARTS[name](Path(folder), arguments.runs)
-        result[name] = {
-            "command": f"python -m benchmarks.spark --runs {arguments.runs} --only {name}",
-            "date": machine()["date"],
-            "load_before": before,
-            "load_after": os.getloadavg(),
-            "measured": measured,
-        }
-        # What has been measured is not lost with what fails after it.
-        arguments.output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        command = f"python -m benchmarks.spark --runs {arguments.runs} --only {name}"
+        measure_part(result, name, partial(PARTS[name], runs=arguments.runs), command=command, output=arguments.output)
     for what, value, unit, goal in figures(result):
         print(f"{what:<62}{value:10.2f} {unit:<6}{'' if goal is None else f'(goal: at most {goal:g})'}")
 

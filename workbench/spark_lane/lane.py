@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 ROUND_RECORDS = 500_000  # of one partition
-STEPPED_ROUND_RECORDS = 200_000  # the same where rows are shuffled
 TRIES = 4  # of a job, while nothing goes forward
 OUTAGE_SECONDS = 60.0
 LONGEST_WAIT_SECONDS = 15.0
