@@ -1,0 +1,25 @@
+"""How a run and the attempts of its steps can stand. Each end says what happened; none but one is a success."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class State(StrEnum):
+    """Of a run, a step or an attempt."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"  #: a cell raised, or a function, a statement or an expectation
+    KERNEL_DIED = "kernel_died"  #: the process of the cells ended by itself or was killed by others
+    TIMED_OUT = "timed_out"
+    CANCELLED = "cancelled"  #: by a person, or because what it needs did not succeed
+    LOST = "lost"  #: its worker does not beat any more
+    INFRASTRUCTURE_ERROR = "infrastructure_error"  #: no kernel, no disk, no database: not the notebook's fault
+    SKIPPED = "skipped"  #: never ran, by the rule of its pipeline; the event says which
+
+    @property
+    def is_end(self) -> bool:
+        """Whether nothing follows without somebody's decision."""
+        return self not in {State.QUEUED, State.RUNNING}
