@@ -32,12 +32,12 @@ from workbench.loading import Warehouse
 from workbench.observability import metrics
 from workbench.resources import resource
 from workbench.sections import SchemaRegistrySettings
+from workbench.sessions import open_session
 from workbench.settings import Settings
 from workbench.spark_lane import lane as spark_lane
 from workbench.spark_lane.lane import SparkRun
 from workbench.transformation.composition import bind_step
 from workbench.transformation.row_wise import Step
-from workbench.transformation.session import connect
 from workbench.warehouse import sink
 from workbench.warehouse.dialects import make_warehouse
 from workbench.warehouse.schema import read_columns
@@ -135,7 +135,7 @@ def spark_run(settings: Settings, flow: Flow, run: Run) -> SparkRun:
         run=run,
         steps=bind_steps(settings, flow),
         open_warehouse=partial(make_warehouse, settings.warehouse, flow.target),
-        open_session=partial(connect, settings.spark, tell=logger.info),
+        open_session=partial(open_session, settings, tell=logger.info),
     )
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
 from typing import TYPE_CHECKING
 
+from workbench.sessions import open_session
 from workbench.settings import Settings
 
 if TYPE_CHECKING:
@@ -22,17 +22,7 @@ def spark() -> SparkSession:
     Raises:
         SparkError: when there is no server, or it does not let us in.
     """
-    from workbench.transformation.session import connect
-
-    settings = Settings.load()
-    return connect(settings.spark, tell=print, ready=partial(_register_warehouse, settings))
-
-
-def _register_warehouse(settings: Settings, session: SparkSession) -> None:
-    """Give a session the data source `workbench`."""
-    from workbench.warehouse.spark.source import register
-
-    register(session, settings.warehouse)
+    return open_session(Settings.load(), tell=print)
 
 
 def sql(query: str, parameters: Mapping[str, object] | None = None) -> pd.DataFrame:

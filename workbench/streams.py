@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from workbench.errors import SettingsError
 from workbench.flows import bind_steps, load_builder, make_decoder, open_connection, table_columns
@@ -23,17 +22,14 @@ from workbench.ingestion.definition import Flow
 from workbench.observability import metrics
 from workbench.security.at_rest import encryption_at_rest
 from workbench.security.secrets import private_folder
+from workbench.sessions import open_session
 from workbench.settings import Settings
 from workbench.spark_lane.stepped import Decode
 from workbench.transformation.row_wise import Step
-from workbench.transformation.session import connect
 from workbench.transformation.streams.listener import Watched
 from workbench.transformation.streams.queries import StreamPlan, start_query, start_relay
 from workbench.transformation.streams.supervision import Patience, Query, supervise
 from workbench.warehouse.spark.failures import find_error
-
-if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
 
 BATCH_OFFSETS = 200_000
 REAL_TIME_EVERY = "5 seconds"  # between checkpoints, the shortest that Spark allows
@@ -77,13 +73,8 @@ def run_stream(
     watched = Watched(flow.name)
 
     def start() -> Query:
-        session = watched.session(connect(settings.spark, tell=logger.info, ready=register))
+        session = watched.session(open_session(settings, tell=logger.info))
         return start_query(session, plan, follow=follow)  # type: ignore[no-any-return]
-
-    def register(session: SparkSession) -> None:
-        from workbench.warehouse.spark import source
-
-        source.register(session, settings.warehouse)
 
     with watched:
         supervise(
@@ -196,7 +187,7 @@ def relay(
     checkpoint, watched = checkpoint_folder(checkpoints or str(settings.home / "checkpoints"), name), Watched(name)
 
     def start() -> Query:
-        session = watched.session(connect(settings.spark, tell=logger.info))
+        session = watched.session(open_session(settings, tell=logger.info))
         return start_relay(  # type: ignore[no-any-return]
             session,
             connection.for_spark(),

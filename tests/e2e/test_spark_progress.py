@@ -9,12 +9,11 @@ from typing import Any
 import pytest
 
 from tests.e2e.test_browser import SECOND, keep, running_chromium, watched_page
-from tests.services.workbench import slowness
 
 # About twenty seconds on two cores, in tasks of less than one, in two stages and more.
 QUERY = """slow = spark.range(0, 900_000_000, 1, 60).selectExpr("id % 1000 AS key", "sha2(cast(id AS string), 256) AS hash")
 slow.groupBy("key").count().count()"""
-CANCELLED_SECONDS = 2.0
+CANCELLED_SECONDS = 10.0  # what a person would call broken; benchmarks/spark.py measures it
 SPARK_FOR_ALL = "document.querySelector('.workbench-progress [role=progressbar]')"
 
 
@@ -74,7 +73,7 @@ def test_bars_move_under_a_long_query_and_cancel_stops_it(page, shared_workbench
     keep(page, "progress-cancelled")
     run(page, "print('next', spark.range(7).count())")
     output(page, "next 7", 20)
-    assert took < CANCELLED_SECONDS * slowness()
+    assert took < CANCELLED_SECONDS
 
     look_at_the_ui(page, shared_workbench.url)
 

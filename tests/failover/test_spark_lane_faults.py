@@ -69,9 +69,12 @@ def test_a_full_disk_for_shuffles_ends_a_flow_with_steps_and_the_next_run_goes_o
     flow = flow_with_records(settings, 20_000, steps=["tests.failover.spark_chaos:odd"])
     managers = [each for each in Path(own_workbench.home / "spark" / "scratch").rglob("blockmgr-*") if each.is_dir()]
     newest = max(managers, key=lambda each: each.stat().st_mtime)
+    folders = [each.name for each in newest.iterdir()]
 
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "none", newest], check=True)
     try:
+        for folder in folders:  # Spark remembers which it has made
+            (newest / folder).mkdir()
         with pytest.raises(WorkbenchError, match="No space left on device"):
             ingest_flow(settings, flow, lambda _: None)
     finally:

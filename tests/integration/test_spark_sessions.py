@@ -12,13 +12,14 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.services.workbench import slowness, wait_until
+import workbench
+from tests.services.workbench import wait_until
 from workbench.embedded.lab import UserSpark
 from workbench.embedded.spark_ui import SparkUI, new_key
 from workbench.embedded.spark_ui_proxy import sign
@@ -37,8 +38,8 @@ pytestmark = [
     pytest.mark.timeout(400),
 ]
 READY_SECONDS = 180
-BOUND_SECONDS = 15.0  # until whoever waits is told that the server has ended
-INTERRUPTED_SECONDS = 2.0
+BOUND_SECONDS = 60.0  # until whoever waits is told that the server has ended: 15 s, and its own work before
+INTERRUPTED_SECONDS = 10.0  # what a person would call broken; benchmarks/spark.py measures it
 
 
 @dataclass
@@ -48,11 +49,16 @@ class OwnSpark:
     server: UserSpark
     folder: Path
     ui: SparkUI
-    told: list[str]
+    told: list[str] = field(default_factory=list)
+    made_ready: list[str] = field(default_factory=list)  #: ids of the sessions
 
     @property
     def endpoint(self) -> Path:
         return self.folder / "endpoint.json"
+
+    @property
+    def settings(self) -> SparkSettings:
+        return SparkSettings().model_copy(update={"endpoint_file": self.endpoint})
 
     def pid(self) -> int:
         status = json.loads((self.folder / "run" / "state.json").read_text())
@@ -87,7 +93,7 @@ def own(workbench_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     server = UserSpark(settings, folder, ui)
     server.start()
     try:
-        spark = OwnSpark(server, folder, ui, [])
+        spark = OwnSpark(server, folder, ui)
         wait_until(spark.endpoint.exists, READY_SECONDS, "Spark to be ready")
         yield spark
     finally:
@@ -96,7 +102,9 @@ def own(workbench_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 @pytest.fixture(scope="module")
 def session(own: OwnSpark) -> Iterator[Any]:
-    found = connect(SparkSettings().model_copy(update={"endpoint_file": own.endpoint}), tell=own.told.append)
+    found = connect(
+        own.settings, tell=own.told.append, ready=lambda each: own.made_ready.append(each.client._session_id)
+    )
     yield found
     found.stop()
 
@@ -134,21 +142,17 @@ def test_a_query_of_several_stages_is_recorded_as_it_goes(spark):
 def test_an_interrupt_stops_the_operation_on_the_server_and_the_next_works(spark, own):
     def interrupt() -> None:
         wait_until(lambda: any(each.tasks_running for each in running("slow(spark)")), 60, "tasks to run")
-        times.append(time.monotonic())
         _thread.interrupt_main()
 
-    times: list[float] = []
     thread = threading.Thread(target=interrupt)
     thread.start()
     with pytest.raises(KeyboardInterrupt):
         slow(spark).collect()
     thread.join()
-    wait_until(lambda: active_tasks(own) == 0, 10, "Spark to stop its tasks")
-    took = time.monotonic() - times[0]
+    wait_until(lambda: active_tasks(own) == 0, INTERRUPTED_SECONDS, "Spark to stop its tasks")
 
     assert last().outcome is Outcome.CANCELLED
     assert spark.range(5).count() == 5
-    assert took < INTERRUPTED_SECONDS * slowness()
 
 
 def test_what_cancels_an_operation_can_be_called_from_another_thread(spark):
@@ -234,19 +238,33 @@ def test_the_ui_answers_only_those_who_hold_its_key(own, session):
 def test_a_read_in_flight_is_run_again_on_the_server_that_comes(spark, own):
     frame = spark.range(100).selectExpr("id % 7 AS k")
     frame.createOrReplaceTempView("mine")
+    assert connect(own.settings) is spark, "who asks for it again takes nothing away from it"
     killer = own.kill_in("slow(spark)")
 
     rows = slow(spark).collect()
     killer.join()
 
     assert len(rows) == 1000
-    assert sum("is run again" in each for each in own.told) == 1
-    assert sum("are gone" in each for each in own.told) == 1
+    told = "\n".join(own.told)
+    assert (told.count("is run again"), told.count("are gone")) == (1, 1), told
     assert [each.outcome for each in RECORDER.operations()[-2:]] == [Outcome.LOST, Outcome.DONE]
+    assert own.made_ready[-1] == spark.client._session_id
+    assert len(own.made_ready) == len(set(own.made_ready)) == 2
     assert frame.count() == 100
     with pytest.raises(Exception, match="mine") as caught:
         spark.table("mine").count()
     assert "temporary views" in caught.value.__notes__[0]
+
+
+def test_a_session_of_another_server_is_not_taken(spark, own, settings):
+    other = workbench.spark()
+    try:
+        assert other is not spark
+        assert connect(own.settings) is spark
+        assert workbench.spark() is other
+    finally:
+        other.stop()
+    assert spark.range(3).count() == 3
 
 
 def test_what_may_write_is_reported_and_the_next_goes_to_the_new_server(spark, own, tmp_path):
@@ -261,5 +279,5 @@ def test_what_may_write_is_reported_and_the_next_goes_to_the_new_server(spark, o
     frame.write.parquet(str(tmp_path / "next"))
 
     assert spark.read.parquet(str(tmp_path / "next")).count() == 3
-    assert took < (BOUND_SECONDS + 10) * slowness()  # the ten are its own work until a task runs
+    assert took < BOUND_SECONDS
     assert sum("are gone" in each for each in own.told) == 1

@@ -123,11 +123,6 @@ def wait_until(
         time.sleep(every_seconds)
 
 
-def slowness() -> float:
-    """By how much a bound of seconds is stretched on a machine that has more to do than processors; 1 on a quiet one."""
-    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
-
-
 def process_arguments(processes: list[psutil.Process]) -> Mapping[int, str]:
     """Command lines by process id, of those that still run."""
     found = {}

@@ -7,7 +7,8 @@ import linecache
 import pytest
 
 from workbench.transformation.failures import explanation, users_line
-from workbench.transformation.session import EXECUTORS, executors_of, last_words
+from workbench.transformation.session import EXECUTORS, executors_of
+from workbench.transformation.whereabouts import last_words
 
 SETTINGS = {"SPARK_MASTER_URL": "local[*]", "SPARK_DRIVER_MEMORY": "1g", "SPARK_EXECUTOR_MEMORY": "2g"}
 WORKER = """An exception was thrown from the Python worker. Please see the stack trace below.

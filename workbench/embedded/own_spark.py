@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from workbench import notebook
+from workbench.sessions import open_session
 from workbench.settings import Settings
 
 if TYPE_CHECKING:
@@ -50,13 +51,11 @@ def spark(profile: str | None = None) -> SparkSession:
     """
     if profile is None:
         return notebook.spark()
-    from workbench.transformation.session import connect
-
     with _starting:
         own = _servers.get(profile) or _servers.setdefault(profile, OwnServer(_start(profile)))
         os.environ[ENDPOINT_VARIABLE] = str(own.server.endpoint_file)
         if own.session is None or own.session.is_stopped:
-            own.session = connect(Settings.load().spark, new=True, tell=print)
+            own.session = open_session(Settings.load(), new=True, tell=print)
     return own.session
 
 

@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,12 +33,14 @@ GONE = (
     "This notebook has a new session on it: temporary views, cached data, "
     "settings of spark.conf and registered functions are gone."
 )
+_sessions: dict[Hashable, SparkSession] = {}  # of this process, by the server
 
 
 @dataclass(frozen=True, kw_only=True)
 class Server:
     """How a client finds its server again, and what people are told about it."""
 
+    identity: Hashable  #: equal for what leads to the same server, before and after its restarts
     has_changed: Callable[[], bool]  #: whether another server has taken the place of the one that we know
     find: Callable[[], DefaultChannelBuilder]  #: waits for the server; raises SparkError when it does not come
     tell: Callable[[str], None]
@@ -283,12 +285,30 @@ class _CountingStub:
         return counted
 
 
+def find_session(identity: Hashable) -> SparkSession | None:
+    """The session that this process has on a server, which is then the current one."""
+    session = _sessions.get(identity)
+    if session is None or session.is_stopped:
+        return None
+    _make_current(session)
+    return session
+
+
+def make_session(builder: DefaultChannelBuilder) -> SparkSession:
+    """Make a session, which is then the current one."""
+    session = SparkSession.builder.channelBuilder(builder).create()
+    _make_current(session)
+    return session
+
+
+def _make_current(session: SparkSession) -> None:
+    # PySpark would keep the first that there was.
+    SparkSession._default_session = SparkSession._active_session.session = session  # noqa: SLF001
+
+
 def adopt(session: SparkSession, server: Server, recorder: Recorder = RECORDER) -> None:
-    """Give the client of a session progress and recovery. Repeatable."""
+    """Give the client of a new session progress and recovery."""
     client = session.client
-    if isinstance(client, RecoveringClient):
-        client._server = server  # noqa: SLF001
-        return
     attempts: dict[str, int] = {}
     vars(client).update(
         _session=session,
@@ -302,6 +322,7 @@ def adopt(session: SparkSession, server: Server, recorder: Recorder = RECORDER) 
     )
     # In place, because PySpark offers no way to make a session with a client of ours.
     client.__class__ = RecoveringClient
+    _sessions[server.identity] = session
 
 
 @contextmanager

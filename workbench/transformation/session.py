@@ -2,39 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import os
-import socket
-import time
 import warnings
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, cast
-from urllib.parse import urlsplit
 
 from workbench.errors import SparkError
 from workbench.sections import SparkSettings
-from workbench.transformation.failures import LOCAL_FOLDER
 from workbench.transformation.progress import RECORDER
 from workbench.transformation.progress.terminal import show_on_terminal
+from workbench.transformation.whereabouts import NOTHING_ANSWERS, Whereabouts, answers, channel
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
-    from pyspark.sql.connect.client.core import DefaultChannelBuilder
+    from pyspark.sql.connect.session import SparkSession as ConnectSession
 
-    from workbench.transformation.connect_client import Server
-
-ANSWER_SECONDS = 5.0
-DEFAULT_PORT = 15002
 RETRIES = 5  # with the waits below about six seconds
 LONGEST_RETRY_MILLISECONDS = 2000
-READY_SECONDS = 120.0
-RESTART_SECONDS = 60.0
+REFUSED = "`workbench status` shows whether the server runs; restart it, or correct WORKBENCH_SPARK_TOKEN."
 EXECUTORS = ("spark.master", "spark.executor.instances", "spark.dynamicAllocation.enabled")
-LAST_WORDS_BYTES = 20_000
-NOTHING_ANSWERS = "`workbench status` shows whether Spark runs; restart it, or correct WORKBENCH_SPARK_REMOTE."
-POLL_SECONDS = 0.1
-TELL_AFTER_SECONDS = 1.0
 
 
 def connect(
@@ -44,56 +30,67 @@ def connect(
     tell: Callable[[str], None] = lambda _: None,
     ready: Callable[[SparkSession], None] = lambda _: None,
 ) -> SparkSession:
-    """Return a session on the configured Connect server; waits while that server is starting.
+    """Return the session that this process has on the configured Connect server, or a new one.
+
+    Waits while that server is starting.
 
     Args:
         settings: where the server is.
         new: whether another session is made when the process has one; it is then the session of the process.
-        tell: called with a sentence when there is something to wait for.
-        ready: called with the session, to register in it what a new one lacks.
+        tell: called with a sentence when there is something to wait for, as long as the session lives.
+        ready: called with a new session, and again after each restart of its server, to register in it what it lacks.
 
     Raises:
         SparkError: when there is no server, or it does not let us in.
     """
-    where = _Whereabouts(settings, tell)
+    where = Whereabouts(settings, tell)
+    if where.is_coming:
+        _load_pyspark()  # in the time that the server takes
     remote, token = where.endpoint()
-    if not _answers(remote):
+    if not answers(remote):
         raise SparkError(f"nothing answers at {remote}", remedy=NOTHING_ANSWERS)
-    # Makes pyspark.sql.functions build Connect expressions; `builder.remote` sets it too.
-    os.environ["SPARK_CONNECT_MODE_ENABLED"] = "1"
-    from grpc import RpcError
-    from pyspark.errors import PySparkException
-    from pyspark.sql.connect.client.retries import DefaultPolicy
-    from pyspark.sql.connect.session import SparkSession as ConnectSession
+    _load_pyspark()
+    from workbench.transformation.connect_client import adopt, find_session, make_session
 
-    from workbench.transformation.connect_client import adopt
-
-    # PySpark warns beside its error; with ours it is one sentence too many.
-    warnings.filterwarnings("ignore", message=r"\[RETRIES_EXCEEDED\]")
-    for attempt in ("of this process", "new"):
-        builder = ConnectSession.builder.channelBuilder(_channel(remote, token))
-        session = builder.create() if new else builder.getOrCreate()
-        # PySpark tries for ten minutes, when the process ends too, though the server may be gone.
-        session.client.set_retry_policies([DefaultPolicy(max_retries=RETRIES, max_backoff=LONGEST_RETRY_MILLISECONDS)])
-        try:
-            session.version  # noqa: B018 - the first request: shows now whether the server lets us in
-        except (PySparkException, RpcError) as error:
-            # The session that the process has is of a server that is no more: the second try makes a new one.
-            session.stop()
-            if attempt == "new":
-                raise SparkError(
-                    f"Spark at {remote} refused the session: {_details(error)}",
-                    remedy="`workbench status` shows whether the server runs; restart it, or correct WORKBENCH_SPARK_TOKEN.",
-                ) from None
-        else:
-            break
-    ready(cast("SparkSession", session))
+    found = None if new else find_session(where.identity)
+    if found and not _refusal(found):
+        return cast("SparkSession", found)
+    session = make_session(channel(remote, token))
+    if refusal := _refusal(session):
+        raise SparkError(f"Spark at {remote} refused the session: {refusal}", remedy=REFUSED)
+    ready(session)
     adopt(session, where.server(ready))
     # With a default for each: Spark refuses to tell a property that nobody has set.
     conf = session.client.get_config_with_defaults(*((name, "") for name in EXECUTORS))
     RECORDER.executors = executors_of(dict(zip(EXECUTORS, conf, strict=True)))
     show_on_terminal(RECORDER)
     return cast("SparkSession", session)
+
+
+def _load_pyspark() -> None:
+    """Import what takes a second."""
+    # Makes pyspark.sql.functions build Connect expressions; `builder.remote` sets it too.
+    os.environ["SPARK_CONNECT_MODE_ENABLED"] = "1"
+    from pyspark.sql.connect import session  # noqa: F401
+
+    # PySpark warns beside its error; with ours it is one sentence too many.
+    warnings.filterwarnings("ignore", message=r"\[RETRIES_EXCEEDED\]")
+
+
+def _refusal(session: ConnectSession) -> str:
+    """What the server says against the session, which is stopped then; "" when it lets us in."""
+    from grpc import RpcError
+    from pyspark.errors import PySparkException
+    from pyspark.sql.connect.client.retries import DefaultPolicy
+
+    # PySpark tries for ten minutes, when the process ends too, though the server may be gone.
+    session.client.set_retry_policies([DefaultPolicy(max_retries=RETRIES, max_backoff=LONGEST_RETRY_MILLISECONDS)])
+    try:
+        session.version  # noqa: B018 - it is asked for, and with it whether we may
+    except (PySparkException, RpcError) as error:
+        session.stop()
+        return _details(error)
+    return ""
 
 
 def executors_of(conf: Mapping[str, str | None]) -> int | None:
@@ -104,153 +101,6 @@ def executors_of(conf: Mapping[str, str | None]) -> int | None:
     return int(instances)
 
 
-class _Whereabouts:
-    """Where the server of a session is, and whether it still is the one that we know."""
-
-    def __init__(self, settings: SparkSettings, tell: Callable[[str], None]) -> None:
-        self._settings, self._tell = settings, tell
-        self._known: tuple[int, int] | None = None
-
-    def endpoint(self) -> tuple[str, str]:
-        """Address and token; waits while the server starts."""
-        found = endpoint(self._settings, self._tell)
-        self._known = self._seen()
-        return found
-
-    def server(self, ready: Callable[[SparkSession], None]) -> Server:
-        """What the client needs for its recovery."""
-        from workbench.transformation.connect_client import Server
-
-        return Server(
-            has_changed=self._has_changed,
-            find=self._find,
-            ready=ready,
-            tell=self._tell,
-            last_words=self._last_words,
-            settings=self._values(),
-        )
-
-    def _seen(self) -> tuple[int, int] | None:
-        """What is another one after each start of the server; None while there is none."""
-        if not self._settings.endpoint_file:
-            return None
-        try:
-            found = self._settings.endpoint_file.stat()
-        except OSError:
-            return None
-        return found.st_ino, found.st_mtime_ns
-
-    def _has_changed(self) -> bool:
-        return self._settings.endpoint_file is not None and self._seen() != self._known
-
-    def _find(self) -> DefaultChannelBuilder:
-        """Wait until a server answers; the file of one that has just died may still be there."""
-        deadline = time.monotonic() + RESTART_SECONDS
-        told = False
-        while True:
-            remote, token = self.endpoint()
-            if _answers(remote):
-                return _channel(remote, token)
-            if time.monotonic() > deadline:
-                raise SparkError(f"Spark ended, and nothing answers at {remote}", remedy=NOTHING_ANSWERS)
-            if not told:
-                told = True
-                self._tell("Spark is not there; waiting for its restart.")
-            time.sleep(POLL_SECONDS)
-
-    def _last_words(self) -> str:
-        if not self._settings.endpoint_file:
-            return ""
-        log = self._settings.endpoint_file.with_name("spark.log")
-        return last_words(log, self._settings.driver_memory)
-
-    def _values(self) -> dict[str, str]:
-        file = self._settings.endpoint_file
-        return {
-            "SPARK_MASTER_URL": self._settings.master_url,
-            "SPARK_DRIVER_MEMORY": self._settings.driver_memory,
-            "SPARK_EXECUTOR_MEMORY": self._settings.executor_memory,
-            **({LOCAL_FOLDER: str(file.with_name("scratch"))} if file else {}),
-        }
-
-
-def last_words(log: Path, driver_memory: str) -> str:
-    """What the log of a server that has ended says about why: whether it was out of memory; else ""."""
-    try:
-        with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - LAST_WORDS_BYTES))
-            text = file.read().decode("utf-8", "replace")
-    except OSError:
-        return ""
-    if "OutOfMemoryError" not in text:
-        return ""
-    return f"It ran out of memory: raise SPARK_DRIVER_MEMORY, which is {driver_memory} now."
-
-
-def _channel(remote: str, token: str) -> DefaultChannelBuilder:
-    from pyspark.sql.connect.client.core import DefaultChannelBuilder
-
-    class Channel(DefaultChannelBuilder):  # type: ignore[misc]
-        """Dials 127.0.0.1 for `localhost`: on ::1 somebody else may listen, and would be sent the token."""
-
-        @property
-        def endpoint(self) -> str:
-            return f"ipv4:127.0.0.1:{self._port}" if self.host == "localhost" else str(super().endpoint)
-
-    channel = Channel(remote)
-    if token:
-        # Set on the channel: in the address it would show in spark.conf and in errors.
-        channel.set(channel.PARAM_TOKEN, token)
-    channel.setChannelOption("grpc.enable_http_proxy", 0)
-    return channel
-
-
-def _answers(remote: str) -> bool:
-    address = urlsplit(remote)
-    host = "127.0.0.1" if address.hostname == "localhost" else str(address.hostname)
-    try:
-        with socket.create_connection((host, address.port or DEFAULT_PORT), ANSWER_SECONDS):
-            return True
-    except OSError:
-        return False
-
-
 def _details(error: Exception) -> str:
     details = getattr(error, "details", lambda: "")()
     return str(details or error).splitlines()[0][:300]
-
-
-def endpoint(settings: SparkSettings, tell: Callable[[str], None]) -> tuple[str, str]:
-    """Address and token: of the user's own server when JupyterLab started one, else as configured."""
-    if settings.endpoint_file:
-        return _read_endpoint(settings.endpoint_file, tell)
-    if not settings.remote:
-        raise SparkError(
-            "no Spark server is running here",
-            remedy="Start one with `workbench up`, or set WORKBENCH_SPARK_REMOTE and WORKBENCH_SPARK_TOKEN.",
-        )
-    return settings.remote, settings.token.get_secret_value()
-
-
-def _read_endpoint(path: Path, tell: Callable[[str], None]) -> tuple[str, str]:
-    started = time.monotonic()
-    told = False
-    while not path.exists():
-        waited = time.monotonic() - started
-        failure = path.with_name("failure.txt")
-        if failure.exists():
-            raise SparkError(
-                failure.read_text(encoding="utf-8").strip(),
-                remedy="Restart your server from the hub's control panel to try again.",
-            )
-        if waited > READY_SECONDS:
-            raise SparkError(
-                f"your Spark server was not ready after {READY_SECONDS:.0f} s",
-                remedy=f"See {path.with_name('spark.log')}.",
-            )
-        if waited > TELL_AFTER_SECONDS and not told:
-            told = True
-            tell("Your Spark server is starting; this cell runs as soon as it answers.")
-        time.sleep(POLL_SECONDS)
-    found = json.loads(path.read_text(encoding="utf-8"))
-    return found["remote"], found["token"]
