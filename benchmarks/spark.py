@@ -21,6 +21,7 @@ from typing import Any, Protocol
 
 from benchmarks.machine import machine, measure_part
 from benchmarks.spark_first import measure_first
+from benchmarks.spark_progress import measure_progress
 from benchmarks.spark_server import measure_servers
 from tests.services.workbench import environment, make_home, running_workbench
 
@@ -56,6 +57,10 @@ def _first(folder: Path, runs: int) -> dict[str, Any]:
     return measure_first(make_home(folder), folder / "servers", runs=runs)
 
 
+def _progress(folder: Path, runs: int) -> dict[str, Any]:
+    return measure_progress(make_home(folder), folder / "servers", runs=runs)
+
+
 def _warehouse(what: str) -> Part:
     """A part of `benchmarks.spark_warehouse`, on a workbench of its own."""
 
@@ -73,6 +78,7 @@ def _warehouse(what: str) -> Part:
 PARTS: dict[str, Part] = {
     "first": _first,
     "server": measure_servers,
+    "progress": _progress,
     **{what: _warehouse(what) for what in ("read", "pandas", "write", "stream")},
 }
 
@@ -87,6 +93,12 @@ def figures(result: dict[str, Any]) -> Iterator[Figure]:
         for when, goal in (("before", 350), ("after", None)):
             resident = statistics.median(each["rss"] for each in found[f"memory_{when}_use"])
             yield f"resident memory of a Spark server {when} use", resident, "MB", goal
+    if "progress" in result:
+        found = {name: statistics.median(each) for name, each in result["progress"]["measured"].items()}
+        yield "a query of ten seconds, progress shown", found["shown"], "s", None
+        yield "the same, plain session of PySpark", found["plain"], "s", None
+        yield "what the view costs", 100 * (found["shown"] / found["plain"] - 1), "%", 2
+        yield "interrupt until the cell has ended", found["cancel"], "s", 2
     for what in ("read", "pandas", "write", "stream"):
         for lane, each in result.get(what, {}).get("measured", {}).items():
             yield f"{what}, {lane}", statistics.median(each["seconds"]), "s", None
