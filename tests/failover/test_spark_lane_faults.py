@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -64,21 +66,30 @@ def test_a_server_that_is_away_and_a_wrong_token_are_told_within_seconds(setting
         assert time.monotonic() - started < 15
 
 
+@contextmanager
+def full_disk(folder: Path) -> Iterator[None]:
+    """Put a file system of a few pages over *folder*, with the same folders in it: Spark remembers which it has made."""
+    names = {each.name for each in folder.iterdir()}
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "none", folder], check=True)
+    try:
+        for name in names:
+            (folder / name).mkdir()
+        yield
+    finally:
+        made = {each.name for each in folder.iterdir()} - names
+        subprocess.run(["umount", "--lazy", folder], check=True)
+        for name in made:
+            (folder / name).mkdir()
+
+
 def test_a_full_disk_for_shuffles_ends_a_flow_with_steps_and_the_next_run_goes_on(own_workbench, settings):
     needs(os.geteuid() == 0, "root, for a file system of a few pages")
     flow = flow_with_records(settings, 20_000, steps=["tests.failover.spark_chaos:odd"])
     managers = [each for each in Path(own_workbench.home / "spark" / "scratch").rglob("blockmgr-*") if each.is_dir()]
     newest = max(managers, key=lambda each: each.stat().st_mtime)
-    folders = [each.name for each in newest.iterdir()]
 
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "none", newest], check=True)
-    try:
-        for folder in folders:  # Spark remembers which it has made
-            (newest / folder).mkdir()
-        with pytest.raises(WorkbenchError, match="No space left on device"):
-            ingest_flow(settings, flow, lambda _: None)
-    finally:
-        subprocess.run(["umount", "--lazy", newest], check=True)
+    with full_disk(newest), pytest.raises(WorkbenchError, match="No space left on device"):
+        ingest_flow(settings, flow, lambda _: None)
 
     assert ingest_flow(settings, flow, lambda _: None).rows == 10_000
     assert all(each.is_right for each in verify_flow(settings, flow))
