@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from pyspark.sql.connect import functions as F
 from pyspark.sql.connect import proto
@@ -12,11 +13,22 @@ from pyspark.sql.connect.client.core import DefaultChannelBuilder, SparkConnectC
 from pyspark.sql.connect.dataframe import DataFrame
 from pyspark.sql.connect.plan import SQL
 from pyspark.sql.connect.session import SparkSession
-from pyspark.sql.types import IntegerType
+from pyspark.sql.types import IntegerType, LongType, StructType
 
+from workbench.sections import WarehouseSettings
 from workbench.transformation.plans import is_read
+from workbench.warehouse.spark.reading import Plan
+from workbench.warehouse.spark.staging import Job, Owner
+from workbench.warehouse.spark.tasks import WorkbenchRead, WorkbenchStage
 
 NOBODY = "sc://localhost:1"
+NUMBERS = StructType().add("n", LongType())
+READ = WorkbenchRead(
+    settings=WarehouseSettings(), plan=Plan(columns=(), statements=(), what=""), schema=pa.schema([("n", pa.int64())])
+)
+STAGE = WorkbenchStage(
+    settings=WarehouseSettings(), job=Job(prefix="", owner=Owner(machine="", pid=1, started=0.0), fields=())
+)
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +43,13 @@ def spark() -> Any:
 
 def plan(frame: DataFrame) -> proto.Plan:
     return frame._plan.to_proto(frame._session.client)
+
+
+def mapped(spark: SparkSession, function: Any) -> DataFrame:
+    """What `mapInArrow` gives for a frame whose columns are known without a server."""
+    frame = spark.range(2)
+    frame._cached_schema = NUMBERS
+    return frame.mapInArrow(function, NUMBERS)
 
 
 def sql(spark: SparkSession, text: str) -> DataFrame:
@@ -51,11 +70,14 @@ READS: dict[str, Callable[[Any], DataFrame]] = {
     "table": lambda spark: spark.table("x").na.fill(0),
     "jdbc table": lambda spark: spark.read.format("jdbc").options(url="u", dbtable="raw.flights").load(),
     "query": lambda spark: sql(spark, "WITH a AS (SELECT 1 AS n) SELECT n FROM a"),
+    "table of the warehouse": lambda spark: mapped(spark, READ).filter("n > 1"),
     "lambda": lambda spark: spark.range(2).select(F.transform(F.array("id"), lambda x: x + 1)),
 }
 MAY_WRITE: dict[str, Callable[[Any], DataFrame]] = {
     "python function": lambda spark: spark.range(3).select(twice("id")),
     "python function below": lambda spark: spark.range(3).select(twice("id").alias("n")).filter("n > 1").limit(1),
+    "function over a table of the warehouse": lambda spark: mapped(spark, READ).select(twice("n")),
+    "rows that are staged": lambda spark: mapped(spark, STAGE),
     "unknown source": lambda spark: spark.read.format("mine").load(),
     "jdbc query": lambda spark: spark.read.format("jdbc").options(url="u", query="SELECT charge()").load(),
     "jdbc parentheses": lambda spark: spark.read.format("jdbc").options(url="u", dbtable="(SELECT f()) t").load(),

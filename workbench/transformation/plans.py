@@ -17,6 +17,7 @@ READING = frozenset({
     *("offset", "deduplicate", "range", "subquery_alias", "repartition", "to_df", "with_columns_renamed", "show_string"),
     *("drop", "tail", "with_columns", "hint", "unpivot", "to_schema", "repartition_by_expression", "html_string"),
     *("parse", "as_of_join", "with_relations", "transpose", "lateral_join", "fill_na", "drop_na", "replace", "summary"),
+    "map_partitions",
     *("crosstab", "describe", "cov", "corr", "approx_quantile", "freq_items", "sample_by", "collect_metrics"),
 })  # fmt: skip
 COMPUTING = frozenset({
@@ -28,6 +29,7 @@ COMPUTING = frozenset({
 FORMATS = frozenset(
     {"", "avro", "binaryfile", "csv", "json", "kafka", "orc", "parquet", "rate", "text", "workbench", "xml"}
 )
+TABLE = "WorkbenchRead"  # the function of `workbench.load_table`
 QUERY = re.compile(r"\s*(\(\s*)*(select|with|values|from|table|show|describe|desc|explain)\b", re.IGNORECASE)
 WRITING = re.compile(
     r"\b(insert|update|delete|merge|create|replace\s+table|drop|alter|truncate|cache|call)\b", re.IGNORECASE
@@ -87,6 +89,7 @@ def _is_query(text: str) -> bool:
 
 CHECKS: dict[str, Callable[[Any], bool]] = {
     "DataSource": _reads_source,
+    "MapPartitions": lambda message: message.func.function_name == TABLE,
     "SQL": lambda message: _is_query(message.query),
     "ExpressionString": lambda message: CALLS.search(message.expression) is None,
     "UnresolvedFunction": lambda message: CALLS.search(message.function_name) is None,

@@ -1,16 +1,14 @@
-"""Warehouse tables as Spark DataFrames, and back, through the data source `workbench`."""
+"""Warehouse tables as Spark DataFrames, and back."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 from workbench.errors import WarehouseError
 from workbench.sections import WarehouseSettings
 from workbench.warehouse.spark.failures import reported_source
-from workbench.warehouse.spark.receipts import count_rows, listening
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -26,17 +24,24 @@ def load_table(
     parameters: Mapping[str, object] | None = None,
     partitions: int = 1,
 ) -> DataFrame:
-    """The rows of *table* as a lazy DataFrame; `workbench.load_table` describes the arguments."""
-    from workbench.warehouse.spark.source import NAME, register
+    """The rows of *table* as a lazy DataFrame; `workbench.load_table` describes the arguments.
+
+    Raises:
+        WarehouseError: when there is no such table, or a column has no type in Spark.
+    """
+    from workbench.warehouse.spark.options import read_options
+    from workbench.warehouse.spark.reading import plan_read
+    from workbench.warehouse.spark.tasks import make_read
 
     options = {"table": table, "partitions": str(partitions)}
     if columns:
         options["columns"] = json.dumps(list(columns))
     if where:
         options |= {"where": where, "parameters": json.dumps(parameters or {}, default=str)}
-    with reported_source():
-        register(spark, settings)
-        return spark.read.format(NAME).options(**options).load()
+    plan = plan_read(settings, read_options(options))
+    read, schema = make_read(settings, plan)
+    count = len(plan.statements)
+    return spark.range(0, count, 1, count).mapInArrow(read, schema)
 
 
 def save_table(
@@ -73,13 +78,15 @@ def write_frame(frame: DataFrame, settings: WarehouseSettings, options: Mapping[
     Raises:
         WarehouseError: when the warehouse refuses; the table is as it was.
     """
-    from workbench.warehouse.spark.reading import require_postgresql
-    from workbench.warehouse.spark.source import NAME, register
+    from workbench.warehouse.spark import publishing
+    from workbench.warehouse.spark.staging import Staged
+    from workbench.warehouse.spark.tasks import STAGED_DDL, WorkbenchStage
 
-    require_postgresql(settings)
-    channel = f"workbench_{uuid4().hex}"
-    with listening(settings, channel) as receipt, reported_source():
-        register(frame.sparkSession, settings)
-        frame.write.format(NAME).options(**options, receipt=channel).mode(mode).save()
-        rows = receipt()
-    return count_rows(settings, options) if rows is None else rows
+    write = publishing.make_write(settings, frame.schema, options, overwrite=mode == "overwrite")
+    try:
+        with reported_source():
+            staged = frame.mapInArrow(WorkbenchStage(settings=settings, job=write.job), STAGED_DDL).toArrow()
+        return publishing.publish(settings, write, [Staged(**each) for each in staged.to_pylist()])
+    except BaseException:
+        publishing.discard(settings, write)
+        raise

@@ -11,7 +11,7 @@ from workbench.warehouse.schema import split_name
 
 MOST_PARTITIONS = 1000
 READS = ("table", "query", "columns", "where", "parameters", "partitions")
-WRITES = ("table", "key", "replace", "stream", "bookmark", "receipt")
+WRITES = ("table", "key", "replace", "stream", "bookmark")
 SPARKS_OWN = ("path", "checkpointlocation", "queryname")  # Spark passes these on
 
 
@@ -36,7 +36,6 @@ class WriteOptions:
     replace: Mapping[str, object] = field(default_factory=dict)  #: value, or {"from": …, "to": …}, by column
     stream: str = ""
     bookmark: Mapping[str, str] = field(default_factory=dict)  #: of `workbench.batch`
-    receipt: str = ""  #: channel on which the number of rows is told
 
 
 def read_options(options: Mapping[str, str]) -> ReadOptions:
@@ -99,7 +98,6 @@ def write_options(options: Mapping[str, str], *, overwrite: bool, is_stream: boo
         replace=replace,
         stream=given.get("stream", ""),
         bookmark={name: str(value) for name, value in _object(given, "bookmark", problems).items()},
-        receipt=given.get("receipt", ""),
     )
     _raise(problems, "write")
     split_name(table)

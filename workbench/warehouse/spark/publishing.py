@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
@@ -18,25 +18,18 @@ from workbench.warehouse.engine import make_engine, reported
 from workbench.warehouse.merge import upsert_statement
 from workbench.warehouse.schema import literal, lock_ddl, quoted, split_name
 from workbench.warehouse.spark import staging
-from workbench.warehouse.spark.options import WriteOptions
+from workbench.warehouse.spark.fitting import check_fit
+from workbench.warehouse.spark.options import WriteOptions, write_options
+from workbench.warehouse.spark.reading import require_postgresql
 from workbench.warehouse.spark.staging import SCHEMA, Job, Staged
-from workbench.warehouse.spark.types import Field, cast_of, misfit
+from workbench.warehouse.spark.types import Field, cast_of, write_fields
+
+if TYPE_CHECKING:
+    from pyspark.sql.types import StructType
 
 OUTAGE_SECONDS = 60.0
 RETRY_SECONDS = 0.5
 DISCARD_LOCK_SECONDS = 5  # for a staging table that somebody still has open
-COLUMNS = (
-    "SELECT attname AS name, format_type(atttypid, atttypmod) AS kind, typtype = 'e' AS is_enum, "
-    "attnotnull AND NOT atthasdef AND attidentity = '' AS is_needed, attgenerated <> '' AS is_generated "
-    "FROM pg_attribute JOIN pg_type ON pg_type.oid = atttypid "
-    "WHERE attrelid = CAST(:name AS regclass) AND attnum > 0 AND NOT attisdropped ORDER BY attnum"
-)
-UNIQUE = (
-    "SELECT array_agg(attname::text ORDER BY attname::text) AS columns FROM pg_index "
-    "JOIN pg_attribute ON attrelid = indrelid AND attnum = ANY(indkey) "
-    "WHERE indrelid = CAST(:name AS regclass) AND indisunique AND indpred IS NULL AND indexprs IS NULL "
-    "GROUP BY indexrelid"
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,8 +49,38 @@ class Write:
 Also = Callable[[sa.Connection, int], bool]  #: given the rows; False writes nothing, because they are there
 
 
+def make_write(
+    settings: WarehouseSettings,
+    schema: StructType,
+    options: Mapping[str, str],
+    *,
+    overwrite: bool,
+    is_stream: bool = False,
+) -> Write:
+    """A write that is in order, before its first task.
+
+    Args:
+        settings: the warehouse.
+        schema: of the frame.
+        options: as `df.write.option(…)` takes them.
+        overwrite: whether rows are replaced.
+        is_stream: whether there will be batch after batch.
+
+    Raises:
+        WarehouseError: with every option that is wrong, or naming every column that does not fit.
+    """
+    require_postgresql(settings)
+    chosen = write_options(options, overwrite=overwrite, is_stream=is_stream)
+    prefix = staging.stream_prefix(chosen.stream, chosen.table) if is_stream else staging.batch_prefix()
+    fields = write_fields((field.name, field.dataType.simpleString()) for field in schema.fields)
+    job = Job(prefix=prefix, owner=staging.make_owner(), fields=fields)
+    write = Write(job=job, options=chosen, overwrite=overwrite)
+    prepare(settings, write)
+    return write
+
+
 def prepare(settings: WarehouseSettings, write: Write) -> None:
-    """Before the first task: the frame fits the table, and what dead jobs have left is removed.
+    """Make sure that the frame fits the table, and remove what dead jobs have left.
 
     Raises:
         WarehouseError: naming every column that does not fit.
@@ -66,7 +89,7 @@ def prepare(settings: WarehouseSettings, write: Write) -> None:
     try:
         with reported(settings), engine.begin() as connection:
             staging.ensure_staging(connection)
-            check_fit(connection, write)
+            check_fit(connection, write.options, write.job.fields)
         # A table that is just being removed by somebody else is left to them.
         with suppress(sa.exc.DBAPIError), engine.begin() as connection:
             connection.execute(sa.text("SET LOCAL lock_timeout = '1s'"))
@@ -122,54 +145,6 @@ def discard(settings: WarehouseSettings, write: Write) -> None:
         engine.dispose()
 
 
-def check_fit(connection: sa.Connection, write: Write) -> Mapping[str, Any]:
-    """The columns of the table by name; empty when it is not there.
-
-    Raises:
-        WarehouseError: naming every column that does not fit.
-    """
-    options, fields = write.options, write.job.fields
-    schema, name = split_name(options.table)
-    problems = [
-        f"the frame has no column {column}"
-        for column in (*options.key, *options.replace)
-        if column not in {field.name for field in fields}
-    ]
-    found: dict[str, Any] = {}
-    if sa.inspect(connection).has_table(name, schema):
-        found = {row.name: row for row in connection.execute(sa.text(COLUMNS), {"name": write.target})}
-        problems += _misfits(fields, found)
-        unique = [list(row.columns) for row in connection.execute(sa.text(UNIQUE), {"name": write.target})]
-        if options.key and sorted(options.key) not in unique:
-            problems.append(f"there is no unique index on ({', '.join(options.key)}), which `key` needs")
-    if problems:
-        raise WarehouseError(
-            f"the frame does not fit {options.table}: {'; '.join(problems)}",
-            remedy="Cast, rename or drop columns of the frame, change the table, or write a new one.",
-        )
-    return found
-
-
-def _misfits(fields: Sequence[Field], found: Mapping[str, Any]) -> list[str]:
-    names = {field.name for field in fields}
-    problems = [f"column {field.name} is missing in the table" for field in fields if field.name not in found]
-    problems += [
-        text
-        for field in fields
-        if field.name in found and (text := misfit(field, found[field.name].kind, is_enum=found[field.name].is_enum))
-    ]
-    problems += [
-        f"column {field.name} is generated"
-        for field in fields
-        if field.name in found and found[field.name].is_generated
-    ]
-    return problems + [
-        f"the frame has no column {row.name}, which must not be null"
-        for row in found.values()
-        if row.is_needed and not row.is_generated and row.name not in names
-    ]
-
-
 def _publish(connection: sa.Connection, write: Write, staged: Sequence[Staged], also: Also, maybe_written: bool) -> int:
     # So that `discard` ends it too, when the process that waits for it was killed.
     connection.execute(sa.text("SELECT set_config('application_name', :name, true)"), {"name": write.job.prefix})
@@ -188,7 +163,7 @@ def _publish(connection: sa.Connection, write: Write, staged: Sequence[Staged], 
         )
     for each in staged:
         _refuse_lost_rows(connection, write, each)
-    columns = check_fit(connection, write) or _create(connection, write)
+    columns = check_fit(connection, write.options, write.job.fields) or _create(connection, write)
     # Two jobs on one table publish one after the other; otherwise the rows of both would stay.
     mode = "SHARE ROW EXCLUSIVE" if write.overwrite else "ROW EXCLUSIVE"
     connection.execute(literal(f"LOCK TABLE {write.target} IN {mode} MODE"))
@@ -198,10 +173,6 @@ def _publish(connection: sa.Connection, write: Write, staged: Sequence[Staged], 
         _insert(connection, write, staged, columns)
     if write.options.bookmark:
         write_bookmark(connection, write.options.bookmark, rows=rows)
-    if write.options.receipt:
-        connection.execute(
-            sa.text("SELECT pg_notify(:channel, :rows)"), {"channel": write.options.receipt, "rows": str(rows)}
-        )
     # Of this stream or job, the tables of tasks that were run twice and did not count are among them.
     staging.drop(connection, sorted(present))
     return rows
@@ -220,7 +191,7 @@ def _refuse_lost_rows(connection: sa.Connection, write: Write, staged: Staged) -
 def _create(connection: sa.Connection, write: Write) -> Mapping[str, Any]:
     schema, _ = split_name(write.options.table)
     lock_ddl(connection)
-    if found := check_fit(connection, write):  # somebody else was quicker
+    if found := check_fit(connection, write.options, write.job.fields):  # somebody else was quicker
         return found
     connection.execute(sa.schema.CreateSchema(schema, if_not_exists=True))
     key = write.options.key
@@ -228,7 +199,7 @@ def _create(connection: sa.Connection, write: Write) -> Mapping[str, Any]:
     if key:
         columns.append(f"PRIMARY KEY ({', '.join(map(quoted, key))})")
     connection.execute(literal(f"CREATE TABLE {write.target} ({', '.join(columns)})"))
-    return check_fit(connection, write)
+    return check_fit(connection, write.options, write.job.fields)
 
 
 def _remove_old(connection: sa.Connection, write: Write, staged: Sequence[Staged]) -> None:

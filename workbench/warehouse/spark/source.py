@@ -87,19 +87,9 @@ class WorkbenchSource(DataSource):  # type: ignore[misc]
         return self._plan
 
     def _write(self, schema: StructType, *, overwrite: bool, is_stream: bool) -> Write:
-        from workbench.warehouse.spark import publishing, staging, streams
-        from workbench.warehouse.spark.options import write_options
-        from workbench.warehouse.spark.reading import require_postgresql
-        from workbench.warehouse.spark.types import write_fields
+        from workbench.warehouse.spark.publishing import make_write
 
-        require_postgresql(self.settings)
-        options = write_options(self.options, overwrite=overwrite, is_stream=is_stream)
-        prefix = streams.stream_prefix(options) if is_stream else staging.batch_prefix()
-        fields = write_fields((field.name, field.dataType.simpleString()) for field in schema.fields)
-        job = staging.Job(prefix=prefix, owner=staging.make_owner(), fields=fields)
-        write = publishing.Write(job=job, options=options, overwrite=overwrite)
-        publishing.prepare(self.settings, write)
-        return write
+        return make_write(self.settings, schema, self.options, overwrite=overwrite, is_stream=is_stream)
 
 
 class Part(InputPartition):  # type: ignore[misc]

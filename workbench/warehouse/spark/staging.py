@@ -7,6 +7,7 @@ table tells whose it is, so that the next job can remove what a dead one has lef
 
 from __future__ import annotations
 
+import hashlib
 import json
 import socket
 import time
@@ -81,6 +82,11 @@ def make_owner() -> Owner:
 def batch_prefix() -> str:
     """The prefix of a batch job: no other has it."""
     return f"job_{uuid4().hex[:20]}_"
+
+
+def stream_prefix(stream: str, table: str) -> str:
+    """The prefix of a stream's staging tables: what another batch has left has it, too."""
+    return f"stream_{hashlib.sha256(f'{stream} {table}'.encode()).hexdigest()[:20]}_"
 
 
 def stage(settings: WarehouseSettings, job: Job, batches: Iterator[pa.RecordBatch]) -> Staged:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 
 import sqlalchemy as sa
@@ -25,11 +24,6 @@ STREAMS = sa.Table(
     sa.Column("committed_at", sa.TIMESTAMP(timezone=True), nullable=False, server_default=sa.func.now()),
     schema="workbench",
 )
-
-
-def stream_prefix(options: WriteOptions) -> str:
-    """The prefix of a stream's staging tables: what another batch has left has it, too."""
-    return f"stream_{hashlib.sha256(f'{options.stream} {options.table}'.encode()).hexdigest()[:20]}_"
 
 
 def publish_batch(
