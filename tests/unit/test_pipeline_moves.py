@@ -46,7 +46,9 @@ def test_what_follows_a_skipped_step_is_skipped_unless_something_else_went_wrong
     steps = [Step("a", (), State.SKIPPED), Step("b", (), BAD), Step("c", ("a",), QUEUED), Step("d", ("a", "b"), QUEUED)]
 
     ended = next_moves(steps, None).ended
+    early = next_moves([steps[0], Step("b", (), RUNNING), *steps[2:]], None).ended
 
+    assert set(early) == {"c"}
     assert {name: state for name, (state, _) in ended.items()} == {"c": State.SKIPPED, "d": State.CANCELLED}
 
 

@@ -79,9 +79,16 @@ def with_followers(chosen: Iterable[str], steps: Iterable[Step]) -> set[str]:
 
 
 def _end(step: Step, states: Mapping[str, State]) -> tuple[State, str] | None:
-    """How a waiting step ends because of one that it waits for; what did not succeed counts before what was skipped."""
-    bad = [(name, states[name]) for name in step.after if states[name].is_end and states[name] is not State.SUCCEEDED]
-    if not bad:
-        return None
-    name, state = next((each for each in bad if each[1] is not State.SKIPPED), bad[0])
-    return (State.SKIPPED if state is State.SKIPPED else State.CANCELLED), f"{name} ended {state}"
+    """How a waiting step ends because of those that it waits for; None while it may still run.
+
+    What did not succeed cancels it at once. What was skipped skips it when all others have ended,
+    so that the end does not depend on who was first.
+    """
+    before = {name: states[name] for name in step.after}
+    bad = next((name for name, state in before.items() if state.is_end and state not in GOOD), None)
+    if bad is not None:
+        return State.CANCELLED, f"{bad} ended {before[bad]}"
+    skipped = next((name for name, state in before.items() if state is State.SKIPPED), None)
+    if skipped is not None and all(state.is_end for state in before.values()):
+        return State.SKIPPED, f"{skipped} ended skipped"
+    return None
