@@ -26,6 +26,11 @@
     │   ├── ProviderRefused      the identity provider says no, or sent what proves nothing
     │   ├── AccountTaken         the account belongs to another person of the hub
     │   └── NameChanged          the account got another name in the midst of its login
+    ├── StoreError               the store of pipelines refused, or was asked what cannot be
+    │   ├── StoreUnavailable     it did not answer, or asks to try again: waiting may help
+    │   ├── StoreTooNew          a newer version of the workbench has changed its tables
+    │   ├── ClaimLost            another worker has the step now; nothing was written
+    │   └── NoSuchRun            it has no run, schedule, pool or backfill of that name
     └── NotebookFailed           a cell of a production notebook raised
 
 Each says what happened, with the value, and what to do about it:
@@ -177,6 +182,26 @@ class AccountTaken(IdentityError):
 
 class NameChanged(IdentityError):
     """The account's name at the hub became another one in the midst of its login."""
+
+
+class StoreError(WorkbenchError):
+    """The store of pipelines refused a request, or was asked for what cannot be."""
+
+
+class StoreUnavailable(StoreError):
+    """The store did not answer, or asks to try again: the whole transaction may be tried again."""
+
+
+class StoreTooNew(StoreError):
+    """The tables were made by a newer version of the workbench."""
+
+
+class ClaimLost(StoreError):
+    """A step that a worker had claimed is another's now, or nobody's; nothing was written."""
+
+
+class NoSuchRun(StoreError):
+    """The store has no run, schedule, pool or backfill of that name."""
 
 
 class NotebookFailed(WorkbenchError):

@@ -1,0 +1,126 @@
+"""The process of a kernel, under a guard that ends it with us and knows how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from workbench.runtime import guard
+
+TAIL_BYTES = 10_000
+GUARD_SECONDS = 10.0  # what the guard may need to end a tree
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ending:
+    """How the process of a kernel ended."""
+
+    code: int | None  #: of its exit, -N after signal N; None when the guard was killed and nobody knows
+    peak_memory_bytes: int | None
+
+    @property
+    def signal(self) -> str:
+        """SIGKILL and others; empty when it ended by itself."""
+        if self.code is None or self.code >= 0:
+            return ""
+        try:
+            return signal.Signals(-self.code).name
+        except ValueError:
+            return f"signal {-self.code}"
+
+
+class KernelProcess:
+    """One process and everything that it starts. `ended` is done when the kernel has ended."""
+
+    def __init__(self, command: Sequence[str], *, environment: Mapping[str, str], folder: Path, private: Path) -> None:
+        self._command, self._environment, self._folder = command, environment, folder
+        self._log, self._lock = private / "kernel.log", private / "kernel.lock"
+        self._guard: subprocess.Popen[bytes] | None = None
+        self._writer: asyncio.StreamWriter | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self.pid: int | None = None
+        self.ended: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
+
+    async def start(self) -> None:
+        """Start the process.
+
+        Raises:
+            OSError: when the operating system refuses.
+        """
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                self._guard = self._start_guard(theirs)
+            except BaseException:
+                ours.close()
+                raise
+        reader, self._writer = await asyncio.open_connection(sock=ours)
+        self._watching = asyncio.create_task(self._watch(reader), name="watch-kernel")
+
+    def interrupt(self) -> None:
+        """SIGINT to the kernel and what it has started in its group, as a person's Ctrl-C."""
+        if self.pid and not self.ended.done():
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGINT)
+
+    async def stop(self) -> Ending:
+        """Kill what still runs, grandchildren of other groups included, and wait until all is gone. Safe to call twice."""
+        if self._writer is None or self._watching is None:
+            return Ending(code=None, peak_memory_bytes=None)
+        with contextlib.suppress(OSError):
+            self._writer.write_eof()
+        try:
+            async with asyncio.timeout(GUARD_SECONDS):
+                await asyncio.shield(self._watching)
+        except TimeoutError:
+            assert self._guard is not None
+            # Its kernel dies with it, see PR_SET_PDEATHSIG in the guard.
+            self._guard.kill()
+            await self._watching
+        return self.ended.result()
+
+    def printed(self) -> str:
+        """The end of what the process wrote past Jupyter's streams: tracebacks of a start, of a segmentation fault."""
+        with contextlib.suppress(OSError):
+            return self._log.read_bytes()[-TAIL_BYTES:].decode("utf-8", "replace")
+        return ""
+
+    def _start_guard(self, lifeline: socket.socket) -> subprocess.Popen[bytes]:
+        with os.fdopen(os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as log:
+            return subprocess.Popen(
+                [
+                    *(sys.executable, "-I", "-S", guard.__file__, str(lifeline.fileno()), str(self._lock)),
+                    *(str(int(signal.SIGKILL)), str(GUARD_SECONDS), "--", *self._command),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self._folder,
+                env=dict(self._environment),
+                pass_fds=(lifeline.fileno(),),
+                # Ctrl-C at a terminal is for us: we then interrupt the kernel, once.
+                start_new_session=True,
+            )
+
+    async def _watch(self, reader: asyncio.StreamReader) -> None:
+        code = peak = None
+        # A guard that was killed tells nothing more.
+        with contextlib.suppress(OSError, ValueError):
+            self.pid = int(await reader.readline())
+            code, peak = map(int, (await reader.readline()).split())
+        self.ended.set_result(Ending(code=code, peak_memory_bytes=peak))
+        # It is through with the kernel's descendants when it closes the connection.
+        with contextlib.suppress(OSError):
+            await reader.read()
+        assert self._guard is not None
+        assert self._writer is not None
+        self._writer.close()
+        await asyncio.to_thread(self._guard.wait)
