@@ -26,6 +26,8 @@
     │   ├── ProviderRefused      the identity provider says no, or sent what proves nothing
     │   ├── AccountTaken         the account belongs to another person of the hub
     │   └── NameChanged          the account got another name in the midst of its login
+    ├── DefinitionError          files of pipelines are wrong
+    ├── ParametersRefused        values of a run do not fit its parameters
     └── NotebookFailed           a cell of a production notebook raised
 
 Each says what happened, with the value, and what to do about it:
@@ -177,6 +179,28 @@ class AccountTaken(IdentityError):
 
 class NameChanged(IdentityError):
     """The account's name at the hub became another one in the midst of its login."""
+
+
+class DefinitionError(WorkbenchError):
+    """Files of pipelines are wrong; `problems` holds every problem, as `FILE:LINE: field: what and the remedy`."""
+
+    exit_code = 1
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        super().__init__(f"{count} in pipelines:" + "".join(f"\n  - {problem}" for problem in problems))
+
+
+class ParametersRefused(WorkbenchError):
+    """Values that a run was given do not fit its parameters; `problems` holds every one of them."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__(
+            "the parameters are refused:" + "".join(f"\n  - {problem}" for problem in problems),
+            remedy="Give each parameter a value of its type.",
+        )
 
 
 class NotebookFailed(WorkbenchError):
