@@ -42,6 +42,7 @@ workbench.errors.WorkbenchError: port 5439 is in use
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 
 class WorkbenchError(Exception):
@@ -182,11 +183,11 @@ class NameChanged(IdentityError):
 
 
 class DefinitionError(WorkbenchError):
-    """Files of pipelines are wrong; `problems` holds every problem, as `FILE:LINE: field: what and the remedy`."""
+    """Files of pipelines are wrong; the text of each of `problems` is `FILE:LINE: field: what, and the remedy`."""
 
     exit_code = 1
 
-    def __init__(self, problems: Sequence[str]) -> None:
+    def __init__(self, problems: Sequence[Any]) -> None:
         self.problems = tuple(problems)
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         super().__init__(f"{count} in pipelines:" + "".join(f"\n  - {problem}" for problem in problems))

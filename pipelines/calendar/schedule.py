@@ -50,7 +50,7 @@ def check_cron(expression: str) -> None:
         next(CronSim(expression, datetime(2000, 1, 1)))  # noqa: DTZ001 - the wall's time
     except CronSimError as error:
         # Of a day such as 30 February, cronsim says that the field is bad.
-        raise ValueError(f"{expression!r} never fires: {str(error).lower()}") from None
+        raise ValueError(f"{expression!r} is no expression, or never fires: {str(error).lower()}") from None
     except StopIteration:
         raise ValueError(f"{expression!r} never fires: no day within fifty years fits") from None
 
