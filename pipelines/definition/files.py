@@ -20,6 +20,7 @@ from pipelines.definition.rules import NAME
 from pipelines.definition.targets import Project
 from workbench.errors import DefinitionError, WorkbenchError
 
+PASSES = 4  #: fields, what lacks them, and what holds that
 WORDS = {
     "missing": "is missing",
     "int_type": "is {value}, which is no whole number",
@@ -93,18 +94,26 @@ def _check_file(path: Path, project: Project) -> tuple[Pipeline | None, list[Pro
         return None, list(error.problems)
     if "name" in document.value:
         return None, [document.problem(("name",), "there is no such field: a pipeline has the name of its file.")]
-    fields = {**document.value, "name": path.stem}
-    try:
-        return check(Definition.model_validate(fields), document, project)
-    except ValidationError as error:
-        wrong = error.errors(include_url=False)
-    problems = [document.problem(*_told(each)) for each in wrong]
-    # What is right is checked nevertheless: all problems of a file are told at once.
-    try:
-        rest = Definition.model_validate(_without(fields, [each["loc"] for each in wrong]))
-    except ValidationError:
+    definition, wrong = _definition({**document.value, "name": path.stem})
+    problems = [document.problem(*each) for each in wrong]
+    if definition is None:
         return None, problems
-    return None, problems + check(rest, document, project)[1]
+    pipeline, found = check(definition, document, project)
+    return (None if problems else pipeline), problems + found
+
+
+def _definition(fields: Mapping[str, Any]) -> tuple[Definition | None, list[tuple[Place, str]]]:
+    """What the fields define and all that is wrong with them; wrong ones are left out, as long as something is left."""
+    told: list[tuple[Place, str]] = []
+    for _ in range(PASSES):
+        try:
+            return Definition.model_validate(fields), told
+        except ValidationError as error:
+            wrong = error.errors(include_url=False)
+        # What is missing at a second look was left out at the first.
+        told += [_told(each) for each in wrong if not told or each["type"] not in {"missing", "too_short"}]
+        fields = _without(fields, [each["loc"] for each in wrong])
+    return None, told
 
 
 def _without(fields: Mapping[str, Any], places: Iterable[Place]) -> dict[str, Any]:

@@ -102,11 +102,9 @@ def unknown_name(name: str, known: Iterable[str], what: str = "parameter") -> st
     """What to say of a name that is not among the known, with the nearest that is."""
     known = list(known)
     near = difflib.get_close_matches(name, known, n=1)
-    meant = f"; did you mean {near[0]}?" if near else ""
-    return (
-        f"there is no {what} {name!r}{meant} Known are {', '.join(known)}."
-        if known
-        else f"there is no {what} {name!r}, and no other either."
+    meant = f"; did you mean {near[0]}?" if near else "."
+    return f"there is no {what} {name!r}{meant} " + (
+        f"Known are {', '.join(known)}." if known else "There is no other."
     )
 
 

@@ -62,12 +62,17 @@ def _follow(minutes: np.ndarray) -> tuple[np.ndarray, tuple[tuple[int, int], ...
 
 def fired(expression: str, wall: Wall) -> list[datetime]:
     """When a job runs, in UTC."""
+    return [EPOCH + timedelta(minutes=int(each)) for each in fired_minutes(expression, wall)]
+
+
+def fired_minutes(expression: str, wall: Wall) -> np.ndarray:
+    """When a job runs, in minutes since 1970 in UTC."""
     fits = _fits(expression, wall.minutes)
     if not any(field.startswith("*") for field in expression.split()[:2]):
         fits &= wall.is_live
         for index, first in wall.jumps:
             fits[index] |= bool(_fits(expression, np.arange(first, wall.minutes[index])).any())
-    return [EPOCH + timedelta(minutes=int(each) + wall.start) for each in np.flatnonzero(fits)]
+    return np.flatnonzero(fits) + wall.start
 
 
 def _fits(expression: str, minutes: np.ndarray) -> np.ndarray:
@@ -83,9 +88,8 @@ def _fits(expression: str, minutes: np.ndarray) -> np.ndarray:
         this = date(1970, 1, 1) + timedelta(days=number)
         matches = (this.day in day, (this.weekday() + 1) % 7 in {each % 7 for each in weekday})
         table.append(this.month in month and (all(matches) if is_and else any(matches)))
-    of_minute = np.isin(np.arange(60), sorted(minute))
-    of_hour = np.isin(np.arange(24), sorted(hour))
-    return np.array(table)[days - first] & of_hour[minutes // 60 % 24] & of_minute[minutes % 60]
+    of_day = [h in hour and m in minute for h in range(24) for m in range(60)]
+    return np.array(table)[days - first] & np.array(of_day)[minutes - days * 1440]
 
 
 def _parse(text: str, bounds: tuple[int, int]) -> set[int]:
