@@ -12,6 +12,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import cached_property
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -29,6 +30,11 @@ class Wall:
     minutes: np.ndarray  #: for each real minute, what the wall shows, in minutes since 1970
     is_live: np.ndarray  #: whether jobs at fixed times run for it: not while the wall repeats itself
     jumps: tuple[tuple[int, int], ...]  #: index of a real minute, and from which minute of the wall it makes up
+
+    @cached_property
+    def days(self) -> tuple[np.ndarray, np.ndarray]:
+        """For each real minute the day of the wall, since 1970, and the minute of that day."""
+        return _days(self.minutes)
 
 
 def read_wall(zone: str, begin: datetime, end: datetime) -> Wall:
@@ -67,20 +73,22 @@ def fired(expression: str, wall: Wall) -> list[datetime]:
 
 def fired_minutes(expression: str, wall: Wall) -> np.ndarray:
     """When a job runs, in minutes since 1970 in UTC."""
-    fits = _fits(expression, wall.minutes)
+    fits = _fits(expression, *wall.days)
     if not any(field.startswith("*") for field in expression.split()[:2]):
         fits &= wall.is_live
         for index, first in wall.jumps:
-            fits[index] |= bool(_fits(expression, np.arange(first, wall.minutes[index])).any())
+            fits[index] |= bool(_fits(expression, *_days(np.arange(first, wall.minutes[index]))).any())
     return np.flatnonzero(fits) + wall.start
 
 
-def _fits(expression: str, minutes: np.ndarray) -> np.ndarray:
+def _days(minutes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    days, rest = np.divmod(minutes, 1440)
+    return days.astype(np.int32), rest.astype(np.int32)
+
+
+def _fits(expression: str, days: np.ndarray, rest: np.ndarray) -> np.ndarray:
     texts = expression.split()
     minute, hour, day, month, weekday = (_parse(*each) for each in zip(texts, FIELDS, strict=True))
-    if len(minutes) == 0:
-        return np.zeros(0, dtype=bool)
-    days = minutes // 1440
     first = int(days.min())
     is_and = texts[2].startswith("*") or texts[4].startswith("*")
     table = []
@@ -89,7 +97,7 @@ def _fits(expression: str, minutes: np.ndarray) -> np.ndarray:
         matches = (this.day in day, (this.weekday() + 1) % 7 in {each % 7 for each in weekday})
         table.append(this.month in month and (all(matches) if is_and else any(matches)))
     of_day = [h in hour and m in minute for h in range(24) for m in range(60)]
-    return np.array(table)[days - first] & np.array(of_day)[minutes - days * 1440]
+    return np.array(table)[days - first] & np.array(of_day)[rest]
 
 
 def _parse(text: str, bounds: tuple[int, int]) -> set[int]:
