@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -37,15 +36,14 @@ def pipelines_check(
 ) -> None:
     """Find what would keep pipelines from running: every problem with its file, line, field and remedy.
 
-    Modules of functions are imported, from the working folder too; nothing is run. Exits with 1 when
-    something is wrong.
+    Modules of functions are imported, each in a process of its own; nothing else is run. Exits with 1
+    when something is wrong.
 
     Example: workbench pipelines check
     """
     from pipelines.definition import Project, check_files
 
-    _import_from_here()
-    project = Project.installed()
+    project = Project.installed(imports=True)
     checked = check_files(files or sorted(project.jobs.glob("*.yaml")), project)
     problems = _from_here(checked.problems)
     if as_json:
@@ -108,15 +106,8 @@ def _named(name: str, file: Path | None) -> Pipeline:
 
     if bool(name) == (file is not None):
         raise typer.BadParameter("give either the name of a pipeline or --file")
-    _import_from_here()
     project = Project.installed()
     return read_pipeline(file, project) if file is not None else find_pipeline(project, name)
-
-
-def _import_from_here() -> None:
-    """Find modules of the working folder, as `python -m` does."""
-    if (here := str(Path.cwd())) not in sys.path:
-        sys.path.insert(0, here)
 
 
 def _from_here(problems: Iterable[Problem]) -> list[Problem]:

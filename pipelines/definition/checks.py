@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
 from typing import Any
 
 from pipelines.definition.document import Document, Place, Problem
@@ -15,7 +16,7 @@ from pipelines.parameters import REQUIRED, Kind, Parameter, parse_hint
 from pipelines.parameters.declared import unknown_name
 from pipelines.parameters.hints import infer
 from pipelines.parameters.kinds import Secret, Str
-from pipelines.parameters.times import Date, Moment, Partition
+from pipelines.parameters.times import Date, Moment, Partition, of_partition
 
 Wrong = Iterator[tuple[Place, str]]
 
@@ -47,9 +48,20 @@ class Pipeline:
         """That of its file."""
         return self.definition.name
 
+    def partition_values(self, name: str) -> dict[str, Any]:
+        """What a run is given for the partition of this name, with its type.
+
+        Raises:
+            ValueError: when it is no name of one.
+        """
+        rule = self.definition.partitions
+        assert rule is not None, f"{self.name} has no partitions"
+        kind = next(each.kind for each in self.parameters if each.name == rule.parameter)
+        return {rule.parameter: of_partition(kind, rule.by, name)}
+
 
 def check(definition: Definition, document: Document, project: Project) -> tuple[Pipeline | None, list[Problem]]:
-    """The pipeline that can be run, or everything that is wrong. Modules of functions are imported.
+    """The pipeline that can be run, or everything that is wrong.
 
     Args:
         definition: what the document holds, or what of it is right by itself.
@@ -73,6 +85,7 @@ def check(definition: Definition, document: Document, project: Project) -> tuple
             steps[name] = PlannedStep(name, definition.steps[name], targets[name], typed)
     wrong += _start_problems(definition, parameters)
     wrong += _partition_problems(definition, parameters)
+    wrong += _trigger_problems(definition, document.path, project)
     problems = [document.problem(*each) for each in wrong]
     return (None if problems else Pipeline(definition, parameters, steps)), problems
 
@@ -226,3 +239,10 @@ def _partition_problems(definition: Definition, parameters: tuple[Parameter, ...
         yield ("partitions", "parameter"), f"{rule.parameter} is {kinds[rule.parameter].hint}; make it {known}."
     for text in _missing(parameters, {rule.parameter: None}):
         yield ("partitions",), text.replace("; write it under `parameters`", "; give it a default")
+
+
+def _trigger_problems(definition: Definition, path: Path, project: Project) -> Wrong:
+    known = sorted({each.stem for folder in (project.jobs, path.parent) for each in folder.glob("*.yaml")})
+    for number, trigger in enumerate(definition.triggers):
+        if trigger.pipeline is not None and trigger.pipeline.name not in known:
+            yield ("triggers", number, "pipeline", "name"), unknown_name(trigger.pipeline.name, known, "pipeline")

@@ -7,6 +7,7 @@ import difflib
 import reprlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, get_args, get_origin
@@ -77,14 +78,33 @@ def read_pipeline(path: Path, project: Project) -> Pipeline:
 
 
 def check_files(paths: Iterable[Path], project: Project) -> Checked:
-    """Check a number of files; the modules of their functions are imported, and nothing is run."""
+    """Check a number of files; nothing of theirs is run."""
+    files: dict[str, Path] = {}
     pipelines: list[Pipeline] = []
     problems: list[Problem] = []
     for path in paths:
         pipeline, found = _check_file(path, project)
         problems += sorted(found, key=lambda each: each.line)
-        pipelines += [pipeline] if pipeline is not None else []
-    return Checked(tuple(pipelines), tuple(problems))
+        if pipeline is not None:
+            pipelines.append(pipeline)
+            files[pipeline.name] = path
+    if circle := _circle(pipelines):
+        text = f"pipelines start each other in a circle, {' → '.join(circle)}; take one trigger away."
+        problems.append(read_document(files[circle[0]]).problem(("triggers",), text))
+    return Checked(tuple(each for each in pipelines if each.name not in circle), tuple(problems))
+
+
+def _circle(pipelines: Iterable[Pipeline]) -> list[str]:
+    """The names of pipelines that start each other for ever; empty when there are none."""
+    starts = {
+        each.name: {trigger.pipeline.name for trigger in each.definition.triggers if trigger.pipeline is not None}
+        for each in pipelines
+    }
+    try:
+        TopologicalSorter(starts).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
 
 
 def _check_file(path: Path, project: Project) -> tuple[Pipeline | None, list[Problem]]:

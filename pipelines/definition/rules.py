@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from datetime import date
+from datetime import date, datetime, time
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
@@ -194,3 +194,21 @@ class Partitions(Rule):
         if self.until is not None and self.until < self.since:
             raise ValueError(f"until {self.until} comes before from {self.since}; swap them")
         return self
+
+    def names(self, since: date | None = None, until: date | None = None) -> tuple[str, ...]:
+        """The partitions from the day *since* to the day *until*, both among them, by name and in order.
+
+        Args:
+            since: not before `from`, which it is when left out.
+            until: when left out, that of the rule, and without one today in the zone.
+
+        Raises:
+            SettingsError: when there are more than 100,000, or the days are in the wrong order.
+        """
+        from workbench.batch.partitions import make_partitions
+
+        zone = zone_of(self.zone)
+        last = until or self.until or datetime.now(zone).date()
+        end = datetime.combine(last, time(23 if self.by == "hour" else 0), zone)
+        begin = max(since or self.since, self.since)
+        return tuple(each.name for each in make_partitions(self.by, since=begin, until=end, zone=zone))

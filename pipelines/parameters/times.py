@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from pipelines.parameters.kinds import Source
+from pipelines.parameters.kinds import Kind, Source
 
 ZONED = re.compile(r"(?P<moment>[^\[\]]+)(\[(?P<zone>[A-Za-z0-9_+/-]+)\])?")
 #: By what, how the name of a partition is written: as `workbench.batch` and its bookmarks have it.
@@ -162,6 +162,15 @@ class Partition:
     def schema(self) -> dict[str, Any]:
         pattern, _, example = PARTITIONS[self.by]
         return {"type": "string", "pattern": f"^{pattern.pattern}$", "examples": [example]}
+
+
+def of_partition(kind: Kind, by: str, name: str) -> Any:
+    """The value that a parameter of *kind* has for a partition: its name, its first day, or its hour."""
+    if isinstance(kind, Date):
+        return Date().read(f"{name}-01" if by == "month" else name)
+    if isinstance(kind, Moment):
+        return Moment().read(datetime.strptime(name, PARTITIONS[by][1]))  # noqa: DTZ007 - its name has the offset
+    return kind.read(name)
 
 
 def _offset(value: datetime) -> timezone:

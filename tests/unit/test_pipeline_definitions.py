@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from datetime import UTC, date, datetime
 from pathlib import Path
 from textwrap import dedent
@@ -210,8 +209,8 @@ def test_all_problems_of_a_file_are_told_at_once_with_their_lines(project):
         ("a: {sql: sql/clean.sql, parameters: {day: x}}", "steps.a", "needs the parameter name"),
         ("a: {sql: sql/clean.sql, parameters: {day: x, name: a, nam: b}}", "steps.a.parameters.nam", "did you mean name?"),
         ("a: {sql: sql/clean.sql, parameters: {day: x, name: '${key}'}}", "steps.a.parameters.name", "is a secret"),
-        ("a: {function: 'nowhere.at_all:f'}", "steps.a.function", "cannot be imported"),
-        ("a: {function: 'os.path:jo'}", "steps.a.function", "has no function jo"),
+        ("a: {function: 'nowhere.at_all:f'}", "steps.a.function", "there is no module nowhere.at_all"),
+        ("a: {function: 'json.decoder:jo'}", "steps.a.function", "has no `def jo`"),
         ("a: {function: 'os.path:'}", "steps.a.function", "does not fit"),
         ("a: {flow: flights, checkpoints: [x]}", "steps.a", "are for notebooks"),
         ("a: {notebook: n.ipynb, checkpoints: [x]}", "steps.a.notebook", "tag or id 'x'"),
@@ -300,17 +299,76 @@ def test_an_alias_of_aliases_is_no_flood(project):
     assert "more than" in problems(project, f"b0: &b0 [1]\n{bombs}\nsteps: {{}}")[0][2]
 
 
-def test_a_function_is_checked_by_its_signature(project, monkeypatch):
-    (project.roots[0] / "some_jobs.py").write_text(
-        "from datetime import date\ndef load(day: date, rows: int = 5, *, how='fast', connection=None): ...\n"
-    )
-    monkeypatch.syspath_prepend(project.roots[0])
-    text = "steps: {a: {function: 'some_jobs:load', parameters: {day: 2013-01-31, rows: 6}}}"
-    pipeline = read_pipeline(write(project, text), project)
+def write_module(project: Project, text: str) -> None:
+    folder = project.roots[0] / "some_package"
+    folder.mkdir(exist_ok=True)
+    (folder / "__init__.py").write_text("raise RuntimeError('this was run')\n" if "trap" in text else "")
+    (folder / "jobs.py").write_text(text)
 
-    assert pipeline.steps["a"].values({}) == {"day": date(2013, 1, 31), "rows": 6}
-    assert "needs the parameter day" in problems(project, "steps: {a: {function: 'some_jobs:load'}}")[0][2]
-    del sys.modules["some_jobs"]
+
+def test_a_function_is_checked_by_its_source_and_nothing_of_it_is_run(project):
+    write_module(
+        project,
+        "import trap\nfrom datetime import date\n"
+        "def load(day: date, rows: int = 5, *, how='fast', connection=None, since=date.today()): ...\n",
+    )
+    given = "parameters: {day: 2013-01-31, rows: 6, connection: x}"
+    pipeline = read_pipeline(write(project, f"steps: {{a: {{function: 'some_package.jobs:load', {given}}}}}"), project)
+
+    assert pipeline.steps["a"].values({}) == {"day": date(2013, 1, 31), "rows": 6, "connection": "x"}
+    assert pipeline.steps["a"].target.untyped == {"connection": False, "since": False}
+    wrong = problems(project, "steps: {a: {function: 'some_package.jobs:load', parameters: {row: 1}}}")
+    assert "did you mean rows?" in wrong[0][2]
+    assert "needs the parameter day" in wrong[1][2]
+
+
+@pytest.mark.parametrize(
+    "text", ["def load(*rows): ...", "def load(rows, /): ...", "def load(**more): ...", "load = print", "def ("]
+)
+def test_a_function_that_takes_no_parameters_by_name_is_refused(project, text):
+    write_module(project, text)
+
+    assert problems(project, "steps: {a: {function: 'some_package.jobs:load'}}")[0][1] == "steps.a.function"
+
+
+def test_a_module_that_cannot_be_imported_is_found_in_another_process(project):
+    write_module(project, "import no_such_module\ndef load(): ...\n")
+    trying = Project(project.roots, imports=True)
+
+    (problem,) = problems(trying, "steps: {a: {function: 'some_package.jobs:load'}}")
+    assert "ModuleNotFoundError: No module named 'no_such_module'" in problem[2]
+    write_module(project, "print('noise')\ndef load(): ...\n")
+    assert check_files([trying.jobs / "x.yaml"], trying).problems == ()
+
+
+def test_a_trigger_names_a_pipeline_that_is_there(project):
+    found = problems(project, "steps: {a: {flow: flights}}\ntriggers: [{pipeline: {name: nightly}}]")
+    assert [(line, field) for line, field, _ in found] == [(2, "triggers[0].pipeline.name")]
+
+    one = write(project, "steps: {a: {flow: flights}}\ntriggers: [{pipeline: {name: other}}]", "one")
+    other = write(project, "steps: {a: {flow: flights}}\n\ntriggers: [{pipeline: {name: one}}]", "other")
+    checked = check_files([one, other], project)
+    assert checked.pipelines == ()
+    assert "in a circle" in checked.problems[0].message
+
+
+@pytest.mark.parametrize(
+    ("rule", "kind", "first", "values"),
+    [
+        ("by: day, from: 2013-12-31, until: 2014-01-01", "date", "2013-12-31", [date(2013, 12, 31), date(2014, 1, 1)]),
+        ("by: month, from: 2013-01-01, until: 2013-02-01", "date", "2013-01", [date(2013, 1, 1), date(2013, 2, 1)]),
+        ("by: month, from: 2013-01-01, until: 2013-01-31", "partition[month]", "2013-01", ["2013-01"]),
+        ("by: hour, from: 2013-01-01, until: 2013-01-01", "datetime", "2013-01-01T00+0000", [datetime(2013, 1, 1, hour, tzinfo=UTC) for hour in range(24)]),
+        ("by: day, from: 2013-01-01, until: 2013-01-02", "str", "2013-01-01", ["2013-01-01", "2013-01-02"]),
+    ],
+)  # fmt: skip
+def test_a_partition_is_given_to_its_parameter_with_its_type(project, rule, kind, first, values):
+    text = f"steps: {{a: {{flow: flights}}}}\nparameters: {{p: '{kind}'}}\npartitions: {{{rule}, parameter: p}}"
+    pipeline = read_pipeline(write(project, text), project)
+    names = pipeline.definition.partitions.names()
+
+    assert names[0] == first
+    assert [pipeline.partition_values(each) for each in names] == [{"p": value} for value in values]
 
 
 def test_the_hash_of_a_notebook_is_that_of_what_executes(tmp_path):

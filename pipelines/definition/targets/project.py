@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,11 +16,12 @@ class Project:
     """Folders that paths of pipelines are relative to; the first one that has a file gives it."""
 
     roots: tuple[Path, ...]
+    imports: bool = False  #: whether to try to import the modules of functions, each in a process of its own
 
     @classmethod
-    def installed(cls) -> Project:
+    def installed(cls, *, imports: bool = False) -> Project:
         """The checkout, or what the installed package has of it."""
-        return cls(tuple(dict.fromkeys(resource(each).parent for each in ("pipelines", "notebooks"))))
+        return cls(tuple(dict.fromkeys(resource(each).parent for each in ("pipelines", "notebooks"))), imports)
 
     @property
     def jobs(self) -> Path:
@@ -39,6 +41,11 @@ class Project:
             if (root / path).is_file():
                 return root / path
         raise ValueError(f"there is no file {path} in {' or '.join(map(str, self.roots))}")
+
+    @property
+    def import_folders(self) -> tuple[str, ...]:
+        """Where modules of functions are looked for: the project first."""
+        return (*map(str, self.roots), *filter(None, sys.path))
 
     @property
     def flows(self) -> tuple[str, ...]:

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
-import inspect
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from pipelines.definition.model import Step
+from pipelines.definition.targets.function import import_problem, read_function
 from pipelines.definition.targets.notebook import notebook_parameters, notebook_problems, read_notebook
 from pipelines.definition.targets.project import Project
-from pipelines.parameters import REQUIRED, Parameter, parse_hint
+from pipelines.parameters import REQUIRED, Parameter
 from pipelines.parameters.declared import unknown_name
-from pipelines.parameters.hints import infer
-from pipelines.parameters.kinds import Kind
 
 BOUND = re.compile(r"(?<![:\w\\]):(?P<name>\w+)(?!:)")  # of sqlalchemy.text
 
@@ -46,7 +42,7 @@ class Target:
 
 
 def read_target(step: Step, project: Project) -> tuple[Target | None, tuple[str, ...]]:
-    """What *step* runs, and everything that is wrong with it. A function's module is imported."""
+    """What *step* runs, and everything that is wrong with it; no code of theirs runs here."""
     readers: dict[str, Callable[[Step, Project], tuple[Target | None, tuple[str, ...]]]] = {
         "notebook": _notebook,
         "function": _function,
@@ -86,44 +82,10 @@ def _flow(step: Step, project: Project) -> tuple[Target, tuple[str, ...]]:
 
 
 def _function(step: Step, project: Project) -> tuple[Target, tuple[str, ...]]:
-    function = _imported(step.target)
-    typed: list[Parameter] = []
-    untyped: dict[str, bool] = {}
-    for each in inspect.signature(function).parameters.values():
-        if each.kind in {each.VAR_KEYWORD, each.VAR_POSITIONAL, each.POSITIONAL_ONLY}:
-            raise ValueError(f"{step.target} takes `{each}`; a step gives its parameters by name")
-        if (kind := _kind_of(each)) is None:
-            untyped[each.name] = each.default is each.empty
-        else:
-            default = REQUIRED if each.default is each.empty else kind.read(each.default)
-            typed.append(Parameter(each.name, kind, default))
-    try:
-        source = inspect.getsource(function)
-    except (OSError, TypeError):  # of a built-in function, or of a module without its source
-        source = step.target
-    return Target("function", step.target, _sha256(source), parameters=tuple(typed), untyped=untyped), ()
-
-
-def _imported(target: str) -> Callable[..., Any]:
-    module, name = target.split(":")
-    try:
-        imported = importlib.import_module(module)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the module does when it is imported
-        raise ValueError(f"{module} cannot be imported: {type(error).__name__}: {error}") from None
-    function = getattr(imported, name, None)
-    if not inspect.isroutine(function):
-        raise ValueError(f"the module {module} has no function {name}")
-    return function
-
-
-def _kind_of(parameter: inspect.Parameter) -> Kind | None:
-    hint = parameter.annotation
-    try:
-        if hint is not parameter.empty:
-            return parse_hint(hint if isinstance(hint, str) else inspect.formatannotation(hint))
-        return infer(parameter.default) if parameter.default is not parameter.empty else None
-    except ValueError:  # a type of its own: any value may be given
-        return None
+    found = read_function(step.target, project.import_folders)
+    problem = import_problem(step.target, project.import_folders) if project.imports else ""
+    made = Target("function", step.target, found.sha256, parameters=found.parameters, untyped=found.untyped)
+    return made, ((f"{problem}.",) if problem else ())
 
 
 def _sha256(text: str) -> str:
