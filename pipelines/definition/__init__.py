@@ -1,11 +1,10 @@
 """Pipelines as code: one file of pipelines/jobs/ says what runs, when, and what becomes of failures."""
 
-from pipelines.definition.checks import Pipeline, PlannedStep
 from pipelines.definition.document import Problem
 from pipelines.definition.files import Checked, check_files, find_pipeline, read_pipeline
 from pipelines.definition.model import Definition, Step, file_schema
+from pipelines.definition.plan import Pipeline, PlannedStep, run_scope
 from pipelines.definition.targets import Project, Target
-from pipelines.definition.values import run_scope
 
 __all__ = [
     "Checked",

@@ -9,55 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.definition.document import Document, Place, Problem
-from pipelines.definition.model import Declaration, Definition, Step
+from pipelines.definition.model import Declaration, Definition
+from pipelines.definition.plan import OF_RUN, Pipeline, PlannedStep, constant, fits, reference
 from pipelines.definition.targets import Project, Target, read_target
-from pipelines.definition.values import OF_RUN, bind, constant, fits, kind_of, reference
 from pipelines.parameters import REQUIRED, Kind, Parameter, parse_hint
 from pipelines.parameters.declared import unknown_name
 from pipelines.parameters.hints import infer
 from pipelines.parameters.kinds import Secret, Str
-from pipelines.parameters.times import Date, Moment, Partition, of_partition
+from pipelines.parameters.times import Date, Moment, Partition
 
 Wrong = Iterator[tuple[Place, str]]
-
-
-@dataclass(frozen=True)
-class PlannedStep:
-    """A step with what it runs and the types of all that it is given."""
-
-    name: str
-    step: Step
-    target: Target
-    parameters: tuple[Parameter, ...]
-
-    def values(self, scope: Mapping[str, Any]) -> dict[str, Any]:
-        """The values that it is given; *scope* has those of `run_scope` and of the parameters of the run."""
-        return bind(self.parameters, self.step.parameters, scope)
-
-
-@dataclass(frozen=True)
-class Pipeline:
-    """A definition that was checked: it can be run."""
-
-    definition: Definition
-    parameters: tuple[Parameter, ...]  #: of its runs
-    steps: Mapping[str, PlannedStep]  #: each behind those that it comes after
-
-    @property
-    def name(self) -> str:
-        """That of its file."""
-        return self.definition.name
-
-    def partition_values(self, name: str) -> dict[str, Any]:
-        """What a run is given for the partition of this name, with its type.
-
-        Raises:
-            ValueError: when it is no name of one.
-        """
-        rule = self.definition.partitions
-        assert rule is not None, f"{self.name} has no partitions"
-        kind = next(each.kind for each in self.parameters if each.name == rule.parameter)
-        return {rule.parameter: of_partition(kind, rule.by, name)}
 
 
 def check(definition: Definition, document: Document, project: Project) -> tuple[Pipeline | None, list[Problem]]:
@@ -69,25 +30,54 @@ def check(definition: Definition, document: Document, project: Project) -> tuple
         project: where files and kernels are.
     """
     wrong: list[tuple[Place, str]] = []
+    declared = tuple(document.value.get("parameters") or ())
     order = _order(definition, list(document.value["steps"]), wrong)
-    targets: dict[str, Target] = {}
-    for name, step in definition.steps.items():
-        target, faults = read_target(step, project)
-        wrong += [(("steps", name, step.kind), each) for each in faults]
-        if target is not None:
-            targets[name] = target
+    targets, faulty = _targets(definition, project, wrong)
     parameters = _run_parameters(definition, targets, wrong)
-    scope = {**OF_RUN, **{each.name: each.kind for each in parameters}}
+    scope = _Scope({**OF_RUN, **{each.name: each.kind for each in parameters}}, declared)
     steps = {}
     for name in order:
         if name in targets:
-            typed = _step_parameters(name, definition, targets[name], scope, wrong)
+            typed = _step_parameters(name, definition, targets[name], scope, wrong, is_faulty=name in faulty)
             steps[name] = PlannedStep(name, definition.steps[name], targets[name], typed)
-    wrong += _start_problems(definition, parameters)
-    wrong += _partition_problems(definition, parameters)
+    wrong += _start_problems(definition, parameters, declared)
+    wrong += _partition_problems(definition, parameters, declared)
     wrong += _trigger_problems(definition, document.path, project)
     problems = [document.problem(*each) for each in wrong]
     return (None if problems else Pipeline(definition, parameters, steps)), problems
+
+
+@dataclass(frozen=True)
+class _Scope:
+    """What references may name."""
+
+    kinds: Mapping[str, Kind]
+    declared: tuple[
+        str, ...
+    ] = ()  #: parameters of the file, those too that are wrong themselves, which is told elsewhere
+
+    def kind(self, raw: Any, into: Kind | None) -> Kind | None:
+        """The type that a parameter has with this value; None when what it refers to is wrong itself.
+
+        Raises:
+            ValueError: when the value does not fit *into*; None takes any that is no secret.
+        """
+        name = reference(raw)
+        if name is None:
+            if into is None:
+                return infer(constant(raw))
+            into.read(constant(raw))
+            return into
+        if name not in self.kinds:
+            if name in self.declared:
+                return None
+            raise ValueError(unknown_name(name, self.kinds).rstrip("."))
+        given = self.kinds[name]
+        if into is None and isinstance(given, Secret):
+            raise ValueError(f"${{{name}}} is a secret, and this parameter is not declared to take one")
+        if into is not None and not fits(given, into):
+            raise ValueError(f"${{{name}}} is {given.hint}, and the parameter takes {into.hint}")
+        return into or given
 
 
 def _order(definition: Definition, names: list[str], wrong: list[tuple[Place, str]]) -> tuple[str, ...]:
@@ -100,14 +90,26 @@ def _order(definition: Definition, names: list[str], wrong: list[tuple[Place, st
     try:
         return tuple(TopologicalSorter(known).static_order())
     except CycleError as error:
-        circle = " → ".join(error.args[1])
-        wrong.append(
-            (
-                ("steps", error.args[1][-1], "after"),
-                f"steps wait for each other in a circle, {circle}; take one `after` away.",
-            )
-        )
+        circle = error.args[1]
+        text = f"steps wait for each other in a circle, {' → '.join(circle)}; take one `after` away."
+        wrong.append((("steps", circle[-1], "after"), text))
         return tuple(definition.steps)
+
+
+def _targets(
+    definition: Definition, project: Project, wrong: list[tuple[Place, str]]
+) -> tuple[dict[str, Target], frozenset[str]]:
+    """What the steps run, and the names of steps that run something with faults."""
+    targets: dict[str, Target] = {}
+    faulty: set[str] = set()
+    for name, step in definition.steps.items():
+        target, faults = read_target(step, project)
+        if target is not None:
+            targets[name] = target
+        if faults:
+            faulty.add(name)
+            wrong += [(("steps", name, step.kind), each) for each in faults]
+    return targets, frozenset(faulty)
 
 
 def _run_parameters(
@@ -155,52 +157,38 @@ def _given_to(name: str, definition: Definition, targets: Mapping[str, Target]) 
 
 
 def _step_parameters(
-    name: str, definition: Definition, target: Target, scope: Mapping[str, Kind], wrong: list[tuple[Place, str]]
+    name: str,
+    definition: Definition,
+    target: Target,
+    scope: _Scope,
+    wrong: list[tuple[Place, str]],
+    *,
+    is_faulty: bool,
 ) -> tuple[Parameter, ...]:
+    """What the step is given, with types, in the order of its target; a faulty one may have more than is known of it."""
     step = definition.steps[name]
     kinds = {each.name: each.kind for each in target.parameters}
     found = []
     for own, raw in step.parameters.items():
+        place: Place = ("steps", name, "parameters", own)
         if own not in target.names:
-            wrong.append(
-                (("steps", name, "parameters", own), unknown_name(own, target.names, f"parameter of {step.target},"))
-            )
+            if not is_faulty:
+                wrong.append((place, unknown_name(own, target.names, f"parameter of {step.target},")))
             continue
         try:
-            kind = kinds.get(own)
-            _check_value(raw, kind, scope, definition)
-            found.append(Parameter(own, kind or kind_of(raw, scope)))
+            kind = scope.kind(raw, kinds.get(own))
         except ValueError as error:
-            wrong.append((("steps", name, "parameters", own), f"{error}."))
-    missing = [each for each in target.required if each not in step.parameters]
-    wrong += [
-        (
-            ("steps", name),
-            f"{step.target} needs the parameter {each}, which has no default; give it under `parameters`.",
-        )
-        for each in missing
-    ]
+            wrong.append((place, f"{error}."))
+            continue
+        found += [Parameter(own, kind)] if kind is not None else []
+    for own in target.required:
+        if own not in step.parameters:
+            text = f"{step.target} needs the parameter {own}, which has no default; give it under `parameters`."
+            wrong.append((("steps", name), text))
     return tuple(sorted(found, key=lambda each: target.names.index(each.name)))
 
 
-def _check_value(raw: Any, into: Kind | None, scope: Mapping[str, Kind], definition: Definition) -> None:
-    """Let a value pass that fits; *into* None takes any that is no secret."""
-    name = reference(raw)
-    if name is None:
-        if into is not None:
-            into.read(constant(raw))
-        return
-    if name not in scope:
-        if name in definition.parameters:
-            return  # it is wrong itself, and told so
-        raise ValueError(unknown_name(name, scope).rstrip("."))
-    if into is None and isinstance(scope[name], Secret):
-        raise ValueError(f"${{{name}}} is a secret, and this parameter is not declared to take one")
-    if into is not None and not fits(scope[name], into):
-        raise ValueError(f"${{{name}}} is {scope[name].hint}, and the parameter takes {into.hint}")
-
-
-def _start_problems(definition: Definition, parameters: tuple[Parameter, ...]) -> Wrong:
+def _start_problems(definition: Definition, parameters: tuple[Parameter, ...], declared: tuple[str, ...]) -> Wrong:
     """What is wrong with the values of runs that nobody starts by hand."""
     starts: list[tuple[Place, Mapping[str, Any]]] = []
     if definition.schedule is not None:
@@ -209,11 +197,11 @@ def _start_problems(definition: Definition, parameters: tuple[Parameter, ...]) -
     kinds = {each.name: each.kind for each in parameters}
     for place, given in starts:
         for name, raw in given.items():
+            if name not in declared:
+                yield (*place, "parameters", name), unknown_name(name, declared)
+                continue
             try:
-                if name not in definition.parameters:
-                    raise ValueError(unknown_name(name, kinds).rstrip("."))  # noqa: TRY301 - told with its place
-                if name in kinds:
-                    _check_value(raw, kinds[name], OF_RUN, definition)
+                _Scope(OF_RUN).kind(raw, kinds.get(name))
             except ValueError as error:
                 yield (*place, "parameters", name), f"{error}."
         yield from ((place, text) for text in _missing(parameters, given))
@@ -225,13 +213,13 @@ def _missing(parameters: tuple[Parameter, ...], given: Mapping[str, Any]) -> Ite
             yield f"the parameter {each.name} has no default, and these runs are not given one; write it under `parameters`."
 
 
-def _partition_problems(definition: Definition, parameters: tuple[Parameter, ...]) -> Wrong:
+def _partition_problems(definition: Definition, parameters: tuple[Parameter, ...], declared: tuple[str, ...]) -> Wrong:
     rule = definition.partitions
     if rule is None:
         return
     kinds = {each.name: each.kind for each in parameters}
-    if rule.parameter not in definition.parameters:
-        yield ("partitions", "parameter"), unknown_name(rule.parameter, kinds)
+    if rule.parameter not in declared:
+        yield ("partitions", "parameter"), unknown_name(rule.parameter, declared)
         return
     fitting: list[Kind] = [Partition(rule.by), Str(), Moment() if rule.by == "hour" else Date()]
     if rule.parameter in kinds and kinds[rule.parameter] not in fitting:

@@ -14,9 +14,10 @@ from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from pipelines.definition.checks import Pipeline, check
+from pipelines.definition.checks import check
 from pipelines.definition.document import Place, Problem, read_document
 from pipelines.definition.model import Definition
+from pipelines.definition.plan import Pipeline
 from pipelines.definition.rules import NAME
 from pipelines.definition.targets import Project
 from workbench.errors import DefinitionError, WorkbenchError
@@ -127,21 +128,23 @@ def _definition(fields: Mapping[str, Any]) -> tuple[Definition | None, list[tupl
     told: list[tuple[Place, str]] = []
     for _ in range(PASSES):
         try:
-            return Definition.model_validate(fields), told
+            return Definition.model_validate(fields), list(dict.fromkeys(told))
         except ValidationError as error:
             wrong = error.errors(include_url=False)
         # What is missing at a second look was left out at the first.
         told += [_told(each) for each in wrong if not told or each["type"] not in {"missing", "too_short"}]
         fields = _without(fields, [each["loc"] for each in wrong])
-    return None, told
+    return None, list(dict.fromkeys(told))
 
 
 def _without(fields: Mapping[str, Any], places: Iterable[Place]) -> dict[str, Any]:
-    """A copy that lacks the fields at *places*; of a list with a wrong item, all of it."""
+    """A copy that lacks the fields at *places*; of a list with a wrong item, and of a parameter, all."""
     left = copy.deepcopy(dict(fields))
     for place in places:
         around: Any = left
         names = list(takewhile(lambda each: isinstance(each, str) and each != "[key]", place))
+        if place[:1] == ("parameters",):
+            del names[2:]  # what is left of a declaration would say something else
         for number, name in enumerate(names):
             inner = around.get(name)
             if number == len(names) - 1 or not isinstance(inner, dict) or names[number + 1] not in inner:

@@ -28,7 +28,7 @@ from pipelines.parameters.times import Date
 from pipelines.states import State
 
 UNITS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
-DURATION = re.compile(r"(?=\d)(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?")
+DURATION = re.compile(r"(?=\d)(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d{1,3})?)s)?")
 NAME = r"^[a-z0-9]([a-z0-9_-]{0,48}[a-z0-9])?$"  # Kubernetes' names have 63 characters, and we add to them
 TABLE = r"^[^.\s]+\.[^.\s]+$"
 
@@ -55,7 +55,7 @@ def parse_duration(raw: object) -> float:
 
 
 def _duration_text(seconds: float | None) -> str | None:
-    return None if seconds is None else f"{seconds:g}s" if seconds < 1e6 else f"{seconds:.0f}s"
+    return None if seconds is None else f"{seconds:.3f}".rstrip("0").rstrip(".") + "s"
 
 
 def _plain(raw: Any) -> Any:

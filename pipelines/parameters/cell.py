@@ -93,10 +93,10 @@ def _with_default(name: str, kind: Kind | None, node: ast.expr, description: str
         default = REQUIRED if kind.hint == "secret" and value is None else kind.read(value)
     except ValueError as error:
         raise ValueError(f"the default of {name}: {error}") from None
-    if kind.hint in {"date", "datetime", "Decimal"} and isinstance(value, (str, int)):
-        raise ValueError(
-            f"the default of {name} is {value!r}, and the hint says {kind.hint}; write {kind.as_source(default).text.replace('_', '')}"
-        )
+    is_same = default is value or default == value  # nan is not equal to itself
+    if not is_same and kind.hint != "secret":
+        written = re.sub(r"\b_", "", kind.as_source(default).text)
+        raise ValueError(f"the default of {name} is {value!r}, and its type is {kind.hint}; write {written}")
     return Parameter(name, kind, default, description, line)
 
 

@@ -71,7 +71,7 @@ class Int:
         return value
 
     def parse(self, text: str) -> int:
-        if not INTEGER.fullmatch(text.strip()) or len(text) > MOST_DIGITS:
+        if not INTEGER.fullmatch(text.strip()) or len(text) > MOST_DIGITS + 1:
             raise ValueError(f"{text[:80]!r} is no whole number")
         return self.read(int(text))
 

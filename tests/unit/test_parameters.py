@@ -251,6 +251,7 @@ name: str
 tail = None  # type: str | None the aircraft
 token = None  # type: secret of the API
 low: float = -1
+none: float = float("nan")
 since = datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc)
 kinds: "list[int]" = []
 '''
@@ -259,7 +260,7 @@ kinds: "list[int]" = []
     assert problems == ()
     assert {each.name: each.kind.hint for each in parameters} == {
         "month": "int", "day": "date", "rate": "Decimal", "name": "str", "tail": "str | None",
-        "token": "secret", "low": "float", "since": "datetime", "kinds": "list[int]",
+        "token": "secret", "low": "float", "none": "float", "since": "datetime", "kinds": "list[int]",
     }  # fmt: skip
     by_name = {each.name: each for each in parameters}
     assert (by_name["month"].default, by_name["month"].description, by_name["month"].line) == (1, "1 to 12, of 2013", 5)
@@ -282,6 +283,8 @@ kinds: "list[int]" = []
         ("x = (1, 2)", "is no literal"),
         ("x: int = 'a'", "'a' is no whole number"),
         ("day: date = '2013-01-31'", "write date(2013, 1, 31)"),
+        ("day: date | None = '2013-01-31'", "write date(2013, 1, 31)"),
+        ("x: list[float] = ['nan']", 'write [float("nan")]'),
         ("day = date(2013, 2, 30)", "date(2013, 2, 30)"),
         ("_x = 1", "underscore"),
         ("x = 1 + 1", "is no literal"),

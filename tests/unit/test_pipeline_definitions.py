@@ -341,6 +341,30 @@ def test_a_module_that_cannot_be_imported_is_found_in_another_process(project):
     assert check_files([trying.jobs / "x.yaml"], trying).problems == ()
 
 
+def test_what_refers_to_something_wrong_is_not_told_as_well(project):
+    write_notebook(project.roots[0] / "bad.ipynb", parameters="day = date.today()\nlimit = 1.0", kernel="none")
+    found = problems(
+        project,
+        """
+        parameters:
+          day: {type: dat}
+          name: {type: int, default: x}
+        schedule: {cron: 0 0 * * *, zone: UTC, parameters: {day: x}}
+        steps:
+          a: {notebook: bad.ipynb, parameters: {day: "${day}", limit: 2}}
+          b: {sql: sql/clean.sql, parameters: {day: "${day}", name: "${name}"}}
+        partitions: {by: day, from: 2013-01-01, parameter: day}
+        """,
+    )
+
+    assert [(line, field) for line, field, _ in found] == [
+        (2, "parameters.day.type"),
+        (3, "parameters.name"),
+        (6, "steps.a.notebook"),
+        (6, "steps.a.notebook"),
+    ]
+
+
 def test_a_trigger_names_a_pipeline_that_is_there(project):
     found = problems(project, "steps: {a: {flow: flights}}\ntriggers: [{pipeline: {name: nightly}}]")
     assert [(line, field) for line, field, _ in found] == [(2, "triggers[0].pipeline.name")]

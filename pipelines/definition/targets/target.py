@@ -58,7 +58,9 @@ def read_target(step: Step, project: Project) -> tuple[Target | None, tuple[str,
 def _notebook(step: Step, project: Project) -> tuple[Target, tuple[str, ...]]:
     notebook = read_notebook(project.find(step.target))
     problems = [*notebook_problems(notebook, project.kernels, needs_parameters=bool(step.parameters))]
-    parameters, wrong = notebook_parameters(notebook) if project.kernels.get(notebook.kernel) == "python" else ((), ())
+    parameters, wrong = (
+        notebook_parameters(notebook) if project.kernels.get(notebook.kernel, "python") == "python" else ((), ())
+    )
     unknown = sorted(set(step.checkpoints) - notebook.marks)
     problems += [unknown_name(each, sorted(notebook.marks), "cell with the tag or id") for each in unknown]
     found = Target("notebook", str(notebook.path), notebook.sha256, notebook.kernel, parameters)

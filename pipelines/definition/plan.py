@@ -1,4 +1,4 @@
-"""What stands behind the values of a file: `${name}` is a whole value, of the run or of its parameters.
+"""A pipeline that was checked, and what stands behind the values of its file: `${name}` is a whole value.
 
 A reference is replaced by a value with its type and never by text within text: nothing is pasted
 into code, SQL or paths. `$${` at the beginning is the text `${`.
@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 
+from pipelines.definition.model import Definition, Step
+from pipelines.definition.targets import Target
 from pipelines.parameters import Kind, Parameter
 from pipelines.parameters.containers import Choice, DictOf, ListOf, Optional
-from pipelines.parameters.hints import infer
 from pipelines.parameters.kinds import Float, Int, Str
-from pipelines.parameters.times import Date, Moment, Partition
+from pipelines.parameters.times import Date, Moment, Partition, of_partition
 
 REFERENCE = re.compile(r"\$\{([A-Za-z_][\w.]*)\}")
 #: What every run has.
@@ -25,6 +27,45 @@ OF_RUN: Mapping[str, Kind] = {
     "run.day_before": Date(),
     "trigger.event": Str(),  #: the id of what started it, such as the path of a file; empty without a trigger
 }
+
+
+@dataclass(frozen=True)
+class PlannedStep:
+    """A step with what it runs and the types of all that it is given."""
+
+    name: str
+    step: Step
+    target: Target
+    parameters: tuple[Parameter, ...]
+
+    def values(self, scope: Mapping[str, Any]) -> dict[str, Any]:
+        """The values that it is given; *scope* has those of `run_scope` and of the parameters of the run."""
+        return bind(self.parameters, self.step.parameters, scope)
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """A definition that was checked: it can be run."""
+
+    definition: Definition
+    parameters: tuple[Parameter, ...]  #: of its runs
+    steps: Mapping[str, PlannedStep]  #: each behind those that it comes after
+
+    @property
+    def name(self) -> str:
+        """That of its file."""
+        return self.definition.name
+
+    def partition_values(self, name: str) -> dict[str, Any]:
+        """What a run is given for the partition of this name, with its type.
+
+        Raises:
+            ValueError: when it is no name of one.
+        """
+        rule = self.definition.partitions
+        assert rule is not None, f"{self.name} has no partitions"
+        kind = next(each.kind for each in self.parameters if each.name == rule.parameter)
+        return {rule.parameter: of_partition(kind, rule.by, name)}
 
 
 def run_scope(instant: datetime, zone: tzinfo = UTC, event: str = "") -> dict[str, Any]:
@@ -86,16 +127,6 @@ def bind(parameters: Iterable[Parameter], given: Mapping[str, Any], scope: Mappi
             name = reference(raw)
             found[each.name] = each.kind.read(constant(raw) if name is None else scope[name])
     return found
-
-
-def kind_of(raw: object, scope: Mapping[str, Kind]) -> Kind:
-    """The type of a value whose parameter has none of its own.
-
-    Raises:
-        ValueError: when it is not clear.
-    """
-    name = reference(raw)
-    return infer(constant(raw)) if name is None else scope[name]
 
 
 def fits(kind: Kind, into: Kind) -> bool:
