@@ -14,7 +14,7 @@ from typing import Any
 
 from pipelines.definition.model import Definition, Step
 from pipelines.definition.targets import Target
-from pipelines.parameters import Kind, Parameter
+from pipelines.parameters import Kind, Parameter, validate
 from pipelines.parameters.containers import Choice, DictOf, ListOf, Optional
 from pipelines.parameters.kinds import Float, Int, Str
 from pipelines.parameters.times import Date, Moment, Partition, of_partition
@@ -55,6 +55,23 @@ class Pipeline:
     def name(self) -> str:
         """That of its file."""
         return self.definition.name
+
+    @property
+    def pins(self) -> dict[str, Any]:
+        """What a run of it is a run of: hashes of the definition and of what each step executes."""
+        return {
+            "definition": self.definition.sha256,
+            "steps": {name: each.target.sha256 for name, each in self.steps.items()},
+        }
+
+    def run_values(self, given: Mapping[str, Any], scope: Mapping[str, Any]) -> dict[str, Any]:
+        """The parameters of a run that the schedule or a trigger starts: as *given* there, else their defaults.
+
+        Args:
+            given: `parameters` of the schedule or the trigger.
+            scope: of `run_scope`.
+        """
+        return validate(self.parameters, bind(self.parameters, given, scope))
 
     def partition_values(self, name: str) -> dict[str, Any]:
         """What a run is given for the partition of this name, with its type.

@@ -88,7 +88,7 @@ Whole = Annotated[int, Field(strict=True)]
 Flag = Annotated[bool, Field(strict=True)]
 Name = Annotated[str, Field(pattern=NAME)]
 Day = Annotated[date, BeforeValidator(Date().read), PlainSerializer(date.isoformat)]
-Zone = Annotated[str, BeforeValidator(_plain_zone)]
+Zone = Annotated[str, AfterValidator(_plain_zone)]
 # Words of State, those that a file may name.
 Cause = Literal["kernel_died", "lost", "infrastructure_error", "timed_out", "failed"]
 End = Literal[Cause, "succeeded", "cancelled", "skipped"]
@@ -116,7 +116,7 @@ class CatchUpRule(Rule):
 class ScheduleRule(Rule):
     """A cron expression in a time zone, and the parameters of the runs that it starts."""
 
-    cron: Annotated[str, BeforeValidator(_plain_cron)]
+    cron: Annotated[str, AfterValidator(_plain_cron)]
     zone: Zone
     ambiguous: Ambiguous = "once"
     catch_up: CatchUpRule = CatchUpRule()

@@ -10,7 +10,6 @@ import ast
 import io
 import re
 import tokenize
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
@@ -44,7 +43,7 @@ def read_cell(source: str) -> tuple[tuple[Parameter, ...], tuple[CellProblem, ..
     """
     try:
         tree = ast.parse(source)
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         return (), (CellProblem(getattr(error, "lineno", None) or 1, f"the cell is no Python: {error}"),)
     comments = _comments(source)
     found: dict[str, Parameter] = {}
@@ -116,7 +115,7 @@ def literal(node: ast.expr) -> Any:
             return -number if isinstance(node.op, ast.USub) else number
         case ast.List(elts=items):
             return [literal(each) for each in items]
-        case ast.Dict(keys=keys, values=values) if None not in keys:
+        case ast.Dict(keys=keys, values=values) if all(isinstance(key, ast.Constant) for key in keys):
             return {literal(key): literal(value) for key, value in zip(keys, values, strict=True) if key is not None}
         case ast.Name() | ast.Attribute() if (name := DOTTED.fullmatch(ast.unparse(node))) and name[1] in NAMES:
             return NAMES[name[1]]
@@ -150,13 +149,8 @@ def _made(node: ast.Call) -> Any:
 
 def _comments(source: str) -> dict[int, str]:
     """The comment at the end of each line that has one."""
-    return {
-        token.start[0]: token.string.lstrip("#").strip() for token in _tokens(source) if token.type == tokenize.COMMENT
-    }
-
-
-def _tokens(source: str) -> Iterator[tokenize.TokenInfo]:
-    return tokenize.generate_tokens(io.StringIO(source).readline)
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    return {each.start[0]: each.string.lstrip("#").strip() for each in tokens if each.type == tokenize.COMMENT}
 
 
 def _is_text(node: ast.stmt) -> bool:

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from typing import get_args
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.calendar import CatchUp, Schedule, due, instants, next_instants
+from pipelines.calendar import Ambiguous, CatchUp, Schedule, due, instants, next_instants
 from tests.services.cron_oracle import expressions, fired, read_wall
 
 BERLIN = "Europe/Berlin"
@@ -59,6 +61,20 @@ def test_a_time_that_comes_twice_runs_once_twice_or_not():
     assert listed("30 2 * * *", BERLIN, *span) == ["25 00:30", "26 01:30"]
     assert listed("30 2 * * *", BERLIN, *span, ambiguous="twice") == ["25 00:30", "25 01:30", "26 01:30"]
     assert listed("30 2 * * *", BERLIN, *span, ambiguous="skip") == ["26 01:30"]
+
+
+@pytest.mark.parametrize("zone", ZONES)
+def test_ambiguous_matters_to_times_that_come_twice_alone(zone):
+    there = ZoneInfo(zone)
+    for cron in expressions(seed=11, count=4):
+        span = (datetime(2026, 1, 1, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC))
+        found = {
+            how: set(instants(Schedule(cron=cron, zone=zone, ambiguous=how), *span)) for how in get_args(Ambiguous)
+        }
+        assert found["skip"] <= found["once"] <= found["twice"]
+        for each in found["twice"] - found["skip"]:
+            wall = each.astimezone(there)
+            assert wall.replace(fold=0).utcoffset() != wall.replace(fold=1).utcoffset()
 
 
 def test_jobs_with_a_star_follow_the_wall():

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
 from textwrap import dedent
@@ -11,12 +12,14 @@ import jsonschema
 import nbformat
 import pytest
 import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from pipelines.definition import Definition, Project, check_files, file_schema, find_pipeline, read_pipeline, run_scope
 from pipelines.definition.document import read_document
 from pipelines.definition.rules import Cause, End, Retries, parse_duration
 from pipelines.definition.targets.notebook import read_notebook
-from pipelines.parameters import REQUIRED, cell_source
+from pipelines.parameters import REQUIRED, SecretReference, cell_source
 from pipelines.states import State
 from workbench.errors import DefinitionError, WorkbenchError
 from workbench.resources import resource
@@ -139,8 +142,11 @@ def test_values_go_to_steps_with_their_types(project):
     scope = run_scope(datetime(2013, 1, 31, 23, 30, tzinfo=UTC), ZoneInfo("Europe/Berlin"), "a.csv")
 
     assert (scope["run.day"], scope["run.day_before"]) == (date(2013, 2, 1), date(2013, 1, 31))
+    run = pipeline.run_values(pipeline.definition.schedule.parameters, scope)
+    assert run == {"day": date(2013, 1, 31), "limit": 1.0, "name": "JFK", "token": SecretReference("env", "TOKEN")}
+    assert pipeline.run_values(pipeline.definition.triggers[1].parameters, scope)["name"] == "a.csv"
     book = pipeline.steps["book"]
-    values = book.values({**scope, "day": date(2013, 1, 31), "limit": 2})
+    values = book.values({**scope, **run, "limit": 2})
     assert values == {"day": date(2013, 1, 31), "limit": 2.0}
     assert cell_source(book.parameters, values).endswith("day = _date(2013, 1, 31)\nlimit = 2.0")
 
@@ -153,8 +159,9 @@ def test_the_canonical_form_does_not_depend_on_how_the_file_is_written(project):
 
     assert one.canonical == other.canonical
     assert Definition.from_canonical(one.canonical) == one
-    changed = read_pipeline(write(project, WHOLE.replace("times: 3", "times: 4")), project).definition
-    assert changed.sha256 != one.sha256
+    changed = read_pipeline(write(project, WHOLE.replace("times: 3", "times: 4")), project)
+    assert changed.pins["definition"] == changed.definition.sha256 != one.sha256
+    assert changed.pins["steps"].keys() == {"load", "clean", "book"}
 
 
 def test_all_problems_of_a_file_are_told_at_once_with_their_lines(project):
@@ -291,6 +298,45 @@ def test_a_file_that_is_wrong_has_its_line(project, text, line, part):
 
     assert any(each[0] == line and part in f"{each[1]} {each[2]}" for each in found), found
     assert "hunter2" not in str(found)
+
+
+JUNK = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=8),
+    st.sampled_from(
+        ["${", "${x}", "${day}", "a.b:c", "n.ipynb", "[", "*", "int", "secret", "2013-01-01", "1h", "${run.day}"]
+    ),
+    st.lists(st.integers() | st.text(max_size=3), max_size=3),
+    st.dictionaries(st.text(max_size=3), st.integers() | st.none(), max_size=2),
+)
+
+
+def places(value: object, place: tuple = ()) -> Iterator[tuple]:
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, each in inner:
+        yield (*place, key)
+        yield from places(each, (*place, key))
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_whatever_a_file_holds_is_in_order_or_has_problems_with_lines(project, data):
+    whole = yaml.safe_load(dedent(WHOLE))
+    for _ in range(data.draw(st.integers(1, 3))):
+        *around, last = data.draw(st.sampled_from(sorted(places(whole), key=str)))
+        inner = whole
+        for each in around:
+            inner = inner[each]
+        inner[last] = data.draw(JUNK)
+    text = yaml.safe_dump(whole, allow_unicode=True)
+    checked = check_files([write(project, text)], project)
+
+    assert bool(checked.pipelines) != bool(checked.problems)
+    assert all(1 <= each.line <= text.count("\n") + 1 and each.message for each in checked.problems)
+    assert all(Definition.from_canonical(each.definition.canonical) == each.definition for each in checked.pipelines)
 
 
 def test_an_alias_of_aliases_is_no_flood(project):
