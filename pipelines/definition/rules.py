@@ -36,7 +36,7 @@ TABLE = r"^[^.\s]+\.[^.\s]+$"
 class Rule(BaseModel):
     """Frozen, and without fields that nobody knows."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=False)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def parse_duration(raw: object) -> float:
@@ -54,8 +54,8 @@ def parse_duration(raw: object) -> float:
     return seconds
 
 
-def _duration_text(seconds: float | None) -> str | None:
-    return None if seconds is None else f"{seconds:.3f}".rstrip("0").rstrip(".") + "s"
+def _duration_text(seconds: float) -> str:
+    return f"{seconds:.3f}".rstrip("0").rstrip(".") + "s"
 
 
 def _plain(raw: Any) -> Any:
@@ -67,12 +67,12 @@ def _plain(raw: Any) -> Any:
     return [_plain(each) for each in raw] if isinstance(raw, list) else raw
 
 
-def _plain_zone(name: str) -> str:
+def _known_zone(name: str) -> str:
     zone_of(name)
     return name
 
 
-def _plain_cron(cron: str) -> str:
+def _known_cron(cron: str) -> str:
     check_cron(cron)
     return " ".join(cron.split())
 
@@ -88,7 +88,7 @@ Whole = Annotated[int, Field(strict=True)]
 Flag = Annotated[bool, Field(strict=True)]
 Name = Annotated[str, Field(pattern=NAME)]
 Day = Annotated[date, BeforeValidator(Date().read), PlainSerializer(date.isoformat)]
-Zone = Annotated[str, AfterValidator(_plain_zone)]
+Zone = Annotated[str, AfterValidator(_known_zone)]
 # Words of State, those that a file may name.
 Cause = Literal["kernel_died", "lost", "infrastructure_error", "timed_out", "failed"]
 End = Literal[Cause, "succeeded", "cancelled", "skipped"]
@@ -116,7 +116,7 @@ class CatchUpRule(Rule):
 class ScheduleRule(Rule):
     """A cron expression in a time zone, and the parameters of the runs that it starts."""
 
-    cron: Annotated[str, AfterValidator(_plain_cron)]
+    cron: Annotated[str, AfterValidator(_known_cron)]
     zone: Zone
     ambiguous: Ambiguous = "once"
     catch_up: CatchUpRule = CatchUpRule()
@@ -147,7 +147,7 @@ class Retries(Rule):
 
     times: Annotated[Whole, Field(ge=0, le=100)] = 0
     wait_seconds: Seconds = Field(default=10.0, alias="wait")
-    factor: Annotated[float, Field(ge=1, le=10)] = 2.0
+    factor: Annotated[float, Field(strict=True, ge=1, le=10)] = 2.0
     longest_seconds: Seconds = Field(default=3600.0, alias="longest")
     on: tuple[Cause, ...] = ("kernel_died", "lost", "infrastructure_error")
 
@@ -176,8 +176,8 @@ class Alerts(Rule):
 class Retention(Rule):
     """Which ended runs are kept; whatever these say, the last failure is."""
 
-    runs: Annotated[Whole, Field(ge=1)] = 1000
-    days: Annotated[Whole, Field(ge=1)] = 365
+    runs: Annotated[Whole, Field(ge=1, le=1_000_000)] = 1000
+    days: Annotated[Whole, Field(ge=1, le=36_500)] = 365
 
 
 class Partitions(Rule):
