@@ -30,8 +30,8 @@ def check(definition: Definition, document: Document, project: Project) -> tuple
         project: where files and kernels are.
     """
     wrong: list[tuple[Place, str]] = []
-    declared = tuple(document.value.get("parameters") or ())
-    order = _order(definition, list(document.value["steps"]), wrong)
+    declared = document.names("parameters")
+    order = _order(definition, document.names("steps"), wrong)
     targets, faulty = _targets(definition, project, wrong)
     parameters = _run_parameters(definition, targets, wrong)
     scope = _Scope({**OF_RUN, **{each.name: each.kind for each in parameters}}, declared)
@@ -80,7 +80,7 @@ class _Scope:
         return into or given
 
 
-def _order(definition: Definition, names: list[str], wrong: list[tuple[Place, str]]) -> tuple[str, ...]:
+def _order(definition: Definition, names: tuple[str, ...], wrong: list[tuple[Place, str]]) -> tuple[str, ...]:
     """The steps, each behind those that it comes after, else as they are written."""
     for name, step in definition.steps.items():
         for number, other in enumerate(step.after):

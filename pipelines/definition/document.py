@@ -52,6 +52,11 @@ class Document:
     value: Mapping[str, Any]
     lines: Mapping[Place, int] = field(default_factory=dict)
 
+    def names(self, field: str) -> tuple[str, ...]:
+        """The keys of a field that is a mapping; none of any other."""
+        value = self.value.get(field)
+        return tuple(value) if isinstance(value, dict) else ()
+
     def problem(self, place: Place, message: str) -> Problem:
         """A problem at a field, or at the nearest one around it that is in the file."""
         around = place

@@ -12,7 +12,7 @@ import jsonschema
 import nbformat
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from pipelines.definition import Definition, Project, check_files, file_schema, find_pipeline, read_pipeline, run_scope
@@ -300,6 +300,7 @@ def test_a_file_that_is_wrong_has_its_line(project, text, line, part):
     assert "hunter2" not in str(found)
 
 
+UNSHRUNK = (Phase.explicit, Phase.reuse, Phase.generate)  # it takes minutes
 JUNK = st.one_of(
     st.none(),
     st.booleans(),
@@ -321,7 +322,7 @@ def places(value: object, place: tuple = ()) -> Iterator[tuple]:
         yield from places(each, (*place, key))
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, phases=UNSHRUNK, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_whatever_a_file_holds_is_in_order_or_has_problems_with_lines(project, data):
     whole = yaml.safe_load(dedent(WHOLE))
