@@ -31,7 +31,9 @@
     │   ├── StoreTooNew          a newer version of the workbench has changed its tables
     │   ├── ClaimLost            another worker has the step now; nothing was written
     │   └── NoSuchRun            it has no run, schedule, pool or backfill of that name
-    └── NotebookFailed           a cell of a production notebook raised
+    ├── DefinitionError          files of pipelines are wrong
+    ├── ParametersRefused        values of a run do not fit its parameters
+    └── NotebookFailed           a notebook ran and did not succeed
 
 Each says what happened, with the value, and what to do about it:
 
@@ -45,6 +47,7 @@ workbench.errors.WorkbenchError: port 5439 is in use
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 
 class WorkbenchError(Exception):
@@ -204,7 +207,29 @@ class NoSuchRun(StoreError):
     """The store has no run, schedule, pool or backfill of that name."""
 
 
+class DefinitionError(WorkbenchError):
+    """Files of pipelines are wrong; the text of each of `problems` is `FILE:LINE: field: what, and the remedy`."""
+
+    exit_code = 1
+
+    def __init__(self, problems: Sequence[Any]) -> None:
+        self.problems = tuple(problems)
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        super().__init__(f"{count} in pipelines:" + "".join(f"\n  - {problem}" for problem in problems))
+
+
+class ParametersRefused(WorkbenchError):
+    """Values that a run was given do not fit its parameters; `problems` holds every one of them."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__(
+            "the parameters are refused:" + "".join(f"\n  - {problem}" for problem in problems),
+            remedy="Give each parameter a value of its type.",
+        )
+
+
 class NotebookFailed(WorkbenchError):
-    """A cell of a production notebook raised; the output notebook holds the traceback."""
+    """A notebook ran and did not succeed: a cell raised, the kernel died, time was up; the output notebook shows where."""
 
     exit_code = 1
