@@ -139,7 +139,12 @@ def _as_store_error(error: exc.DBAPIError, where: str, role: str) -> StoreError:
     if code in {"42P01", "3F000", "42703"}:
         return StoreError(
             f"the tables of pipelines at {where} are missing or too old: {said}",
-            remedy="Run `workbench pipelines migrate`.",
+            remedy="Bring them up to date with `Store.migrate()`.",
+        )
+    if code.startswith("23"):
+        return StoreError(
+            f"the store of pipelines at {where} holds nothing that this could belong to: {said}",
+            remedy="Register the pipeline and its definition first.",
         )
     broken = error.connection_invalidated or (not code and isinstance(error, exc.OperationalError | exc.InterfaceError))
     if code.startswith(TEMPORARY) or (broken and not is_refusal(said)):

@@ -34,7 +34,17 @@ from pipelines.store.runs.schedules import (
 )
 from pipelines.store.runs.stopping import repair, stop
 from pipelines.store.tables import METADATA
-from tests.services.pipelines_store import WORKER, ask, claim, lose, new_run, new_store, store_server, store_settings
+from tests.services.pipelines_store import (
+    WORKER,
+    ask,
+    claim,
+    emptied,
+    lose,
+    new_run,
+    new_store,
+    store_server,
+    store_settings,
+)
 from tests.services.postgres_server import DATABASE
 from workbench.errors import ClaimLost, NoSuchRun, StoreError, StoreTooNew, StoreUnavailable
 from workbench.runtime.ports import any_free
@@ -49,10 +59,15 @@ def server(tmp_path_factory):
         yield server
 
 
-@pytest.fixture
-def store(server):
+@pytest.fixture(scope="module")
+def shared_store(server):
     with new_store(server) as store:
         yield store
+
+
+@pytest.fixture
+def store(shared_store):
+    return emptied(shared_store)
 
 
 def end(store, taken, outcome=OK):
@@ -129,7 +144,12 @@ def is_ours(name, kind, parents):
     return name == "pipelines" if kind == "schema" else name != "alembic_version"
 
 
-def test_migrating_again_changes_nothing_and_a_newer_store_is_refused(store):
+def test_migrating_again_changes_nothing_and_a_newer_store_is_refused(server):
+    with new_store(server) as store:
+        refuse_newer(store)
+
+
+def refuse_newer(store):
     store.migrate()
     with store.transaction() as connection:
         assert read_revision(connection) == "0001"
@@ -142,7 +162,7 @@ def test_migrating_again_changes_nothing_and_a_newer_store_is_refused(store):
 def test_a_store_without_tables_says_what_to_run(server):
     address = store_settings(server, DATABASE).as_warehouse(WarehouseSettings())
 
-    with Store(address) as store, pytest.raises(StoreError, match="workbench pipelines migrate"):
+    with Store(address) as store, pytest.raises(StoreError, match=r"Store\.migrate"):
         new_run(store)
 
 

@@ -23,7 +23,8 @@ from pipelines.store.tables import QUEUE, RUNS
 NEGLECTED = sa.text("""
 SELECT run_id FROM pipelines.queue WHERE worker IS NOT NULL AND lease_until < clock_timestamp()
 UNION
-SELECT q.run_id FROM pipelines.queue q JOIN pipelines.runs r ON r.id = q.run_id WHERE q.worker IS NULL AND r.stop IS NOT NULL
+SELECT r.id FROM pipelines.runs r WHERE r.stop IS NOT NULL AND r.ended_at IS NULL
+  AND EXISTS (SELECT FROM pipelines.queue q WHERE q.run_id = r.id AND q.worker IS NULL)
 UNION
 SELECT id FROM pipelines.runs WHERE ended_at IS NULL AND stop IS NULL AND deadline < clock_timestamp()
 ORDER BY 1 LIMIT :limit

@@ -111,5 +111,5 @@ def _set(connection: sa.Connection, pipeline: str, name: str, **values: object) 
     mine = (SCHEDULES.c.pipeline == pipeline) & (SCHEDULES.c.name == name)
     if not connection.execute(sa.update(SCHEDULES).where(mine).values(values)).rowcount:
         raise NoSuchRun(
-            f"{pipeline} has no schedule {name}", remedy="`workbench pipelines upcoming` shows all schedules."
+            f"{pipeline} has no schedule {name}", remedy="Correct the names of the pipeline and its schedule."
         )

@@ -39,7 +39,9 @@ def lock_run(connection: sa.Connection, run_id: int) -> sa.Row[Any]:
     # Not FOR UPDATE: inserting what refers to the run must not wait.
     found = connection.execute(sa.select(RUNS).where(RUNS.c.id == run_id).with_for_update(key_share=True)).one_or_none()
     if found is None:
-        raise NoSuchRun(f"there is no run {run_id}", remedy="`workbench pipelines list` shows runs.")
+        raise NoSuchRun(
+            f"there is no run {run_id}", remedy="Correct the number; or its pipeline does not keep so old runs."
+        )
     return found
 
 
