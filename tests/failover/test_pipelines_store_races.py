@@ -27,7 +27,7 @@ from pipelines.store.database import Store
 from pipelines.store.events import read_events
 from pipelines.store.records import LEASE_SECONDS, Event, NewRun, NewStep, Outcome, Retries, Trigger
 from pipelines.store.runs.making import Limits, make_runs, register, set_pool
-from pipelines.store.runs.schedules import Tick, ensure_schedule, read_schedules, tick
+from pipelines.store.runs.schedules import Tick, advance, ensure_schedule, read_schedules
 from pipelines.store.runs.stopping import repair, stop
 from tests.services.pipelines_store import (
     WORKER,
@@ -42,7 +42,7 @@ from tests.services.pipelines_store import (
     store_url,
 )
 from tests.services.postgres_server import USER
-from tests.services.workbench import ROOT, environment, wait_until
+from tests.services.workbench import ROOT, environment, slowness, wait_until
 from workbench.errors import ClaimLost, StoreError, StoreUnavailable
 from workbench.sections import WarehouseSettings
 
@@ -101,7 +101,7 @@ def test_two_schedulers_make_each_run_once(store):
                     instant=due,
                 )
                 mine = Tick(pipeline="p", schedule="s", seen=now.cursor, cursor=due, next_at=due, runs=[run])
-                won += tick(connection, mine) is not None
+                won += advance(connection, mine) is not None
 
     assert sum(together(schedule, 1, 2)) == 100
     assert ask(store, "SELECT count(*), count(DISTINCT instant) FROM pipelines.runs") == [(100, 100)]
@@ -195,6 +195,18 @@ def test_a_connection_that_is_killed_within_a_transaction_leaves_nothing_half(st
     assert claim(store).run_id == run
 
 
+def test_who_waits_for_hints_is_told_when_the_connection_breaks(store, server):
+    hints = store.hints(30)
+    next(hints)
+    server.ask("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'")
+
+    with pytest.raises(StoreUnavailable, match="waits for hints"):
+        next(hints)
+
+    new_run(store)
+    assert claim(store)
+
+
 def test_a_step_whose_worker_and_database_are_killed_is_taken_over_within_the_lease(tmp_path):
     with store_server(tmp_path / "own") as server, new_store(server) as store:
         run = new_run(store)
@@ -218,7 +230,7 @@ def test_a_step_whose_worker_and_database_are_killed_is_taken_over_within_the_le
 
         first, second = ask(store, "SELECT id, state, started_at FROM pipelines.attempts ORDER BY id")
         assert (first[0], first[1], second[1]) == (lost, "lost", "running")
-        assert LEASE_SECONDS <= (second[2] - first[2]).total_seconds() < LEASE_SECONDS + 5
+        assert LEASE_SECONDS <= (second[2] - first[2]).total_seconds() < LEASE_SECONDS + 5 * slowness()
         assert heirs[0].run_id == run
 
 

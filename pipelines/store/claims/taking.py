@@ -63,7 +63,7 @@ FROM pipelines.runs WHERE id = :run_id
 
 
 def take(connection: sa.Connection, worker: str) -> Claim | None:
-    """Claim the next step for *worker*, which has to have beaten before; None when nothing may run now.
+    """Claim the next step for *worker*; None when nothing may run now.
 
     The claim holds for `LEASE_SECONDS` and as long again from each beat. Commit before anything runs.
     """

@@ -71,7 +71,7 @@ def read_schedules(connection: sa.Connection, pipeline: str | None = None) -> tu
     return tuple(Schedule(*row) for row in connection.execute(found))
 
 
-def tick(connection: sa.Connection, tick: Tick) -> dict[str, int] | None:
+def advance(connection: sa.Connection, tick: Tick) -> dict[str, int] | None:
     """Make the runs and skips of *tick* and move the cursor; ids of new runs by key.
 
     Returns:
