@@ -49,6 +49,29 @@ from workbench.sections import WarehouseSettings
 START = datetime(2026, 1, 1, tzinfo=UTC)
 OK = Outcome(state=State.SUCCEEDED)
 NEVER = Retries(limits={})
+NEVER_THERE = {
+    "a run that says success though a step has none": """
+        SELECT r.id FROM pipelines.runs r JOIN pipelines.steps s ON s.run_id = r.id
+        WHERE r.state = 'succeeded' AND s.state NOT IN ('succeeded', 'skipped')
+    """,
+    "an attempt without an end": "SELECT id FROM pipelines.attempts WHERE ended_at IS NULL OR state = 'running'",
+    "two attempts of a step at once": """
+        SELECT a.id FROM pipelines.attempts a JOIN pipelines.attempts b
+        ON b.step_id = a.step_id AND b.number > a.number AND b.started_at < a.ended_at
+    """,
+    "a step that began before what it waits for had succeeded": """
+        SELECT a.id FROM pipelines.attempts a JOIN pipelines.steps s ON s.id = a.step_id
+        CROSS JOIN LATERAL unnest(s.after) AS before (name)
+        WHERE NOT EXISTS (
+          SELECT FROM pipelines.attempts b JOIN pipelines.steps t ON t.id = b.step_id
+          WHERE t.run_id = s.run_id AND t.name = before.name AND b.state = 'succeeded' AND b.ended_at <= a.started_at
+        )
+    """,
+    "a failure that nobody is told of": """
+        SELECT r.id FROM pipelines.runs r WHERE r.state = 'failed'
+        AND NOT EXISTS (SELECT FROM pipelines.outbox o WHERE o.key = 'alert/' || r.key || '/' || r.repairs)
+    """,
+}
 
 
 @pytest.fixture(scope="module")
@@ -307,6 +330,8 @@ def test_whatever_happens_at_once_no_transaction_waits_for_another_for_ever(stor
 
     assert ask(store, "SELECT count(*) FROM pipelines.queue") == [(0,)]
     assert ask(store, "SELECT count(*) FROM pipelines.runs WHERE ended_at IS NULL") == [(0,)]
+    for what, query in NEVER_THERE.items():
+        assert ask(store, query) == [], what
 
 
 def act(store, chance, worker, held, runs):
