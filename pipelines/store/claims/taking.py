@@ -23,10 +23,10 @@ WITH full_pools AS (
   WHERE r.state = 'running' AND r.backfill_id IS NULL
   GROUP BY p.name, p.max_runs HAVING count(*) >= p.max_runs
 )
-SELECT q.step_id, q.run_id, q.pipeline, q.pools, p.max_runs IS NOT NULL AND r.state = 'queued' AS starts
-FROM pipelines.queue q
-JOIN pipelines.runs r ON r.id = q.run_id
-JOIN pipelines.pipelines p ON p.name = q.pipeline
+SELECT q.step_id, q.run_id, q.pipeline, q.pools,
+       r.state = 'queued' AND r.backfill_id IS NULL
+         AND EXISTS (SELECT FROM pipelines.pipelines p WHERE p.name = q.pipeline AND p.max_runs IS NOT NULL) AS starts
+FROM pipelines.queue q JOIN pipelines.runs r ON r.id = q.run_id
 WHERE q.worker IS NULL AND q.not_before <= statement_timestamp() AND r.stop IS NULL
   AND NOT q.pools && ARRAY(SELECT name FROM full_pools)
   AND NOT (r.state = 'queued' AND r.backfill_id IS NULL AND q.pipeline = ANY (ARRAY(SELECT name FROM full_pipelines)))
