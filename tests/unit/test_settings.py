@@ -265,6 +265,7 @@ def test_the_store_of_pipelines_is_the_warehouse_unless_it_has_an_address_of_its
         ("postgresql://u@h/canary", "lacks the role or its password"),
         ("postgresql://u:canary@h:99999/d", "is no address"),
         ("postgresql://u:canary@h/d?sslmode=prefer", "may end in ?sslmode="),
+        ("postgresql://u:canary@h/d?sslmode=disable&sslmode=verify-full", "may end in ?sslmode="),
         ("postgresql://u:canary@h/d?options=x", "may end in ?sslmode="),
         ("postgresql://u:canary@h/d?sslmode=disable", "Use verify-full"),
     ],

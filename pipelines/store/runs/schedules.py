@@ -58,7 +58,7 @@ def remove_schedules(connection: sa.Connection, pipeline: str, *, but: Collectio
 
 def due_schedules(connection: sa.Connection, limit: int = 1000) -> tuple[Schedule, ...]:
     """Those with an instant that has come by the clock of the database and that are not paused, the longest overdue first."""
-    due = (SCHEDULES.c.next_at <= sa.func.clock_timestamp()) & ~SCHEDULES.c.paused
+    due = (SCHEDULES.c.next_at <= sa.func.statement_timestamp()) & ~SCHEDULES.c.paused
     found = connection.execute(sa.select(SCHEDULES).where(due).order_by(SCHEDULES.c.next_at).limit(limit))
     return tuple(Schedule(*row) for row in found)
 
