@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
+import psycopg
 import sqlalchemy as sa
 from sqlalchemy import exc
 
@@ -18,8 +20,16 @@ from workbench.settings import Settings
 from workbench.warehouse.engine import is_refusal, libpq_options, url
 
 CHANNEL = "pipelines"  #: of NOTIFY
-IDLE_SECONDS = 30  # of a transaction: one that is left open would keep vacuum from the queue
-LOCK_SECONDS = 30
+SESSION = {
+    "search_path": SCHEMA,  # tables of the warehouse that have our names are out of the way
+    "timezone": "UTC",
+    "lock_timeout": "30s",
+    # A transaction that is left open would keep vacuum from the queue.
+    "idle_in_transaction_session_timeout": "30s",
+    # The queue changes faster than its statistics: without them PostgreSQL sorts all that waits to find what is first,
+    # instead of taking the first of the index.
+    "enable_sort": "off",
+}
 # SQLSTATEs after which the same transaction may succeed (postgresql.org, "Error Codes"): connections, serialization and
 # deadlocks, locks and resources, shutdown. Class 08 says that the connection broke.
 TEMPORARY = ("08", "40", "53", "55P03", "57")
@@ -52,11 +62,7 @@ class Store:
         self._engine: sa.Engine | None = None
 
     def __enter__(self) -> Self:
-        # The search path keeps tables of the warehouse that have our names out of the way.
-        options = (
-            f"-c search_path={SCHEMA} -c lock_timeout={LOCK_SECONDS}s "
-            f"-c idle_in_transaction_session_timeout={IDLE_SECONDS}s -c timezone=UTC"
-        )
+        options = " ".join(f"-c {name}={value}" for name, value in SESSION.items())
         arguments = {**libpq_options(self._address), "options": options, "application_name": "workbench pipelines"}
         self._engine = sa.create_engine(
             url(self._address, "postgresql+psycopg"),
@@ -66,6 +72,7 @@ class Store:
             pool_pre_ping=True,
             # A statement's values are in no error and no log.
             hide_parameters=True,
+            json_serializer=_as_json,
         )
         return self
 
@@ -81,8 +88,9 @@ class Store:
         """All that is done with the connection is done together, or not at all.
 
         Raises:
-            StoreUnavailable: when the transaction may be tried again. Whether it was committed is
-                then not known if the connection broke at its end; every function of the store may be repeated.
+            StoreUnavailable: when the transaction may be tried again. If the connection broke at its
+                end, nobody knows whether it was committed. To make runs, to move a schedule on, to stop and to
+                finish may be repeated all the same; a step that was claimed and not heard of is taken over.
             StoreError: when the store refuses.
         """
         with self._reported(), self._opened().begin() as connection:
@@ -94,7 +102,9 @@ class Store:
             migrate(connection)
 
     def hints(self, timeout_seconds: float) -> Iterator[str]:
-        """What changed, as it changes: `queue`, `run 17`, `outbox`; ends when nothing came for *timeout_seconds*.
+        """What changed, as it changes: `queue`, `run 17`, `stop`, `outbox`; ends when nothing came for *timeout_seconds*.
+
+        The first is empty: from then on nothing is missed that this connection hears of.
 
         A hint may be missed and may come twice. Who waits for one looks into the tables first, and
         again after each timeout: they are the truth.
@@ -108,9 +118,13 @@ class Store:
             assert driver is not None
             connection.exec_driver_sql(f"LISTEN {CHANNEL}")
             try:
-                yield ""  # it listens from here on
+                yield ""
                 while found := list(driver.notifies(timeout=timeout_seconds, stop_after=1)):
                     yield from (each.payload for each in found)
+            except psycopg.Error as error:
+                raise StoreUnavailable(
+                    f"the connection that waits for hints broke: {error}", remedy="Wait again."
+                ) from None
             finally:
                 # Never back into the pool: it would go on collecting hints.
                 connection.invalidate()
@@ -127,6 +141,9 @@ class Store:
             yield
         except exc.DBAPIError as error:
             raise _as_store_error(error, where, address.user) from None
+        except exc.StatementError as error:
+            # SQLAlchemy wraps what `_as_json` raises, though not always.
+            raise (error.orig if isinstance(error.orig, StoreError) else error) from None
         except exc.TimeoutError:
             raise StoreUnavailable(
                 f"all {self._connections} connections to {where} are in use", remedy="Try again."
@@ -139,7 +156,12 @@ def _as_store_error(error: exc.DBAPIError, where: str, role: str) -> StoreError:
     if code in {"42P01", "3F000", "42703"}:
         return StoreError(
             f"the tables of pipelines at {where} are missing or too old: {said}",
-            remedy="Run `workbench pipelines migrate`.",
+            remedy="Bring them up to date with `Store.migrate()`.",
+        )
+    if code.startswith("23"):
+        return StoreError(
+            f"the store of pipelines at {where} holds nothing that this could belong to: {said}",
+            remedy="Register the pipeline and its definition first.",
         )
     broken = error.connection_invalidated or (not code and isinstance(error, exc.OperationalError | exc.InterfaceError))
     if code.startswith(TEMPORARY) or (broken and not is_refusal(said)):
@@ -151,6 +173,16 @@ def _as_store_error(error: exc.DBAPIError, where: str, role: str) -> StoreError:
         f"the store of pipelines at {where} refused {role}: {said}",
         remedy="Check WORKBENCH_PIPELINES_DATABASE_URL, or DW_* without it, and the rights of the role.",
     )
+
+
+def _as_json(value: object) -> str:
+    try:
+        return json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise StoreError(
+            f"what was to be kept is no JSON: {error}",
+            remedy="Write dates, decimals, NaN and infinity as the codec of parameters does.",
+        ) from None
 
 
 def notify(connection: sa.Connection, *subjects: str) -> None:

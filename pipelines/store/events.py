@@ -8,13 +8,15 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from pipelines.store.database import notify
+from pipelines.store.database import CHANNEL
 from pipelines.store.records import Event
 from pipelines.store.tables import EVENTS
 
 # Ids are given when a row is written, rows are seen when their transaction ends. Without the lock a reader could see
 # event 8 before 7 and never ask for 7 again.
-ONE_AFTER_ANOTHER = sa.text("SELECT pg_advisory_xact_lock(hashtextextended('pipelines.events', :run_id))")
+ONE_AFTER_ANOTHER = sa.text(f"""
+SELECT pg_advisory_xact_lock(hashtextextended('pipelines.events', :run_id)), pg_notify('{CHANNEL}', 'run ' || :run_id)
+""")
 
 
 def append_events(
@@ -32,7 +34,6 @@ def append_events(
     common = {"run_id": run_id, "step": step, "attempt": attempt, "at": sa.func.clock_timestamp()}
     rows = [{**common, "kind": event.kind, "body": event.body} for event in events]
     connection.execute(sa.insert(EVENTS).values(rows))
-    notify(connection, f"run {run_id}")
 
 
 def read_events(connection: sa.Connection, run_id: int, *, after: int = 0, limit: int = 1000) -> Sequence[sa.Row[Any]]:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import random
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -19,19 +23,55 @@ from pipelines.store.claims.beating import beat
 from pipelines.store.claims.reaping import reap
 from pipelines.store.claims.taking import take
 from pipelines.store.claims.writing import finish, record_events
+from pipelines.store.database import Store
 from pipelines.store.events import read_events
-from pipelines.store.records import Event, NewRun, NewStep, Outcome, Retries, Trigger
+from pipelines.store.records import LEASE_SECONDS, Event, NewRun, NewStep, Outcome, Retries, Trigger
 from pipelines.store.runs.making import Limits, make_runs, register, set_pool
-from pipelines.store.runs.schedules import Tick, ensure_schedule, read_schedules, tick
+from pipelines.store.runs.schedules import Tick, advance, ensure_schedule, read_schedules
 from pipelines.store.runs.stopping import repair, stop
-from tests.services.pipelines_store import WORKER, ask, claim, lose, new_run, new_store, store_server, store_settings
+from tests.services.pipelines_store import (
+    WORKER,
+    ask,
+    claim,
+    emptied,
+    lose,
+    new_run,
+    new_store,
+    store_server,
+    store_settings,
+    store_url,
+)
 from tests.services.postgres_server import USER
+from tests.services.workbench import ROOT, environment, slowness, wait_until
 from workbench.errors import ClaimLost, StoreError, StoreUnavailable
 from workbench.sections import WarehouseSettings
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 OK = Outcome(state=State.SUCCEEDED)
 NEVER = Retries(limits={})
+NEVER_THERE = {
+    "a run that says success though a step has none": """
+        SELECT r.id FROM pipelines.runs r JOIN pipelines.steps s ON s.run_id = r.id
+        WHERE r.state = 'succeeded' AND s.state NOT IN ('succeeded', 'skipped')
+    """,
+    "an attempt without an end": "SELECT id FROM pipelines.attempts WHERE ended_at IS NULL OR state = 'running'",
+    "two attempts of a step at once": """
+        SELECT a.id FROM pipelines.attempts a JOIN pipelines.attempts b
+        ON b.step_id = a.step_id AND b.number > a.number AND b.started_at < a.ended_at
+    """,
+    "a step that began before what it waits for had succeeded": """
+        SELECT a.id FROM pipelines.attempts a JOIN pipelines.steps s ON s.id = a.step_id
+        CROSS JOIN LATERAL unnest(s.after) AS before (name)
+        WHERE NOT EXISTS (
+          SELECT FROM pipelines.attempts b JOIN pipelines.steps t ON t.id = b.step_id
+          WHERE t.run_id = s.run_id AND t.name = before.name AND b.state = 'succeeded' AND b.ended_at <= a.started_at
+        )
+    """,
+    "a failure that nobody is told of": """
+        SELECT r.id FROM pipelines.runs r WHERE r.state = 'failed'
+        AND NOT EXISTS (SELECT FROM pipelines.outbox o WHERE o.key = 'alert/' || r.key || '/' || r.repairs)
+    """,
+}
 
 
 @pytest.fixture(scope="module")
@@ -40,10 +80,15 @@ def server(tmp_path_factory):
         yield server
 
 
-@pytest.fixture
-def store(server):
+@pytest.fixture(scope="module")
+def shared_store(server):
     with new_store(server, connections=16) as store:
         yield store
+
+
+@pytest.fixture
+def store(shared_store):
+    return emptied(shared_store)
 
 
 def together(work, *arguments):
@@ -79,7 +124,7 @@ def test_two_schedulers_make_each_run_once(store):
                     instant=due,
                 )
                 mine = Tick(pipeline="p", schedule="s", seen=now.cursor, cursor=due, next_at=due, runs=[run])
-                won += tick(connection, mine) is not None
+                won += advance(connection, mine) is not None
 
     assert sum(together(schedule, 1, 2)) == 100
     assert ask(store, "SELECT count(*), count(DISTINCT instant) FROM pipelines.runs") == [(100, 100)]
@@ -173,11 +218,49 @@ def test_a_connection_that_is_killed_within_a_transaction_leaves_nothing_half(st
     assert claim(store).run_id == run
 
 
+def test_who_waits_for_hints_is_told_when_the_connection_breaks(store, server):
+    hints = store.hints(30)
+    next(hints)
+    server.ask("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'")
+
+    with pytest.raises(StoreUnavailable, match="waits for hints"):
+        next(hints)
+
+    new_run(store)
+    assert claim(store)
+
+
+def test_a_step_whose_worker_and_database_are_killed_is_taken_over_within_the_lease(tmp_path):
+    with store_server(tmp_path / "own") as server, new_store(server) as store:
+        run = new_run(store)
+        ((database,),) = ask(store, "SELECT current_database()")
+        variables = environment(tmp_path, WORKBENCH_PIPELINES_DATABASE_URL=store_url(server, database))
+        command = [sys.executable, "-m", "tests.services.pipelines_worker"]
+        with subprocess.Popen(command, env=variables, cwd=ROOT, stdout=subprocess.PIPE, text=True) as worker:
+            lost = int(worker.stdout.readline())
+            worker.kill()
+        server.end(signal.SIGKILL)
+        server.start()
+        heirs = []
+
+        def is_taken_over():
+            with suppress(StoreUnavailable):  # the connections of before the kill
+                reap(store)
+                heirs.extend(filter(None, [claim(store)]))
+            return heirs
+
+        wait_until(is_taken_over, LEASE_SECONDS + 10, "the step to be taken over")
+
+        first, second = ask(store, "SELECT id, state, started_at FROM pipelines.attempts ORDER BY id")
+        assert (first[0], first[1], second[1]) == (lost, "lost", "running")
+        assert LEASE_SECONDS <= (second[2] - first[2]).total_seconds() < LEASE_SECONDS + 5 * slowness()
+        assert heirs[0].run_id == run
+
+
 def test_stores_that_are_migrated_at_once_are_migrated_once(server):
     server.ask(f"CREATE DATABASE at_once OWNER {USER}")
     address = store_settings(server, "at_once").as_warehouse(WarehouseSettings())
-    with new_store(server) as one, new_store(server):
-        stores = [type(one)(address) for _ in range(4)]
+    stores = [Store(address) for _ in range(4)]
 
     def bring(store):
         with store:
@@ -247,6 +330,8 @@ def test_whatever_happens_at_once_no_transaction_waits_for_another_for_ever(stor
 
     assert ask(store, "SELECT count(*) FROM pipelines.queue") == [(0,)]
     assert ask(store, "SELECT count(*) FROM pipelines.runs WHERE ended_at IS NULL") == [(0,)]
+    for what, query in NEVER_THERE.items():
+        assert ask(store, query) == [], what
 
 
 def act(store, chance, worker, held, runs):
@@ -308,19 +393,13 @@ def graphs(draw):
     }
 
 
-@pytest.fixture(scope="module")
-def shared_store(server):
-    with new_store(server) as store:
-        yield store
-
-
 # Not shrunk: that takes minutes.
 @settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow], phases=[Phase.explicit, Phase.generate])
 @given(graph=graphs(), chance=st.randoms(use_true_random=False))
 def test_every_graph_ends_as_its_steps_say(shared_store, graph, chance):
-    with shared_store.transaction() as connection:
-        connection.exec_driver_sql("DELETE FROM pipelines.runs")  # of an example that failed
-    run = new_run(shared_store, *(NewStep(name=name, after=after, retries=NEVER) for name, (after, _) in graph.items()))
+    run = new_run(
+        emptied(shared_store), *(NewStep(name=name, after=after, retries=NEVER) for name, (after, _) in graph.items())
+    )
     held = []
     while True:
         taken = claim(shared_store) if chance.random() < 0.6 or not held else None

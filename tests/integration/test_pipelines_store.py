@@ -22,19 +22,29 @@ from pipelines.store.pages.runs import page_of_runs, read_run, run_matrix
 from pipelines.store.records import Event, Message, NewRun, NewStep, Outcome, Reprocess, Retries, Trigger
 from pipelines.store.retention import let_go
 from pipelines.store.runs.backfills import make_backfill, pause_backfill, preview, read_backfills, stop_backfill
-from pipelines.store.runs.making import Limits, register
+from pipelines.store.runs.making import Limits, make_runs, register
 from pipelines.store.runs.schedules import (
     Tick,
+    advance,
     due_schedules,
     ensure_schedule,
     pause_schedule,
     read_schedules,
     resume_schedule,
-    tick,
 )
 from pipelines.store.runs.stopping import repair, stop
 from pipelines.store.tables import METADATA
-from tests.services.pipelines_store import WORKER, ask, claim, lose, new_run, new_store, store_server, store_settings
+from tests.services.pipelines_store import (
+    WORKER,
+    ask,
+    claim,
+    emptied,
+    lose,
+    new_run,
+    new_store,
+    store_server,
+    store_settings,
+)
 from tests.services.postgres_server import DATABASE
 from workbench.errors import ClaimLost, NoSuchRun, StoreError, StoreTooNew, StoreUnavailable
 from workbench.runtime.ports import any_free
@@ -49,10 +59,15 @@ def server(tmp_path_factory):
         yield server
 
 
-@pytest.fixture
-def store(server):
+@pytest.fixture(scope="module")
+def shared_store(server):
     with new_store(server) as store:
         yield store
+
+
+@pytest.fixture
+def store(shared_store):
+    return emptied(shared_store)
 
 
 def end(store, taken, outcome=OK):
@@ -129,7 +144,12 @@ def is_ours(name, kind, parents):
     return name == "pipelines" if kind == "schema" else name != "alembic_version"
 
 
-def test_migrating_again_changes_nothing_and_a_newer_store_is_refused(store):
+def test_migrating_again_changes_nothing_and_a_newer_store_is_refused(server):
+    with new_store(server) as store:
+        refuse_newer(store)
+
+
+def refuse_newer(store):
     store.migrate()
     with store.transaction() as connection:
         assert read_revision(connection) == "0001"
@@ -142,7 +162,7 @@ def test_migrating_again_changes_nothing_and_a_newer_store_is_refused(store):
 def test_a_store_without_tables_says_what_to_run(server):
     address = store_settings(server, DATABASE).as_warehouse(WarehouseSettings())
 
-    with Store(address) as store, pytest.raises(StoreError, match="workbench pipelines migrate"):
+    with Store(address) as store, pytest.raises(StoreError, match=r"Store\.migrate"):
         new_run(store)
 
 
@@ -174,6 +194,14 @@ def test_a_pool_that_is_not_there_is_refused_before_a_run_waits_for_it(store):
         new_run(store, NewStep(name="a", pools=("spark",)))
 
     assert ask(store, "SELECT count(*) FROM pipelines.runs") == [(0,)]
+
+
+def test_what_json_lacks_is_refused_and_so_is_a_run_of_no_pipeline(store):
+    with pytest.raises(StoreError, match="is no JSON"):
+        new_run(store, parameters={"x": float("nan")})
+    with pytest.raises(StoreError, match="Register the pipeline"), store.transaction() as connection:
+        run = NewRun(pipeline="x", trigger=Trigger.MANUAL, definition_sha256="0", steps=(NewStep(name="a"),))
+        make_runs(connection, [run])
 
 
 def test_the_next_step_is_live_then_by_priority_then_of_the_oldest_run(store):
@@ -341,11 +369,11 @@ def test_the_cursor_moves_with_its_runs_and_skips_or_not_at_all(store):
         )
         assert [each.name for each in due_schedules(connection)] == ["daily"]
         pause_schedule(connection, "p", "daily", by="ann")
-        assert tick(connection, one) is None
+        assert advance(connection, one) is None
         assert due_schedules(connection) == ()
         resume_schedule(connection, "p", "daily")
-        assert len(tick(connection, one)) == 1
-        assert tick(connection, one) is None
+        assert len(advance(connection, one)) == 1
+        assert advance(connection, one) is None
         assert [each.cursor for each in read_schedules(connection)] == [late]
         assert [(each["instant"], each["reason"]) for each in list_skips(connection, "p")] == [
             (late, "catch-up is last")

@@ -12,7 +12,9 @@ from pipelines.store.claims.taking import take
 from pipelines.store.database import Store
 from pipelines.store.records import Claim, NewRun, NewStep, Trigger, Worker
 from pipelines.store.runs.making import Limits, make_runs, register
+from pipelines.store.tables import METADATA
 from tests.services.postgres_server import USER, OwnPostgres, running_postgres
+from workbench.runtime.ports import LOOPBACK
 from workbench.sections import PipelinesSettings, WarehouseSettings
 
 WORKER = Worker(id="one", host="here", pid=1, version="test", slots=8)
@@ -37,10 +39,22 @@ def new_store(server: OwnPostgres, *, connections: int = 10) -> Iterator[Store]:
     server.ask(f"DROP DATABASE {database} WITH (FORCE)")
 
 
+def emptied(store: Store) -> Store:
+    """The same store without anything in it: sooner there than a new one."""
+    names = ", ".join(table.fullname for table in METADATA.sorted_tables)
+    with store.transaction() as connection:
+        connection.exec_driver_sql(f"TRUNCATE {names}")
+    return store
+
+
 def store_settings(server: OwnPostgres, database: str) -> PipelinesSettings:
     """The settings that lead to *database* of the server."""
-    url = f"postgresql://{USER}:{server.server.password}@127.0.0.1:{server.server.port}/{database}"
-    return PipelinesSettings(WORKBENCH_PIPELINES_DATABASE_URL=url)
+    return PipelinesSettings(WORKBENCH_PIPELINES_DATABASE_URL=store_url(server, database))
+
+
+def store_url(server: OwnPostgres, database: str) -> str:
+    """The address of *database*, its password included."""
+    return f"postgresql://{USER}:{server.server.password}@{LOOPBACK}:{server.server.port}/{database}"
 
 
 def new_run(store: Store, *steps: NewStep, pipeline: str = "p", limits: Limits = Limits(), **more: object) -> int:

@@ -176,9 +176,9 @@ class PipelinesSettings(Section):
             return [f"{name} is not the address of a database in PostgreSQL. {form}"]
         if not address.username or not address.password:
             return [f"{name} lacks the role or its password. {form}"]
-        (mode,) = options.pop("sslmode", ["verify-full"])[-1:]
-        if options or mode not in SSL_MODES:
+        modes = options.pop("sslmode", ["verify-full"])
+        if options or len(modes) > 1 or modes[0] not in SSL_MODES:
             return [f"{name} may end in ?sslmode= and one of {', '.join(SSL_MODES)}, and in nothing else. Correct it."]
-        if mode == "disable" and not is_loopback(host):
+        if modes == ["disable"] and not is_loopback(host):
             return [f"{name} has sslmode=disable, but is not on this machine. Use verify-full."]
         return []

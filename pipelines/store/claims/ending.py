@@ -57,9 +57,8 @@ def _write(connection: sa.Connection, attempt_id: int, outcome: Outcome) -> sa.R
         "reused_from": outcome.reused_from,
         "ended_at": sa.func.clock_timestamp(),
     }
-    ended = sa.update(ATTEMPTS).where(ATTEMPTS.c.id == attempt_id).values(values).returning(ATTEMPTS.c.step_id)
-    step_id = connection.execute(ended).scalar_one()
-    return connection.execute(sa.select(STEPS).where(STEPS.c.id == step_id)).one()
+    mine = (ATTEMPTS.c.id == attempt_id) & (STEPS.c.id == ATTEMPTS.c.step_id)
+    return connection.execute(sa.update(ATTEMPTS).where(mine).values(values).returning(STEPS)).one()
 
 
 def _delay(connection: sa.Connection, step: sa.Row[Any], state: State, chance: float) -> float | None:

@@ -21,11 +21,12 @@ from pipelines.store.runs.stopping import stop
 from pipelines.store.tables import QUEUE, RUNS
 
 NEGLECTED = sa.text("""
-SELECT run_id FROM pipelines.queue WHERE worker IS NOT NULL AND lease_until < clock_timestamp()
+SELECT run_id FROM pipelines.queue WHERE worker IS NOT NULL AND lease_until < statement_timestamp()
 UNION
-SELECT q.run_id FROM pipelines.queue q JOIN pipelines.runs r ON r.id = q.run_id WHERE q.worker IS NULL AND r.stop IS NOT NULL
+SELECT r.id FROM pipelines.runs r WHERE r.stop IS NOT NULL AND r.ended_at IS NULL
+  AND EXISTS (SELECT FROM pipelines.queue q WHERE q.run_id = r.id AND q.worker IS NULL)
 UNION
-SELECT id FROM pipelines.runs WHERE ended_at IS NULL AND stop IS NULL AND deadline < clock_timestamp()
+SELECT id FROM pipelines.runs WHERE ended_at IS NULL AND stop IS NULL AND deadline < statement_timestamp()
 ORDER BY 1 LIMIT :limit
 """)
 
@@ -49,7 +50,7 @@ def reap(store: Store, *, limit: int = 1000, chance: Callable[[], float] = rando
 
 def _see_to(connection: sa.Connection, run: sa.Row[Any], chance: Callable[[], float]) -> None:
     expired = sa.select(QUEUE).where(
-        QUEUE.c.run_id == run.id, QUEUE.c.worker.is_not(None), QUEUE.c.lease_until < sa.func.clock_timestamp()
+        QUEUE.c.run_id == run.id, QUEUE.c.worker.is_not(None), QUEUE.c.lease_until < sa.func.statement_timestamp()
     )
     for claim in connection.execute(expired.order_by(QUEUE.c.step_id).with_for_update()).all():
         reason = f"worker {claim.worker} does not beat any more"

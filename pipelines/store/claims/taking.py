@@ -23,10 +23,10 @@ WITH full_pools AS (
   WHERE r.state = 'running' AND r.backfill_id IS NULL
   GROUP BY p.name, p.max_runs HAVING count(*) >= p.max_runs
 )
-SELECT q.step_id, q.run_id, q.pipeline, q.pools, p.max_runs IS NOT NULL AND r.state = 'queued' AS starts
-FROM pipelines.queue q
-JOIN pipelines.runs r ON r.id = q.run_id
-JOIN pipelines.pipelines p ON p.name = q.pipeline
+SELECT q.step_id, q.run_id, q.pipeline, q.pools,
+       r.state = 'queued' AND r.backfill_id IS NULL
+         AND EXISTS (SELECT FROM pipelines.pipelines p WHERE p.name = q.pipeline AND p.max_runs IS NOT NULL) AS starts
+FROM pipelines.queue q JOIN pipelines.runs r ON r.id = q.run_id
 WHERE q.worker IS NULL AND q.not_before <= statement_timestamp() AND r.stop IS NULL
   AND NOT q.pools && ARRAY(SELECT name FROM full_pools)
   AND NOT (r.state = 'queued' AND r.backfill_id IS NULL AND q.pipeline = ANY (ARRAY(SELECT name FROM full_pipelines)))
@@ -40,7 +40,7 @@ WITH started AS (
   UPDATE pipelines.runs
   SET state = 'running', started_at = coalesce(started_at, clock_timestamp()),
       deadline = clock_timestamp() + make_interval(secs => timeout_seconds)
-  WHERE id = :run_id AND state = 'queued' AND stop IS NULL
+  WHERE id = :run_id AND state = 'queued' AND stop IS NULL RETURNING deadline
 ), step AS (
   UPDATE pipelines.steps
   SET state = 'running', attempts = attempts + 1, started_at = coalesce(started_at, clock_timestamp())
@@ -53,46 +53,36 @@ WITH started AS (
   SET worker = :worker, attempt_id = (SELECT id FROM attempt), lease_until = clock_timestamp() + make_interval(secs => :lease)
   WHERE step_id = :step_id
 )
-SELECT attempt.id AS attempt_id, attempt.number, step.id AS step_id, step.name AS step FROM attempt, step
-""")
-PINNED = sa.text("""
-SELECT id AS run_id, key AS run_key, pipeline, definition_sha256, git_commit, notebook_hashes, lock_hash,
-       parameters, instant, partition, run_as, deadline
-FROM pipelines.runs WHERE id = :run_id
-""")
+SELECT attempt.id AS attempt_id, attempt.number, step.id AS step_id, step.name AS step, r.id AS run_id, r.key AS run_key,
+       r.pipeline, r.definition_sha256, r.git_commit, r.notebook_hashes, r.lock_hash, r.parameters, r.instant, r.partition,
+       r.run_as, coalesce((SELECT deadline FROM started), r.deadline) AS deadline
+FROM attempt, step, pipelines.runs r WHERE r.id = :run_id
+""").columns(notebook_hashes=sa.JSON, parameters=sa.JSON)
 
 
 def take(connection: sa.Connection, worker: str) -> Claim | None:
-    """Claim the next step for *worker*, which has to have beaten before; None when nothing may run now.
+    """Claim the next step for *worker*; None when nothing may run now.
 
     The claim holds for `LEASE_SECONDS` and as long again from each beat. Commit before anything runs.
     """
-    while True:
-        # What turns out to be full is unlocked again: whoever kept it while waiting for another pool could wait for ever.
-        tried = connection.begin_nested()
-        found = connection.execute(NEXT).one_or_none()
-        if found is None:
-            tried.rollback()
-            return None
+    while (found := connection.execute(NEXT).one_or_none()) is not None:
         if _has_room(connection, found):
-            tried.commit()
-            return _take(connection, found, worker)
-        tried.rollback()
+            ids = {"run_id": found.run_id, "step_id": found.step_id}
+            taken = connection.execute(TAKE, {**ids, "worker": worker, "lease": LEASE_SECONDS}).one()
+            return Claim(**taken._asdict(), worker=worker)
+    return None
 
 
 def _has_room(connection: sa.Connection, found: sa.Row[Any]) -> bool:
-    """Whether there still is room, once nobody else may take it."""
+    """Whether there still is room; if so, nobody else can take it before this transaction ends."""
     if not found.pools and not found.starts:
         return True
+    # What turns out to be full is unlocked again: who kept it while waiting for another pool could wait for ever.
+    locks = connection.begin_nested()
     if found.pools:
         connection.execute(LOCK_POOLS, {"pools": found.pools})
     if found.starts:
         connection.execute(LOCK_PIPELINE, {"pipeline": found.pipeline})
-    return connection.execute(STILL, {"step_id": found.step_id}).one_or_none() is not None
-
-
-def _take(connection: sa.Connection, found: sa.Row[Any], worker: str) -> Claim:
-    ids = {"run_id": found.run_id, "step_id": found.step_id}
-    taken = connection.execute(TAKE, {**ids, "worker": worker, "lease": LEASE_SECONDS}).one()
-    pinned = connection.execute(PINNED.columns(notebook_hashes=sa.JSON, parameters=sa.JSON), {"run_id": found.run_id})
-    return Claim(**taken._asdict(), **pinned.one()._asdict(), worker=worker)
+    has_room = connection.execute(STILL, {"step_id": found.step_id}).one_or_none() is not None
+    (locks.commit if has_room else locks.rollback)()
+    return has_room

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import sqlalchemy as sa
 
@@ -72,13 +71,12 @@ def finish(
     end_attempt(connection, run, claim.attempt_id, outcome, chance)
 
 
-def _hold(connection: sa.Connection, claim: Claim, *, shared: bool = False) -> sa.Row[Any]:
+def _hold(connection: sa.Connection, claim: Claim, *, shared: bool = False) -> None:
     """Keep others from taking the step over until this transaction ends."""
     mine = (QUEUE.c.step_id == claim.step_id) & (QUEUE.c.attempt_id == claim.attempt_id)
-    found = connection.execute(sa.select(QUEUE).where(mine).with_for_update(read=shared)).one_or_none()
-    if found is None:
+    held = sa.select(QUEUE.c.step_id).where(mine).with_for_update(read=shared)
+    if connection.execute(held).one_or_none() is None:
         raise _lost(claim)
-    return found
 
 
 def _is_finished(connection: sa.Connection, claim: Claim, outcome: Outcome) -> bool:

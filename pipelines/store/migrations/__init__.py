@@ -28,7 +28,7 @@ def migrate(connection: sa.Connection) -> None:
     connection.execute(LOCK)
     connection.execute(sa.schema.CreateSchema(SCHEMA, if_not_exists=True))
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent))
+    config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
     found, scripts = read_revision(connection), ScriptDirectory.from_config(config)
     known = {script.revision for script in scripts.walk_revisions()}

@@ -85,7 +85,9 @@ def read_run(connection: sa.Connection, run_id: int, *, after_event: int = 0, ev
     """
     run = _rows(connection, sa.select(RUNS).where(RUNS.c.id == run_id))
     if not run:
-        raise NoSuchRun(f"there is no run {run_id}", remedy="`workbench pipelines list` shows runs.")
+        raise NoSuchRun(
+            f"there is no run {run_id}", remedy="Correct the number; or its pipeline does not keep so old runs."
+        )
     steps = sa.select(STEPS).where(STEPS.c.run_id == run_id).order_by(STEPS.c.position)
     attempts = (
         sa.select(ATTEMPTS, STEPS.c.name.label("step"))

@@ -138,7 +138,10 @@ def _lock_pipeline(connection: sa.Connection, name: str) -> None:
 def _read(connection: sa.Connection, backfill_id: int) -> sa.Row[Any]:
     found = connection.execute(sa.select(BACKFILLS).where(BACKFILLS.c.id == backfill_id)).one_or_none()
     if found is None:
-        raise NoSuchRun(f"there is no backfill {backfill_id}", remedy="`workbench pipelines backfill list` shows them.")
+        raise NoSuchRun(
+            f"there is no backfill {backfill_id}",
+            remedy="Correct the number; or its pipeline does not keep so old runs.",
+        )
     return found
 
 

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
-from pipelines.store.records import Json, NewRun
+from pipelines.store.records import Json, NewRun, NewStep
 from pipelines.store.runs.settling import enqueue
-from pipelines.store.tables import DEFINITIONS, PIPELINES, POOLS, RUNS, STEPS
+from pipelines.store.tables import DEFINITIONS, PIPELINES, POOLS, RUNS
 from workbench.errors import NoSuchRun, StoreError
+
+NEXT_IDS = sa.text("SELECT nextval('pipelines.runs_id_seq') FROM generate_series(1, :count)")
+STEPS_OF_RUNS = sa.text("""
+INSERT INTO pipelines.steps (run_id, name, position, after, pools, retries)
+SELECT run_id, :name, :position, CAST(:after AS text[]), CAST(:pools AS text[]), CAST(:retries AS json)
+FROM unnest(CAST(:run_ids AS bigint[])) AS run_id
+""")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +79,7 @@ def pause_pool(connection: sa.Connection, name: str, *, paused: bool) -> None:
         NoSuchRun: when there is no such pool.
     """
     if not connection.execute(sa.update(POOLS).where(POOLS.c.name == name).values(paused=paused)).rowcount:
-        raise NoSuchRun(f"there is no pool {name}", remedy="`workbench pipelines queue` shows pools.")
+        raise NoSuchRun(f"there is no pool {name}", remedy="Correct the name, or set its size first.")
 
 
 def make_runs(connection: sa.Connection, runs: Sequence[NewRun]) -> dict[str, int]:
@@ -82,32 +89,35 @@ def make_runs(connection: sa.Connection, runs: Sequence[NewRun]) -> dict[str, in
         StoreError: when a step names a pool that is not there; nothing was made.
     """
     _check_pools(connection, {pool for run in runs for step in run.steps for pool in step.pools})
-    # In one order, so that two who make the same runs at once do not wait for each other.
-    by_key = _sorted(runs)
+    by_key = {run.key: run for run in runs}
     if not by_key:
         return {}
+    # Ids in the order of *runs*, since of equal runs the least is claimed first; rows in the order of their keys,
+    # so that two who make the same runs at once do not wait for each other.
+    ids = connection.execute(NEXT_IDS, {"count": len(by_key)}).scalars()
+    rows = sorted((_row(run_id, key, run) for run_id, (key, run) in zip(ids, by_key.items(), strict=True)), key=_key)
     new = insert(RUNS).on_conflict_do_nothing(index_elements=[RUNS.c.key]).returning(RUNS.c.key, RUNS.c.id)
-    made: dict[str, int] = {
-        row.key: row.id for row in connection.execute(new, [_row(key, run) for key, run in by_key.items()])
-    }
-    steps = [row for key, run_id in made.items() for row in _step_rows(run_id, by_key[key])]
-    if steps:
-        connection.execute(insert(STEPS).returning(STEPS.c.id), steps)
-        for names, run_ids in _first_steps({run_id: by_key[key] for key, run_id in made.items()}).items():
-            enqueue(connection, run_ids, names)
+    found = {row.key: row.id for row in connection.execute(new, rows)}
+    made: dict[str, int] = {key: found[key] for key in by_key if key in found}
+    for steps, run_ids in _by_steps({run_id: by_key[key] for key, run_id in made.items()}):
+        connection.execute(STEPS_OF_RUNS, [{**row, "run_ids": run_ids} for row in _step_rows(steps)])
+        enqueue(connection, run_ids, [step.name for step in steps if not step.after])
     return made
 
 
-def _sorted(runs: Iterable[NewRun]) -> dict[str, NewRun]:
-    found = {run.key: run for run in runs}
-    return {key: found[key] for key in sorted(found)}
+def _key(row: Mapping[str, Json]) -> str:
+    return str(row["key"])
 
 
-def _first_steps(made: Mapping[int, NewRun]) -> dict[tuple[str, ...], list[int]]:
-    """Runs by what their first steps are called: those of a backfill are all the same."""
-    found: dict[tuple[str, ...], list[int]] = {}
+def _by_steps(made: Mapping[int, NewRun]) -> list[tuple[tuple[NewStep, ...], list[int]]]:
+    """Runs by their steps: those of a backfill all have the same, which are then written for all at once."""
+    found: list[tuple[tuple[NewStep, ...], list[int]]] = []
     for run_id, run in made.items():
-        found.setdefault(tuple(step.name for step in run.steps if not step.after), []).append(run_id)
+        same = next((run_ids for steps, run_ids in found if steps == run.steps), None)
+        if same is None:
+            found.append((run.steps, [run_id]))
+        else:
+            same.append(run_id)
     return found
 
 
@@ -122,8 +132,9 @@ def _check_pools(connection: sa.Connection, names: set[str]) -> None:
         )
 
 
-def _row(key: str, run: NewRun) -> dict[str, Json]:
+def _row(run_id: int, key: str, run: NewRun) -> dict[str, Json]:
     return {
+        "id": run_id,
         "key": key,
         "pipeline": run.pipeline,
         "trigger": run.trigger,
@@ -143,15 +154,14 @@ def _row(key: str, run: NewRun) -> dict[str, Json]:
     }
 
 
-def _step_rows(run_id: int, run: NewRun) -> list[dict[str, Json]]:
+def _step_rows(steps: Sequence[NewStep]) -> list[dict[str, Json]]:
     return [
         {
-            "run_id": run_id,
             "name": step.name,
             "position": position,
             "after": list(step.after),
             "pools": list(step.pools),
-            "retries": step.retries.as_json(),
+            "retries": json.dumps(step.retries.as_json()),
         }
-        for position, step in enumerate(run.steps)
+        for position, step in enumerate(steps)
     ]

@@ -57,8 +57,8 @@ def remove_schedules(connection: sa.Connection, pipeline: str, *, but: Collectio
 
 
 def due_schedules(connection: sa.Connection, limit: int = 1000) -> tuple[Schedule, ...]:
-    """Those with an instant that has come by the clock of the database and that are not paused, the latest first in line."""
-    due = (SCHEDULES.c.next_at <= sa.func.clock_timestamp()) & ~SCHEDULES.c.paused
+    """Those with an instant that has come by the clock of the database and that are not paused, the longest overdue first."""
+    due = (SCHEDULES.c.next_at <= sa.func.statement_timestamp()) & ~SCHEDULES.c.paused
     found = connection.execute(sa.select(SCHEDULES).where(due).order_by(SCHEDULES.c.next_at).limit(limit))
     return tuple(Schedule(*row) for row in found)
 
@@ -71,7 +71,7 @@ def read_schedules(connection: sa.Connection, pipeline: str | None = None) -> tu
     return tuple(Schedule(*row) for row in connection.execute(found))
 
 
-def tick(connection: sa.Connection, tick: Tick) -> dict[str, int] | None:
+def advance(connection: sa.Connection, tick: Tick) -> dict[str, int] | None:
     """Make the runs and skips of *tick* and move the cursor; ids of new runs by key.
 
     Returns:
@@ -111,5 +111,5 @@ def _set(connection: sa.Connection, pipeline: str, name: str, **values: object) 
     mine = (SCHEDULES.c.pipeline == pipeline) & (SCHEDULES.c.name == name)
     if not connection.execute(sa.update(SCHEDULES).where(mine).values(values)).rowcount:
         raise NoSuchRun(
-            f"{pipeline} has no schedule {name}", remedy="`workbench pipelines upcoming` shows all schedules."
+            f"{pipeline} has no schedule {name}", remedy="Correct the names of the pipeline and its schedule."
         )

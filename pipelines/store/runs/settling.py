@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from pipelines.states import State
-from pipelines.store.database import notify
+from pipelines.store.database import CHANNEL
 from pipelines.store.events import append_events
 from pipelines.store.outbox import post
 from pipelines.store.records import Event, Message
@@ -16,11 +16,14 @@ from pipelines.store.runs.moves import GOOD, Step, next_moves, run_end
 from pipelines.store.tables import QUEUE, RUNS, STEPS
 from workbench.errors import NoSuchRun
 
-ENQUEUE = sa.text("""
-INSERT INTO pipelines.queue (step_id, run_id, pipeline, pools, lane, priority)
-SELECT s.id, r.id, r.pipeline, s.pools, (r.backfill_id IS NOT NULL)::int, r.priority
-FROM pipelines.steps s JOIN pipelines.runs r ON r.id = s.run_id
-WHERE s.run_id = ANY (:run_ids) AND s.name = ANY (:names)
+ENQUEUE = sa.text(f"""
+WITH added AS (
+  INSERT INTO pipelines.queue (step_id, run_id, pipeline, pools, lane, priority)
+  SELECT s.id, r.id, r.pipeline, s.pools, (r.backfill_id IS NOT NULL)::int, r.priority
+  FROM pipelines.steps s JOIN pipelines.runs r ON r.id = s.run_id
+  WHERE s.run_id = ANY (:run_ids) AND s.name = ANY (:names)
+)
+SELECT pg_notify('{CHANNEL}', 'queue')
 """)
 # A row that is locked is being claimed at this moment: its worker is told at its next beat.
 LEAVE_QUEUE = sa.text("""
@@ -39,14 +42,15 @@ def lock_run(connection: sa.Connection, run_id: int) -> sa.Row[Any]:
     # Not FOR UPDATE: inserting what refers to the run must not wait.
     found = connection.execute(sa.select(RUNS).where(RUNS.c.id == run_id).with_for_update(key_share=True)).one_or_none()
     if found is None:
-        raise NoSuchRun(f"there is no run {run_id}", remedy="`workbench pipelines list` shows runs.")
+        raise NoSuchRun(
+            f"there is no run {run_id}", remedy="Correct the number; or its pipeline does not keep so old runs."
+        )
     return found
 
 
 def enqueue(connection: sa.Connection, run_ids: Collection[int], names: Collection[str]) -> None:
     """Let workers claim those steps of those runs."""
     connection.execute(ENQUEUE, {"run_ids": list(run_ids), "names": list(names)})
-    notify(connection, "queue")
 
 
 def settle(connection: sa.Connection, run: sa.Row[Any]) -> None:

@@ -161,7 +161,8 @@ CREATE TABLE pipelines.outbox (
 INDEXES = """
 CREATE INDEX runs_of_pipeline ON pipelines.runs (pipeline, id);
 CREATE INDEX runs_running ON pipelines.runs (pipeline) WHERE state = 'running';
-CREATE INDEX runs_unfinished ON pipelines.runs (id) WHERE ended_at IS NULL;
+CREATE INDEX runs_stopping ON pipelines.runs (id) WHERE stop IS NOT NULL AND ended_at IS NULL;
+CREATE INDEX runs_deadline ON pipelines.runs (deadline) WHERE ended_at IS NULL;
 CREATE INDEX runs_of_partition ON pipelines.runs (pipeline, partition, id) WHERE partition IS NOT NULL;
 CREATE INDEX runs_of_backfill ON pipelines.runs (backfill_id) WHERE backfill_id IS NOT NULL;
 CREATE INDEX runs_definition ON pipelines.runs (definition_sha256);
