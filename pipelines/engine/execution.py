@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Coroutine
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,6 +26,8 @@ from pipelines.engine.source import Source, read_source
 from pipelines.states import State
 from workbench.errors import ComponentError
 
+REFILL_SECONDS = 1.0
+QUIET_SECONDS = 0.02  # of a kernel that has ended in order
 T = TypeVar("T")
 
 
@@ -114,18 +117,23 @@ class _Execution:
 
     async def _run_in(self, kernel: Kernel) -> Verdict:
         memory = MemoryWatch()
-        verdict = None
+        # The next kernel starts beside a long notebook, and behind a short one, which it would slow down.
+        refill = partial(self._kernels.refill, self._source.kernel)
+        later = asyncio.get_running_loop().call_later(REFILL_SECONDS, refill)
         try:
-            # The processor is the notebook's from here on: the next kernel starts beside it, not before it.
-            self._kernels.refill(self._source.kernel)
             async with Conversation(kernel, self._recorder) as conversation:
                 runner = CellRunner(kernel, conversation, self._recorder, limits=self._job.limits, cancel=self._cancel)
                 verdict = await runner.run(self._source.notebook["cells"])
+                if verdict.state in {State.SUCCEEDED, State.FAILED}:
+                    # Files are flushed and Spark sessions closed by what Python does at its end.
+                    await kernel.leave()
+                    await conversation.drain(QUIET_SECONDS)
         finally:
-            if verdict and verdict.state is State.KERNEL_DIED:
-                self._recorder.note_lines(kernel.printed())
-            is_in_order = verdict is not None and verdict.state in {State.SUCCEEDED, State.FAILED}
-            ending = await kernel.stop(politely=is_in_order)
+            later.cancel()
+            ending = await kernel.stop()
+        refill()
+        if verdict.state is State.KERNEL_DIED:
+            self._recorder.note_lines(kernel.printed())
         return verdict.with_ending(ending, is_out_of_memory=memory.explains(ending))
 
     async def _take_kernel(self) -> Kernel:

@@ -63,6 +63,16 @@ def test_a_notebook_runs_with_its_parameters_and_its_output_is_private(tmp_path)
     assert [stat.S_IMODE(each.stat().st_mode) for each in (job.output, job.log)] == [0o600, 0o600]
 
 
+def test_what_the_end_of_python_puts_out_and_writes_belongs_to_the_run(tmp_path):
+    leaving = "import atexit\natexit.register(lambda: print('bye', flush=True))\nkept = open('late.txt', 'w')\nkept.write('flushed')"
+
+    job = make_job(tmp_path, leaving)
+    ran(job)
+
+    assert printed(read_output(job.output), 0) == "bye\n"
+    assert (tmp_path / "late.txt").read_text() == "flushed"
+
+
 def test_displays_are_updated_and_cleared_as_in_a_browser(tmp_path):
     updating = "shown = display('before', display_id=True)\nshown.update('after')"
     clearing = "from IPython.display import clear_output\nprint('old')\nclear_output(wait=True)\nprint('new')"
@@ -281,15 +291,16 @@ def test_output_beyond_its_limit_is_counted_and_left_out(tmp_path):
 
 
 def test_text_that_is_no_utf_8_survives(tmp_path):
-    raw = r"import os; os.write(1, b'before \xff\xfe raw\n'); None"
-    # ipykernel cannot send a lone surrogate: that text is lost in the kernel, and nothing else is.
-    job = make_job(tmp_path, raw, r"print('\ud83d')", r"print('\0 \x1b[31m ü 漢')")
+    # ipykernel cannot send a lone surrogate: what it is about to send is lost in the kernel, and nothing else is.
+    lost = r"import os, time; print('\ud83d'); time.sleep(0.5)"
+    raw = r"_ = os.write(1, b'before \xff\xfe raw\n'); time.sleep(0.5)"
+    job = make_job(tmp_path, lost, raw, r"print('\0 \x1b[31m ü 漢')")
 
     outcome = ran(job)
 
     notebook = read_output(job.output)
     assert outcome.state is State.SUCCEEDED
-    assert printed(notebook, 0) == "before \ufffd\ufffd raw\n"
+    assert printed(notebook, 1) == "before \ufffd\ufffd raw\n"
     assert printed(notebook, 2) == "\0 \x1b[31m ü 漢\n"
 
 

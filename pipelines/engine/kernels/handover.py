@@ -23,7 +23,7 @@ SOCKET = "handover"
 _CODE = '''\
 def _workbench_take_over(path):
     import faulthandler, json, os, socket, sys, types
-    faulthandler.enable(getattr(sys.stderr, "_original_stdstream_copy", 2))
+    faulthandler.enable(getattr(sys.stderr, "_original_stdstream_copy", 2), all_threads=False)
     with socket.socket(socket.AF_UNIX) as channel:
         channel.connect(path)
         given = json.loads(b"".join(iter(lambda: channel.recv(65536), b"")))

@@ -145,15 +145,14 @@ class Kernel:
         else:
             self._process.interrupt()
 
-    async def stop(self, *, politely: bool = False) -> Ending:
-        """End the kernel and everything that it has started, and remove its folder. Safe to call twice.
-
-        Args:
-            politely: let Python end by itself, with its exit handlers, and kill what is left after five seconds.
-        """
-        if politely and self.client.channels_running and not self.ended.done():
+    async def leave(self) -> None:
+        """Have the kernel end by itself, with its exit handlers; one that takes more than five seconds still runs then."""
+        if not self.ended.done():
             self.client.shutdown()
             await asyncio.wait({self.ended}, timeout=SHUTDOWN_SECONDS)
+
+    async def stop(self) -> Ending:
+        """Kill what is left of the kernel and of all that it has started, and remove its folder. Safe to call twice."""
         ending = await self._process.stop()
         self.client.stop_channels()
         self._context.destroy(linger=0)
