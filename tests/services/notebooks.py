@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,9 @@ async def run_job(
 
     if kernels:
         return await execute(job, kernels=kernels, cancel=cancel, on_event=watch)
-    async with KernelPool(PoolLimits(kernels=0)) as fresh:
+    # ipykernel does not capture what is written past Python when it finds itself in a test.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+    async with KernelPool(PoolLimits(kernels=0), environment=environment) as fresh:
         return await execute(job, kernels=fresh, cancel=cancel, on_event=watch)
 
 

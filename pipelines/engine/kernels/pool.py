@@ -16,7 +16,8 @@ from typing import Any, Self
 
 import psutil
 
-from pipelines.engine.kernels.kernel import Kernel, KernelEnded
+from pipelines.engine.kernels.kernel import Kernel, KernelEnded, start_kernel
+from pipelines.engine.kernels.process import Ending
 from pipelines.engine.kernels.specs import KernelSpec, find_spec
 from workbench.errors import ComponentError
 
@@ -63,6 +64,7 @@ class KernelPool:
         self._limits = limits
         self._environment = dict(os.environ if environment is None else environment)
         self._shelves: dict[str, _Shelf] = {}
+        self._endings: set[asyncio.Task[Ending]] = set()
 
     async def __aenter__(self) -> Self:
         return self
@@ -75,7 +77,7 @@ class KernelPool:
         for task in (tasks := [task for shelf in shelves for task in shelf.tasks]):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.gather(*(kernel.stop() for shelf in shelves for kernel in shelf.waiting))
+        await asyncio.gather(*self._endings, *(kernel.stop() for shelf in shelves for kernel in shelf.waiting))
 
     def spec(self, name: str) -> KernelSpec:
         """The specification of that name.
@@ -112,7 +114,9 @@ class KernelPool:
             if not kernel.ended.done():
                 return kernel
             await kernel.stop()
-        return await self._start(shelf.spec, folder, {**self._environment, **environment}, start_seconds)
+        return await start_kernel(
+            shelf.spec, environment={**self._environment, **environment}, folder=folder, seconds=start_seconds
+        )
 
     def refill(self, name: str) -> None:
         """Begin to start what is missing, as far as the memory goes."""
@@ -125,8 +129,11 @@ class KernelPool:
 
     async def _add(self, name: str, shelf: _Shelf) -> None:
         try:
-            kernel = await self._start(
-                shelf.spec, Path(tempfile.gettempdir()), self._environment, self._limits.start_seconds
+            kernel = await start_kernel(
+                shelf.spec,
+                environment=self._environment,
+                folder=Path(tempfile.gettempdir()),
+                seconds=self._limits.start_seconds,
             )
         except ComponentError as error:
             # Whoever takes a kernel is told; this one was only to save time.
@@ -148,7 +155,8 @@ class KernelPool:
         if shelf is None or kernel not in shelf.waiting:
             return
         shelf.waiting.remove(kernel)
-        self._begin(shelf, kernel.stop())
+        self._endings.add(ending := asyncio.create_task(kernel.stop()))
+        ending.add_done_callback(self._endings.discard)
         if time.monotonic() - began > STURDY_SECONDS:
             self.refill(name)
 
@@ -157,16 +165,6 @@ class KernelPool:
         task = asyncio.create_task(work)
         shelf.tasks.add(task)
         task.add_done_callback(shelf.tasks.discard)
-
-    @staticmethod
-    async def _start(spec: KernelSpec, folder: Path, environment: Mapping[str, str], seconds: float) -> Kernel:
-        kernel = Kernel(spec, environment=environment, folder=folder)
-        try:
-            await kernel.start(seconds)
-        except BaseException:
-            await kernel.stop()
-            raise
-        return kernel
 
     def _shelf(self, name: str) -> _Shelf:
         if name not in self._shelves:

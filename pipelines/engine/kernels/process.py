@@ -59,15 +59,16 @@ class KernelProcess:
         """
         lifeline, guards_lifeline = socket.socketpair()
         printed, guards_printed = socket.socketpair()
-        try:
-            with guards_lifeline, guards_printed:
-                self._guard = self._start_guard(guards_lifeline, guards_printed)
-        except BaseException:
-            lifeline.close()
-            printed.close()
-            raise
-        reader, self._writer = await asyncio.open_connection(sock=lifeline)
-        output, writer = await asyncio.open_connection(sock=printed)
+        with guards_lifeline, guards_printed, contextlib.ExitStack() as unless_started:
+            unless_started.callback(lifeline.close)
+            unless_started.callback(printed.close)
+            reader, self._writer = await asyncio.open_connection(sock=lifeline)
+            unless_started.callback(self._writer.close)
+            output, writer = await asyncio.open_connection(sock=printed)
+            unless_started.callback(writer.close)
+            self._guard = self._start_guard(guards_lifeline, guards_printed)
+            unless_started.pop_all()
+        # Nothing is waited for between the start and here: who is cancelled meanwhile leaves no process behind.
         self._watching = asyncio.gather(self._watch(reader), self._keep_printed(output, writer))
 
     def interrupt(self) -> None:
@@ -78,8 +79,9 @@ class KernelProcess:
 
     async def stop(self) -> Ending:
         """Kill what still runs, grandchildren of other groups included, and wait until all is gone. Safe to call twice."""
-        if self._writer is None or self._watching is None:
+        if self._watching is None:
             return Ending(code=None, peak_memory_bytes=None)
+        assert self._writer is not None
         with contextlib.suppress(OSError):
             self._writer.write_eof()
         try:
