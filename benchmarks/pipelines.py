@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -122,7 +123,7 @@ async def executed(
         notebook=written(folder, cells), output=folder / "out" / "work.ipynb", log=folder / "out" / "work.jsonl"
     )
     # One kernel, which is taken: a second that starts beside the run would be measured with it.
-    async with KernelPool(PoolLimits(kernels=1 if is_warm else 0)) as kernels:
+    async with KernelPool(PoolLimits(kernels=1 if is_warm else 0), environment=os.environ) as kernels:
         if is_warm:
             await kernels.warm("python3")
         started = time.perf_counter()

@@ -234,7 +234,7 @@ def test_a_warm_kernel_is_handed_folder_environment_and_secrets_and_is_used_once
     jobs = [make_job(tmp_path, showing, name=name, declared="token = ''", **fields) for name in ("one", "two")]
 
     async def run_both() -> None:
-        async with KernelPool(PoolLimits(kernels=1)) as kernels:
+        async with KernelPool(PoolLimits(kernels=1), environment=os.environ) as kernels:
             await kernels.warm("python3")
             for job in jobs:
                 assert kernels.waiting("python3") == 1
@@ -255,7 +255,7 @@ def test_a_warm_kernel_that_died_is_not_noticed_by_who_takes_one(tmp_path):
     job = make_job(tmp_path, "print(1)")
 
     async def run() -> State:
-        async with KernelPool(PoolLimits(kernels=1)) as kernels:
+        async with KernelPool(PoolLimits(kernels=1), environment=os.environ) as kernels:
             await kernels.warm("python3")
             kernel = kernels._shelves["python3"].waiting[0]
             os.kill(kernel.pid, 9)
@@ -303,7 +303,7 @@ def test_executions_side_by_side_keep_apart(tmp_path):
     jobs = [make_job(tmp_path, f"x = {n}", "import time; time.sleep(0.2)", "print(x)", name=f"n{n}") for n in range(10)]
 
     async def run_all() -> list[State]:
-        async with KernelPool(PoolLimits(kernels=0)) as kernels:
+        async with KernelPool(PoolLimits(kernels=0), environment=os.environ) as kernels:
             return [each.state for each in await asyncio.gather(*(run_job(job, kernels=kernels) for job in jobs))]
 
     assert asyncio.run(run_all()) == [State.SUCCEEDED] * 10

@@ -337,6 +337,6 @@ def test_nothing_of_an_execution_begins_when_the_input_is_wrong(tmp_path):
     from pipelines.engine.kernels.pool import KernelPool
 
     with pytest.raises(WorkbenchError, match="there is no notebook"):
-        asyncio.run(execute(job(tmp_path), kernels=KernelPool(), cancel=asyncio.Event()))
+        asyncio.run(execute(job(tmp_path), kernels=KernelPool(environment={}), cancel=asyncio.Event()))
 
     assert [*tmp_path.iterdir()] == []

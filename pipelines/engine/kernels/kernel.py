@@ -170,6 +170,7 @@ class Kernel:
         try:
             async with asyncio.timeout(seconds):
                 await self.or_end(self._answer())
+            self._process.forget_printed()  # Jupyter's greeting
         except TimeoutError:
             raise self._start_error(f"did not answer within {seconds:.0f} s") from None
         except KernelEnded as error:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import tempfile
 import time
 from collections.abc import Coroutine, Mapping
@@ -57,12 +56,11 @@ class KernelPool:
 
     Args:
         limits: how many kernels wait, and with how much memory.
-        environment: of the kernels; None is that of this process.
+        environment: of the kernels. It is all that they have, secrets of ours included if it has any.
     """
 
-    def __init__(self, limits: PoolLimits = PoolLimits(), *, environment: Mapping[str, str] | None = None) -> None:
-        self._limits = limits
-        self._environment = dict(os.environ if environment is None else environment)
+    def __init__(self, limits: PoolLimits = PoolLimits(), *, environment: Mapping[str, str]) -> None:
+        self._limits, self._environment = limits, dict(environment)
         self._shelves: dict[str, _Shelf] = {}
         self._endings: set[asyncio.Task[Ending]] = set()
 
@@ -142,7 +140,11 @@ class KernelPool:
         try:
             # What a first cell costs once, such as imports of IPython, is paid now.
             await kernel.run_silently("pass")
-        except (KernelEnded, asyncio.CancelledError):
+        except KernelEnded as ended:
+            logger.warning("a kernel that was started ahead died: %s", ended.ending)
+            await kernel.stop()
+            return
+        except asyncio.CancelledError:
             await kernel.stop()
             raise
         shelf.waiting.append(kernel)

@@ -98,6 +98,10 @@ class KernelProcess:
         """The end of what the process wrote past Jupyter's streams: tracebacks of a start, of a segmentation fault."""
         return self._printed.decode("utf-8", "replace")
 
+    def forget_printed(self) -> None:
+        """What was written until now is of no use any more."""
+        self._printed = b""
+
     def _start_guard(self, lifeline: socket.socket, printed: socket.socket) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             [

@@ -49,6 +49,8 @@ class CellRunner:
         cancelled = asyncio.create_task(self._cancel.wait(), name="wait-for-cancel")
         try:
             for index, cell in enumerate(cells):
+                if self._cancel.is_set():
+                    return Verdict(state=State.CANCELLED, message="it was cancelled between two cells")
                 if is_executed(cell) and (verdict := await self._run_cell(index, cell, cancelled, run_deadline)):
                     return verdict
         finally:
