@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -263,6 +264,23 @@ def test_a_warm_kernel_that_died_is_not_noticed_by_who_takes_one(tmp_path):
             return (await run_job(job, kernels=kernels)).state
 
     assert asyncio.run(run()) is State.SUCCEEDED
+
+
+def test_a_kernel_that_waits_and_answers_no_more_is_no_fault_of_the_notebook(tmp_path):
+    job = make_job(tmp_path, "print(1)", limits=Limits(start_seconds=2))
+
+    async def run() -> tuple[int, str]:
+        async with KernelPool(PoolLimits(kernels=1), environment=os.environ) as kernels:
+            await kernels.warm("python3")
+            pid = kernels._shelves["python3"].waiting[0].pid
+            os.kill(pid, signal.SIGSTOP)
+            outcome = await run_job(job, kernels=kernels)
+            assert outcome.state is State.INFRASTRUCTURE_ERROR
+            return pid, outcome.message
+
+    pid, message = asyncio.run(run())
+    assert message == "the kernel 'python3' does not answer any more"
+    assert is_gone(pid)
 
 
 def test_who_cancels_the_coroutine_leaves_no_kernel(tmp_path):

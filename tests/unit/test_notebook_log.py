@@ -260,6 +260,20 @@ def test_a_secret_at_the_limit_is_not_cut_in_two(record):
     assert "cana" not in printed(build_notebook(log.events), 0)
 
 
+def test_a_secret_in_pieces_is_not_put_together_by_what_stands_between(record):
+    update = {"data": {"text/plain": "1"}, "metadata": {}, "transient": {"display_id": "d"}}
+    log, _ = record(out("canary-"), (0, "update_display_data", update), out("0123 end"), s="canary-0123")
+
+    assert printed(build_notebook(log.events), 0) == "[secret s] end"
+
+
+def test_a_secret_in_pieces_is_not_in_the_last_lines_of_what_was_left_out(record):
+    limits = Limits(cell_output_bytes=3)
+    _, recorder = record(out("abcdef canary-"), out("0123 end"), limits=limits, s="canary-0123")
+
+    assert recorder.last_lines == ("abcdef [secret s] end",)
+
+
 def test_an_error_is_kept_whatever_was_put_out_before(record):
     error = {"ename": "E", "evalue": "no", "traceback": ["E: no"]}
     log, _ = record(out("x" * 50), (0, "error", error), limits=Limits(cell_output_bytes=10))
