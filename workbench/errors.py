@@ -26,7 +26,7 @@
     │   ├── ProviderRefused      the identity provider says no, or sent what proves nothing
     │   ├── AccountTaken         the account belongs to another person of the hub
     │   └── NameChanged          the account got another name in the midst of its login
-    └── NotebookFailed           a cell of a production notebook raised
+    └── NotebookFailed           a notebook ran and did not succeed
 
 Each says what happened, with the value, and what to do about it:
 
@@ -180,6 +180,6 @@ class NameChanged(IdentityError):
 
 
 class NotebookFailed(WorkbenchError):
-    """A cell of a production notebook raised; the output notebook holds the traceback."""
+    """A notebook ran and did not succeed: a cell raised, the kernel died, time was up; the output notebook shows where."""
 
     exit_code = 1
