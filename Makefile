@@ -40,6 +40,7 @@ bench: setup ## Measure what benchmarks/README.md lists.
 	$(BIN)/python -m benchmarks.ingest
 	$(BIN)/python -m benchmarks.conditions
 	$(BIN)/python -m benchmarks.hub
+	$(BIN)/python -m benchmarks.pipelines
 	$(BIN)/python -m benchmarks.spark
 
 chaos: setup ## Run a thousand seeded schedules of faults against ingestion, and the calendar through all zones; takes more than three hours.

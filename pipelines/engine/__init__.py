@@ -1,6 +1,6 @@
 """Executes one notebook with parameters: durable, live, and with an end that is said as it was.
 
->>> async with KernelPool() as kernels:
+>>> async with KernelPool(environment=os.environ) as kernels:
 ...     outcome = await execute(job, kernels=kernels, cancel=asyncio.Event())
 
 `execute` is in `pipelines.engine.execution` and `KernelPool` in `pipelines.engine.kernels.pool`;

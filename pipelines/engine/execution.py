@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Coroutine
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,6 +26,8 @@ from pipelines.engine.source import Source, read_source
 from pipelines.states import State
 from workbench.errors import ComponentError
 
+REFILL_SECONDS = 1.0
+QUIET_SECONDS = 0.02  # of a kernel that has ended in order
 T = TypeVar("T")
 
 
@@ -60,27 +63,26 @@ async def execute(
             recorder.end(verdict.cell, verdict.as_content())
     except OSError as error:
         verdict = _unwritable(verdict, job.log, error).cleaned(redactor)
-    published = await _publish(job, verdict)
-    return published.as_outcome(
-        job, has_output=published is verdict, last_lines=last_lines, seconds=time.monotonic() - began
-    )
+    verdict, has_output = await _publish(job, verdict)
+    seconds = time.monotonic() - began
+    return verdict.as_outcome(job, has_output=has_output, last_lines=last_lines, seconds=seconds)
 
 
-async def _publish(job: NotebookJob, verdict: Verdict) -> Verdict:
-    """Write the output notebook. One that cannot be written is another verdict: it is no success."""
+async def _publish(job: NotebookJob, verdict: Verdict) -> tuple[Verdict, bool]:
+    """Write the output notebook. When that is impossible the verdict is another: it is no success."""
     end = Event(at=time.time(), kind=Kind.ENDED, cell=verdict.cell, content=verdict.as_content())
     try:
         await asyncio.to_thread(publish_notebook, job.log, job.output, end=end)
-    except ValueError as error:
-        return replace(verdict, state=State.INFRASTRUCTURE_ERROR, message=f"{job.log}: {error}")
+    except ValueError:  # the log has no beginning: the disk was full before
+        return verdict, False
     except OSError as error:
-        return _unwritable(verdict, job.output, error)
-    return verdict
+        return _unwritable(verdict, job.output, error), False
+    return verdict, True
 
 
 def _unwritable(verdict: Verdict, path: Path, error: OSError) -> Verdict:
     if verdict.state is State.INFRASTRUCTURE_ERROR and verdict.message:
-        return replace(verdict)
+        return verdict  # the first cause is the one to tell
     message = f"{path} cannot be written: {error.strerror or error}"
     return replace(verdict, state=State.INFRASTRUCTURE_ERROR, message=message, remedy=MAKE_ROOM)
 
@@ -103,29 +105,33 @@ class _Execution:
         Raises:
             OSError: when the log cannot be written.
         """
-        failed = Verdict(state=State.INFRASTRUCTURE_ERROR)
         try:
             kernel = await self._unless_cancelled(self._take_kernel())
         except _Cancelled:
             return Verdict(state=State.CANCELLED, message="it was cancelled before its first cell")
         except ComponentError as error:
-            return replace(failed, message=error.message, remedy=error.remedy)
+            return Verdict(state=State.INFRASTRUCTURE_ERROR, message=error.message, remedy=error.remedy)
         return await self._run_in(kernel)
 
     async def _run_in(self, kernel: Kernel) -> Verdict:
         memory = MemoryWatch()
-        verdict = None
+        # The next kernel starts beside a long notebook, and behind a short one, which it would slow down.
+        refill = partial(self._kernels.refill, self._source.kernel)
+        later = asyncio.get_running_loop().call_later(REFILL_SECONDS, refill)
         try:
-            # The processor is the notebook's from here on: the next kernel starts beside it, not before it.
-            self._kernels.refill(self._source.kernel)
             async with Conversation(kernel, self._recorder) as conversation:
                 runner = CellRunner(kernel, conversation, self._recorder, limits=self._job.limits, cancel=self._cancel)
                 verdict = await runner.run(self._source.notebook["cells"])
+                if verdict.state in {State.SUCCEEDED, State.FAILED}:
+                    # Files are flushed and Spark sessions closed by what Python does at its end.
+                    await kernel.leave()
+                    await conversation.drain(QUIET_SECONDS)
         finally:
-            if verdict and verdict.state is State.KERNEL_DIED:
-                self._recorder.note_lines(kernel.printed())
-            is_in_order = verdict is not None and verdict.state in {State.SUCCEEDED, State.FAILED}
-            ending = await kernel.stop(politely=is_in_order)
+            later.cancel()
+            ending = await kernel.stop()
+        refill()
+        if verdict.state is State.KERNEL_DIED:
+            self._recorder.note_lines(kernel.printed())
         return verdict.with_ending(ending, is_out_of_memory=memory.explains(ending))
 
     async def _take_kernel(self) -> Kernel:
@@ -147,12 +153,15 @@ class _Execution:
         )
         try:
             if spec.is_python:
-                await kernel.hand_over(folder=folder, environment=job.environment, secrets=job.secrets)
-        except KernelEnded as ended:
-            await kernel.stop()
-            raise ComponentError(f"the kernel {spec.name!r} died before the first cell: {ended.ending}") from None
-        except BaseException:
-            await kernel.stop()
+                async with asyncio.timeout(job.limits.start_seconds):
+                    await kernel.hand_over(folder=folder, environment=job.environment, secrets=job.secrets)
+        except BaseException as error:
+            ending = await kernel.stop()
+            if isinstance(error, KernelEnded):
+                how = ending.signal or f"code {ending.code}"
+                raise ComponentError(f"the kernel {spec.name!r} ended with {how} before the first cell") from None
+            if isinstance(error, TimeoutError):
+                raise ComponentError(f"the kernel {spec.name!r} does not answer any more") from None
             raise
         return kernel
 

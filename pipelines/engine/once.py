@@ -80,7 +80,7 @@ async def _execute(job: NotebookJob, cancel: asyncio.Event, on_event: Callable[[
     from pipelines.engine.execution import execute
     from pipelines.engine.kernels.pool import KernelPool, PoolLimits
 
-    async with KernelPool(PoolLimits(kernels=0)) as kernels:
+    async with KernelPool(PoolLimits(kernels=0), environment=os.environ) as kernels:
         return await execute(job, kernels=kernels, cancel=cancel, on_event=on_event)
 
 

@@ -19,9 +19,11 @@ from pydantic import SecretStr
 MODULE = "workbench_run"
 SOCKET = "handover"
 
+# The trace of a crash goes where the process wrote before ipykernel took its streams, which it cannot serve then.
 _CODE = '''\
 def _workbench_take_over(path):
-    import json, os, socket, sys, types
+    import faulthandler, json, os, socket, sys, types
+    faulthandler.enable(getattr(sys.stderr, "_original_stdstream_copy", 2), all_threads=False)
     with socket.socket(socket.AF_UNIX) as channel:
         channel.connect(path)
         given = json.loads(b"".join(iter(lambda: channel.recv(65536), b"")))

@@ -28,25 +28,58 @@ SHUTDOWN_SECONDS = 5.0  # for what the kernel does when Python ends, such as flu
 T = TypeVar("T")
 
 
-class Kernel:
-    """A kernel that listens on Unix sockets in a folder of its own. `start` it, use it once, `stop` it."""
+async def start_kernel(spec: KernelSpec, *, environment: Mapping[str, str], folder: Path, seconds: float) -> Kernel:
+    """Start a kernel in *folder*, and return it when it answers.
 
-    def __init__(self, spec: KernelSpec, *, environment: Mapping[str, str], folder: Path) -> None:
-        self.spec = spec
-        self.private = new_runtime_folder()
-        connection = self.private / "connection.json"
-        self._process = KernelProcess(
-            spec.command(connection),
-            environment={**environment, **spec.environment},
-            folder=folder,
-            private=self.private,
+    Raises:
+        ComponentError: when it does not within *seconds*, ends before, or cannot be started.
+    """
+    try:
+        private = new_runtime_folder()
+        client = _make_client(private, spec.name)
+        command, variables = spec.command(client.connection_file), spec.environment_over(environment)
+        kernel = Kernel(
+            spec, private, KernelProcess(command, environment=variables, folder=folder, private=private), client
         )
-        self._connection = connection
-        self._context = zmq.asyncio.Context()
-        # With the default a kernel's messages beyond a thousand are dropped without a word.
-        self._context.setsockopt(zmq.RCVHWM, 0)
-        self._context.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MILLISECONDS)
-        self.client = AsyncKernelClient(context=self._context)
+        try:
+            await kernel._start(seconds)  # noqa: SLF001 - this function is the constructor that may wait
+        except BaseException:
+            await kernel.stop()
+            raise
+    except OSError as error:
+        raise ComponentError(f"the kernel {spec.name!r} cannot be started in {folder}: {error}") from None
+    return kernel
+
+
+def _make_client(private: Path, name: str) -> AsyncKernelClient:
+    path, info = write_connection_file(
+        str(private / "connection.json"),
+        transport="ipc",
+        ip=str(private / "k"),
+        key=uuid4().hex.encode(),
+        kernel_name=name,
+        # Not ports: each is the end of a socket's name.
+        shell_port=1,
+        iopub_port=2,
+        stdin_port=3,
+        control_port=4,
+        hb_port=5,
+    )
+    context = zmq.asyncio.Context()
+    # With the default a kernel's messages beyond a thousand are dropped without a word.
+    context.setsockopt(zmq.RCVHWM, 0)
+    context.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MILLISECONDS)
+    client = AsyncKernelClient(context=context, connection_file=path)
+    client.load_connection_info(info)
+    return client
+
+
+class Kernel:
+    """A kernel that listens on Unix sockets in a folder of its own. Use it once, then `stop` it."""
+
+    def __init__(self, spec: KernelSpec, private: Path, process: KernelProcess, client: AsyncKernelClient) -> None:
+        self.spec, self.private, self.client = spec, private, client
+        self._process = process
 
     @property
     def ended(self) -> asyncio.Future[Ending]:
@@ -57,39 +90,6 @@ class Kernel:
     def pid(self) -> int | None:
         """Of the kernel's process, which leads a session and a group of its own."""
         return self._process.pid
-
-    async def start(self, seconds: float) -> None:
-        """Start the process and wait until it answers.
-
-        Raises:
-            ComponentError: when it does not within *seconds*, ends before, or cannot be started.
-        """
-        _, info = write_connection_file(
-            str(self._connection),
-            transport="ipc",
-            ip=str(self.private / "k"),
-            key=uuid4().hex.encode(),
-            kernel_name=self.spec.name,
-            # Not ports: each is the end of a socket's name.
-            shell_port=1,
-            iopub_port=2,
-            stdin_port=3,
-            control_port=4,
-            hb_port=5,
-        )
-        self.client.load_connection_info(info)
-        try:
-            await self._process.start()
-        except OSError as error:
-            raise ComponentError(f"the kernel {self.spec.name!r} cannot be started: {error}") from None
-        self.client.start_channels(stdin=False, hb=False)
-        try:
-            async with asyncio.timeout(seconds):
-                await self.or_end(self._answer())
-        except TimeoutError:
-            raise self._start_error(f"did not answer within {seconds:.0f} s") from None
-        except KernelEnded as error:
-            raise self._start_error(f"ended with {error.ending.signal or f'code {error.ending.code}'}") from None
 
     async def hand_over(
         self, *, folder: Path, environment: Mapping[str, str], secrets: Mapping[str, SecretStr]
@@ -145,24 +145,36 @@ class Kernel:
         else:
             self._process.interrupt()
 
-    async def stop(self, *, politely: bool = False) -> Ending:
-        """End the kernel and everything that it has started, and remove its folder. Safe to call twice.
-
-        Args:
-            politely: let Python end by itself, with its exit handlers, and kill what is left after five seconds.
-        """
-        if politely and self.client.channels_running and not self.ended.done():
+    async def leave(self) -> None:
+        """Have the kernel end by itself, with its exit handlers; one that takes more than five seconds still runs then."""
+        if not self.ended.done():
             self.client.shutdown()
             await asyncio.wait({self.ended}, timeout=SHUTDOWN_SECONDS)
+
+    async def stop(self) -> Ending:
+        """Kill what is left of the kernel and of all that it has started, and remove its folder. Safe to call twice."""
         ending = await self._process.stop()
-        self.client.stop_channels()
-        self._context.destroy(linger=0)
+        if self.client.channels_running:
+            self.client.stop_channels()
+        self.client.context.destroy(linger=0)
         shutil.rmtree(self.private, ignore_errors=True)
         return ending
 
     def printed(self) -> str:
         """What the process wrote past Jupyter's streams, at most its last 10,000 bytes."""
         return self._process.printed()
+
+    async def _start(self, seconds: float) -> None:
+        await self._process.start()
+        self.client.start_channels(stdin=False, hb=False)
+        try:
+            async with asyncio.timeout(seconds):
+                await self.or_end(self._answer())
+            self._process.forget_printed()  # Jupyter's greeting
+        except TimeoutError:
+            raise self._start_error(f"did not answer within {seconds:.0f} s") from None
+        except KernelEnded as error:
+            raise self._start_error(f"ended with {error.ending.signal or f'code {error.ending.code}'}") from None
 
     async def _answer(self) -> None:
         """Return when requests are answered and their output arrives: a subscription needs a moment longer."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import tempfile
 import time
 from collections.abc import Coroutine, Mapping
@@ -16,7 +15,8 @@ from typing import Any, Self
 
 import psutil
 
-from pipelines.engine.kernels.kernel import Kernel, KernelEnded
+from pipelines.engine.kernels.kernel import Kernel, KernelEnded, start_kernel
+from pipelines.engine.kernels.process import Ending
 from pipelines.engine.kernels.specs import KernelSpec, find_spec
 from workbench.errors import ComponentError
 
@@ -56,13 +56,13 @@ class KernelPool:
 
     Args:
         limits: how many kernels wait, and with how much memory.
-        environment: of the kernels; None is that of this process.
+        environment: of the kernels. It is all that they have, secrets of ours included if it has any.
     """
 
-    def __init__(self, limits: PoolLimits = PoolLimits(), *, environment: Mapping[str, str] | None = None) -> None:
-        self._limits = limits
-        self._environment = dict(os.environ if environment is None else environment)
+    def __init__(self, limits: PoolLimits = PoolLimits(), *, environment: Mapping[str, str]) -> None:
+        self._limits, self._environment = limits, dict(environment)
         self._shelves: dict[str, _Shelf] = {}
+        self._endings: set[asyncio.Task[Ending]] = set()
 
     async def __aenter__(self) -> Self:
         return self
@@ -75,7 +75,7 @@ class KernelPool:
         for task in (tasks := [task for shelf in shelves for task in shelf.tasks]):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.gather(*(kernel.stop() for shelf in shelves for kernel in shelf.waiting))
+        await asyncio.gather(*self._endings, *(kernel.stop() for shelf in shelves for kernel in shelf.waiting))
 
     def spec(self, name: str) -> KernelSpec:
         """The specification of that name.
@@ -112,7 +112,9 @@ class KernelPool:
             if not kernel.ended.done():
                 return kernel
             await kernel.stop()
-        return await self._start(shelf.spec, folder, {**self._environment, **environment}, start_seconds)
+        return await start_kernel(
+            shelf.spec, environment={**self._environment, **environment}, folder=folder, seconds=start_seconds
+        )
 
     def refill(self, name: str) -> None:
         """Begin to start what is missing, as far as the memory goes."""
@@ -125,8 +127,11 @@ class KernelPool:
 
     async def _add(self, name: str, shelf: _Shelf) -> None:
         try:
-            kernel = await self._start(
-                shelf.spec, Path(tempfile.gettempdir()), self._environment, self._limits.start_seconds
+            kernel = await start_kernel(
+                shelf.spec,
+                environment=self._environment,
+                folder=Path(tempfile.gettempdir()),
+                seconds=self._limits.start_seconds,
             )
         except ComponentError as error:
             # Whoever takes a kernel is told; this one was only to save time.
@@ -135,7 +140,11 @@ class KernelPool:
         try:
             # What a first cell costs once, such as imports of IPython, is paid now.
             await kernel.run_silently("pass")
-        except (KernelEnded, asyncio.CancelledError):
+        except KernelEnded as ended:
+            logger.warning("a kernel that was started ahead died: %s", ended.ending)
+            await kernel.stop()
+            return
+        except asyncio.CancelledError:
             await kernel.stop()
             raise
         shelf.waiting.append(kernel)
@@ -148,7 +157,8 @@ class KernelPool:
         if shelf is None or kernel not in shelf.waiting:
             return
         shelf.waiting.remove(kernel)
-        self._begin(shelf, kernel.stop())
+        self._endings.add(ending := asyncio.create_task(kernel.stop()))
+        ending.add_done_callback(self._endings.discard)
         if time.monotonic() - began > STURDY_SECONDS:
             self.refill(name)
 
@@ -157,16 +167,6 @@ class KernelPool:
         task = asyncio.create_task(work)
         shelf.tasks.add(task)
         task.add_done_callback(shelf.tasks.discard)
-
-    @staticmethod
-    async def _start(spec: KernelSpec, folder: Path, environment: Mapping[str, str], seconds: float) -> Kernel:
-        kernel = Kernel(spec, environment=environment, folder=folder)
-        try:
-            await kernel.start(seconds)
-        except BaseException:
-            await kernel.stop()
-            raise
-        return kernel
 
     def _shelf(self, name: str) -> _Shelf:
         if name not in self._shelves:

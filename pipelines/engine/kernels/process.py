@@ -12,6 +12,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from workbench.runtime import guard
 
@@ -42,10 +43,11 @@ class KernelProcess:
 
     def __init__(self, command: Sequence[str], *, environment: Mapping[str, str], folder: Path, private: Path) -> None:
         self._command, self._environment, self._folder = command, environment, folder
-        self._log, self._lock = private / "kernel.log", private / "kernel.lock"
+        self._lock = private / "kernel.lock"
+        self._printed = b""
         self._guard: subprocess.Popen[bytes] | None = None
         self._writer: asyncio.StreamWriter | None = None
-        self._watching: asyncio.Task[None] | None = None
+        self._watching: asyncio.Future[Any] | None = None
         self.pid: int | None = None
         self.ended: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
 
@@ -55,15 +57,19 @@ class KernelProcess:
         Raises:
             OSError: when the operating system refuses.
         """
-        ours, theirs = socket.socketpair()
-        with theirs:
-            try:
-                self._guard = self._start_guard(theirs)
-            except BaseException:
-                ours.close()
-                raise
-        reader, self._writer = await asyncio.open_connection(sock=ours)
-        self._watching = asyncio.create_task(self._watch(reader), name="watch-kernel")
+        lifeline, guards_lifeline = socket.socketpair()
+        printed, guards_printed = socket.socketpair()
+        with guards_lifeline, guards_printed, contextlib.ExitStack() as unless_started:
+            unless_started.callback(lifeline.close)
+            unless_started.callback(printed.close)
+            reader, self._writer = await asyncio.open_connection(sock=lifeline)
+            unless_started.callback(self._writer.close)
+            output, writer = await asyncio.open_connection(sock=printed)
+            unless_started.callback(writer.close)
+            self._guard = self._start_guard(guards_lifeline, guards_printed)
+            unless_started.pop_all()
+        # Nothing is waited for between the start and here: who is cancelled meanwhile leaves no process behind.
+        self._watching = asyncio.gather(self._watch(reader), self._keep_printed(output, writer))
 
     def interrupt(self) -> None:
         """SIGINT to the kernel and what it has started in its group, as a person's Ctrl-C."""
@@ -73,8 +79,9 @@ class KernelProcess:
 
     async def stop(self) -> Ending:
         """Kill what still runs, grandchildren of other groups included, and wait until all is gone. Safe to call twice."""
-        if self._writer is None or self._watching is None:
+        if self._watching is None:
             return Ending(code=None, peak_memory_bytes=None)
+        assert self._writer is not None
         with contextlib.suppress(OSError):
             self._writer.write_eof()
         try:
@@ -89,26 +96,34 @@ class KernelProcess:
 
     def printed(self) -> str:
         """The end of what the process wrote past Jupyter's streams: tracebacks of a start, of a segmentation fault."""
-        with contextlib.suppress(OSError):
-            return self._log.read_bytes()[-TAIL_BYTES:].decode("utf-8", "replace")
-        return ""
+        return self._printed.decode("utf-8", "replace")
 
-    def _start_guard(self, lifeline: socket.socket) -> subprocess.Popen[bytes]:
-        with os.fdopen(os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as log:
-            return subprocess.Popen(
-                [
-                    *(sys.executable, "-I", "-S", guard.__file__, str(lifeline.fileno()), str(self._lock)),
-                    *(str(int(signal.SIGKILL)), str(GUARD_SECONDS), "--", *self._command),
-                ],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=self._folder,
-                env=dict(self._environment),
-                pass_fds=(lifeline.fileno(),),
-                # Ctrl-C at a terminal is for us: we then interrupt the kernel, once.
-                start_new_session=True,
-            )
+    def forget_printed(self) -> None:
+        """What was written until now is of no use any more."""
+        self._printed = b""
+
+    def _start_guard(self, lifeline: socket.socket, printed: socket.socket) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [
+                *(sys.executable, "-I", "-S", guard.__file__, str(lifeline.fileno()), str(self._lock)),
+                *(str(int(signal.SIGKILL)), str(GUARD_SECONDS), "--", *self._command),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=printed.fileno(),
+            stderr=printed.fileno(),
+            cwd=self._folder,
+            env=dict(self._environment),
+            pass_fds=(lifeline.fileno(),),
+            # Ctrl-C at a terminal is for us: we then interrupt the kernel, once.
+            start_new_session=True,
+        )
+
+    async def _keep_printed(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Keep the end, and in memory: it may have secrets in it, and ipykernel repeats there what subprocesses print."""
+        with contextlib.suppress(OSError):
+            while piece := await reader.read(65536):
+                self._printed = (self._printed + piece)[-TAIL_BYTES:]
+        writer.close()
 
     async def _watch(self, reader: asyncio.StreamReader) -> None:
         code = peak = None

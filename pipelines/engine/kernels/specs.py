@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from string import Template
 
 from workbench.errors import ComponentError
 from workbench.runtime.kernels import jupyter_folders
@@ -26,9 +27,14 @@ class KernelSpec:
         """Whether folder, environment and secrets can be handed over once the kernel runs."""
         return self.language == "python"
 
-    def command(self, connection_file: Path) -> list[str]:
+    def command(self, connection_file: str) -> list[str]:
         """The command that starts a kernel which listens as *connection_file* says."""
-        return [each.replace("{connection_file}", str(connection_file)) for each in self.argv]
+        return [each.replace("{connection_file}", connection_file) for each in self.argv]
+
+    def environment_over(self, base: Mapping[str, str]) -> dict[str, str]:
+        """*base* with the variables of the specification, which may name others as ${NAME}."""
+        own = {name: Template(value).safe_substitute(base) for name, value in self.environment.items()}
+        return {**base, **own}
 
 
 def find_spec(name: str) -> KernelSpec:

@@ -38,7 +38,8 @@ class Recorder:
     @property
     def last_lines(self) -> tuple[str, ...]:
         """What was printed last, without colours and without an empty line at the end."""
-        lines = [*self._lines]
+        # Lines are kept of what was left out, too, where a secret may have come in pieces.
+        lines = self._redactor.redacted("\n".join(self._lines)).split("\n")
         return tuple(lines[:-1] if not lines[-1] else lines)[-LAST_LINES:]
 
     def start(self, notebook: Mapping[str, Any]) -> None:
@@ -80,7 +81,7 @@ class Recorder:
 
     def note_lines(self, text: str) -> None:
         """Add *text* to the last lines without putting it out."""
-        self._keep_lines(self._redactor.redacted(text))
+        self._keep_lines(text)
 
     def _take_stream(self, cell: int, name: str, text: str) -> None:
         held_cell, held = self._held.pop(name, (cell, ""))
@@ -91,10 +92,10 @@ class Recorder:
         text = held + text
         if len(text) > room:
             # What is cut off may go on with a secret that begins before.
-            kept, _ = self._redactor.split(self._redactor.redacted(text[:room]))
+            kept, end = self._redactor.split(self._redactor.redacted(text[:room]))
             self._put_stream(cell, name, kept)
-            self._leave_out(cell, _size(text[room:]))
-            self._keep_lines(self._redactor.redacted(text[room:][-LAST_LINES * LINE_CHARACTERS :]))
+            self._leave_out(cell, _size(end) + _size(text[room:]))
+            self._keep_lines(end + text[room:])
             return
         text, end = self._redactor.split(self._redactor.redacted(text))
         if end:
@@ -118,7 +119,7 @@ class Recorder:
         self._put(Kind.OUTPUT, cell, output)
 
     def _take_update(self, cell: int, content: Mapping[str, Any]) -> None:
-        self._flush()
+        # It changes what stands elsewhere: a stream goes on as if it were not there.
         display_id = (content.get("transient") or {}).get("display_id")
         update = {"display_id": display_id, "data": content["data"], "metadata": content.get("metadata", {})}
         self._put(Kind.UPDATED, cell, update)

@@ -15,6 +15,7 @@ from pipelines.engine.running.conversation import Asked, Conversation
 from pipelines.engine.running.verdict import Verdict
 from pipelines.states import State
 
+DEAD_QUIET_SECONDS = 0.1  # of a killed kernel nothing comes again: patience costs little
 MAY_RAISE = "raises-exception"  # a tag of nbclient and JupyterLab
 
 
@@ -48,6 +49,8 @@ class CellRunner:
         cancelled = asyncio.create_task(self._cancel.wait(), name="wait-for-cancel")
         try:
             for index, cell in enumerate(cells):
+                if self._cancel.is_set():
+                    return Verdict(state=State.CANCELLED, message="it was cancelled between two cells")
                 if is_executed(cell) and (verdict := await self._run_cell(index, cell, cancelled, run_deadline)):
                     return verdict
         finally:
@@ -64,7 +67,7 @@ class CellRunner:
         if stop:
             await self._interrupt(asked)
         if not asked.replied.done() and self._kernel.ended.done():
-            await self._conversation.drain()
+            await self._conversation.drain(DEAD_QUIET_SECONDS)
         self._check_reading()
         reply = asked.replied.result() if asked.replied.done() else {}
         verdict = self._verdict(index, cell, reply, stop)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -11,7 +10,7 @@ from typing import Any, Self
 from pipelines.engine.kernels.kernel import Kernel
 from pipelines.engine.record.recorder import Recorder
 
-QUIET_SECONDS, DRAIN_SECONDS = 0.05, 1.0
+DRAIN_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -30,6 +29,7 @@ class Conversation:
     def __init__(self, kernel: Kernel, recorder: Recorder) -> None:
         self._kernel, self._recorder = kernel, recorder
         self._asked: dict[str, Asked] = {}
+        self._current: Asked | None = None
         self._heard_at = 0.0
         self._loop = asyncio.get_running_loop()
         self.reading: asyncio.Task[None]  #: ends only with an error, such as a full disk
@@ -54,12 +54,12 @@ class Conversation:
         asked = self._asked[request] = Asked(cell, busy, idle, replied)
         return asked
 
-    async def drain(self) -> None:
-        """Read what a kernel that has ended had sent before."""
+    async def drain(self, quiet_seconds: float) -> None:
+        """Read what a kernel that has ended had sent before, until nothing has come for *quiet_seconds*."""
         deadline = self._loop.time() + DRAIN_SECONDS
         self._heard_at = self._loop.time()
-        while self._loop.time() < min(deadline, self._heard_at + QUIET_SECONDS):
-            await asyncio.wait({self.reading}, timeout=QUIET_SECONDS)
+        while self._loop.time() < min(deadline, self._heard_at + quiet_seconds):
+            await asyncio.wait({self.reading}, timeout=quiet_seconds)
             if self.reading.done():
                 return
 
@@ -72,14 +72,20 @@ class Conversation:
         while True:
             message = await self._kernel.client.get_iopub_msg()
             self._heard_at = self._loop.time()
-            # Of a thread that a cell has started, output comes after the cell, and still is the cell's.
-            if asked := self._asked.get(message["parent_header"].get("msg_id", "")):
-                self._take(asked, message["msg_type"], message["content"])
+            kind, content = message["msg_type"], message["content"]
+            asked = self._asked.get(message["parent_header"].get("msg_id", ""))
+            if kind == "status":
+                self._note_status(asked, content["execution_state"])
+            # A thread that a cell has started puts out after it, and it still is the cell's. What belongs to
+            # no cell, such as the output of an exit handler, is the last cell's.
+            elif owner := asked or self._current:
+                self._recorder.take(owner.cell, kind, content)
 
-    def _take(self, asked: Asked, kind: str, content: Mapping[str, Any]) -> None:
-        if kind != "status":
-            self._recorder.take(asked.cell, kind, content)
+    def _note_status(self, asked: Asked | None, state: str) -> None:
+        if asked is None:
             return
-        reached = {"busy": asked.busy, "idle": asked.idle}.get(content["execution_state"])
+        if state == "busy":
+            self._current = asked
+        reached = {"busy": asked.busy, "idle": asked.idle}.get(state)
         if reached and not reached.done():
             reached.set_result(None)

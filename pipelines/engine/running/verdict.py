@@ -35,7 +35,7 @@ class Verdict:
 
     def as_content(self) -> dict[str, Any]:
         """What the last event says: all but the cell, which it has itself, and what there is nothing to say of."""
-        said = {name: value for name, value in asdict(self).items() if value not in {"", None, False}}
+        said = {name: value for name, value in asdict(self).items() if value not in {"", None} and value is not False}
         said.pop("cell", None)
         return {"message": "", **said}
 
