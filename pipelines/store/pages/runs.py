@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -97,6 +99,21 @@ def read_run(connection: sa.Connection, run_id: int, *, after_event: int = 0, ev
     )
     told = read_events(connection, run_id, after=after_event, limit=events)
     return RunPage(run[0], _rows(connection, steps), _rows(connection, attempts), [row._asdict() for row in told])
+
+
+def open_runs(connection: sa.Connection, pipeline: str) -> Sequence[int]:
+    """Ids of the pipeline's runs that have not ended, the oldest first, without those of backfills."""
+    is_open = (RUNS.c.pipeline == pipeline) & RUNS.c.ended_at.is_(None) & RUNS.c.backfill_id.is_(None)
+    return connection.execute(sa.select(RUNS.c.id).where(is_open).order_by(RUNS.c.id)).scalars().all()
+
+
+def ended_runs(
+    connection: sa.Connection, pipeline: str, states: Collection[State], since: datetime
+) -> Sequence[sa.Row[Any]]:
+    """Runs of a pipeline that have ended so after *since*, in the order of their ends: id, repairs, instant, ended_at."""
+    columns: list[sa.Column[Any]] = [RUNS.c.id, RUNS.c.repairs, RUNS.c.instant, RUNS.c.ended_at]
+    found = sa.select(*columns).where(RUNS.c.pipeline == pipeline, RUNS.c.state.in_(states), RUNS.c.ended_at > since)
+    return connection.execute(found.order_by(RUNS.c.ended_at, RUNS.c.id)).all()
 
 
 def last_event(connection: sa.Connection, run_id: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -70,6 +70,13 @@ def set_pool(connection: sa.Connection, name: str, size: int) -> None:
     """Let so many steps run at once that name the pool; a smaller size stops none that runs."""
     new = insert(POOLS).values(name=name, size=size)
     connection.execute(new.on_conflict_do_update(index_elements=[POOLS.c.name], set_={"size": size}))
+
+
+def ensure_pools(connection: sa.Connection, names: Iterable[str], size: int = 1) -> None:
+    """Make those that are not there, with *size* slots; the others stay as they are."""
+    rows = [{"name": name, "size": size} for name in sorted(names)]
+    if rows:
+        connection.execute(insert(POOLS).on_conflict_do_nothing(), rows)
 
 
 def pause_pool(connection: sa.Connection, name: str, *, paused: bool) -> None:
