@@ -42,17 +42,19 @@ def pipelines_check(
     Example: workbench pipelines check
     """
     from pipelines.definition import Project, check_files
+    from pipelines.planning.unsupported import unsupported_problems
 
     project = Project.installed(imports=True)
-    checked = check_files(files or sorted(project.jobs.glob("*.yaml")), project)
-    problems = _from_here(checked.problems)
+    paths = files or sorted(project.jobs.glob("*.yaml"))
+    checked = check_files(paths, project)
+    problems = _from_here([*checked.problems, *unsupported_problems(checked.pipelines, paths)])
     if as_json:
         names = [{"name": each.name, "sha256": each.definition.sha256} for each in checked.pipelines]
         typer.echo(json.dumps({"pipelines": names, "problems": [each.as_dict() for each in problems]}))
     else:
         for each in problems:
             typer.echo(str(each))
-        count = len(checked.pipelines)
+        count = len({each.name for each in checked.pipelines} - {each.file.stem for each in problems})
         typer.echo(f"{count} pipeline is in order." if count == 1 else f"{count} pipelines are in order.")
     if problems:
         raise typer.Exit(1)
