@@ -11,7 +11,7 @@ from pipelines.runner.assignment import Assignment
 def call_notebook(assignment: Assignment) -> dict[str, Any]:
     """A notebook, as nbformat has it, that says what is called with which values; it names secrets, and shows none."""
     # nbformat would make the same, and cost the worker 30 MB.
-    cell = {
+    cell: dict[str, Any] = {
         "cell_type": "code",
         "id": "call",
         "metadata": {"tags": [assignment.kind]},
