@@ -40,11 +40,14 @@ bench: setup ## Measure what benchmarks/README.md lists.
 	$(BIN)/python -m benchmarks.ingest
 	$(BIN)/python -m benchmarks.conditions
 	$(BIN)/python -m benchmarks.hub
+	$(BIN)/python -m benchmarks.pipelines
 	$(BIN)/python -m benchmarks.spark
 
-chaos: setup ## Run a thousand seeded schedules of faults against ingestion; takes about two hours.
+chaos: setup ## Run a thousand seeded schedules of faults against ingestion and pipelines, and the calendar through all zones; takes more than four hours.
 	$(BIN)/python -m tests.failover.chaos --schedules 1000
 	$(BIN)/python -m tests.failover.spark_chaos --schedules 300
+	$(BIN)/python -m tests.failover.calendar_sweep --expressions 200 --years 10
+	$(BIN)/python -m tests.failover.pipeline_chaos --schedules 40
 
 lint: setup ## Check style, types and the import rules.
 	$(BIN)/ruff check .

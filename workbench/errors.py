@@ -26,7 +26,14 @@
     │   ├── ProviderRefused      the identity provider says no, or sent what proves nothing
     │   ├── AccountTaken         the account belongs to another person of the hub
     │   └── NameChanged          the account got another name in the midst of its login
-    └── NotebookFailed           a cell of a production notebook raised
+    ├── StoreError               the store of pipelines refused, or was asked what cannot be
+    │   ├── StoreUnavailable     it did not answer, or asks to try again: waiting may help
+    │   ├── StoreTooNew          a newer version of the workbench has changed its tables
+    │   ├── ClaimLost            another worker has the step now; nothing was written
+    │   └── NoSuchRun            it has no run, schedule, pool or backfill of that name
+    ├── DefinitionError          files of pipelines are wrong
+    ├── ParametersRefused        values of a run do not fit its parameters
+    └── NotebookFailed           a notebook ran and did not succeed
 
 Each says what happened, with the value, and what to do about it:
 
@@ -40,6 +47,7 @@ workbench.errors.WorkbenchError: port 5439 is in use
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 
 class WorkbenchError(Exception):
@@ -179,7 +187,49 @@ class NameChanged(IdentityError):
     """The account's name at the hub became another one in the midst of its login."""
 
 
+class StoreError(WorkbenchError):
+    """The store of pipelines refused a request, or was asked for what cannot be."""
+
+
+class StoreUnavailable(StoreError):
+    """The store did not answer, or asks to try again: the whole transaction may be tried again."""
+
+
+class StoreTooNew(StoreError):
+    """The tables were made by a newer version of the workbench."""
+
+
+class ClaimLost(StoreError):
+    """A step that a worker had claimed is another's now, or nobody's; nothing was written."""
+
+
+class NoSuchRun(StoreError):
+    """The store has no run, schedule, pool or backfill of that name."""
+
+
+class DefinitionError(WorkbenchError):
+    """Files of pipelines are wrong; the text of each of `problems` is `FILE:LINE: field: what, and the remedy`."""
+
+    exit_code = 1
+
+    def __init__(self, problems: Sequence[Any]) -> None:
+        self.problems = tuple(problems)
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        super().__init__(f"{count} in pipelines:" + "".join(f"\n  - {problem}" for problem in problems))
+
+
+class ParametersRefused(WorkbenchError):
+    """Values that a run was given do not fit its parameters; `problems` holds every one of them."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__(
+            "the parameters are refused:" + "".join(f"\n  - {problem}" for problem in problems),
+            remedy="Give each parameter a value of its type.",
+        )
+
+
 class NotebookFailed(WorkbenchError):
-    """A cell of a production notebook raised; the output notebook holds the traceback."""
+    """A notebook ran and did not succeed: a cell raised, the kernel died, time was up; the output notebook shows where."""
 
     exit_code = 1

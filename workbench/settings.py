@@ -24,6 +24,7 @@ from workbench.sections import (
     HubSettings,
     KafkaSettings,
     LoginSettings,
+    PipelinesSettings,
     SchemaRegistrySettings,
     Section,
     SparkSettings,
@@ -45,6 +46,7 @@ class Settings(BaseModel):
     registry: SchemaRegistrySettings
     spark: SparkSettings
     warehouse: WarehouseSettings
+    pipelines: PipelinesSettings
     login: LoginSettings
     hub: HubSettings
     embedded: EmbeddedSettings

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.store.database import store_address
 from workbench.errors import SettingsError
 from workbench.sections import is_loopback, variables
 from workbench.settings import Settings
@@ -239,6 +240,48 @@ def test_the_warehouse_is_encrypted_but_on_loopback(monkeypatch, host, mode):
     set_all(monkeypatch, {"DW_HOST": host, "DW_USER": "u", "DW_PASSWORD": "p"})
 
     assert Settings.load().warehouse.effective_sslmode == mode
+
+
+def test_the_store_of_pipelines_is_the_warehouse_unless_it_has_an_address_of_its_own(monkeypatch):
+    set_all(monkeypatch, {"DW_HOST": "dw.example.com", "DW_USER": "u", "DW_PASSWORD": "p"})
+    assert store_address(Settings.load()) == Settings.load().warehouse
+
+    url = "postgresql://runs:p%40ss-canary@db.example.com/pipelines"
+    monkeypatch.setenv("WORKBENCH_PIPELINES_DATABASE_URL", url)
+    settings = Settings.load()
+    address = store_address(settings)
+
+    assert (address.host, address.port, address.database, address.user) == ("db.example.com", 5432, "pipelines", "runs")
+    assert address.password.get_secret_value() == "p@ss-canary"
+    assert address.effective_sslmode == "verify-full"
+    assert "canary" not in f"{settings!r}{address!r}"
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("mysql://u:canary@h/d", "is not the address of a database in PostgreSQL"),
+        ("postgresql://u:canary@h", "is not the address of a database in PostgreSQL"),
+        ("postgresql://u@h/canary", "lacks the role or its password"),
+        ("postgresql://u:canary@h:99999/d", "is no address"),
+        ("postgresql://u:canary@h/d?sslmode=prefer", "may end in ?sslmode="),
+        ("postgresql://u:canary@h/d?sslmode=disable&sslmode=verify-full", "may end in ?sslmode="),
+        ("postgresql://u:canary@h/d?options=x", "may end in ?sslmode="),
+        ("postgresql://u:canary@h/d?sslmode=disable", "Use verify-full"),
+    ],
+)
+def test_a_wrong_address_of_the_store_is_told_without_its_password(monkeypatch, url, said):
+    message = problems(monkeypatch, WORKBENCH_PIPELINES_DATABASE_URL=url)
+
+    assert said in message
+    assert "canary" not in message
+
+
+def test_a_warehouse_that_cannot_hold_runs_needs_a_store_beside_it(monkeypatch):
+    monkeypatch.setenv("WORKBENCH_WAREHOUSE_DIALECT", "duckdb")
+
+    with pytest.raises(SettingsError, match="Set WORKBENCH_PIPELINES_DATABASE_URL"):
+        store_address(Settings.load())
 
 
 def test_every_variable_is_documented():

@@ -8,6 +8,10 @@ supervisor dies, by kill -9 too, the kernel closes that end and the guard stops 
 
 The lock file is held as long as the server runs, so that nobody starts a second one on the
 same data folder. Exits with the server's code, 128 + N after signal N.
+
+Over a lifeline that is a socket the guard also tells what only a parent learns: the server's
+process id in a first line, and in a second its code (-N after signal N) and the peak of its
+memory in bytes.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ import contextlib
 import ctypes
 import fcntl
 import os
+import resource
 import selectors
 import signal
 import subprocess
@@ -42,9 +47,11 @@ def main(argv: list[str]) -> int:
         _prctl(PR_SET_CHILD_SUBREAPER, 1)
     # The server inherits the lock: it is held as long as either of the two lives.
     server = subprocess.Popen(command, preexec_fn=_die_with_the_guard, start_new_session=True, pass_fds=(lock,))
+    _tell(int(lifeline), server.pid)
     try:
         _wait(server, int(lifeline), wakeup)
         _stop(server, int(stop_signal), float(stop_seconds))
+        _tell(int(lifeline), server.returncode, _peak_bytes())
     finally:
         _end_descendants(server.pid)
     code = server.returncode
@@ -82,6 +89,18 @@ def _die_with_the_guard() -> None:
 
 def _prctl(option: int, value: int) -> None:
     ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
+
+
+def _tell(lifeline: int, *facts: int) -> None:
+    """Write a line to a lifeline that is a socket; a pipe is only for reading, and a supervisor may be gone."""
+    with contextlib.suppress(OSError):
+        os.write(lifeline, f"{' '.join(map(str, facts))}\n".encode())
+
+
+def _peak_bytes() -> int:
+    """The largest resident memory that one process of the server's tree had, of those that were waited for."""
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    return peak * 1024 if IS_LINUX else peak
 
 
 def _wait(server: subprocess.Popen[bytes], lifeline: int, wakeup: int) -> None:

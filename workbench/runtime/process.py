@@ -78,6 +78,7 @@ class Contribution:
     """What another package adds to `workbench up`, through the entry point group `workbench.components`."""
 
     components: tuple[Component, ...]
+    later: tuple[Component, ...] = ()  #: started once the door is open; nobody waits for them
     url: str = ""  #: the address to open
     sign_in_code: str = field(default="", repr=False)  #: what the person at the terminal types to log in
 

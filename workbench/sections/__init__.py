@@ -10,7 +10,7 @@ from workbench.sections.hub import HubSettings
 from workbench.sections.kafka import KafkaSettings, SchemaRegistrySettings
 from workbench.sections.login import LoginSettings
 from workbench.sections.spark import SparkSettings
-from workbench.sections.warehouse import EMBEDDED_SUPERUSER, WarehouseSettings
+from workbench.sections.warehouse import EMBEDDED_SUPERUSER, PipelinesSettings, WarehouseSettings
 
 __all__ = [
     "EMBEDDED_SUPERUSER",
@@ -19,6 +19,7 @@ __all__ = [
     "HubSettings",
     "KafkaSettings",
     "LoginSettings",
+    "PipelinesSettings",
     "SchemaRegistrySettings",
     "Section",
     "SparkSettings",
@@ -32,6 +33,7 @@ SECTIONS: dict[str, type[Section]] = {
     "registry": SchemaRegistrySettings,
     "spark": SparkSettings,
     "warehouse": WarehouseSettings,
+    "pipelines": PipelinesSettings,
     "login": LoginSettings,
     "hub": HubSettings,
     "embedded": EmbeddedSettings,

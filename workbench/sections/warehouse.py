@@ -1,16 +1,18 @@
-"""Where the SQL warehouse is."""
+"""Where the SQL warehouse is, and where pipelines keep their runs."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 from typing import Literal, Self
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 from pydantic import SecretStr
 
 from workbench.sections.base import AbsolutePath, Port, Section, is_loopback, variable
 
 EMBEDDED_SUPERUSER = "postgres"
+SSL_MODES = ("disable", "require", "verify-ca", "verify-full")
 
 
 class WarehouseSettings(Section):
@@ -107,3 +109,76 @@ class WarehouseSettings(Section):
                 f"WORKBENCH_WAREHOUSE_IAM_ROLE: {self.iam_role!r} is no ARN of a role. Write arn:aws:iam::123456789012:role/name, or default."
             )
         return found
+
+
+class PipelinesSettings(Section):
+    """Where pipelines keep their runs; without a URL that is the warehouse, when it is a PostgreSQL."""
+
+    database_url: SecretStr = variable(
+        "WORKBENCH_PIPELINES_DATABASE_URL",
+        SecretStr(""),
+        "`postgresql://role:password@host:port/database` that holds the runs of pipelines; unset is the warehouse",
+    )
+    ca_file: AbsolutePath | None = variable(
+        "WORKBENCH_PIPELINES_CA_FILE",
+        None,
+        "PEM file of the authority that signed its certificate; unset trusts the system's authorities",
+    )
+
+    def problems(self) -> list[str]:
+        """What contradicts itself inside the section, one sentence with its remedy each."""
+        found = []
+        if self.database_url.get_secret_value():
+            found += self._address_problems()
+        elif self.ca_file:
+            found.append(
+                "WORKBENCH_PIPELINES_CA_FILE is set but WORKBENCH_PIPELINES_DATABASE_URL is not. Set it, or unset the other."
+            )
+        if self.ca_file and not self.ca_file.is_file():
+            found.append(f"WORKBENCH_PIPELINES_CA_FILE: there is no file {self.ca_file}. Give the path of a PEM file.")
+        return found
+
+    def as_warehouse(self, warehouse: WarehouseSettings) -> WarehouseSettings:
+        """How to reach the store, in the form in which a warehouse is told; *warehouse* itself without a URL.
+
+        Raises:
+            ValueError: when the URL is one that `problems` complains of.
+        """
+        if not self.database_url.get_secret_value():
+            return warehouse
+        address = self._address()
+        return warehouse.model_copy(
+            update={
+                "dialect": "postgresql",
+                "host": address.hostname or "",
+                "port": address.port or 5432,
+                "database": unquote(address.path.removeprefix("/")),
+                "user": unquote(address.username or ""),
+                "password": SecretStr(unquote(address.password or "")),
+                "sslmode": parse_qs(address.query).get("sslmode", [None])[0],
+                "ca_file": self.ca_file,
+            }
+        )
+
+    def _address(self) -> SplitResult:
+        return urlsplit(self.database_url.get_secret_value())
+
+    def _address_problems(self) -> list[str]:
+        # The address holds a password, so no part of it is shown.
+        name, form = "WORKBENCH_PIPELINES_DATABASE_URL", "Write postgresql://role:password@host:5432/database."
+        try:
+            address = self._address()
+            host, _ = address.hostname or "", address.port
+            options = parse_qs(address.query, strict_parsing=bool(address.query))
+        except ValueError:
+            return [f"{name} is no address. {form}"]
+        if address.scheme not in {"postgresql", "postgres"} or not host or not address.path.strip("/"):
+            return [f"{name} is not the address of a database in PostgreSQL. {form}"]
+        if not address.username or not address.password:
+            return [f"{name} lacks the role or its password. {form}"]
+        modes = options.pop("sslmode", ["verify-full"])
+        if options or len(modes) > 1 or modes[0] not in SSL_MODES:
+            return [f"{name} may end in ?sslmode= and one of {', '.join(SSL_MODES)}, and in nothing else. Correct it."]
+        if modes == ["disable"] and not is_loopback(host):
+            return [f"{name} has sslmode=disable, but is not on this machine. Use verify-full."]
+        return []

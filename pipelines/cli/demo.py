@@ -1,4 +1,4 @@
-"""The commands of this package: `workbench demo`."""
+"""`workbench demo`: real data from end to end, with a bar for each part."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from workbench.runtime.process import take_lock
 
 
 def add_commands(application: typer.Typer) -> None:
-    """Called through the entry point group `workbench.commands`."""
+    """Register the command of this module."""
     application.command()(demo)
 
 

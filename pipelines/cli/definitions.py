@@ -1,0 +1,120 @@
+"""`workbench pipelines check`, `next` and `schema`: what can be said of pipelines without a server."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+from rich.table import Table
+
+from workbench.cli.ingestion import plain_console
+from workbench.errors import WorkbenchError
+
+if TYPE_CHECKING:
+    from pipelines.definition import Pipeline, Problem
+
+FILE = typer.Option(None, "--file", help="A file other than that of pipelines/jobs/.")
+JSON = typer.Option(False, "--json", help="Print one JSON object.")
+
+
+def add_commands(group: typer.Typer) -> None:
+    """Register the commands of this module."""
+    group.command("check")(pipelines_check)
+    group.command("next")(pipelines_next)
+    group.command("schema")(pipelines_schema)
+
+
+def pipelines_check(
+    files: list[Path] = typer.Argument(None, help="Files of pipelines; without one, all of pipelines/jobs/."),
+    as_json: bool = JSON,
+) -> None:
+    """Find what would keep pipelines from running: every problem with its file, line, field and remedy.
+
+    Modules of functions are imported, each in a process of its own; nothing else is run. Exits with 1
+    when something is wrong.
+
+    Example: workbench pipelines check
+    """
+    from pipelines.definition import Project, check_files
+    from pipelines.planning.unsupported import unsupported_problems
+
+    project = Project.installed(imports=True)
+    paths = files or sorted(project.jobs.glob("*.yaml"))
+    checked = check_files(paths, project)
+    problems = _from_here([*checked.problems, *unsupported_problems(checked.pipelines, paths)])
+    if as_json:
+        names = [{"name": each.name, "sha256": each.definition.sha256} for each in checked.pipelines]
+        typer.echo(json.dumps({"pipelines": names, "problems": [each.as_dict() for each in problems]}))
+    else:
+        for each in problems:
+            typer.echo(str(each))
+        count = len({each.name for each in checked.pipelines} - {each.file.stem for each in problems})
+        typer.echo(f"{count} pipeline is in order." if count == 1 else f"{count} pipelines are in order.")
+    if problems:
+        raise typer.Exit(1)
+
+
+def pipelines_next(
+    name: str = typer.Argument("", help="The pipeline: a file of pipelines/jobs/ without .yaml."),
+    count: int = typer.Option(5, min=1, max=1000, help="How many instants."),
+    file: Path | None = FILE,
+    as_json: bool = JSON,
+) -> None:
+    """Show when the schedule of a pipeline is due next, in its zone and in UTC.
+
+    Example: workbench pipelines next daily-delays
+    """
+    from pipelines.calendar import next_instants
+
+    rule = (pipeline := _named(name, file)).definition.schedule
+    if rule is None:
+        raise WorkbenchError(
+            f"{pipeline.name} has no schedule", remedy="Give it one; docs/pipelines.md has the format."
+        )
+    found = next_instants(rule.schedule, datetime.now(UTC), count)
+    if as_json:
+        instants = [{"local": local.isoformat(), "utc": utc.isoformat()} for local, utc in found]
+        typer.echo(json.dumps({"pipeline": pipeline.name, "cron": rule.cron, "zone": rule.zone, "next": instants}))
+        return
+    view = Table(rule.zone, "UTC", box=None, header_style="bold")
+    for local, utc in found:
+        view.add_row(f"{local:%a %Y-%m-%d %H:%M %z}", f"{utc:%a %Y-%m-%d %H:%M}")
+    plain_console().print(view)
+
+
+def pipelines_schema(
+    name: str = typer.Argument("", help="A pipeline: the schema of its parameters, with which a form is made."),
+    file: Path | None = FILE,
+) -> None:
+    """Print the JSON Schema of files of pipelines, or of the parameters of one.
+
+    Example: workbench pipelines schema > pipelines/jobs/pipeline.schema.json
+    """
+    from pipelines.definition import file_schema
+    from pipelines.parameters import form_schema
+
+    schema = form_schema(_named(name, file).parameters) if name or file else file_schema()
+    typer.echo(json.dumps(schema, indent=2, ensure_ascii=False))
+
+
+def _named(name: str, file: Path | None) -> Pipeline:
+    from pipelines.definition import Project, find_pipeline, read_pipeline
+
+    if bool(name) == (file is not None):
+        raise typer.BadParameter("give either the name of a pipeline or --file")
+    project = Project.installed()
+    return read_pipeline(file, project) if file is not None else find_pipeline(project, name)
+
+
+def _from_here(problems: Iterable[Problem]) -> list[Problem]:
+    """Paths as the working folder sees them, where that is shorter."""
+    return [
+        replace(each, file=min(each.file, Path(os.path.relpath(each.file)), key=lambda path: len(str(path))))
+        for each in problems
+    ]

@@ -1,0 +1,133 @@
+"""Follows a run on a terminal: how its steps stand, and what they print, as they print it."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from pipelines.engine.record.events import Event, Kind, parse_event
+from pipelines.runner.folders import LOG
+from pipelines.states import State
+from pipelines.store.database import Store
+from pipelines.store.pages.runs import RunPage, read_run
+from workbench.errors import StoreUnavailable
+
+LOOK_SECONDS = 0.2
+WORDS = {"stop": "is being ended", "retry": "is tried again", "reused": "is reused", "changed": "has changed meanwhile"}
+
+
+def follow_run(store: Store, run_id: int, *, with_output: bool, is_quiet: bool = False) -> None:
+    """Return when the run has ended. A store that does not answer for a while is waited for.
+
+    Args:
+        store: where the run is.
+        run_id: of the run.
+        with_output: show what steps print; their logs have to be on this machine.
+        is_quiet: show nothing.
+
+    Raises:
+        NoSuchRun: when there is none.
+    """
+    view = _View(with_output=with_output and not is_quiet, is_quiet=is_quiet)
+    after = 0
+    while True:
+        try:
+            with store.transaction() as connection:
+                page = read_run(connection, run_id, after_event=after)
+        except StoreUnavailable as error:
+            view.say(error.message)
+            time.sleep(1.0)
+            continue
+        view.show(page)
+        after = max((each["id"] for each in page.events), default=after)
+        if page.run["ended_at"] is not None:
+            return
+        time.sleep(LOOK_SECONDS)
+
+
+class _View:
+    """What is on the terminal."""
+
+    def __init__(self, *, with_output: bool, is_quiet: bool) -> None:
+        self._console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+        self._with_output, self._is_quiet = with_output, is_quiet
+        self._tails: dict[int, _Tail] = {}
+
+    def say(self, text: str) -> None:
+        """One line of ours."""
+        if not self._is_quiet:
+            self._console.print(f"── {text}", style="dim")
+
+    def show(self, page: RunPage) -> None:
+        """What is new."""
+        if self._with_output:
+            self._show_output(page)
+        for event in page.events:
+            self.say(_told(event))
+
+    def _show_output(self, page: RunPage) -> None:
+        for attempt in page.attempts:
+            if attempt["id"] not in self._tails and attempt["output_path"]:
+                log = Path(attempt["output_path"]).with_name(LOG)
+                self._tails[attempt["id"]] = _Tail(log)
+                self.say(f"{attempt['step']}, attempt {attempt['number']}, on worker {attempt['worker']}")
+                if not log.exists():
+                    self.say(f"its log is elsewhere: {log}")
+        for tail in self._tails.values():
+            for text in tail.new_text():
+                sys.stdout.write(text)
+        sys.stdout.flush()
+
+
+class _Tail:
+    """What one log has that was not read yet."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._position = path, 0
+
+    def new_text(self) -> list[str]:
+        """What was put out since the last time."""
+        found = []
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._position)
+                for line in file:
+                    if not line.endswith(b"\n"):
+                        break
+                    self._position += len(line)
+                    found.append(_text(parse_event(line)))
+        except OSError:
+            return found
+        return found
+
+
+def _text(event: Event) -> str:
+    content = event.content
+    if event.kind is not Kind.OUTPUT:
+        return ""
+    if content["output_type"] == "stream":
+        return str(content["text"])
+    if content["output_type"] == "error":
+        return "\n".join([*content["traceback"], ""])
+    return f"{_joined(content['data'].get('text/plain', ''))}\n"
+
+
+def _joined(text: Any) -> str:
+    return text if isinstance(text, str) else "".join(text)
+
+
+def _told(event: dict[str, Any]) -> str:
+    what = f"step {event['step']}" if event["step"] else "the run"
+    body = event["body"] or {}
+    word = WORDS.get(event["kind"], "") or _state(body) or event["kind"]
+    reason = f": {body['reason']}" if isinstance(body, dict) and body.get("reason") else ""
+    return f"{what} {word}{reason}"
+
+
+def _state(body: Any) -> str:
+    state = body.get("state") if isinstance(body, dict) else None
+    return {State.QUEUED: "waits", State.RUNNING: "runs"}.get(state, str(state)) if state else ""

@@ -1,0 +1,127 @@
+"""A notebook as it would be executed: its kernel, the sources of its cells, its parameters; nothing is run."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipelines.parameters import Parameter, read_cell
+
+PARAMETERS = "parameters"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of code."""
+
+    number: int  #: among all cells of the notebook, from 1
+    source: str
+    tags: frozenset[str] = frozenset()
+    id: str = ""
+
+
+@dataclass(frozen=True)
+class Notebook:
+    """What of a notebook matters to a run."""
+
+    path: Path
+    kernel: str
+    cells: tuple[Cell, ...]
+
+    @property
+    def sha256(self) -> str:
+        """Of what executes: the kernel, the sources of the cells of code, and which one has the parameters.
+
+        Outputs, texts, ids and other metadata do not count.
+        """
+        content = {"kernel": self.kernel, "cells": [[each.source, PARAMETERS in each.tags] for each in self.cells]}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def marks(self) -> frozenset[str]:
+        """All tags and ids of its cells: what checkpoints may name."""
+        return frozenset().union(*(each.tags | {each.id} for each in self.cells)) - {""}
+
+
+def read_notebook(path: Path) -> Notebook:
+    """Read a notebook of Jupyter's format 4.
+
+    Raises:
+        ValueError: when it is none, or says no kernel.
+    """
+    try:
+        raw = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path.name} is no notebook: {error}") from None
+    if not isinstance(raw, dict) or raw.get("nbformat") != 4 or not isinstance(raw.get("cells"), list):
+        raise ValueError(f"{path.name} is no notebook of format 4; open and save it in JupyterLab")
+    kernel = (raw.get("metadata") or {}).get("kernelspec") or {}
+    if not kernel.get("name"):
+        raise ValueError(f"{path.name} says no kernel; open it in JupyterLab, choose one, and save it")
+    cells = enumerate(raw["cells"], start=1)
+    return Notebook(
+        path, str(kernel["name"]), tuple(_cell(n, each) for n, each in cells if each["cell_type"] == "code")
+    )
+
+
+def notebook_problems(notebook: Notebook, kernels: Mapping[str, str], *, needs_parameters: bool) -> Iterator[str]:
+    """What would keep a run from its end, found before: no such kernel, cells that are no Python, no parameters cell."""
+    name = notebook.path.name
+    if notebook.kernel not in kernels:
+        yield f"{name} wants the kernel {notebook.kernel!r}, and there is none of that name. Known are {', '.join(sorted(kernels))}."
+        return
+    tagged = [each for each in notebook.cells if PARAMETERS in each.tags]
+    if len(tagged) > 1:
+        yield f"{name}: the cells {' and '.join(str(each.number) for each in tagged)} are tagged `parameters`; leave it to one."
+    if kernels[notebook.kernel] != "python":
+        if needs_parameters:
+            yield f"{name} is in {kernels[notebook.kernel]}; parameters are for notebooks in Python."
+        return
+    if needs_parameters and not tagged:
+        yield f"{name} has no cell tagged `parameters`, and parameters are given; tag the cell that has their defaults."
+    for cell in notebook.cells:
+        if problem := _syntax_problem(cell):
+            yield f"{name}, cell {cell.number}, {problem}"
+
+
+def notebook_parameters(notebook: Notebook) -> tuple[tuple[Parameter, ...], tuple[str, ...]]:
+    """The parameters of the cell tagged so, and what is wrong with it."""
+    for cell in notebook.cells:
+        if PARAMETERS in cell.tags:
+            parameters, problems = read_cell(cell.source)
+            where = f"{notebook.path.name}, cell {cell.number}"
+            return parameters, tuple(f"{where}, line {each.line}: {each.message}" for each in problems)
+    return (), ()
+
+
+def _cell(number: int, raw: Mapping[str, object]) -> Cell:
+    source, metadata = raw.get("source") or "", raw.get("metadata")
+    tags = metadata.get("tags") if isinstance(metadata, dict) else None
+    return Cell(
+        number,
+        source if isinstance(source, str) else "".join(map(str, source)) if isinstance(source, list) else "",
+        frozenset(tags) if isinstance(tags, list) else frozenset(),
+        str(raw.get("id") or ""),
+    )
+
+
+def _syntax_problem(cell: Cell) -> str:
+    """Why IPython could not run the cell: magics and `await` outside of functions are its own Python."""
+    from IPython.core.inputtransformer2 import TransformerManager
+
+    try:
+        # What a literal or an escape sequence would be warned of is no reason to refuse it.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            python = TransformerManager().transform_cell(cell.source)  # type: ignore[no-untyped-call]
+            compile(python, "cell", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+    except SyntaxError as error:
+        return f"line {error.lineno}: {error.msg}: {(error.text or '').strip()}"
+    except (ValueError, RecursionError, MemoryError) as error:
+        return f"line 1: {error}"
+    return ""

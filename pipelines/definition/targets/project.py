@@ -1,0 +1,64 @@
+"""Where the files of pipelines are, and which kernels there are."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+
+from workbench.resources import resource
+
+
+@dataclass(frozen=True)
+class Project:
+    """Folders that paths of pipelines are relative to; the first one that has a file gives it."""
+
+    roots: tuple[Path, ...]
+    imports: bool = False  #: whether to try to import the modules of functions, each in a process of its own
+
+    @classmethod
+    def installed(cls, *, imports: bool = False) -> Project:
+        """The checkout, or what the installed package has of it."""
+        return cls(tuple(dict.fromkeys(resource(each).parent for each in ("pipelines", "notebooks"))), imports)
+
+    @property
+    def jobs(self) -> Path:
+        """The folder of definitions."""
+        return self.roots[0] / "pipelines" / "jobs"
+
+    def find(self, path: str) -> Path:
+        """The file at *path*.
+
+        Raises:
+            ValueError: when no root has it, or the path leads out of the project.
+        """
+        parts = PurePosixPath(path)
+        if parts.is_absolute() or ".." in parts.parts:
+            raise ValueError(f"{path} is no path within the project; write it from the project's folder on")
+        for root in self.roots:
+            if (root / path).is_file():
+                return root / path
+        raise ValueError(f"there is no file {path} in {' or '.join(map(str, self.roots))}")
+
+    @property
+    def import_folders(self) -> tuple[str, ...]:
+        """Where modules of functions are looked for: the project first."""
+        return (*map(str, self.roots), *filter(None, sys.path))
+
+    @property
+    def flows(self) -> tuple[str, ...]:
+        """The names of all flows."""
+        return tuple(sorted({each.stem for root in self.roots for each in (root / "pipelines/flows").glob("*.yaml")}))
+
+    @cached_property
+    def kernels(self) -> Mapping[str, str]:
+        """The language of every kernel that Jupyter finds here, ours among them."""
+        from jupyter_client.kernelspec import KernelSpecManager
+
+        from workbench.runtime.kernels import jupyter_folders
+
+        manager = KernelSpecManager()
+        manager.kernel_dirs = [str(Path(jupyter_folders()["JUPYTER_PATH"]) / "kernels"), *manager.kernel_dirs]
+        return {name: str(each["spec"].get("language", "")).lower() for name, each in manager.get_all_specs().items()}

@@ -1,0 +1,1 @@
+"""Kernels: where they are found, how they run and end, and those that are started ahead."""

@@ -1,0 +1,86 @@
+"""Secrets are taken out of what a notebook puts out, in the forms that programs give them."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import quote, quote_plus
+
+from pydantic import SecretStr
+
+from workbench.errors import WorkbenchError
+
+LEAST_CHARACTERS = 4
+# A shorter piece of base64 or hex may stand in any picture.
+LEAST_ENCODED_CHARACTERS = 8
+
+
+class Redactor:
+    """Replaces secrets in texts; knows each as it is, in base64, hex, URLs, JSON, HTML and `repr`.
+
+    Raises:
+        WorkbenchError: for a secret that is too short to be told from other text.
+    """
+
+    def __init__(self, secrets: Mapping[str, SecretStr]) -> None:
+        for name, secret in secrets.items():
+            if len(secret.get_secret_value()) < LEAST_CHARACTERS:
+                raise WorkbenchError(
+                    f"the secret {name} has fewer than {LEAST_CHARACTERS} characters and cannot be kept out of outputs",
+                    remedy="Use a longer one.",
+                )
+        found = {form: name for name, secret in secrets.items() for form in secret_forms(secret.get_secret_value())}
+        # The longest first: one form may be part of another.
+        self._names = dict(sorted(found.items(), key=lambda each: -len(each[0])))
+        self._longest = max(map(len, self._names), default=0)
+
+    def redacted(self, text: str) -> str:
+        """*text* with the name of a secret in the place of its value."""
+        for form, name in self._names.items():
+            if form in text:
+                text = text.replace(form, f"[secret {name}]")
+        return text
+
+    def cleaned(self, value: Any) -> Any:
+        """*value*, of JSON, with every text in it redacted, keys of objects too."""
+        if not self._names:
+            return value
+        if isinstance(value, str):
+            return self.redacted(value)
+        if isinstance(value, Mapping):
+            return {self.redacted(key): self.cleaned(each) for key, each in value.items()}
+        if isinstance(value, list):
+            return [self.cleaned(each) for each in value]
+        return value
+
+    def split(self, text: str) -> tuple[str, str]:
+        """*text* without what may be the beginning of a secret at its end, and that end.
+
+        A kernel cuts what is printed into messages wherever it likes.
+        """
+        for length in range(min(self._longest - 1, len(text)), 0, -1):
+            end = text[-length:]
+            if any(form.startswith(end) for form in self._names):
+                return text[:-length], end
+        return text, ""
+
+
+def secret_forms(secret: str) -> set[str]:
+    """The texts in which *secret* can be read without knowing it."""
+    octets = secret.encode("utf-8", "surrogatepass")
+    written = {secret, quote(octets, safe=""), quote(octets), quote_plus(octets), html.escape(secret)}
+    written |= {json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1], repr(secret)[1:-1]}
+    encoded = {octets.hex(), octets.hex().upper(), *_base64_forms(octets)}
+    return written | {form for form in encoded if len(form) >= LEAST_ENCODED_CHARACTERS}
+
+
+def _base64_forms(octets: bytes) -> Iterator[str]:
+    """What of base64 is the same whatever stands before and after *octets*, for each of the three alignments."""
+    for before in range(3):
+        first = -(-before * 8 // 6)
+        last = (before + len(octets)) * 8 // 6
+        for encode in (base64.b64encode, base64.urlsafe_b64encode):
+            yield encode(bytes(before) + octets).decode()[first:last]

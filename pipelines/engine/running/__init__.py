@@ -1,0 +1,1 @@
+"""Running cells: the conversation with a kernel, the limits, and the verdict."""

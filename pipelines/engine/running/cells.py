@@ -1,0 +1,132 @@
+"""The cells of a notebook, one after the other, until the last, an error, a limit, a person, or the kernel's end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pipelines.engine.job import Limits
+from pipelines.engine.kernels.kernel import Kernel
+from pipelines.engine.record.notebook import is_executed, tags
+from pipelines.engine.record.recorder import Recorder
+from pipelines.engine.running.conversation import Asked, Conversation
+from pipelines.engine.running.verdict import Verdict
+from pipelines.states import State
+
+DEAD_QUIET_SECONDS = 0.1  # of a killed kernel nothing comes again: patience costs little
+MAY_RAISE = "raises-exception"  # a tag of nbclient and JupyterLab
+
+
+@dataclass(frozen=True)
+class _Stop:
+    """Why a cell that runs has to end."""
+
+    state: State
+    reason: str
+    limit: str = ""
+
+
+class CellRunner:
+    """Runs cells in one kernel."""
+
+    def __init__(
+        self, kernel: Kernel, conversation: Conversation, recorder: Recorder, *, limits: Limits, cancel: asyncio.Event
+    ) -> None:
+        self._kernel, self._conversation, self._recorder, self._limits = kernel, conversation, recorder, limits
+        self._cancel = cancel
+        self._loop = asyncio.get_running_loop()
+
+    async def run(self, cells: Sequence[Mapping[str, Any]]) -> Verdict:
+        """Run *cells*; those that follow one that did not succeed are not run.
+
+        Raises:
+            OSError: when the log cannot be written.
+        """
+        seconds = self._limits.run_seconds
+        run_deadline = None if seconds is None else self._loop.time() + seconds
+        cancelled = asyncio.create_task(self._cancel.wait(), name="wait-for-cancel")
+        try:
+            for index, cell in enumerate(cells):
+                if self._cancel.is_set():
+                    return Verdict(state=State.CANCELLED, message="it was cancelled between two cells")
+                if is_executed(cell) and (verdict := await self._run_cell(index, cell, cancelled, run_deadline)):
+                    return verdict
+        finally:
+            cancelled.cancel()
+        return Verdict(state=State.SUCCEEDED)
+
+    async def _run_cell(
+        self, index: int, cell: Mapping[str, Any], cancelled: asyncio.Task[Any], run_deadline: float | None
+    ) -> Verdict | None:
+        """Run one cell; None says that the next may follow."""
+        self._recorder.start_cell(index)
+        asked = self._conversation.ask(index, cell["source"])
+        stop = await self._wait(asked, cancelled, run_deadline)
+        if stop:
+            await self._interrupt(asked)
+        if not asked.replied.done() and self._kernel.ended.done():
+            await self._conversation.drain(DEAD_QUIET_SECONDS)
+        self._check_reading()
+        reply = asked.replied.result() if asked.replied.done() else {}
+        verdict = self._verdict(index, cell, reply, stop)
+        is_ok = verdict is None or verdict.state is State.SUCCEEDED
+        self._recorder.end_cell(index, status="ok" if is_ok else "error", execution_count=reply.get("execution_count"))
+        return verdict
+
+    async def _wait(self, asked: Asked, cancelled: asyncio.Task[Any], run_deadline: float | None) -> _Stop | None:
+        """Until the cell or the kernel has ended, which is None, or the cell has to end."""
+        now, cell_seconds = self._loop.time(), self._limits.cell_seconds
+        remaining = [] if cell_seconds is None else [(cell_seconds, "cell")]
+        if run_deadline is not None:
+            remaining.append((max(0.0, run_deadline - now), "run"))
+        timeout, limit = min(remaining, default=(None, ""))
+        ends = self._ends(asked)
+        done, _ = await asyncio.wait([*ends, cancelled], timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        self._check_reading()
+        if asked.replied in done or self._kernel.ended in done:
+            return None
+        if cancelled in done:
+            return _Stop(State.CANCELLED, "was cancelled")
+        allowed = cell_seconds if limit == "cell" else self._limits.run_seconds
+        whole = "" if limit == "cell" else " for the whole notebook"
+        return _Stop(State.TIMED_OUT, f"was not done within {allowed:g} s{whole}", limit)
+
+    async def _interrupt(self, asked: Asked) -> None:
+        """Interrupt the cell, and give it its grace to end by itself."""
+        deadline = self._loop.time() + self._limits.grace_seconds
+        ends = self._ends(asked)
+        # A kernel that has not begun with the cell would ignore it.
+        await asyncio.wait([asked.busy, *ends], timeout=self._limits.grace_seconds, return_when=asyncio.FIRST_COMPLETED)
+        self._kernel.interrupt()
+        await asyncio.wait(ends, timeout=max(0.0, deadline - self._loop.time()), return_when=asyncio.FIRST_COMPLETED)
+
+    def _verdict(
+        self, index: int, cell: Mapping[str, Any], reply: Mapping[str, Any], stop: _Stop | None
+    ) -> Verdict | None:
+        at = Verdict(state=State.FAILED, cell=index, execution_count=reply.get("execution_count"))
+        if stop:
+            message = f"{at.place} {stop.reason}"
+            return replace(at, state=stop.state, limit=stop.limit, message=message)
+        if not reply:
+            return replace(at, state=State.KERNEL_DIED)
+        if reply["status"] == "ok":
+            has_left = any(each.get("source") == "ask_exit" for each in reply.get("payload", ()))
+            return replace(at, state=State.SUCCEEDED) if has_left else None
+        name, value = reply.get("ename", reply["status"]), reply.get("evalue", "")
+        if name == "SystemExit" and value in {"", "0", "None"}:
+            return replace(at, state=State.SUCCEEDED)  # as with papermill: the notebook says that it is done
+        if MAY_RAISE in tags(cell):
+            return None
+        message = f"{at.place} raised {name}: {value}"
+        return replace(at, error_name=name, error_value=value, message=message)
+
+    def _ends(self, asked: Asked) -> list[asyncio.Future[Any]]:
+        """What ends a cell, if nobody ends it."""
+        return [asked.replied, self._kernel.ended, self._conversation.reading]
+
+    def _check_reading(self) -> None:
+        """Raise what has kept us from reading on."""
+        if self._conversation.reading.done():
+            self._conversation.reading.result()

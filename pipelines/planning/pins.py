@@ -1,0 +1,47 @@
+"""What the code of a run is: the commit of the project, and the packages that are installed."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+from dataclasses import dataclass
+from importlib.metadata import distributions
+from pathlib import Path
+
+from pipelines.definition import Project
+
+LOCK = "requirements.lock"
+GIT_SECONDS = 10
+
+
+@dataclass(frozen=True)
+class Pins:
+    """The same for all runs that are made at one time."""
+
+    git_commit: str | None  #: None when the project is no work tree of git
+    lock_hash: str
+
+
+def read_pins(project: Project) -> Pins:
+    """Those of *project* as it is now."""
+    root = project.roots[0]
+    return Pins(_commit(root), _lock_hash(root / LOCK))
+
+
+def _commit(root: Path) -> str | None:
+    # Of a package that is installed somewhere below a work tree, that tree says nothing.
+    if not (root / ".git").exists():
+        return None
+    command = ["git", "-C", str(root), "rev-parse", "HEAD"]
+    try:
+        asked = subprocess.run(command, capture_output=True, text=True, timeout=GIT_SECONDS, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return asked.stdout.strip() or None if asked.returncode == 0 else None
+
+
+def _lock_hash(lock: Path) -> str:
+    if lock.is_file():
+        return hashlib.sha256(lock.read_bytes()).hexdigest()
+    installed = sorted(f"{each.name}=={each.version}" for each in distributions())
+    return hashlib.sha256("\n".join(installed).encode()).hexdigest()

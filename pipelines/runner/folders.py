@@ -1,0 +1,35 @@
+"""Where an attempt leaves its files. No two attempts share a folder, so nothing of one ever replaces what another left."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+LOG, OUTPUT = "log.jsonl", "output.ipynb"
+
+
+def attempt_folder(home: Path, run_id: int, step: str, number: int, attempt_id: int) -> Path:
+    """The folder of an attempt; its name holds the fence."""
+    return home / "pipelines" / "runs" / str(run_id) / f"{step}.{number}-{attempt_id}"
+
+
+def remove_attempt(home: Path, path: Path) -> None:
+    """Remove the folder of the attempt that left *path*; one that is not below *home* is not ours to remove."""
+    folder = path.parent
+    if folder.parent.parent != home / "pipelines" / "runs":
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    # Of a run whose other attempts are still used, the folder stays.
+    with suppress(OSError):
+        folder.parent.rmdir()
+
+
+def log_of(folder: Path) -> Path:
+    """The events of the attempt, one a line; grows while it runs."""
+    return folder / LOG
+
+
+def output_of(folder: Path) -> Path:
+    """The notebook of the attempt; appears whole at its end."""
+    return folder / OUTPUT

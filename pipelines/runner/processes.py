@@ -1,0 +1,149 @@
+"""A step that is a function, a file of SQL or a flow: in a child process of its own, which is killed as a tree."""
+
+from __future__ import annotations
+
+import asyncio
+import codecs
+import json
+import signal
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pipelines.engine.record.events import Event, Kind
+from pipelines.engine.record.log import EventLog
+from pipelines.engine.record.publishing import publish_notebook
+from pipelines.engine.record.recorder import Recorder
+from pipelines.engine.record.redaction import Redactor
+from pipelines.planning.bindings import write_bindings
+from pipelines.runner.assignment import Assignment, Result
+from pipelines.runner.calls import call_notebook
+from pipelines.runner.children import Child, ChildPool, Ending
+from pipelines.runner.folders import log_of, output_of
+from pipelines.states import State
+
+CELL = 0  #: the only one
+CHUNK_BYTES = 65_536
+RESULT = "result.json"
+
+
+async def run_process(assignment: Assignment, *, children: ChildPool, cancel: asyncio.Event) -> Result:
+    """Run it in a child process.
+
+    When this coroutine is cancelled itself, the process is ended, the log has no end, and no output appears.
+
+    Raises:
+        WorkbenchError: when a secret cannot be kept out of outputs; nothing has run.
+        OSError: when the log or the output cannot be written, or no process can be started.
+    """
+    redactor = Redactor(assignment.secrets)
+    with EventLog(log_of(assignment.folder)) as log:
+        recorder = Recorder(log, redactor, assignment.limits, lambda _: None)
+        recorder.start(redactor.cleaned(call_notebook(assignment)))
+        recorder.start_cell(CELL)
+        result = _cleaned(await _run(assignment, recorder, children, cancel), redactor)
+        recorder.end_cell(CELL, status="ok" if result.state is State.SUCCEEDED else "error", execution_count=1)
+        recorder.end(result.cell, _content(result))
+        result = replace(result, last_lines=recorder.last_lines)
+    end = Event(at=time.time(), kind=Kind.ENDED, cell=result.cell, content=_content(result))
+    output = output_of(assignment.folder)
+    await asyncio.to_thread(publish_notebook, log_of(assignment.folder), output, end=end)
+    return replace(result, output=output)
+
+
+@dataclass
+class _Why:
+    """Why a process was ended before its time; nothing when it ended by itself."""
+
+    state: State | None = None
+    message: str = ""
+
+
+async def _run(assignment: Assignment, recorder: Recorder, children: ChildPool, cancel: asyncio.Event) -> Result:
+    child, why = await children.take(), _Why()
+    try:
+        async with asyncio.TaskGroup() as reading:
+            for name in ("stdout", "stderr"):
+                reading.create_task(_record(child.stream(name), name, recorder))
+            await child.send(_order(assignment))
+            await _wait(child, assignment.limits.run_seconds, cancel, why)
+            ending = await child.stop(assignment.limits.grace_seconds)
+    except* OSError as errors:
+        # A log that cannot be written, of whichever reader found it first.
+        raise errors.exceptions[0] from None
+    finally:
+        await child.stop(0)
+    return _judged(assignment, ending, why, recorder)
+
+
+async def _wait(child: Child, seconds: float | None, cancel: asyncio.Event, why: _Why) -> None:
+    """Return when the process has ended, or is to be."""
+    cancelled = asyncio.create_task(cancel.wait())
+    try:
+        done, _ = await asyncio.wait({child.ended, cancelled}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        cancelled.cancel()
+    if child.ended in done:
+        return
+    if cancelled in done:
+        why.state, why.message = State.CANCELLED, "it was cancelled"
+    else:
+        why.state, why.message = State.TIMED_OUT, f"it took longer than {seconds:g} s"
+
+
+async def _record(stream: asyncio.StreamReader, name: str, recorder: Recorder) -> None:
+    """Log what comes, as it comes; a character that is cut in two waits for its other half."""
+    decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
+    while chunk := await stream.read(CHUNK_BYTES):
+        if text := decoder.decode(chunk):
+            recorder.take(CELL, "stream", {"name": name, "text": text})
+
+
+def _judged(assignment: Assignment, ending: Ending, why: _Why, recorder: Recorder) -> Result:
+    found: Mapping[str, Any] = {}
+    with suppress(OSError, ValueError):
+        path = assignment.folder / RESULT
+        found = json.loads(path.read_bytes())
+        path.unlink()
+    # What has ended in its last moment has ended: nothing was cut off.
+    if found.get("state") == State.SUCCEEDED:
+        if found["text"]:
+            recorder.take(CELL, "execute_result", {"data": {"text/plain": found["text"]}, "execution_count": 1})
+        return Result(state=State.SUCCEEDED, peak_memory_bytes=ending.peak_memory_bytes)
+    ended = Result(state=State.KERNEL_DIED, cell=CELL, peak_memory_bytes=ending.peak_memory_bytes)
+    if why.state is not None:
+        return replace(ended, state=why.state, error=why.message)
+    if found:
+        recorder.take(CELL, "error", {key: found[key] for key in ("ename", "evalue", "traceback")})
+        return replace(ended, state=State.FAILED, error=f"{found['ename']}: {found['evalue']}")
+    if ending.code is not None and ending.code < 0:
+        number = signal.Signals(-ending.code)
+        peak = f"; its memory peaked at {(ending.peak_memory_bytes or 0) / 1e6:,.0f} MB"
+        return replace(ended, signal=number, error=f"the process was killed by {number.name}{peak}")
+    return replace(ended, error=f"the process ended with code {ending.code} before it was done")
+
+
+def _order(assignment: Assignment) -> bytes:
+    """What the child reads: the only way in which it is given secrets."""
+    bindings = assignment.bindings
+    order = {
+        "kind": assignment.kind,
+        "target": assignment.target,
+        "file": None if assignment.file is None else str(assignment.file),
+        "roots": [str(each) for each in assignment.roots],
+        "environment": dict(assignment.environment),
+        "bindings": write_bindings(bindings.parameters, bindings.values),
+        "secrets": {name: each.get_secret_value() for name, each in assignment.secrets.items()},
+        "result": str(assignment.folder / RESULT),
+    }
+    return json.dumps(order).encode()
+
+
+def _cleaned(result: Result, redactor: Redactor) -> Result:
+    return replace(result, error=redactor.redacted(result.error))
+
+
+def _content(result: Result) -> dict[str, Any]:
+    return {"state": result.state, "message": result.error}

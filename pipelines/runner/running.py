@@ -1,0 +1,68 @@
+"""Runs attempts of every kind, several at once, with kernels and child processes that wait for them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Self
+
+from pipelines.engine.kernels.pool import KernelPool, PoolLimits
+from pipelines.runner.assignment import Assignment, Result, told
+from pipelines.runner.children import ChildPool
+from pipelines.runner.notebooks import run_notebook
+from pipelines.runner.processes import run_process
+from pipelines.states import State
+from workbench.errors import WorkbenchError
+from workbench.security.secrets import private_folder
+
+
+class Runner:
+    """An asynchronous context manager: at its end no kernel and no child process is left.
+
+    Args:
+        environment: of kernels and child processes.
+        waiting: how many fresh kernels, and how many child processes, wait once one was needed.
+    """
+
+    def __init__(self, *, environment: Mapping[str, str], waiting: int = 1) -> None:
+        self._environment, self._waiting = environment, waiting
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        limits = PoolLimits(kernels=self._waiting)
+        self._kernels = await self._stack.enter_async_context(KernelPool(limits, environment=self._environment))
+        self._children = await self._stack.enter_async_context(ChildPool(self._waiting, environment=self._environment))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.aclose()
+
+    async def run(self, assignment: Assignment, cancel: asyncio.Event) -> Result:
+        """Run one attempt; return when nothing of it runs any more and its output is on the disk.
+
+        When this coroutine is cancelled itself, what runs is ended, and no output appears.
+
+        Args:
+            assignment: whose folder is not there yet.
+            cancel: set by whoever wants it to end; what was put out until then is kept.
+        """
+        try:
+            private_folder(assignment.folder)
+            if assignment.kind == "notebook":
+                return await run_notebook(assignment, kernels=self._kernels, cancel=cancel)
+            return await run_process(assignment, children=self._children, cancel=cancel)
+        except WorkbenchError as error:
+            # Nothing has run, and nothing would be better at a second time.
+            return Result(state=State.FAILED, error=told(error.message, error.remedy))
+        except OSError as error:
+            return Result(state=State.INFRASTRUCTURE_ERROR, error=f"{error.filename or assignment.folder}: {error}")
+
+
+def discard(result: Result) -> None:
+    """Take the output of an attempt away that does not count; its log stays, for who wants to know."""
+    if result.output is not None:
+        result.output.unlink(missing_ok=True)

@@ -1,0 +1,72 @@
+"""The pipelines that are in force: files are read again when they change, and a broken one leaves its last good form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipelines.definition import Pipeline, Problem, Project, check_files
+from pipelines.definition.targets.function import read_function
+
+Stamp = tuple[int, int] | None  #: time of the last change and size; None when there is no such file
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What is new since the last look."""
+
+    changed: Mapping[str, Pipeline] = field(default_factory=dict)
+    gone: frozenset[str] = frozenset()
+    problems: tuple[Problem, ...] = ()  #: of files that have changed and are wrong now
+
+
+class Catalog:
+    """All pipelines of a project, by name."""
+
+    def __init__(self, project: Project) -> None:
+        self._project = project
+        self._stamps: dict[Path, dict[Path, Stamp]] = {}  # of each file, and of what its steps run
+        self.pipelines: dict[str, Pipeline] = {}
+
+    def refresh(self) -> Changes:
+        """Read what has changed; until then all stays in force that was."""
+        files = sorted(self._project.jobs.glob("*.yaml"))
+        changed: dict[str, Pipeline] = {}
+        problems: list[Problem] = []
+        for path in files:
+            if path in self._stamps and all(_stamp(each) == stamp for each, stamp in self._stamps[path].items()):
+                continue
+            # Before it is read: what changes meanwhile is read again.
+            self._stamps[path] = {path: _stamp(path)}
+            checked = check_files([path], self._project)
+            problems += checked.problems
+            for pipeline in checked.pipelines:
+                self._stamps[path] |= {each: _stamp(each) for each in self._files(pipeline)}
+                changed[pipeline.name] = pipeline
+        gone = frozenset(path.stem for path in self._stamps if path not in files)
+        self._stamps = {path: stamps for path, stamps in self._stamps.items() if path in files}
+        self.pipelines = {name: each for name, each in (self.pipelines | changed).items() if name not in gone}
+        return Changes(changed, gone, tuple(problems))
+
+    def _files(self, pipeline: Pipeline) -> Iterator[Path]:
+        """What of a pipeline may change beside its own file."""
+        for step in pipeline.steps.values():
+            target = step.target
+            # One that has gone this moment is missed at the next look.
+            with suppress(ValueError):
+                if target.kind == "function":
+                    yield read_function(target.where, self._project.import_folders).path
+                elif target.kind == "flow":
+                    yield self._project.find(f"pipelines/flows/{target.where}.yaml")
+                else:
+                    yield Path(target.where)
+
+
+def _stamp(path: Path) -> Stamp:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size

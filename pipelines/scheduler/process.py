@@ -1,0 +1,118 @@
+"""The scheduler as a process: started by `workbench up`, `workbench pipelines scheduler` or systemd, ended by a signal."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipelines.definition import Project
+from pipelines.processes.life import Sign
+from pipelines.processes.listening import Listener
+from pipelines.processes.opening import opened_store
+from pipelines.runner.folders import remove_attempt
+from pipelines.scheduler.scheduler import Scheduler
+from pipelines.store.claims.reaping import reap
+from pipelines.store.database import Store
+from pipelines.store.retention import let_go
+from workbench.errors import StoreUnavailable
+from workbench.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+SIGN = "pipelines-scheduler"
+CONNECTIONS = 3
+SLEEP_SECONDS = 1.0  # at most, since hints may be missed
+SYNC_SECONDS = 5.0  # between two looks at files and at what others have changed
+LET_GO_SECONDS = 600.0  # between two looks at runs that are no longer kept
+CHORE_SECONDS = 1.0  # between two looks at what nobody sees to, and at what has happened
+
+
+@dataclass(frozen=True, kw_only=True)
+class SchedulerOptions:
+    """How a scheduler is run."""
+
+    project: Project
+
+
+def run_scheduler(settings: Settings, options: SchedulerOptions) -> None:
+    """Make runs until SIGTERM or SIGINT. Several schedulers may do so on one store.
+
+    Raises:
+        SettingsError: when no PostgreSQL is configured.
+        StoreError: when it refuses.
+    """
+    stopping = threading.Event()
+    wake = threading.Event()
+
+    def stop(*_: object) -> None:
+        stopping.set()
+        wake.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    with opened_store(settings, connections=CONNECTIONS, is_stopping=stopping.is_set) as store:
+        loop = _Loop(store, Scheduler(store, options.project), settings.home, wake)
+        with Listener(store, loop.hear):
+            while not stopping.is_set():
+                loop.turn()
+
+
+def let_go_of_old(store: Store, home: Path) -> int:
+    """Let old runs go as their pipelines say, with their files; returns how many.
+
+    Raises:
+        StoreError: when the store does not answer or refuses.
+    """
+    count = 0
+    while True:
+        with store.transaction() as connection:
+            gone, paths = let_go(connection)
+        for each in paths:
+            remove_attempt(home, Path(each))
+        count += gone
+        if not gone:
+            return count
+
+
+class _Loop:
+    """What is done how often."""
+
+    def __init__(self, store: Store, scheduler: Scheduler, home: Path, wake: threading.Event) -> None:
+        self._store, self._scheduler, self._sign, self._wake = store, scheduler, Sign(home, SIGN), wake
+        self._home = home
+        self._synced = self._did_chores = self._let_go = float("-inf")
+
+    def hear(self, hint: str) -> None:
+        """A hint has come, in another thread."""
+        if hint == "schedules":
+            self._synced = float("-inf")
+            self._wake.set()
+
+    def turn(self) -> None:
+        """Do what is to be done now, and sleep until the next thing is."""
+        self._wake.clear()
+        try:
+            if self._is_time(self._synced, SYNC_SECONDS):
+                self._scheduler.sync()
+                self._synced = time.monotonic()
+            self._scheduler.tick()
+            if self._is_time(self._did_chores, CHORE_SECONDS):
+                self._did_chores = time.monotonic()
+                reap(self._store)
+                self._scheduler.watch()
+            if self._is_time(self._let_go, LET_GO_SECONDS):
+                self._let_go = time.monotonic()
+                let_go_of_old(self._store, self._home)
+            self._sign.give()
+            self._wake.wait(self._scheduler.seconds_until_next(SLEEP_SECONDS))
+        except StoreUnavailable as error:
+            logger.warning("%s", error)
+            self._wake.wait(SLEEP_SECONDS)
+
+    @staticmethod
+    def _is_time(last: float, seconds: float) -> bool:
+        return time.monotonic() - last >= seconds

@@ -1,0 +1,198 @@
+"""One scheduler: looks at files, at the clock and at what has happened, and makes the runs that follow."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from pipelines.definition import Project
+from pipelines.definition.triggers import Trigger as TriggerRule
+from pipelines.planning.pins import Pins, read_pins
+from pipelines.planning.registering import ensure_registered
+from pipelines.planning.runs import Plan, Start
+from pipelines.scheduler.agenda import Agenda
+from pipelines.scheduler.catalog import Catalog
+from pipelines.scheduler.schedules import cron_name, ensure_schedules, trigger_name
+from pipelines.scheduler.ticking import tick_schedule
+from pipelines.scheduler.watching import Happening, watch_files, watch_pipeline
+from pipelines.store.database import Store
+from pipelines.store.events import database_time
+from pipelines.store.records import NewRun, Trigger
+from pipelines.store.runs.schedules import Schedule, Tick, advance, read_schedules, remove_schedules
+from workbench.errors import StoreUnavailable, WorkbenchError
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+logger = logging.getLogger(__name__)
+
+AT_ONCE = 100  # schedules in one transaction
+MOST_SEEN = 100_000  # ids of events that are remembered
+
+
+class Scheduler:
+    """What a scheduler knows, and what it does when it is asked to. Every method may raise StoreUnavailable.
+
+    Args:
+        store: entered.
+        project: where files are.
+    """
+
+    def __init__(self, store: Store, project: Project) -> None:
+        self._store, self._project = store, project
+        self._catalog = Catalog(project)
+        self._agenda = Agenda()
+        self._pins: Pins | None = None
+        self._missing: frozenset[str] = frozenset()  # pipelines whose files were gone at the last look
+        self._pending: set[str] = set()  # pipelines that the store does not know in their present form
+        self._ahead = timedelta()  # of the database's clock before ours
+        self._seen: set[tuple[str, str]] = set()  # pipelines and ids of events, only to save questions
+
+    def sync(self) -> None:
+        """Take over what has changed in files, and what others have changed in the store."""
+        self._pins = read_pins(self._project)
+        changes = self._catalog.refresh()
+        for problem in changes.problems:
+            logger.error("%s The last good form of this pipeline stays in force.", problem)
+        self._pending = {each for each in self._pending | set(changes.changed) if each in self._catalog.pipelines}
+        for name in sorted(self._pending):
+            self._register(name)
+        # A file that is replaced may be away for a moment: what was gone at the last look, too, is gone.
+        self._forget(self._missing - set(self._catalog.pipelines))
+        self._missing = changes.gone
+        # What others have in the store and we have no file of is theirs: another folder, a newer version.
+        with self._store.transaction() as connection:
+            self._measure(connection)
+            self._agenda.replace(each for each in read_schedules(connection) if self._rules(each))
+
+    def tick(self) -> None:
+        """Make the runs of all schedules that are due."""
+        if self._agenda.next_at is None or self._agenda.next_at > self.now:
+            return
+        with self._store.transaction() as connection:
+            now = self._measure(connection)
+        due = self._agenda.pop_due(now)
+        for start in range(0, len(due), AT_ONCE):
+            self._tick_some(due[start : start + AT_ONCE], now)
+
+    def watch(self) -> None:
+        """Make the runs of everything that has happened."""
+        for name, pipeline in self._catalog.pipelines.items():
+            for rule in pipeline.definition.triggers:
+                schedule = None if name in self._pending else self._agenda.get(name, trigger_name(rule))
+                if schedule is None:
+                    continue
+                try:
+                    with self._store.transaction() as connection:
+                        self._watch_one(connection, rule, schedule, self._plan(name))
+                except StoreUnavailable:
+                    raise
+                except WorkbenchError as error:
+                    logger.error("%s, trigger %s: %s", name, schedule.name, error)  # noqa: TRY400 - it says all
+
+    @property
+    def now(self) -> datetime:
+        """The time of the database, as far as it was measured."""
+        return datetime.now(UTC) + self._ahead
+
+    def seconds_until_next(self, most: float) -> float:
+        """How long nothing is due, at most *most*."""
+        if self._agenda.next_at is None:
+            return most
+        return max(0.0, min(most, (self._agenda.next_at - self.now).total_seconds()))
+
+    def _register(self, name: str) -> None:
+        pipeline = self._catalog.pipelines[name]
+        try:
+            with self._store.transaction() as connection:
+                ensure_registered(connection, pipeline)
+                ensure_schedules(connection, pipeline)
+        except StoreUnavailable:
+            raise
+        except WorkbenchError as error:
+            # Until its file changes.
+            del self._catalog.pipelines[name]
+            logger.error("%s It is not scheduled. %s", error.message, error.remedy)  # noqa: TRY400 - it says all
+        self._pending.discard(name)
+
+    def _forget(self, names: Iterable[str]) -> None:
+        with self._store.transaction() as connection:
+            for name in names:
+                remove_schedules(connection, name)
+
+    def _rules(self, schedule: Schedule) -> bool:
+        """Whether the schedule is of a rule that we know."""
+        pipeline = self._catalog.pipelines.get(schedule.pipeline)
+        if pipeline is None:
+            return False
+        rule = pipeline.definition.schedule
+        names = {trigger_name(each) for each in pipeline.definition.triggers}
+        return schedule.name in names or (rule is not None and schedule.name == cron_name(rule))
+
+    def _tick_some(self, due: list[Schedule], now: datetime) -> None:
+        """In one transaction; when something is wrong with one of them, each in its own."""
+        try:
+            with self._store.transaction() as connection:
+                ticked = [tick_schedule(connection, each, self._plan(each.pipeline), now) for each in due]
+        except StoreUnavailable:
+            self._put(due)
+            raise
+        except WorkbenchError as error:
+            if len(due) > 1:
+                for each in due:
+                    self._tick_some([each], now)
+                return
+            # It is taken up again by the next `sync`.
+            logger.error("%s: %s", due[0].pipeline, error)  # noqa: TRY400 - it says all
+            return
+        self._put(each for each in ticked if each is not None)
+
+    def _put(self, schedules: Iterable[Schedule]) -> None:
+        for each in schedules:
+            self._agenda.put(each)
+
+    def _watch_one(self, connection: Connection, rule: TriggerRule, schedule: Schedule, plan: Plan) -> None:
+        found = self._happenings(connection, rule, schedule.cursor)
+        new = [each for each in found if (plan.pipeline.name, each.id) not in self._seen]
+        if not new:
+            return
+        runs = [_event_run(plan, rule, each) for each in new]
+        cursor = max(schedule.cursor, *(each.seen for each in new))
+        wanted = Tick(
+            pipeline=schedule.pipeline,
+            schedule=schedule.name,
+            seen=schedule.cursor,
+            cursor=cursor,
+            next_at=None,
+            runs=runs,
+        )
+        if advance(connection, wanted) is None:
+            # Another scheduler was here: its cursor comes with the next `sync`, and until then nothing is lost.
+            self._put(each for each in read_schedules(connection, schedule.pipeline) if each.name == schedule.name)
+            return
+        self._put([Schedule(schedule.pipeline, schedule.name, cursor, None, False, None, None)])
+        if len(self._seen) > MOST_SEEN:
+            self._seen.clear()
+        self._seen |= {(plan.pipeline.name, each.id) for each in new}
+
+    def _happenings(self, connection: Connection, rule: TriggerRule, cursor: datetime) -> list[Happening]:
+        if rule.file is not None:
+            return [*watch_files(rule.file, self._project.roots[0], cursor)]
+        assert rule.pipeline is not None, "others are refused"
+        return [*watch_pipeline(rule.pipeline, connection, cursor)]
+
+    def _plan(self, name: str) -> Plan:
+        assert self._pins is not None, "sync comes first"
+        return Plan(self._catalog.pipelines[name], self._pins)
+
+    def _measure(self, connection: Connection) -> datetime:
+        now = database_time(connection)
+        self._ahead = now - datetime.now(UTC)
+        return now
+
+
+def _event_run(plan: Plan, rule: TriggerRule, happening: Happening) -> NewRun:
+    start = Start(trigger=Trigger.EVENT, instant=happening.instant, event_id=happening.id, event=happening.event)
+    return plan.run(start, plan.bound(rule.parameters, happening.instant, happening.event))

@@ -1,0 +1,64 @@
+"""What nobody else sees to: claims whose lease has ended, runs that take too long, and runs that were stopped meanwhile.
+
+Every scheduler and worker may do this, as often as it likes, at once with the others.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import sqlalchemy as sa
+
+from pipelines.states import State
+from pipelines.store.claims.ending import end_attempt
+from pipelines.store.database import Store
+from pipelines.store.events import database_time
+from pipelines.store.records import Outcome
+from pipelines.store.runs.settling import lock_run, settle
+from pipelines.store.runs.stopping import stop
+from pipelines.store.tables import QUEUE, RUNS
+
+NEGLECTED = sa.text("""
+SELECT run_id FROM pipelines.queue WHERE worker IS NOT NULL AND lease_until < statement_timestamp()
+UNION
+SELECT r.id FROM pipelines.runs r WHERE r.stop IS NOT NULL AND r.ended_at IS NULL
+  AND EXISTS (SELECT FROM pipelines.queue q WHERE q.run_id = r.id AND q.worker IS NULL)
+UNION
+SELECT id FROM pipelines.runs WHERE ended_at IS NULL AND stop IS NULL AND deadline < statement_timestamp()
+ORDER BY 1 LIMIT :limit
+""")
+
+
+def reap(store: Store, *, limit: int = 1000, chance: Callable[[], float] = random.random) -> int:
+    """See to at most *limit* runs, each in a transaction of its own; returns how many there were.
+
+    Raises:
+        StoreError: when the store refuses or does not answer; what was seen to stays so.
+    """
+    with store.transaction() as connection:
+        run_ids = connection.execute(NEGLECTED, {"limit": limit}).scalars().all()
+    for run_id in run_ids:
+        with store.transaction() as connection:
+            # Who holds the run sees to it.
+            found = sa.select(RUNS).where(RUNS.c.id == run_id).with_for_update(key_share=True, skip_locked=True)
+            if (run := connection.execute(found).one_or_none()) is not None:
+                _see_to(connection, run, chance)
+    return len(run_ids)
+
+
+def _see_to(connection: sa.Connection, run: sa.Row[Any], chance: Callable[[], float]) -> None:
+    expired = sa.select(QUEUE).where(
+        QUEUE.c.run_id == run.id, QUEUE.c.worker.is_not(None), QUEUE.c.lease_until < sa.func.statement_timestamp()
+    )
+    for claim in connection.execute(expired.order_by(QUEUE.c.step_id).with_for_update()).all():
+        reason = f"worker {claim.worker} does not beat any more"
+        end_attempt(connection, run, claim.attempt_id, Outcome(state=State.LOST, error=reason), chance)
+    run = lock_run(connection, run.id)
+    if run.ended_at is not None:
+        return
+    if run.stop is not None:
+        settle(connection, run)
+    elif run.deadline is not None and run.deadline < database_time(connection):
+        stop(connection, run.id, "the run took longer than it may", state=State.TIMED_OUT)

@@ -1,0 +1,115 @@
+"""How far each schedule has come. It moves on in the transaction of its runs, so an instant is run or skipped, once."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+
+from pipelines.store.records import NewRun
+from pipelines.store.runs.making import make_runs
+from pipelines.store.tables import SCHEDULES, SKIPS
+from workbench.errors import NoSuchRun
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A schedule as it stands."""
+
+    pipeline: str
+    name: str
+    cursor: datetime  #: the last instant that was run or skipped; the next ones are counted from it
+    next_at: datetime | None  #: the first after it, as its calendar said
+    paused: bool
+    paused_by: str | None
+    paused_at: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tick:
+    """What becomes of the instants of a schedule after `seen`, up to `cursor`."""
+
+    pipeline: str
+    schedule: str
+    seen: datetime  #: the cursor from which all of this was worked out
+    cursor: datetime
+    next_at: datetime | None
+    runs: Sequence[NewRun] = ()
+    skips: Mapping[datetime, str] = field(default_factory=dict)  #: reason by instant
+
+
+def ensure_schedule(
+    connection: sa.Connection, pipeline: str, name: str, *, cursor: datetime, next_at: datetime | None
+) -> None:
+    """Make the schedule; of one that is there only `next_at` changes, since its calendar may have."""
+    new = insert(SCHEDULES).values(pipeline=pipeline, name=name, cursor=cursor, next_at=next_at)
+    key = [SCHEDULES.c.pipeline, SCHEDULES.c.name]
+    connection.execute(new.on_conflict_do_update(index_elements=key, set_={"next_at": next_at}))
+
+
+def remove_schedules(connection: sa.Connection, pipeline: str, *, but: Collection[str] = ()) -> None:
+    """Forget those that the pipeline no longer has."""
+    gone = (SCHEDULES.c.pipeline == pipeline) & SCHEDULES.c.name.not_in(list(but))
+    connection.execute(sa.delete(SCHEDULES).where(gone))
+
+
+def due_schedules(connection: sa.Connection, limit: int = 1000) -> tuple[Schedule, ...]:
+    """Those with an instant that has come by the clock of the database and that are not paused, the longest overdue first."""
+    due = (SCHEDULES.c.next_at <= sa.func.statement_timestamp()) & ~SCHEDULES.c.paused
+    found = connection.execute(sa.select(SCHEDULES).where(due).order_by(SCHEDULES.c.next_at).limit(limit))
+    return tuple(Schedule(*row) for row in found)
+
+
+def read_schedules(connection: sa.Connection, pipeline: str | None = None) -> tuple[Schedule, ...]:
+    """All schedules, or those of one pipeline, the next to come first."""
+    found = sa.select(SCHEDULES).order_by(SCHEDULES.c.next_at, SCHEDULES.c.pipeline, SCHEDULES.c.name)
+    if pipeline is not None:
+        found = found.where(SCHEDULES.c.pipeline == pipeline)
+    return tuple(Schedule(*row) for row in connection.execute(found))
+
+
+def advance(connection: sa.Connection, tick: Tick) -> dict[str, int] | None:
+    """Make the runs and skips of *tick* and move the cursor; ids of new runs by key.
+
+    Returns:
+        None when the schedule was paused or moved on meanwhile; nothing was done then.
+    """
+    mine = (SCHEDULES.c.pipeline == tick.pipeline) & (SCHEDULES.c.name == tick.schedule)
+    where = mine & (SCHEDULES.c.cursor == tick.seen) & ~SCHEDULES.c.paused
+    moved = connection.execute(sa.update(SCHEDULES).where(where).values(cursor=tick.cursor, next_at=tick.next_at))
+    if not moved.rowcount:
+        return None
+    if tick.skips:
+        common = {"pipeline": tick.pipeline, "schedule": tick.schedule}
+        rows = [{**common, "instant": instant, "reason": reason} for instant, reason in tick.skips.items()]
+        connection.execute(insert(SKIPS).on_conflict_do_nothing(), rows)
+    return make_runs(connection, tick.runs)
+
+
+def pause_schedule(connection: sa.Connection, pipeline: str, name: str, by: str) -> None:
+    """Let no run begin by this schedule; the cursor stays, so that what is missed can be told.
+
+    Raises:
+        NoSuchRun: when there is no such schedule.
+    """
+    _set(connection, pipeline, name, paused=True, paused_by=by, paused_at=sa.func.now())
+
+
+def resume_schedule(connection: sa.Connection, pipeline: str, name: str) -> None:
+    """Let it go on from where it stood; what becomes of the instants between is its catch-up's to say.
+
+    Raises:
+        NoSuchRun: when there is no such schedule.
+    """
+    _set(connection, pipeline, name, paused=False, paused_by=None, paused_at=None)
+
+
+def _set(connection: sa.Connection, pipeline: str, name: str, **values: object) -> None:
+    mine = (SCHEDULES.c.pipeline == pipeline) & (SCHEDULES.c.name == name)
+    if not connection.execute(sa.update(SCHEDULES).where(mine).values(values)).rowcount:
+        raise NoSuchRun(
+            f"{pipeline} has no schedule {name}", remedy="Correct the names of the pipeline and its schedule."
+        )

@@ -1,0 +1,116 @@
+"""From a claim to what the runner is told: files are found, secrets are read, hashes are made."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import SecretStr
+
+from pipelines.definition import Definition, Project, Step
+from pipelines.definition.targets.function import read_function
+from pipelines.definition.targets.notebook import read_notebook
+from pipelines.engine import Limits
+from pipelines.parameters import SecretReference
+from pipelines.planning.bindings import read_bindings
+from pipelines.runner.assignment import Assignment
+from pipelines.runner.folders import attempt_folder
+from pipelines.store.records import Claim
+from workbench.errors import WorkbenchError
+
+
+def assign(
+    claim: Claim, definition: Definition, *, home: Path, project: Project, environment: Mapping[str, str]
+) -> Assignment:
+    """What is run for *claim*.
+
+    Args:
+        claim: as the store gave it.
+        definition: the one that its run pins.
+        home: where attempts have their folders.
+        project: where notebooks and the like are.
+        environment: where secrets of the scheme `env` are.
+
+    Raises:
+        WorkbenchError: when a file or a secret is not there, or the step is of another version of the workbench.
+    """
+    step = definition.steps[claim.step]
+    try:
+        bindings = read_bindings(claim.parameters["steps"][claim.step])
+        file = None if step.kind == "function" else project.find(_path(step))
+    except (KeyError, ValueError) as error:
+        raise WorkbenchError(
+            f"step {claim.step} of run {claim.run_id}: {error}", remedy="Make a new run with `workbench pipelines run`."
+        ) from None
+    return Assignment(
+        kind=step.kind,
+        target=step.target,
+        roots=project.roots,
+        file=file,
+        folder=attempt_folder(home, claim.run_id, claim.step, claim.number, claim.attempt_id),
+        bindings=bindings,
+        secrets={name: read_secret(each, environment) for name, each in bindings.secrets.items()},
+        environment={"WORKBENCH_HOME": str(home)},
+        limits=Limits(run_seconds=step.timeout_seconds, cell_seconds=step.cell_timeout_seconds),
+    )
+
+
+def read_secret(reference: SecretReference, environment: Mapping[str, str]) -> SecretStr:
+    """The secret that is meant.
+
+    Raises:
+        WorkbenchError: when it is not there.
+    """
+    try:
+        if reference.scheme == "env":
+            return SecretStr(environment[reference.name])
+        return SecretStr(Path(reference.name).read_text(encoding="utf-8").rstrip("\n"))
+    except (KeyError, OSError, UnicodeDecodeError):
+        raise WorkbenchError(
+            f"the secret {reference} is not there", remedy="Set it where the worker runs, and repair the run."
+        ) from None
+
+
+def content_hash(assignment: Assignment, project: Project) -> str:
+    """The sha256 of what executes, as it is now; comparable with the one that the run pins.
+
+    Raises:
+        WorkbenchError: when there is no such notebook or function any more.
+    """
+    try:
+        if assignment.file is None:
+            return read_function(assignment.target, project.import_folders).sha256
+        if assignment.kind == "notebook":
+            return read_notebook(assignment.file).sha256
+        return hashlib.sha256(assignment.file.read_text(encoding="utf-8").encode()).hexdigest()
+    except ValueError as error:
+        raise WorkbenchError(f"{error}", remedy="Correct the file, and repair the run.") from None
+
+
+def step_hash(assignment: Assignment, claim: Claim, content: str, before: Mapping[str, str]) -> str:
+    """Of everything that decides the result of a step.
+
+    Args:
+        assignment: what is run with which values; of secrets the place counts, and not what is there.
+        claim: whose run pins the packages.
+        content: of `content_hash`.
+        before: what stands for the result of each step that it comes after.
+    """
+    parts = [assignment.kind, assignment.target, content, claim.parameters["steps"][claim.step], claim.lock_hash]
+    return hashlib.sha256(json.dumps([*parts, dict(before)], sort_keys=True).encode()).hexdigest()
+
+
+def results_before(steps: list[dict[str, Any]], step: Step, run_id: int) -> dict[str, str]:
+    """For each step that *step* comes after: its hash, or a name that no other run has, when it has none."""
+    return {
+        each["name"]: each["hash"] or f"run {run_id}, attempt {each['attempts']}"
+        for each in steps
+        if each["name"] in step.after
+    }
+
+
+def _path(step: Step) -> str:
+    return f"pipelines/flows/{step.target}.yaml" if step.kind == "flow" else step.target

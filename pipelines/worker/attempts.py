@@ -1,0 +1,140 @@
+"""One claimed step from its claim to its outcome, which counts only when the claim still holds."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TypeVar
+
+from pipelines.definition import Definition
+from pipelines.runner.assignment import Assignment, Result, told
+from pipelines.runner.folders import log_of
+from pipelines.runner.running import Runner, discard
+from pipelines.states import State
+from pipelines.store.claims.beating import Stop
+from pipelines.store.claims.writing import find_reusable, finish, point_output, record_events
+from pipelines.store.database import Store
+from pipelines.store.pages.runs import read_run
+from pipelines.store.records import Claim, Event, Outcome
+from pipelines.store.runs.making import read_definition
+from pipelines.worker.assigning import assign, content_hash, results_before, step_hash
+from pipelines.worker.surroundings import Surroundings
+from workbench.errors import ClaimLost, StoreUnavailable, WorkbenchError
+
+logger = logging.getLogger(__name__)
+
+AGAIN_SECONDS = 0.5
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """What is known of an attempt before it runs."""
+
+    assignment: Assignment
+    hash: str | None = None  #: of a step that may be reused
+    reused: tuple[int, str] | None = None  #: the attempt that is, and its output
+
+
+@dataclass
+class Attempt:
+    """One claim that is worked on. `run` is cancelled when the claim is lost."""
+
+    claim: Claim
+    store: Store
+    surroundings: Surroundings
+    cancel: asyncio.Event = field(default_factory=asyncio.Event)
+    why: Stop | None = None
+
+    def stop(self, why: Stop) -> None:
+        """End what runs, for this reason; what was put out until then is kept."""
+        if self.why is None:
+            self.why = why
+            self.cancel.set()
+
+    async def run(self, runner: Runner) -> None:
+        """Run the step and write its outcome; return when nothing of it runs any more."""
+        result = None
+        try:
+            try:
+                prepared = await self._patiently(self._prepare)
+            except ClaimLost:
+                raise
+            except WorkbenchError as error:
+                outcome = Outcome(state=State.FAILED, error=told(error.message, error.remedy))
+            else:
+                if prepared.reused is None:
+                    result = await runner.run(prepared.assignment, self.cancel)
+                    outcome = self._outcome(result, prepared.hash)
+                else:
+                    outcome = _reused(*prepared.reused, prepared.hash)
+            await self._finish(outcome)
+        except ClaimLost as error:
+            logger.warning("%s", error.message)
+            if result is not None:
+                discard(result)
+
+    def _prepare(self, store: Store) -> _Prepared:
+        claim = self.claim
+        with store.transaction() as connection:
+            definition = Definition.model_validate(read_definition(connection, claim.definition_sha256))
+        around = self.surroundings
+        assignment = assign(claim, definition, home=around.home, project=around.project, environment=around.environment)
+        pinned = claim.notebook_hashes.get(claim.step, "")
+        content = content_hash(assignment, around.project)
+        events = [Event("changed", {"pinned": pinned, "runs": content})] if content != pinned else []
+        with store.transaction() as connection:
+            record_events(connection, claim, events)
+            point_output(connection, claim, str(log_of(assignment.folder)))
+            step = definition.steps[claim.step]
+            if not step.cache:
+                return _Prepared(assignment)
+            before = results_before(read_run(connection, claim.run_id, events=0).steps, step, claim.run_id)
+            known = step_hash(assignment, claim, content, before)
+            reused = find_reusable(connection, known)
+        is_there = reused is not None and Path(reused[1]).is_file()
+        return _Prepared(assignment, known, reused if is_there else None)
+
+    def _outcome(self, result: Result, known: str | None) -> Outcome:
+        outcome = Outcome(
+            state=result.state,
+            cell=result.cell,
+            error=result.error or None,
+            last_lines=result.last_lines,
+            signal=result.signal,
+            peak_memory_bytes=result.peak_memory_bytes,
+            output_path=None if result.output is None else str(result.output),
+            step_hash=known if result.state is State.SUCCEEDED else None,
+        )
+        if result.state is State.CANCELLED and self.why is not None:
+            return replace(outcome, state=self.why.state, error=self.why.reason)
+        return outcome
+
+    async def _finish(self, outcome: Outcome) -> None:
+        def write(store: Store) -> None:
+            with store.transaction() as connection:
+                finish(connection, self.claim, outcome)
+
+        await self._patiently(write)
+
+    async def _patiently(self, call: Callable[[Store], T]) -> T:
+        """Do something with the store, again until it answers; the heart ends the wait when the claim is lost."""
+        while True:
+            try:
+                return await asyncio.to_thread(call, self.store)
+            except StoreUnavailable as error:
+                logger.warning("run %s, step %s: %s", self.claim.run_id, self.claim.step, error)
+                await asyncio.sleep(AGAIN_SECONDS)
+
+
+def _reused(attempt_id: int, output: str, known: str | None) -> Outcome:
+    return Outcome(
+        state=State.SUCCEEDED,
+        output_path=output,
+        step_hash=known,
+        reused_from=attempt_id,
+        events=[Event("reused", {"attempt": attempt_id})],
+    )

@@ -1,0 +1,18 @@
+"""What a worker knows beside its claims."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipelines.definition import Project
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """Where things are."""
+
+    home: Path  #: attempts have their folders below it
+    project: Project
+    environment: Mapping[str, str] = field(repr=False)  #: secrets of the scheme `env` are in it

@@ -1,0 +1,190 @@
+"""Pipelines from the file to the outcome: real PostgreSQL, real kernels, real child processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from pipelines.states import State
+from tests.services.pipelines_project import Site, cells, running_site
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    with running_site(tmp_path_factory.mktemp("site")) as site:
+        yield site
+
+
+@pytest.fixture(scope="module")
+def worker(site: Site):
+    """One that tests share; those that kill have their own."""
+    with site.worker() as worker:
+        yield worker
+
+
+def test_notebook_function_and_sql_run_one_after_the_other_and_leave_their_outputs(site: Site, worker):
+    site.notebook("one", 'day = "x"  # str', "print('day', day)", tags=["parameters"])
+    site.module("steps_one", "def double(number: int) -> int:\n    print('doubling')\n    return number * 2\n")
+    site.file("sql/one.sql", "CREATE TABLE public.one (n int);\nINSERT INTO public.one VALUES (:n), (:n + 1);\n")
+    site.pipeline(
+        "one",
+        parameters={"day": {"type": "str", "default": "monday"}, "n": "int"},
+        steps={
+            "a": {"notebook": "notebooks/one.ipynb", "parameters": {"day": "${day}"}},
+            "b": {"function": "steps_one:double", "after": ["a"], "parameters": {"number": "${n}"}},
+            "c": {"sql": "sql/one.sql", "after": ["b"], "parameters": {"n": "${n}"}},
+        },
+    )
+
+    run = site.run("one", n=20)
+
+    assert run.states == {"a": State.SUCCEEDED, "b": State.SUCCEEDED, "c": State.SUCCEEDED}
+    for step in run.states:
+        nbformat.validate(nbformat.read(run.output(step), as_version=4))
+    assert "day monday" in cells(run.output("a"))
+    assert "doubling" in cells(run.output("b"))
+    assert "40" in cells(run.output("b"))
+    assert "statement 2: 2 rows" in cells(run.output("c"))
+    assert site.ask("SELECT n FROM public.one ORDER BY n") == [(20,), (21,)]
+    assert len(json.loads(run.output("a").read_text())["cells"]) == 3
+
+
+def test_a_failed_cell_is_told_and_repair_runs_only_it_and_what_follows(site: Site, worker):
+    flag = site.folder / "mended"
+    source = f"from pathlib import Path\nprint('looking')\nassert Path({str(flag)!r}).exists(), 'not mended'"
+    site.notebook("fails", "x = 1", source)
+    site.module("steps_two", "def note() -> None:\n    print('noted')\n")
+    site.pipeline(
+        "fails",
+        steps={
+            "before": {"function": "steps_two:note"},
+            "breaks": {"notebook": "notebooks/fails.ipynb", "after": ["before"]},
+            "follows": {"function": "steps_two:note", "after": ["breaks"]},
+        },
+    )
+
+    run = site.run("fails")
+
+    assert run.states == {"before": State.SUCCEEDED, "breaks": State.FAILED, "follows": State.CANCELLED}
+    (attempt,) = run.attempts("breaks")
+    assert (attempt["cell"], attempt["error"]) == (1, "AssertionError: not mended")
+    assert "looking" in attempt["last_lines"]
+    assert "looking" in cells(Path(attempt["output_path"]))
+
+    flag.touch()
+    run = site.repaired(run)
+
+    assert run.page.run["state"] == State.SUCCEEDED
+    assert {name: len(run.attempts(name)) for name in run.states} == {"before": 1, "breaks": 2, "follows": 1}
+
+
+def test_a_function_that_raises_or_is_killed_says_so(site: Site, worker):
+    site.module(
+        "steps_three",
+        "import os, signal\n"
+        "def wrong() -> None:\n    print('half')\n    raise LookupError('no such thing')\n"
+        "def killed() -> None:\n    print('half', flush=True)\n    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "def slow() -> None:\n    import time\n    print('half', flush=True)\n    time.sleep(600)\n",
+    )
+    site.pipeline("wrong", steps={"a": {"function": "steps_three:wrong"}})
+    site.pipeline("killed", steps={"a": {"function": "steps_three:killed"}})
+    site.pipeline("slow", steps={"a": {"function": "steps_three:slow", "timeout": "2s"}})
+
+    runs = [site.ended(each) for each in [site.start_run(name) for name in ("wrong", "killed", "slow")]]
+
+    attempts = [run.attempts("a")[-1] for run in runs]
+    assert [each["state"] for each in attempts] == [State.FAILED, State.KERNEL_DIED, State.TIMED_OUT]
+    assert attempts[0]["error"] == "LookupError: no such thing"
+    assert attempts[1]["signal"] == signal.SIGKILL
+    assert all("half" in cells(Path(each["output_path"])) for each in attempts)
+
+
+def test_a_killed_kernel_is_told_with_signal_and_memory_and_repair_finishes_the_run(site: Site, worker):
+    flag, pid = site.folder / "spared", site.folder / "kernel-pid"
+    source = (
+        f"import os, time\nfrom pathlib import Path\nPath({str(pid)!r}).write_text(str(os.getpid()))\nprint('begun', flush=True)\n"
+        f"while not Path({str(flag)!r}).exists(): time.sleep(0.1)"
+    )
+    site.notebook("dies", source)
+    site.pipeline("dies", steps={"a": {"notebook": "notebooks/dies.ipynb"}})
+    run_id = site.start_run("dies")
+    site.wait_for_output(run_id, "begun")
+
+    os.kill(int(pid.read_text()), signal.SIGKILL)
+    run = site.ended(run_id)
+
+    (attempt,) = run.attempts("a")
+    assert (attempt["state"], attempt["signal"]) == (State.KERNEL_DIED, signal.SIGKILL)
+    assert attempt["peak_memory_bytes"] > 10_000_000
+    assert "SIGKILL" in attempt["error"]
+    assert "begun" in cells(Path(attempt["output_path"]))
+
+    flag.touch()
+
+    assert site.repaired(run).page.run["state"] == State.SUCCEEDED
+
+
+def test_a_cancelled_run_keeps_what_was_printed(site: Site, worker):
+    site.notebook("endless", "import time\nprint('so far', flush=True)\ntime.sleep(600)")
+    site.pipeline("endless", steps={"a": {"notebook": "notebooks/endless.ipynb"}})
+    run_id = site.start_run("endless")
+    site.wait_for_output(run_id, "so far")
+
+    site.cancel(run_id)
+    run = site.ended(run_id)
+
+    assert run.page.run["state"] == State.CANCELLED
+    assert "so far" in cells(Path(run.attempts("a")[0]["output_path"]))
+
+
+def test_a_cached_step_runs_once_for_the_same_values(site: Site, worker):
+    count = site.folder / "count"
+    site.module(
+        "steps_four",
+        f"def add(n: int) -> int:\n    with open({str(count)!r}, 'a') as file:\n        file.write('x')\n    return n\n",
+    )
+    step = {"function": "steps_four:add", "parameters": {"n": "${n}"}, "cache": True}
+    site.pipeline("cached", parameters={"n": "int"}, steps={"a": step})
+
+    runs = [site.run("cached", n=n) for n in (1, 1, 2)]
+
+    assert count.read_text() == "xx"
+    assert runs[0].output("a") == runs[1].output("a") != runs[2].output("a")
+    assert runs[1].attempts("a")[0]["reused_from"] == runs[0].attempts("a")[0]["id"]
+
+
+def test_canary_secrets_are_nowhere(site: Site, worker):
+    import base64
+    from urllib.parse import quote
+
+    canaries = [f"canary/{number}&{os.urandom(6).hex()} x" for number in range(3)]
+    source = "import base64, urllib.parse, sys\nprint(s)\nprint(base64.b64encode(s.encode()).decode(), urllib.parse.quote(s))"
+    site.notebook(
+        "secret",
+        "s = None  # type: secret",
+        source + "\nprint(s, file=sys.stderr)\nraise ValueError(s)",
+        tags=["parameters"],
+    )
+    body = "\n    ".join((source + "\nraise ValueError(s)").splitlines())
+    site.module("steps_five", f'def tell(s: "secret") -> None:\n    {body}\n')
+    site.pipeline(
+        "secret",
+        parameters={"s": {"type": "secret"}, "t": {"type": "secret"}},
+        steps={
+            "a": {"notebook": "notebooks/secret.ipynb", "parameters": {"s": "${s}"}},
+            "b": {"function": "steps_five:tell", "parameters": {"s": "${t}"}},
+        },
+    )
+
+    run = site.run("secret", **{each: f"file:{site.file(each, canaries[n])}" for n, each in enumerate("st")})
+
+    assert set(run.states.values()) == {State.FAILED}
+    assert "[secret s]" in cells(Path(run.attempts("a")[0]["output_path"]))
+    found = site.everything(run.page.run["id"])
+    forms = [form for each in canaries for form in (each, base64.b64encode(each.encode()).decode(), quote(each))]
+    assert [form for form in forms if form in found] == []

@@ -1,0 +1,128 @@
+"""The commands about runs, on a real store and with a real worker."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from pipelines.cli import add_commands
+from pipelines.definition import Project
+from pipelines.states import State
+from tests.services.pipelines_project import Site, running_site
+from workbench.errors import NoSuchRun, ParametersRefused
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    with running_site(tmp_path_factory.mktemp("site")) as site:
+        site.module("say", "def say(n: int) -> int:\n    print('number', n)\n    return 10 // n\n")
+        site.pipeline(
+            "say",
+            parameters={"n": "int"},
+            schedule={"cron": "0 6 * * *", "zone": "UTC", "parameters": {"n": 1}},
+            steps={"a": {"function": "say:say", "parameters": {"n": "${n}"}}},
+        )
+        site.pipeline(
+            "days",
+            parameters={"day": "date"},
+            partitions={"by": "day", "from": "2013-01-01", "until": "2013-01-05", "parameter": "day"},
+            steps={"a": {"sql": "sql/day.sql", "parameters": {"day": "${day}"}}},
+        )
+        site.file(
+            "sql/day.sql", "CREATE TABLE IF NOT EXISTS public.days (day date);\nINSERT INTO public.days VALUES (:day);"
+        )
+        with site.worker():
+            yield site
+
+
+@pytest.fixture
+def command(site: Site, monkeypatch):
+    """Runs `workbench pipelines …` in this process; returns what it answered."""
+    for name, value in {**site.settings(), "WORKBENCH_HOME": str(site.home)}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(Project, "installed", classmethod(lambda cls, **_: site.project))
+    application = typer.Typer()
+    add_commands(application)
+
+    def run(*arguments: str, code: int = 0) -> str:
+        done = CliRunner().invoke(application, ["pipelines", *arguments])
+        if done.exception is not None and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        assert done.exit_code == code, done.output
+        return done.output if "--json" not in arguments else done.stdout
+
+    return run
+
+
+def test_a_run_is_followed_to_its_end_and_shown(command):
+    told = command("run", "say", "-p", "n=5", "--follow")
+
+    assert "number 5" in told
+
+    made = json.loads(command("run", "say", "-p", "n=5", "--wait", "--json"))
+    shown = command("show", str(made["run"]["id"]))
+
+    assert made["run"]["state"] == State.SUCCEEDED
+    assert made["run"]["parameters"]["run"] == {"n": 5}
+    assert "succeeded" in shown
+    assert "n = 5" in shown
+
+
+def test_a_run_that_fails_ends_the_command_with_1_and_says_why(command):
+    told = command("run", "say", "-p", "n=0", "--wait", code=1)
+
+    assert "ZeroDivisionError" in told
+
+
+def test_wrong_values_are_refused_before_anything_is_made(command):
+    with pytest.raises(ParametersRefused, match="there is no parameter 'm'"):
+        command("run", "say", "-p", "m=5")
+    with pytest.raises(ParametersRefused, match="no whole number"):
+        command("run", "say", "-p", "n=x")
+
+
+def test_partitions_are_previewed_and_filled(command, site: Site):
+    planned = json.loads(command("backfill", "run", "days", "--until", "2013-01-03", "--preview", "--json"))
+    made = json.loads(command("backfill", "run", "days", "--until", "2013-01-03", "--slots", "2", "--json"))
+
+    assert [each["partition"] for each in planned["partitions"]] == ["2013-01-01", "2013-01-02", "2013-01-03"]
+    assert (made["runs"], made["partitions"]) == (3, 3)
+
+    for (run_id,) in site.ask(f"SELECT id FROM pipelines.runs WHERE backfill_id = {made['backfill']}"):
+        site.ended(run_id)
+    again = json.loads(command("backfill", "run", "days", "--preview", "--json"))
+
+    assert [each["runs"] for each in again["partitions"]] == [False, False, False, True, True]
+    assert site.ask("SELECT day::text FROM public.days ORDER BY day") == [
+        ("2013-01-01",), ("2013-01-02",), ("2013-01-03",),
+    ]  # fmt: skip
+    listed = json.loads(command("backfill", "list", "--json"))
+    assert listed["backfills"][0]["states"] == {"succeeded": 3}
+
+
+def test_lists_pools_and_pauses(command, site: Site):
+    from pipelines.scheduler.scheduler import Scheduler
+
+    Scheduler(site.store, site.project).sync()
+
+    command("pool", "narrow", "3")
+    command("pause", "say")
+    queue = json.loads(command("queue", "--json"))
+    paused = {each["name"]: each["paused"] for each in json.loads(command("list", "--json"))["pipelines"]}
+    command("resume", "say")
+
+    assert ("narrow", 3) in [(each["name"], each["size"]) for each in queue["pools"]]
+    assert [each["is_alive"] for each in queue["workers"]] == [True]
+    assert paused == {"say": True, "days": False}
+    assert "say" in command("list")
+    assert "narrow" in command("queue")
+
+
+def test_what_is_not_there_is_said(command):
+    with pytest.raises(NoSuchRun, match="there is no run 99999"):
+        command("show", "99999")
+    with pytest.raises(NoSuchRun, match="nobody"):
+        command("pause", "nobody")

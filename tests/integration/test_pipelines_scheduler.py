@@ -1,0 +1,223 @@
+"""Schedulers make each run once: by the clock, by files, by the ends of other pipelines' runs."""
+
+from __future__ import annotations
+
+import os
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from pipelines.scheduler.process import let_go_of_old
+from pipelines.scheduler.scheduler import Scheduler
+from pipelines.states import State
+from tests.services.pipelines_project import Site, running_site
+from tests.services.workbench import wait_until
+
+EVERY_MINUTE = {"cron": "* * * * *", "zone": "UTC", "catch_up": {"mode": "all", "at_most": 1000}}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with running_site(tmp_path_factory.mktemp("site")) as site:
+        yield site
+
+
+@pytest.fixture
+def site(server: Site):
+    """The module's site, without the pipelines of the test before."""
+    for path in server.project.jobs.glob("*.yaml"):
+        path.unlink()
+    server.ask("TRUNCATE pipelines.schedules, pipelines.skips, pipelines.runs CASCADE")
+    server.module("nothing", "def nothing() -> None:\n    pass\n")
+    return server
+
+
+NOTHING = {"a": {"function": "nothing:nothing"}}
+
+
+def instants(site: Site) -> list[datetime]:
+    return [row[0] for row in site.ask("SELECT instant FROM pipelines.runs ORDER BY instant")]
+
+
+def set_back(site: Site, minutes: int) -> datetime:
+    """As if no scheduler had run for so long; returns the cursor."""
+    cursor = datetime.now(UTC).replace(second=0, microsecond=0) - timedelta(minutes=minutes)
+    following = cursor + timedelta(minutes=1)
+    site.ask(f"UPDATE pipelines.schedules SET cursor = '{cursor.isoformat()}', next_at = '{following.isoformat()}'")
+    return cursor
+
+
+@pytest.mark.timeout(120)
+def test_two_schedulers_make_each_instant_once(site: Site):
+    site.pipeline("minutely", schedule=EVERY_MINUTE, steps=NOTHING)
+    first = Scheduler(site.store, site.project)
+    first.sync()
+    cursor = set_back(site, 90)
+
+    twins = [site.start("pipelines.scheduler") for _ in range(2)]
+    wait_until(lambda: len(instants(site)) >= 90, 60, "ninety instants")
+    for each in twins:
+        site.end(each)
+
+    found = instants(site)
+    assert found[:90] == [cursor + timedelta(minutes=number) for number in range(1, 91)]
+    assert len(found) == len(set(found))
+
+
+def test_what_passed_is_skipped_with_its_reason_when_nothing_is_caught_up(site: Site):
+    site.pipeline("minutely", schedule={**EVERY_MINUTE, "catch_up": "last"}, steps=NOTHING)
+    scheduler = Scheduler(site.store, site.project)
+    scheduler.sync()
+    set_back(site, 10)
+
+    scheduler.sync()
+    scheduler.tick()
+
+    skips = site.ask("SELECT reason FROM pipelines.skips")
+    assert len(instants(site)) + len(skips) == 10
+    assert {reason for (reason,) in skips} == {
+        "it passed while no scheduler ran; catch_up is last, and a newer instant runs"
+    }
+
+
+def test_a_schedule_that_skips_beside_a_run_says_which(site: Site):
+    site.pipeline("minutely", schedule=EVERY_MINUTE, steps=NOTHING, concurrency={"runs": 1, "over": "skip"})
+    scheduler = Scheduler(site.store, site.project)
+    scheduler.sync()
+    set_back(site, 1)
+    scheduler.sync()
+    scheduler.tick()
+    (run_id,) = next(iter(site.ask("SELECT id FROM pipelines.runs")))
+    set_back(site, 1)
+
+    scheduler.sync()
+    scheduler.tick()
+
+    assert site.ask("SELECT reason FROM pipelines.skips") == [(f"1 of at most 1 runs had not ended: {run_id}",)]
+
+
+def test_a_changed_rule_begins_now_and_a_paused_one_stays_paused(site: Site):
+    site.pipeline("daily", schedule={"cron": "0 6 * * *", "zone": "UTC"}, steps=NOTHING)
+    scheduler = Scheduler(site.store, site.project)
+    scheduler.sync()
+    site.ask(
+        "UPDATE pipelines.schedules SET paused = true, paused_by = 'somebody', cursor = cursor - interval '3 days'"
+    )
+
+    site.pipeline("daily", schedule={"cron": "30 6 * * *", "zone": "UTC"}, steps=NOTHING)
+    scheduler.sync()
+    scheduler.tick()
+
+    ((name, paused, behind),) = site.ask("SELECT name, paused, now() - cursor FROM pipelines.schedules")
+    assert (name, paused) == ("30 6 * * * UTC", True)
+    assert behind < timedelta(minutes=1)
+    assert instants(site) == []
+
+
+def test_a_broken_file_leaves_its_last_good_form_in_force(site: Site, caplog):
+    path = site.pipeline("minutely", schedule=EVERY_MINUTE, steps=NOTHING)
+    scheduler = Scheduler(site.store, site.project)
+    scheduler.sync()
+    set_back(site, 3)
+
+    path.write_text("steps: [")
+    scheduler.sync()
+    scheduler.tick()
+
+    assert len(instants(site)) == 3
+    assert "stays in force" in caplog.text
+
+
+def test_a_pipeline_whose_file_is_gone_for_good_is_scheduled_no_more(site: Site):
+    path = site.pipeline("minutely", schedule=EVERY_MINUTE, steps=NOTHING)
+    scheduler = Scheduler(site.store, site.project)
+    scheduler.sync()
+    path.unlink()
+
+    scheduler.sync()
+    kept = site.ask("SELECT count(*) FROM pipelines.schedules")
+    scheduler.sync()
+
+    assert (kept, site.ask("SELECT count(*) FROM pipelines.schedules")) == ([(1,)], [(0,)])
+
+
+def test_a_trigger_that_is_not_there_yet_is_refused_by_name(site: Site, caplog):
+    site.pipeline("topical", triggers=[{"kafka": {"topic": "t", "records": 5}}], steps=NOTHING)
+
+    Scheduler(site.store, site.project).sync()
+
+    assert "triggers by kafka are not there yet" in caplog.text
+
+
+def test_a_file_starts_one_run_and_one_more_when_it_changes(site: Site):
+    folder = site.folder / "project" / "incoming"
+    folder.mkdir(exist_ok=True)
+    (folder / "before.csv").write_text("old")
+    os.utime(folder / "before.csv", (0, 0))
+    wait_past(folder / "before.csv")
+    site.module("tell", "def tell(path: str) -> None:\n    print(path)\n")
+    site.pipeline(
+        "arrives",
+        parameters={"path": "str"},
+        triggers=[{"file": {"path": "incoming/*.csv"}, "parameters": {"path": "${trigger.event}"}}],
+        steps={"a": {"function": "tell:tell", "parameters": {"path": "${path}"}}},
+    )
+    schedulers = [Scheduler(site.store, site.project) for _ in range(2)]
+    for each in schedulers:
+        each.sync()
+
+    for content in ("one", "two two"):
+        (folder / "new.csv").write_text(content)
+        wait_past(folder / "new.csv")
+        for each in (*schedulers, *schedulers):
+            each.watch()
+
+    found = site.ask("SELECT event_id, parameters->'run'->>'path' FROM pipelines.runs ORDER BY id")
+    assert [path for _, path in found] == ["incoming/new.csv"] * 2
+    assert len({event for event, _ in found}) == 2
+
+
+@pytest.mark.timeout(120)
+def test_the_end_of_a_run_starts_one_of_another_pipeline_for_the_same_day(site: Site):
+    site.pipeline("upstream", steps=NOTHING)
+    site.pipeline(
+        "downstream",
+        parameters={"day": "date"},
+        triggers=[{"pipeline": {"name": "upstream"}, "parameters": {"day": "${run.day}"}}],
+        steps=NOTHING,
+    )
+    schedulers = [Scheduler(site.store, site.project) for _ in range(2)]
+    for each in schedulers:
+        each.sync()
+
+    with site.worker():
+        run = site.run("upstream")
+        for each in (*schedulers, *schedulers):
+            each.watch()
+        (run_id,) = next(iter(site.ask("SELECT id FROM pipelines.runs WHERE pipeline = 'downstream'")))
+        ended = site.ended(run_id)
+
+    assert ended.page.run["state"] == State.SUCCEEDED
+    assert ended.page.run["event_id"] == f"upstream {run.page.run['id']}"
+    assert site.ask("SELECT count(*) FROM pipelines.runs") == [(2,)]
+
+
+@pytest.mark.timeout(120)
+def test_old_runs_go_with_their_files_and_the_last_failure_stays(site: Site):
+    site.module("fail", "def fail(n: int) -> None:\n    assert n\n")
+    step = {"function": "fail:fail", "parameters": {"n": "${n}"}}
+    site.pipeline("kept", parameters={"n": "int"}, steps={"a": step}, retention={"runs": 1})
+    with site.worker():
+        runs = [site.run("kept", n=n) for n in (0, 1, 1)]
+    folders = [site.home / "pipelines" / "runs" / str(each.page.run["id"]) for each in runs]
+
+    count = let_go_of_old(site.store, site.home)
+
+    assert count == 1
+    assert [each.exists() for each in folders] == [True, False, True]
+
+
+def wait_past(path) -> None:
+    """Wait until a file has settled for the watch."""
+    wait_until(lambda: time.time() - path.stat().st_ctime > 2.1, 10, "the file to settle")

@@ -1,0 +1,515 @@
+"""The store of pipelines on a real PostgreSQL: what a run, a worker and a scheduler may rely on."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from pydantic import SecretStr
+
+from pipelines.states import State
+from pipelines.store.claims.beating import beat
+from pipelines.store.claims.reaping import reap
+from pipelines.store.claims.writing import find_reusable, finish, point_output, record_events
+from pipelines.store.database import Store
+from pipelines.store.events import read_events
+from pipelines.store.migrations import read_revision
+from pipelines.store.outbox import post, sent, take_messages
+from pipelines.store.pages.overview import list_pipelines, list_skips, list_workers, read_queue
+from pipelines.store.pages.runs import page_of_runs, read_run, run_matrix
+from pipelines.store.records import Event, Message, NewRun, NewStep, Outcome, Reprocess, Retries, Trigger
+from pipelines.store.retention import let_go
+from pipelines.store.runs.backfills import make_backfill, pause_backfill, preview, read_backfills, stop_backfill
+from pipelines.store.runs.making import Limits, make_runs, register
+from pipelines.store.runs.schedules import (
+    Tick,
+    advance,
+    due_schedules,
+    ensure_schedule,
+    pause_schedule,
+    read_schedules,
+    resume_schedule,
+)
+from pipelines.store.runs.stopping import repair, stop
+from pipelines.store.tables import METADATA
+from tests.services.pipelines_store import (
+    WORKER,
+    ask,
+    claim,
+    emptied,
+    lose,
+    new_run,
+    new_store,
+    store_server,
+    store_settings,
+)
+from tests.services.postgres_server import DATABASE
+from workbench.errors import ClaimLost, NoSuchRun, StoreError, StoreTooNew, StoreUnavailable
+from workbench.runtime.ports import any_free
+from workbench.sections import WarehouseSettings
+
+OK = Outcome(state=State.SUCCEEDED, output_path="out.ipynb")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with store_server(tmp_path_factory.mktemp("store") / "home") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def shared_store(server):
+    with new_store(server) as store:
+        yield store
+
+
+@pytest.fixture
+def store(shared_store):
+    return emptied(shared_store)
+
+
+def end(store, taken, outcome=OK):
+    with store.transaction() as connection:
+        finish(connection, taken, outcome, chance=lambda: 0.5)
+
+
+def states(store, run):
+    return dict(ask(store, f"SELECT name, state FROM pipelines.steps WHERE run_id = {run}"))
+
+
+def run_state(store, run):
+    return ask(store, f"SELECT state FROM pipelines.runs WHERE id = {run}")[0][0]
+
+
+def test_a_run_succeeds_when_its_steps_have_in_order(store):
+    run = new_run(store, NewStep(name="a"), NewStep(name="b", after=("a",)))
+
+    first = claim(store)
+    assert claim(store) is None
+    end(store, first)
+    second = claim(store)
+    end(store, second)
+
+    assert (first.step, second.step) == ("a", "b")
+    assert run_state(store, run) == "succeeded"
+    assert ask(store, "SELECT count(*) FROM pipelines.queue") == [(0,)]
+
+
+def test_what_waits_for_a_failed_step_is_cancelled_with_the_reason(store):
+    run = new_run(store, NewStep(name="a"), NewStep(name="b", after=("a",)), NewStep(name="c", after=("b",)))
+
+    end(store, claim(store), Outcome(state=State.FAILED, cell=3, error="ValueError: no"))
+
+    assert states(store, run) == {"a": "failed", "b": "cancelled", "c": "cancelled"}
+    assert ask(store, "SELECT reason FROM pipelines.steps WHERE name = 'b'") == [("a ended failed",)]
+    assert run_state(store, run) == "failed"
+    assert ask(store, "SELECT kind FROM pipelines.outbox") == [("alert",)]
+
+
+def test_a_worker_that_was_taken_over_writes_nothing(store):
+    run = new_run(store)
+    zombie = claim(store)
+    lose(store, zombie)
+    assert reap(store) == 1
+    heir = claim(store)
+
+    for write in (
+        lambda connection: finish(connection, zombie, OK),
+        lambda connection: record_events(connection, zombie, [Event("output", "x")]),
+    ):
+        with pytest.raises(ClaimLost), store.transaction() as connection:
+            write(connection)
+    with store.transaction() as connection:
+        assert beat(connection, WORKER, [zombie, heir]).lost == {zombie.attempt_id}
+
+    end(store, heir)
+    assert heir.attempt_id > zombie.attempt_id
+    assert run_state(store, run) == "succeeded"
+    assert ask(store, "SELECT state FROM pipelines.attempts ORDER BY id") == [("lost",), ("succeeded",)]
+    with store.transaction() as connection:
+        assert [event.kind for event in read_events(connection, run)] == ["retry", "step", "run"]
+
+
+def test_the_tables_are_those_that_the_code_knows(store):
+    with store.transaction() as connection:
+        context = MigrationContext.configure(connection, opts={"include_schemas": True, "include_name": is_ours})
+        differences = [each for each in compare_metadata(context, METADATA) if each[0] != "remove_index"]
+
+    assert differences == []
+
+
+def is_ours(name, kind, parents):
+    return name == "pipelines" if kind == "schema" else name != "alembic_version"
+
+
+def test_migrating_again_changes_nothing_and_a_newer_store_is_refused(server):
+    with new_store(server) as store:
+        refuse_newer(store)
+
+
+def refuse_newer(store):
+    store.migrate()
+    with store.transaction() as connection:
+        assert read_revision(connection) == "0001"
+        connection.exec_driver_sql("UPDATE pipelines.alembic_version SET version_num = '9999'")
+
+    with pytest.raises(StoreTooNew, match="revision 9999"):
+        store.migrate()
+
+
+def test_a_store_without_tables_says_what_to_run(server):
+    address = store_settings(server, DATABASE).as_warehouse(WarehouseSettings())
+
+    with Store(address) as store, pytest.raises(StoreError, match=r"Store\.migrate"):
+        new_run(store)
+
+
+def test_a_wrong_password_is_told_without_it_and_a_server_that_is_gone_may_come_back(server):
+    address = store_settings(server, DATABASE).as_warehouse(WarehouseSettings())
+    wrong = address.model_copy(update={"password": SecretStr("wr0ng-canary")})
+    gone = address.model_copy(update={"port": any_free()})
+
+    with Store(wrong) as store, pytest.raises(StoreError) as caught, store.transaction():
+        pass
+    assert not isinstance(caught.value, StoreUnavailable)
+    assert "wr0ng-canary" not in f"{caught.value}{store!r}"
+    with Store(gone) as store, pytest.raises(StoreUnavailable), store.transaction():
+        pass
+
+
+def test_a_run_is_made_once_for_each_instant(store):
+    instant = datetime(2026, 1, 1, tzinfo=UTC)
+    run = new_run(store, trigger=Trigger.SCHEDULE, instant=instant, event_id=None)
+
+    with pytest.raises(KeyError):
+        new_run(store, trigger=Trigger.SCHEDULE, instant=instant, event_id=None)
+
+    assert ask(store, "SELECT id FROM pipelines.runs") == [(run,)]
+
+
+def test_a_pool_that_is_not_there_is_refused_before_a_run_waits_for_it(store):
+    with pytest.raises(StoreError, match="there is no pool spark"):
+        new_run(store, NewStep(name="a", pools=("spark",)))
+
+    assert ask(store, "SELECT count(*) FROM pipelines.runs") == [(0,)]
+
+
+def test_what_json_lacks_is_refused_and_so_is_a_run_of_no_pipeline(store):
+    with pytest.raises(StoreError, match="is no JSON"):
+        new_run(store, parameters={"x": float("nan")})
+    with pytest.raises(StoreError, match="Register the pipeline"), store.transaction() as connection:
+        run = NewRun(pipeline="x", trigger=Trigger.MANUAL, definition_sha256="0", steps=(NewStep(name="a"),))
+        make_runs(connection, [run])
+
+
+def test_the_next_step_is_live_then_by_priority_then_of_the_oldest_run(store):
+    with store.transaction() as connection:
+        sha256 = register(connection, "p", {})
+        old = NewRun(
+            pipeline="p", trigger=Trigger.MANUAL, definition_sha256=sha256, steps=(NewStep(name="a"),), partition="x"
+        )
+        make_backfill(connection, [old], Reprocess.ALL, slots=1, requested_by="ann")
+    first, second, urgent = new_run(store), new_run(store), new_run(store, priority=5)
+
+    taken = [claim(store) for _ in range(4)]
+
+    assert [each.run_id for each in taken[:3]] == [urgent, first, second]
+    assert taken[3].partition == "x"
+
+
+def test_a_pipeline_runs_no_more_runs_at_once_than_it_may(store):
+    steps = (NewStep(name="a"), NewStep(name="b", after=("a",)))
+    for _ in range(2):
+        new_run(store, *steps, limits=Limits(max_runs=1))
+
+    first = claim(store)
+    assert claim(store) is None
+    end(store, first)
+    second = claim(store)
+    assert (second.run_id, second.step) == (first.run_id, "b")
+    end(store, second)
+
+    assert claim(store).run_id != first.run_id
+
+
+def test_a_failure_is_tried_again_as_its_policy_says_and_then_ends(store):
+    retries = Retries(limits={State.FAILED: 1}, first_seconds=0)
+    run = new_run(store, NewStep(name="a", retries=retries))
+    failed = Outcome(state=State.FAILED, cell=1, error="Traceback\nValueError: no\0thing \ud800", last_lines=["x\0"])
+
+    end(store, claim(store), failed)
+    assert states(store, run) == {"a": "queued"}
+    end(store, claim(store), failed)
+
+    assert states(store, run) == {"a": "failed"}
+    assert ask(store, "SELECT number, state, cell FROM pipelines.attempts ORDER BY id") == [
+        (1, "failed", 1),
+        (2, "failed", 1),
+    ]
+    assert ask(store, "SELECT reason FROM pipelines.steps") == [("cell 2: ValueError: no\ufffdthing ?",)]
+
+
+def test_a_retry_waits_by_the_clock_of_the_database(store):
+    new_run(store, NewStep(name="a", retries=Retries(limits={State.KERNEL_DIED: 1}, first_seconds=60, jitter=0)))
+
+    end(store, claim(store), Outcome(state=State.KERNEL_DIED, signal=9, peak_memory_bytes=123))
+
+    assert claim(store) is None
+    assert ask(store, "SELECT not_before - now() BETWEEN '58 s' AND '61 s' FROM pipelines.queue") == [(True,)]
+    assert ask(store, "SELECT signal, peak_memory_bytes FROM pipelines.attempts") == [(9, 123)]
+
+
+def test_finishing_twice_in_the_same_way_is_finishing_once(store):
+    run = new_run(store)
+    taken = claim(store)
+    end(store, taken)
+
+    end(store, taken)
+
+    with pytest.raises(ClaimLost):
+        end(store, taken, Outcome(state=State.FAILED))
+    assert run_state(store, run) == "succeeded"
+
+
+def test_a_cancelled_run_ends_with_its_last_step_and_its_worker_is_told(store):
+    run = new_run(store, NewStep(name="a"), NewStep(name="b"), NewStep(name="c", after=("a",)))
+    taken = claim(store)
+
+    with store.transaction() as connection:
+        assert stop(connection, run, "ann wants it")
+        assert not stop(connection, run, "bob, too")
+    assert states(store, run) == {"a": "running", "b": "cancelled", "c": "cancelled"}
+    with store.transaction() as connection:
+        told = beat(connection, WORKER, [taken]).stop[taken.attempt_id]
+    end(store, taken, Outcome(state=told.state, output_path="half.ipynb"))
+
+    assert told.reason == "ann wants it"
+    assert run_state(store, run) == "cancelled"
+    assert ask(store, "SELECT output_path FROM pipelines.attempts") == [("half.ipynb",)]
+    assert ask(store, "SELECT count(*) FROM pipelines.outbox") == [(0,)]
+
+
+def test_a_run_that_takes_too_long_times_out(store):
+    run = new_run(store, NewStep(name="a"), NewStep(name="b", after=("a",)), timeout_seconds=60)
+    taken = claim(store)
+    ask_nothing(store, "UPDATE pipelines.runs SET deadline = now() - interval '1 s'")
+
+    with store.transaction() as connection:
+        assert beat(connection, WORKER, [taken]).stop[taken.attempt_id].state is State.TIMED_OUT
+    reap(store)
+    end(store, taken, Outcome(state=State.TIMED_OUT))
+
+    assert states(store, run) == {"a": "timed_out", "b": "cancelled"}
+    assert run_state(store, run) == "timed_out"
+
+
+def test_a_lost_step_whose_retries_are_used_up_ends_lost(store):
+    run = new_run(store, NewStep(name="a", retries=Retries(limits={})), NewStep(name="b", after=("a",)))
+    lose(store, claim(store))
+
+    reap(store)
+
+    assert states(store, run) == {"a": "lost", "b": "cancelled"}
+    assert run_state(store, run) == "lost"
+    assert reap(store) == 0
+
+
+def test_repair_runs_what_did_not_succeed_and_keeps_what_did(store):
+    run = new_run(store, NewStep(name="a"), NewStep(name="b", after=("a",)), NewStep(name="c", after=("b",)))
+    end(store, claim(store))
+    end(store, claim(store), Outcome(state=State.FAILED, error="no"))
+
+    with store.transaction() as connection:
+        assert repair(connection, run, by="ann") == {"b", "c"}
+    assert states(store, run) == {"a": "succeeded", "b": "queued", "c": "queued"}
+    again = claim(store)
+    assert (again.step, again.number) == ("b", 2)
+    end(store, again)
+    end(store, claim(store))
+
+    assert run_state(store, run) == "succeeded"
+    with store.transaction() as connection, pytest.raises(StoreError, match="succeeded"):
+        repair(connection, run, by="ann")
+
+
+def test_a_step_of_the_same_hash_reuses_the_output(store):
+    new_run(store)
+    first = claim(store)
+    end(store, first, Outcome(state=State.SUCCEEDED, output_path="one.ipynb", step_hash="h"))
+    new_run(store)
+    second = claim(store)
+
+    with store.transaction() as connection:
+        attempt, path = find_reusable(connection, "h")
+        assert find_reusable(connection, "other") is None
+    end(store, second, Outcome(state=State.SUCCEEDED, output_path=path, reused_from=attempt, step_hash="h"))
+
+    assert (attempt, path) == (first.attempt_id, "one.ipynb")
+    assert ask(store, "SELECT reused_from FROM pipelines.attempts ORDER BY id") == [(None,), (attempt,)]
+
+
+def test_the_cursor_moves_with_its_runs_and_skips_or_not_at_all(store):
+    start, due, late = (datetime(2026, 1, day, tzinfo=UTC) for day in (1, 2, 3))
+    with store.transaction() as connection:
+        sha256 = register(connection, "p", {})
+        ensure_schedule(connection, "p", "daily", cursor=start, next_at=due)
+        run = NewRun(
+            pipeline="p", trigger=Trigger.SCHEDULE, definition_sha256=sha256, steps=(NewStep(name="a"),), instant=due
+        )
+        one = Tick(
+            pipeline="p",
+            schedule="daily",
+            seen=start,
+            cursor=late,
+            next_at=None,
+            runs=[run],
+            skips={late: "catch-up is last"},
+        )
+        assert [each.name for each in due_schedules(connection)] == ["daily"]
+        pause_schedule(connection, "p", "daily", by="ann")
+        assert advance(connection, one) is None
+        assert due_schedules(connection) == ()
+        resume_schedule(connection, "p", "daily")
+        assert len(advance(connection, one)) == 1
+        assert advance(connection, one) is None
+        assert [each.cursor for each in read_schedules(connection)] == [late]
+        assert [(each["instant"], each["reason"]) for each in list_skips(connection, "p")] == [
+            (late, "catch-up is last")
+        ]
+        with pytest.raises(NoSuchRun, match="no schedule weekly"):
+            pause_schedule(connection, "p", "weekly", by="ann")
+
+
+def backfill(store, days, reprocess):
+    with store.transaction() as connection:
+        sha256 = register(connection, "p", {})
+        runs = [
+            NewRun(
+                pipeline="p",
+                trigger=Trigger.MANUAL,
+                definition_sha256=sha256,
+                steps=(NewStep(name="a"),),
+                partition=day,
+            )
+            for day in days
+        ]
+        return make_backfill(connection, runs, reprocess, slots=2, requested_by="ann")
+
+
+def test_a_backfill_runs_what_is_missing_what_failed_or_all_but_never_what_runs(store):
+    assert backfill(store, "abc", Reprocess.ALL)[1] == 3
+    end(store, claim(store))
+    end(store, claim(store), Outcome(state=State.FAILED))
+
+    with store.transaction() as connection:
+        plans = {
+            reprocess: "".join(each.partition for each in preview(connection, "p", "abcd", reprocess) if each.runs)
+            for reprocess in Reprocess
+        }
+
+    assert plans == {Reprocess.MISSING: "d", Reprocess.FAILED: "bd", Reprocess.ALL: "abd"}
+    assert backfill(store, "abcd", Reprocess.FAILED)[1] == 2
+
+
+def test_a_backfill_keeps_to_its_pool_and_is_paused_resumed_and_cancelled(store):
+    number, _ = backfill(store, "abcde", Reprocess.MISSING)
+    first, second = claim(store), claim(store)
+    assert claim(store) is None
+
+    with store.transaction() as connection:
+        pause_backfill(connection, number, paused=True)
+    end(store, first)
+    assert claim(store) is None
+    with store.transaction() as connection:
+        pause_backfill(connection, number, paused=False)
+    third = claim(store)
+    with store.transaction() as connection:
+        assert stop_backfill(connection, number, "enough") == 4
+    assert claim(store) is None
+    assert reap(store) == 2
+    for each in (second, third):
+        end(store, each, Outcome(state=State.CANCELLED))
+
+    with store.transaction() as connection:
+        (found,) = read_backfills(connection)
+    assert found.states == {"succeeded": 1, "cancelled": 4}
+
+
+def test_pages_show_what_there_is(store):
+    run = new_run(store, NewStep(name="a"), NewStep(name="b", after=("a",)), parameters={"text": "a\0b", "n": 0.1})
+    taken = claim(store)
+    with store.transaction() as connection:
+        record_events(connection, taken, [Event("output", {"text": "hello\0"})])
+        point_output(connection, taken, "growing.ipynb")
+
+        queue, (worker,) = read_queue(connection), list_workers(connection)
+        matrix, names = run_matrix(connection, "p")
+        (pipeline,) = list_pipelines(connection)
+        page = read_run(connection, run)
+        (brief,) = page_of_runs(connection, pipeline="p", states=(State.RUNNING,))
+
+        assert [(each["step"], each["worker"]) for each in queue.queue] == [("a", "one")]
+        assert (worker["is_alive"], worker["claims"]) == (True, 1)
+        assert (matrix[0]["steps"], names) == ({"a": "running", "b": "queued"}, ["a", "b"])
+        assert pipeline["runs"] == [{"id": run, "state": "running"}]
+        assert page.run["parameters"] == {"text": "a\0b", "n": 0.1}
+        assert (page.attempts[0]["output_path"], page.attempts[0]["step"]) == ("growing.ipynb", "a")
+        assert [event["body"] for event in page.events] == [{"text": "hello\0"}]
+        assert brief["id"] == run
+        assert not read_run(connection, run, after_event=page.events[-1]["id"]).events
+        with pytest.raises(NoSuchRun):
+            read_run(connection, run + 1)
+
+
+def test_retention_keeps_the_last_failure_and_outputs_that_are_reused(store):
+    kept = Limits(keep_runs=1)
+    outcomes = [
+        Outcome(state=State.FAILED, output_path="failed.ipynb"),
+        Outcome(state=State.SUCCEEDED, output_path="old.ipynb"),
+        Outcome(state=State.SUCCEEDED, output_path="reused.ipynb"),
+        Outcome(state=State.SUCCEEDED, output_path="reused.ipynb", reused_from=3),
+    ]
+    runs = []
+    for outcome in outcomes:
+        runs.append(new_run(store, limits=kept))
+        end(store, claim(store), outcome)
+
+    with store.transaction() as connection:
+        assert let_go(connection) == (2, ("old.ipynb",))
+        assert let_go(connection) == (0, ())
+
+    assert ask(store, "SELECT id FROM pipelines.runs ORDER BY id") == [(runs[0],), (runs[3],)]
+
+
+def test_a_message_is_taken_again_until_it_was_sent(store):
+    message = Message("k", "lineage", {"x": 1})
+    with store.transaction() as connection:
+        post(connection, [message])
+        post(connection, [message])
+    with store.transaction() as connection:
+        (taken,) = take_messages(connection)
+        assert take_messages(connection) == ()
+    ask_nothing(store, "UPDATE pipelines.outbox SET not_before = now()")
+    with store.transaction() as connection:
+        (again,) = take_messages(connection)
+        sent(connection, [again.id])
+
+    assert (taken.key, taken.tries, again.tries) == ("k", 1, 2)
+    assert ask(store, "SELECT count(*) FROM pipelines.outbox") == [(0,)]
+
+
+def test_who_waits_is_told_of_a_new_run(store):
+    hints = store.hints(10)
+    assert next(hints) == ""
+
+    new_run(store)
+
+    assert next(hints) == "queue"
+    hints.close()
+
+
+def ask_nothing(store, statement):
+    with store.transaction() as connection:
+        connection.exec_driver_sql(statement)

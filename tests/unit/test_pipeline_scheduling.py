@@ -1,0 +1,109 @@
+"""What a scheduler keeps in memory: the next instants, the files as they are, what has happened to others."""
+
+from __future__ import annotations
+
+import os
+import time
+from datetime import UTC, datetime, timedelta
+
+import yaml
+
+from pipelines.definition import Project
+from pipelines.definition.triggers import FileTrigger
+from pipelines.processes.life import Sign
+from pipelines.scheduler.agenda import Agenda
+from pipelines.scheduler.catalog import Catalog
+from pipelines.scheduler.watching import OVERLAP, watch_files
+from pipelines.store.runs.schedules import Schedule
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+def schedule(name: str, minutes: int | None, *, paused: bool = False) -> Schedule:
+    next_at = None if minutes is None else NOON + timedelta(minutes=minutes)
+    return Schedule(name, "cron", NOON, next_at, paused, None, None)
+
+
+def test_the_agenda_gives_what_is_due_once_and_in_order():
+    agenda = Agenda()
+    agenda.replace(
+        [schedule("c", 1), schedule("b", 3), schedule("a", 2), schedule("d", None), schedule("e", 0, paused=True)]
+    )
+
+    assert agenda.next_at == NOON + timedelta(minutes=1)
+    assert [each.pipeline for each in agenda.pop_due(NOON + timedelta(minutes=2))] == ["a", "c"]
+    assert agenda.pop_due(NOON + timedelta(minutes=2)) == []
+
+    agenda.put(schedule("a", 5))
+
+    assert [each.pipeline for each in agenda.pop_due(NOON + timedelta(hours=1))] == ["a", "b"]
+    assert agenda.next_at is None
+
+
+def test_a_schedule_that_moved_on_is_not_due_at_its_old_instant():
+    agenda = Agenda()
+    agenda.replace([schedule("a", 1)])
+
+    agenda.put(schedule("a", 9))
+
+    assert agenda.pop_due(NOON + timedelta(minutes=5)) == []
+    assert agenda.next_at == NOON + timedelta(minutes=9)
+
+
+def test_files_are_read_when_they_or_what_they_run_change(tmp_path):
+    jobs = tmp_path / "pipelines" / "jobs"
+    jobs.mkdir(parents=True)
+    module = tmp_path / "steps_of_catalog.py"
+    module.write_text("def tell() -> None:\n    pass\n")
+    path = jobs / "p.yaml"
+    path.write_text(yaml.safe_dump({"steps": {"a": {"function": "steps_of_catalog:tell"}}}))
+    catalog = Catalog(Project((tmp_path,)))
+
+    first = catalog.refresh()
+    nothing = catalog.refresh()
+    module.write_text("def tell() -> None:\n    print('more')\n")
+    second = catalog.refresh()
+
+    assert (list(first.changed), list(nothing.changed), list(second.changed)) == (["p"], [], ["p"])
+    hashes = [each.changed["p"].steps["a"].target.sha256 for each in (first, second)]
+    assert hashes[0] != hashes[1]
+
+    path.write_text("steps: [")
+    broken = catalog.refresh()
+
+    assert len(broken.problems) == 1
+    assert catalog.pipelines["p"] is second.changed["p"]
+    assert catalog.refresh().problems == ()
+
+    path.unlink()
+
+    assert catalog.refresh().gone == {"p"}
+    assert catalog.pipelines == {}
+
+
+def test_files_that_have_settled_are_seen_with_what_tells_their_versions_apart(tmp_path):
+    (tmp_path / "in").mkdir()
+    path = tmp_path / "in" / "a.csv"
+    path.write_text("x")
+    rule, since = FileTrigger(path="in/*.csv"), datetime.now(UTC) - timedelta(minutes=1) + OVERLAP
+
+    assert list(watch_files(rule, tmp_path, since)) == [], "it may still be written"
+
+    # Renaming counts as arriving, whatever time the file says; a time to come cannot be waited for here.
+    ahead = time.time() + 5
+    os.utime(path, (ahead, ahead))
+
+    assert list(watch_files(rule, tmp_path, since)) == []
+    assert list(watch_files(rule, tmp_path, datetime.now(UTC) + OVERLAP + timedelta(hours=1))) == []
+
+
+def test_a_sign_of_life_is_fresh_until_it_is_taken_away(tmp_path):
+    sign = Sign(tmp_path, "worker")
+    assert not sign.is_fresh
+
+    sign.give()
+    assert sign.is_fresh
+    assert (tmp_path / "run" / "worker.alive").stat().st_mode & 0o777 == 0o600
+
+    sign.take_away()
+    assert not sign.is_fresh

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from pipelines.cli import add_commands
+from workbench.errors import DefinitionError, WorkbenchError
+
+
+def run(*arguments: str):
+    application = typer.Typer()
+    add_commands(application)
+    return CliRunner().invoke(application, ["pipelines", *arguments])
+
+
+def test_check_says_that_the_shipped_pipelines_are_in_order():
+    done = run("check")
+
+    assert done.exit_code == 0
+    assert "in order" in done.stdout
+    assert {"name", "sha256"} == json.loads(run("check", "--json").stdout)["pipelines"][0].keys()
+
+
+def test_check_tells_problems_with_file_and_line_and_exits_with_1(tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bad.yaml").write_text("steps:\n  a: {flow: nothing}\n")
+
+    done = run("check", "bad.yaml", "absent.yaml")
+    assert done.exit_code == 1
+    assert done.stdout.startswith("bad.yaml:2: steps.a.flow: there is no flow 'nothing'")
+    assert "absent.yaml:1: the file cannot be read" in done.stdout
+
+    (problem,) = json.loads(run("check", "--json", "bad.yaml").stdout)["problems"]
+    assert (problem["file"], problem["line"], problem["field"]) == ("bad.yaml", 2, "steps.a.flow")
+
+
+def test_next_shows_local_and_utc():
+    found = json.loads(run("next", "daily-delays", "--count", "3", "--json").stdout)
+
+    assert len(found["next"]) == 3
+    assert "T06:00:00-0" in found["next"][0]["local"]
+    assert found["next"][0]["utc"].endswith("+00:00")
+    assert "America/New_York" in run("next", "daily-delays").stdout
+
+
+def test_next_without_a_schedule_says_so(tmp_path: Path):
+    (tmp_path / "x.yaml").write_text("steps: {a: {flow: flights}}")
+
+    assert isinstance(run("next", "--file", str(tmp_path / "x.yaml")).exception, WorkbenchError)
+
+
+def test_schema_is_that_of_files_or_of_the_parameters_of_one():
+    assert "steps" in json.loads(run("schema").stdout)["properties"]
+    assert json.loads(run("schema", "daily-delays").stdout)["properties"]["month"]["type"] == "integer"
+
+
+@pytest.mark.parametrize("arguments", [("next",), ("next", "x", "--file", "y")])
+def test_a_pipeline_is_given_by_name_or_by_file(arguments):
+    assert run(*arguments).exit_code == 2
+
+
+def test_a_wrong_file_is_an_error_with_all_its_problems(tmp_path: Path):
+    (tmp_path / "x.yaml").write_text("steps: {a: {flow: nothing}}")
+
+    assert isinstance(run("schema", "--file", str(tmp_path / "x.yaml")).exception, DefinitionError)
