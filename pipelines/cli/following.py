@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 import time
 from pathlib import Path
@@ -75,8 +76,9 @@ class _View:
                 log = Path(attempt["output_path"]).with_name(LOG)
                 self._tails[attempt["id"]] = _Tail(log)
                 self.say(f"{attempt['step']}, attempt {attempt['number']}, on worker {attempt['worker']}")
-                if not log.exists():
-                    self.say(f"its log is elsewhere: {log}")
+                # On this machine it comes with the first event.
+                if not str(attempt["worker"]).startswith(f"{socket.gethostname()}-"):
+                    self.say(f"its log is on that worker's machine: {log}")
         for tail in self._tails.values():
             for text in tail.new_text():
                 sys.stdout.write(text)

@@ -38,13 +38,15 @@ def test_check_tells_problems_with_file_and_line_and_exits_with_1(tmp_path: Path
     assert (problem["file"], problem["line"], problem["field"]) == ("bad.yaml", 2, "steps.a.flow")
 
 
-def test_next_shows_local_and_utc():
-    found = json.loads(run("next", "daily-delays", "--count", "3", "--json").stdout)
+def test_next_shows_local_and_utc(tmp_path: Path):
+    file = tmp_path / "x.yaml"
+    file.write_text("steps: {a: {flow: flights}}\nschedule: {cron: 0 6 * * *, zone: America/New_York}\n")
+    found = json.loads(run("next", "--file", str(file), "--count", "3", "--json").stdout)
 
     assert len(found["next"]) == 3
     assert "T06:00:00-0" in found["next"][0]["local"]
     assert found["next"][0]["utc"].endswith("+00:00")
-    assert "America/New_York" in run("next", "daily-delays").stdout
+    assert "America/New_York" in run("next", "--file", str(file)).stdout
 
 
 def test_next_without_a_schedule_says_so(tmp_path: Path):
