@@ -13,7 +13,7 @@ import pytest
 
 import workbench
 from pipelines import nycflights
-from tests.services.workbench import RunningWorkbench, run
+from tests.services.workbench import RunningWorkbench, run, wait_until
 
 ROWS = {"flights": 336_776, "weather": 26_115}
 
@@ -49,6 +49,35 @@ def test_the_demo_brings_every_row_once_however_often_it_runs(shared_workbench, 
     check_mart(table)
     check_notebook(Path(second["notebook"]["output"]))
     check_commands(shared_workbench)
+
+
+@pytest.mark.timeout(600)
+def test_a_report_fails_days_are_filled_and_it_is_repaired(shared_workbench, settings):
+    demo(shared_workbench)
+    report = run("pipelines", "run", "weekly-report", "--wait", "--json", home=shared_workbench.home)
+    assert report.returncode == 1
+    failed = json.loads(report.stdout)["run"]
+    assert (failed["state"], failed["parameters"]["run"]) == ("failed", {"week": "2013-01-07"})
+
+    days = ("--since", "2013-01-07", "--until", "2013-01-13", "--slots", "2")
+    made = run("pipelines", "backfill", "run", "flights-of-a-day", *days, home=shared_workbench.home)
+    assert made.returncode == 0, made.stderr
+    wait_until(lambda: backfilled(shared_workbench) == {"succeeded": 7}, 400, "seven days", every_seconds=2)
+    repaired = run("pipelines", "repair", str(failed["id"]), "--wait", "--json", home=shared_workbench.home)
+
+    assert json.loads(repaired.stdout)["run"]["state"] == "succeeded", repaired.stderr
+    found = workbench.sql("SELECT day, carrier, flights, cancelled FROM marts.flights_of_a_day ORDER BY 1, 2")
+    direct = workbench.sql(
+        "SELECT make_date(year, month, day) AS day, carrier, count(*) AS flights,"
+        " count(*) FILTER (WHERE dep_time IS NULL) AS cancelled FROM raw.flights"
+        " WHERE month = 1 AND day BETWEEN 7 AND 13 GROUP BY 1, 2 ORDER BY 1, 2"
+    )
+    assert found.to_dict("records") == direct.to_dict("records")
+
+
+def backfilled(shared: RunningWorkbench) -> dict[str, int]:
+    found = json.loads(run("pipelines", "backfill", "list", "--json", home=shared.home).stdout)
+    return found["backfills"][0]["states"]
 
 
 def check_mart(table: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from workbench.cells import sql
+from workbench.cells.preloading import Preloader
 from workbench.cells.progress import CellProgress
 from workbench.cells.spark_history import add_history
 from workbench.cells.spark_name import SparkBinder
@@ -18,13 +19,19 @@ ATTRIBUTE = "workbench_progress"
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:
-    """Called by IPython when the kernel starts. Loads no driver: a kernel that uses none stays small."""
+    """Called by IPython when the kernel starts. Loads no driver itself: a kernel is there within a second."""
+    settings = SparkSettings()
     shell.ast_transformers.append(SparkBinder(shell))
     sql.register(shell)
-    progress = CellProgress(shell, RECORDER, SparkSettings().ui_path)
+    progress = CellProgress(shell, RECORDER, settings.ui_path)
     progress.attach()
     add_history(shell, RECORDER)
     setattr(shell, ATTRIBUTE, progress)
+    # Where JupyterLab has started a server, somebody is likely to use it.
+    if settings.preload and settings.endpoint_file:
+        preloader = Preloader()
+        shell.events.register("pre_run_cell", preloader.end)
+        preloader.start()
 
 
 def unload_ipython_extension(shell: InteractiveShell) -> None:

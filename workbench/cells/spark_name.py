@@ -1,7 +1,7 @@
 """The name `spark` in a kernel.
 
-The session is made when a cell first mentions `spark`, not before: a kernel that never does
-stays at 60 MB and starts in a second.
+The session is made when a cell first mentions `spark`, not before: a kernel that never does has
+no session on the server.
 """
 
 from __future__ import annotations

@@ -50,6 +50,11 @@ class SparkSettings(Section):
         None,
         "set by JupyterLab for its kernels: where the user's own Connect server is told",
     )
+    preload: bool = variable(
+        "WORKBENCH_SPARK_PRELOAD",
+        True,
+        "whether kernels with a Connect server of their user's import PySpark before the first cell; takes 130 MB each",
+    )
     ui_path: str = variable(
         "WORKBENCH_SPARK_UI_PATH", "", "set by JupyterLab for its kernels: the path of the Spark UI in the browser"
     )
