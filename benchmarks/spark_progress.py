@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks.spark_kernels import FIRST_CELL, Server, endpoint_variables, run_cell, running_kernel
 
-ROWS = 400_000_000  # about ten seconds on two cores
+ROWS = 1_200_000_000  # about ten seconds on two cores
 INTERRUPT_AFTER_SECONDS = 3.0
 PLAIN_CELL = """
 import json, os
