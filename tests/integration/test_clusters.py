@@ -269,23 +269,22 @@ def test_a_script_has_a_server_of_its_own_that_ends_with_it(home, tmp_path):
         "SPARK_DRIVER_MEMORY": "512m",
         "TMPDIR": str(tmp_path),
     }
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", script],
         env=environment(home, **own),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-    )
-    try:
-        assert process.stdout is not None
-        assert process.stdout.readline().split() == ["3", "10"]
-        endpoint = Path(process.stdout.readline().strip())
-        started = psutil.Process(process.pid).children(recursive=True)
-        assert endpoint.stat().st_mode & 0o077 == 0
-        assert any("SparkConnectServer" in " ".join(each.cmdline()) for each in started)
-    finally:
-        process.kill()
-        process.wait()
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline().split() == ["3", "10"]
+            endpoint = Path(process.stdout.readline().strip())
+            started = psutil.Process(process.pid).children(recursive=True)
+            assert endpoint.stat().st_mode & 0o077 == 0
+            assert any("SparkConnectServer" in " ".join(each.cmdline()) for each in started)
+        finally:
+            process.kill()
     psutil.wait_procs(started, 30)
     assert [each for each in started if each.is_running()] == []
 
