@@ -203,7 +203,8 @@ def relay(
         supervise(
             start,
             stop=stop,
-            patience=Patience(),
+            # In real-time mode one batch follows the other at once; what is cut off is sent again.
+            patience=Patience(batch_seconds=0.0),
             restarted=lambda cause: metrics.STREAM_RESTARTS.labels(name, cause).inc(),
             name=name,
         )

@@ -16,7 +16,6 @@ from workbench.transformation.failures import telling_line
 logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0
-BATCH_SECONDS = 30.0  # that a batch may take to end when the query is to stop
 # Error classes of Spark (docs: SQL error conditions) for which the same query fails the same way again.
 FATAL = (
     *("KAFKA_DATA_LOSS", "CANNOT_LOAD_CHECKPOINT", "STREAMING_CHECKPOINT", "STATE_STORE_", "STREAM_FAILED_SCHEMA"),
@@ -52,6 +51,7 @@ class Patience:
     longest_seconds: float = 60.0
     forgotten_seconds: float = 300.0  #: a query that ran so long has begun anew
     failures: int = 10  #: one after the other, after which it is given up
+    batch_seconds: float = 30.0  #: that a batch may take to end when the query is to stop
 
     def wait_seconds(self, failures: int) -> float:
         """The wait after so many failures in a row, without what is random in it."""
@@ -85,7 +85,7 @@ def supervise(
     while not stop.is_set():
         began = time.monotonic()
         try:
-            _run(start(), stop)
+            _run(start(), stop, patience.batch_seconds)
             return
         except Exception as raised:  # noqa: BLE001 - what is not to be tried again is raised
             error = told(str(raised)) or raised
@@ -121,18 +121,18 @@ def is_fatal(error: Exception) -> bool:
     return any(each in str(error) for each in FATAL)
 
 
-def _run(query: Query, stop: threading.Event) -> None:
+def _run(query: Query, stop: threading.Event, batch_seconds: float) -> None:
     while query.isActive:
         if stop.wait(LOOK_SECONDS):
-            _stop(query)
+            _stop(query, batch_seconds)
             return
     if (error := query.exception()) is not None:
         raise error
 
 
-def _stop(query: Query) -> None:
+def _stop(query: Query, batch_seconds: float) -> None:
     """End a query between two batches when that is soon; a batch that is cut off is done again later."""
-    deadline = time.monotonic() + BATCH_SECONDS
+    deadline = time.monotonic() + batch_seconds
     while query.isActive and query.status.get("isTriggerActive") and query.status.get("isDataAvailable"):
         if time.monotonic() > deadline:
             break
