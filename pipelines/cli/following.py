@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import sys
 import time
 from pathlib import Path
@@ -15,6 +14,7 @@ from pipelines.runner.folders import LOG
 from pipelines.states import State
 from pipelines.store.database import Store
 from pipelines.store.pages.runs import RunPage, read_run
+from pipelines.worker.naming import is_here
 from workbench.errors import StoreUnavailable
 
 LOOK_SECONDS = 0.2
@@ -77,7 +77,7 @@ class _View:
                 self._tails[attempt["id"]] = _Tail(log)
                 self.say(f"{attempt['step']}, attempt {attempt['number']}, on worker {attempt['worker']}")
                 # On this machine it comes with the first event.
-                if not str(attempt["worker"]).startswith(f"{socket.gethostname()}-"):
+                if not is_here(str(attempt["worker"])):
                     self.say(f"its log is on that worker's machine: {log}")
         for tail in self._tails.values():
             for text in tail.new_text():

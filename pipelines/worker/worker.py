@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import secrets
 import socket
 import time
 
@@ -19,6 +18,7 @@ from pipelines.store.database import Store
 from pipelines.store.records import Claim, Worker
 from pipelines.worker.attempts import Attempt
 from pipelines.worker.heart import Heart
+from pipelines.worker.naming import new_id
 from pipelines.worker.surroundings import Surroundings
 from workbench import __version__
 from workbench.errors import StoreError
@@ -32,8 +32,7 @@ LEAVE_SECONDS = 10.0  # that steps are given to end by themselves when the worke
 
 def new_worker(slots: int) -> Worker:
     """This process as a worker; each time another one."""
-    name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
-    return Worker(id=name, host=socket.gethostname(), pid=os.getpid(), version=__version__, slots=slots)
+    return Worker(id=new_id(), host=socket.gethostname(), pid=os.getpid(), version=__version__, slots=slots)
 
 
 class WorkerLoop:
