@@ -16,12 +16,10 @@ from benchmarks.spark_kernels import FIRST_CELL, Server, endpoint_variables, run
 ROWS = 1_200_000_000  # about ten seconds on two cores
 INTERRUPT_AFTER_SECONDS = 3.0
 PLAIN_CELL = """
-import json, os
 from pyspark.sql.connect.session import SparkSession
-from workbench.transformation.whereabouts import channel
-with open(os.environ["WORKBENCH_SPARK_ENDPOINT_FILE"]) as file:
-    found = json.load(file)
-plain = SparkSession.builder.channelBuilder(channel(found["remote"], found["token"])).create()
+from workbench.sections import SparkSettings
+from workbench.transformation.whereabouts import channel, endpoint
+plain = SparkSession.builder.channelBuilder(channel(*endpoint(SparkSettings(), print))).create()
 assert plain.range(10).count() == 10
 """
 QUERY = (
