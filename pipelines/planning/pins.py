@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import subprocess
+import sys
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.metadata import distributions
 from pathlib import Path
 
@@ -43,5 +45,21 @@ def _commit(root: Path) -> str | None:
 def _lock_hash(lock: Path) -> str:
     if lock.is_file():
         return hashlib.sha256(lock.read_bytes()).hexdigest()
+    return _installed_hash(tuple((each, _changed_ns(Path(each))) for each in sys.path))
+
+
+@lru_cache(maxsize=1)
+def _installed_hash(_folders: tuple[tuple[str, int], ...]) -> str:
+    """Of the packages in these folders, which are read again when something was installed in one of them.
+
+    A scheduler asks every few seconds, and there are hundreds of files to read.
+    """
     installed = sorted(f"{each.name}=={each.version}" for each in distributions())
     return hashlib.sha256("\n".join(installed).encode()).hexdigest()
+
+
+def _changed_ns(folder: Path) -> int:
+    try:
+        return folder.stat().st_mtime_ns
+    except OSError:
+        return 0
