@@ -21,6 +21,7 @@ class HubPorts:
     hub_api: int
     proxy_api: int
     identity: int
+    services: int = 8097  #: of the page of pipelines
 
     @classmethod
     def read(cls, home: Path) -> HubPorts:

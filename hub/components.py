@@ -82,6 +82,7 @@ def contribute(settings: Settings) -> Contribution:
         hub_api=any_free(),
         proxy_api=any_free(),
         identity=any_free(),
+        services=any_free(),
     )
     url, issuer = public_url(settings, ports), f"http://127.0.0.1:{ports.identity}"
     # Each process reads the settings anew, in another folder: what `.env` said goes along.

@@ -19,6 +19,7 @@ from hub.logs import hide_secrets
 from hub.operations import set_operations
 from hub.proxy import set_proxy
 from hub.roles import set_roles
+from hub.services import set_services
 from hub.spawning.configuration import set_spawner
 from workbench.sections import LoginSettings
 from workbench.security.secrets import ensure_token, private_folder
@@ -42,6 +43,7 @@ def configure(c: Any) -> None:
     set_spawner(c, settings)
     set_roles(c)
     set_culler(c, settings)
+    set_services(c, settings, ports)
     set_operations(c, settings)
 
 

@@ -15,6 +15,7 @@ from traitlets import default
 
 from hub.addresses import HubPorts, bind_url, public_host, public_url, subdomain_host
 from hub.headers import cookie_options, cors, policies, security_headers
+from hub.services import PREFIX as PIPELINES
 from workbench.sections import is_loopback
 from workbench.security.certificates import LOOPBACK_HOSTS, CertificateFiles, ensure_certificates
 from workbench.security.secrets import ensure_token, private_folder
@@ -47,7 +48,8 @@ class WorkbenchProxy(TraefikFileProviderProxy):  # type: ignore[misc] # traefik-
         (router,) = routers.values()
         # The longest route wins, whatever its rule looks like.
         router["priority"] = 10 * len(routespec)
-        router["middlewares"] = ["server-policy" if _is_users(routespec) else "hub-policy", "cors"]
+        policy = _policy_of(routespec)
+        router["middlewares"] = [*policy, "cors"]
         if _is_users(routespec):
             prefix = routespec[routespec.index("/") :]
             rule = " || ".join(f"PathPrefix(`{prefix}{name}/`)" for name in FILES)
@@ -55,7 +57,7 @@ class WorkbenchProxy(TraefikFileProviderProxy):  # type: ignore[misc] # traefik-
         else:
             # By method: to bound a request, traefik holds back the whole answer, and the hub's pages are told of progress.
             rule = " || ".join(f"Method(`{method}`)" for method in WRITES)
-            middlewares = ["hub-policy", "cors", "hub-size"]
+            middlewares = [*policy, "cors", "hub-size"]
         routers[_special_alias(routespec)] = router | {
             "rule": f"{router['rule']} && ({rule})",
             "priority": router["priority"] + 1,
@@ -174,6 +176,13 @@ def _authority(settings: Settings) -> dict[str, Any]:
 def _stamp(headers: dict[str, str], removed_from_requests: tuple[str, ...] = ()) -> dict[str, Any]:
     removed = {"customRequestHeaders": dict.fromkeys(removed_from_requests, "")} if removed_from_requests else {}
     return {"headers": {"customResponseHeaders": headers, **removed}}
+
+
+def _policy_of(routespec: str) -> list[str]:
+    if _is_users(routespec):
+        return ["server-policy"]
+    # Ours: it runs as the hub does, and has a stricter policy for its pages and another for what people have put out.
+    return [] if routespec.endswith(PIPELINES) else ["hub-policy"]
 
 
 def _is_users(routespec: str) -> bool:

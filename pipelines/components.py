@@ -1,4 +1,4 @@
-"""The processes of pipelines that `workbench up` runs: one scheduler and one worker."""
+"""The processes of pipelines that `workbench up` runs: one scheduler, one worker, and the service behind the hub."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ from pipelines.processes.life import Sign
 from workbench.runtime.process import Contribution, Launch
 from workbench.settings import Settings
 
-NAMES = {"pipelines-scheduler": "pipelines.scheduler", "pipelines-worker": "pipelines.worker"}
+NAMES = {
+    "pipelines-scheduler": "pipelines.scheduler",
+    "pipelines-worker": "pipelines.worker",
+    "pipelines-service": "pipelines.service",
+}
 
 
 @dataclass(frozen=True, kw_only=True)

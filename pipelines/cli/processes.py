@@ -1,4 +1,4 @@
-"""`workbench pipelines scheduler` and `worker`: processes that `workbench up` starts by itself."""
+"""`workbench pipelines scheduler`, `worker` and `service`: processes that `workbench up` starts by itself."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ def add_commands(group: typer.Typer) -> None:
     """Register the commands of this module."""
     group.command("scheduler")(pipelines_scheduler)
     group.command("worker")(pipelines_worker)
+    group.command("service")(pipelines_service)
 
 
 def pipelines_scheduler() -> None:
@@ -39,6 +40,32 @@ def pipelines_worker(
 
     _log()
     run_worker(Settings.load(), WorkerOptions(slots=slots or default_slots(), project=Project.installed()))
+
+
+def pipelines_service(
+    port: int = typer.Option(8096, min=1, max=65535, help="On this machine's loopback; nobody else reaches it."),
+) -> None:
+    """Show the page of pipelines without a hub, until Ctrl-C or `kill`. Whoever has the printed address owns them all.
+
+    Behind the hub it is there by itself, at /services/pipelines/, under the roles of the hub.
+
+    Example: workbench pipelines service
+    """
+    import secrets
+
+    from pipelines.cli.asking import person
+    from pipelines.definition import Project
+    from pipelines.service.entrance.alone import AloneEntrance
+    from pipelines.service.process import ServiceOptions, run_service
+    from pipelines.service.rights import Person, Right
+    from workbench.settings import Settings
+
+    _log()
+    token = secrets.token_urlsafe(32)
+    entrance = AloneEntrance({token: Person(name=person(), right=Right.OWNER)})
+    options = ServiceOptions(project=Project.installed(), entrance=entrance, port=port)
+    address = f"http://127.0.0.1:{port}/sign-in?token={token}"
+    run_service(Settings.load(), options, ready=lambda: typer.echo(f"Open {address}"))
 
 
 def _log() -> None:

@@ -11,13 +11,18 @@ LOG, OUTPUT = "log.jsonl", "output.ipynb"
 
 def attempt_folder(home: Path, run_id: int, step: str, number: int, attempt_id: int) -> Path:
     """The folder of an attempt; its name holds the fence."""
-    return home / "pipelines" / "runs" / str(run_id) / f"{step}.{number}-{attempt_id}"
+    return runs_folder(home) / str(run_id) / f"{step}.{number}-{attempt_id}"
+
+
+def runs_folder(home: Path) -> Path:
+    """The folder of all runs."""
+    return home / "pipelines" / "runs"
 
 
 def remove_attempt(home: Path, path: Path) -> None:
     """Remove the folder of the attempt that left *path*; one that is not below *home* is not ours to remove."""
     folder = path.parent
-    if folder.parent.parent != home / "pipelines" / "runs":
+    if folder.parent.parent != runs_folder(home):
         return
     shutil.rmtree(folder, ignore_errors=True)
     # Of a run whose other attempts are still used, the folder stays.

@@ -237,6 +237,11 @@ def main(module: str, folder: str) -> None:
     from workbench.settings import Settings
 
     project = Project((Path(folder) / "project",))
+    if module == "pipelines.service":
+        from tests.services.pipelines_service import main as serve
+
+        serve(folder)
+        return
     if module == "pipelines.worker":
         from pipelines.worker.process import WorkerOptions, run_worker
 

@@ -119,7 +119,9 @@ def running_hub(
     home: Path, *, tls: str = "off", authority: Path | None = None, **variables: str
 ) -> Iterator[ProxiedHub]:
     """Start the demo identity provider and JupyterHub, and stop both with all that they started."""
-    ports = HubPorts(proxy=any_free(), hub_api=any_free(), proxy_api=any_free(), identity=any_free())
+    ports = HubPorts(
+        proxy=any_free(), hub_api=any_free(), proxy_api=any_free(), identity=any_free(), services=any_free()
+    )
     url = f"https://{NAME}:{ports.proxy}" if tls != "off" else f"http://127.0.0.1:{ports.proxy}"
     write_private(private_folder(home / "run") / "hub.json", ports.as_json())
     hub = ProxiedHub(home, url, ports, secrets.token_hex(16), authority or home / "keys" / "hub" / "ca.pem")

@@ -151,7 +151,9 @@ def running_hub(folder: Path, roles: Mapping[str, list[str]], **variables: str) 
     home = private_folder(folder.resolve() / "home")
     if (ROOT / ".workbench" / "jars").is_dir():
         (home / "jars").symlink_to(ROOT / ".workbench" / "jars")
-    ports = HubPorts(proxy=any_free(), hub_api=any_free(), proxy_api=any_free(), identity=any_free())
+    ports = HubPorts(
+        proxy=any_free(), hub_api=any_free(), proxy_api=any_free(), identity=any_free(), services=any_free()
+    )
     write_private(private_folder(home / "run") / "hub.json", json.dumps(asdict(ports)))
     token = secrets.token_hex(32)
     binaries = str(Path(sys.executable).parent)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,35 @@ def test_the_demo_is_on_loopback_and_keeps_to_itself(home):
     assert c.WorkbenchAuthenticator.login_settings.admins == ("gh-ada",)
     assert "demo" in c.JupyterHub.db_url
     assert "users-demo" in c.SimpleLocalProcessSpawner.home_dir_template
+
+
+def test_the_page_of_pipelines_is_told_of_the_hub_in_a_file_that_nobody_else_reads(home):
+    c = configured()
+
+    service = next(each for each in c.JupyterHub.services.get_value([]) if each["name"] == "pipelines")
+    path = home / "run" / "hub-pipelines.json"
+    told = json.loads(path.read_text())
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert told["token"] == service["api_token"]
+    assert service["url"] == f"http://127.0.0.1:{told['port']}"
+    assert service["oauth_redirect_uri"] == "/services/pipelines/oauth_callback"
+    assert told["rights"] == {"viewers": "viewer", "analysts": "runner", "engineers": "editor", "admins": "owner"}
+
+
+def test_with_an_origin_for_each_user_the_page_of_pipelines_has_one_too(home, monkeypatch):
+    for name, value in {**REAL, "WORKBENCH_HUB_SUBDOMAINS": "true", "WORKBENCH_HUB_TLS": "generated"}.items():
+        monkeypatch.setenv(name, value)
+    configured()
+
+    told = json.loads((home / "run" / "hub-pipelines.json").read_text())
+
+    assert (told["host"], told["hub_host"]) == ("https://pipelines--service.hub.example.com", "https://hub.example.com")
+
+
+def test_without_a_store_there_is_no_page_of_pipelines(home, monkeypatch):
+    monkeypatch.setenv("WORKBENCH_WAREHOUSE_DIALECT", "duckdb")
+
+    assert "pipelines" not in [each["name"] for each in configured().JupyterHub.services.get_value([])]
 
 
 def test_a_real_provider_leaves_nothing_of_the_demo(home, monkeypatch):

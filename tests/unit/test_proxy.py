@@ -215,6 +215,16 @@ def test_the_hub_and_its_services_keep_to_the_plans_policy():
         assert "Method(`POST`)" in writes["rule"]
 
 
+@pytest.mark.parametrize("route", ["/services/pipelines/", "pipelines--service.hub.example.com/services/pipelines/"])
+def test_the_page_of_pipelines_keeps_its_own_policies(route):
+    routers = WorkbenchProxy(should_start=True)._dynamic_config_for_route(route, "http://127.0.0.1:1", {})[0]["http"][
+        "routers"
+    ]
+
+    reads, writes = sorted(routers.values(), key=lambda router: router["priority"])
+    assert (reads["middlewares"], writes["middlewares"]) == (["cors"], ["cors", "hub-size"])
+
+
 def test_the_supervisor_trusts_the_generated_certificate_and_asks_no_authority(load):
     settings = load({"WORKBENCH_HUB_TLS": "generated"})
 

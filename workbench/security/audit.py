@@ -46,6 +46,16 @@ class Action(StrEnum):
     USER_UNBLOCKED = "user.unblocked"
     KEYS_ROTATED = "keys.rotated"
     ACCOUNT_UNLINKED = "account.unlinked"
+    RUN_STARTED = "run.started"  #: of a pipeline, by a person
+    RUN_CANCELLED = "run.cancelled"
+    RUN_REPAIRED = "run.repaired"
+    BACKFILL_STARTED = "backfill.started"
+    BACKFILL_PAUSED = "backfill.paused"
+    BACKFILL_RESUMED = "backfill.resumed"
+    BACKFILL_CANCELLED = "backfill.cancelled"
+    PIPELINE_PAUSED = "pipeline.paused"
+    PIPELINE_RESUMED = "pipeline.resumed"
+    POOL_RESIZED = "pool.resized"
 
 
 class Outcome(StrEnum):

@@ -14,14 +14,25 @@ from pipelines.store.tables import SKIPS
 Row = dict[str, Any]
 PIPELINES = sa.text("""
 SELECT p.name, p.definition_sha256, p.max_runs, p.updated_at, coalesce(last.runs, '[]'::json) AS runs,
+       coalesce(d.body::json ->> 'owner', '') AS owner, coalesce(d.body::json ->> 'description', '') AS description,
        (SELECT min(next_at) FROM pipelines.schedules s WHERE s.pipeline = p.name AND NOT s.paused) AS next_at,
        EXISTS (SELECT FROM pipelines.schedules s WHERE s.pipeline = p.name AND s.paused) AS paused
-FROM pipelines.pipelines p
+FROM pipelines.pipelines p JOIN pipelines.definitions d ON d.sha256 = p.definition_sha256
 LEFT JOIN LATERAL (
   SELECT json_agg(json_build_object('id', r.id, 'state', r.state) ORDER BY r.id DESC) AS runs
   FROM (SELECT id, state FROM pipelines.runs WHERE pipeline = p.name ORDER BY id DESC LIMIT :last) r
 ) last ON true
 ORDER BY p.name
+""")
+OWNER = sa.text("""
+SELECT coalesce(d.body::json ->> 'owner', '') FROM pipelines.pipelines p
+JOIN pipelines.definitions d ON d.sha256 = p.definition_sha256 WHERE p.name = :pipeline
+""")
+SCHEDULES = sa.text("""
+SELECT s.*, d.body::json #>> '{schedule,cron}' AS cron, d.body::json #>> '{schedule,zone}' AS zone
+FROM pipelines.schedules s JOIN pipelines.pipelines p ON p.name = s.pipeline
+JOIN pipelines.definitions d ON d.sha256 = p.definition_sha256
+ORDER BY s.next_at, s.pipeline, s.name LIMIT :limit
 """)
 POOLS = sa.text("""
 SELECT p.name, p.size, p.paused, coalesce(held.used, 0) AS used, coalesce(held.waiting, 0) AS waiting
@@ -53,8 +64,13 @@ class QueuePage:
 
 
 def list_pipelines(connection: sa.Connection, *, last: int = 10) -> list[Row]:
-    """All pipelines by name, each with its last `runs` (id and state, the newest first), and `next_at`."""
+    """All pipelines by name, each with owner, last `runs` (id and state, the newest first), and `next_at`."""
     return _rows(connection, PIPELINES, last=last)
+
+
+def read_owner(connection: sa.Connection, pipeline: str) -> str | None:
+    """The `owner` of the pipeline's definition, empty when it has none; None when there is no such pipeline."""
+    return connection.execute(OWNER, {"pipeline": pipeline}).scalar_one_or_none()
 
 
 def read_queue(connection: sa.Connection, *, limit: int = 200) -> QueuePage:
@@ -65,6 +81,11 @@ def read_queue(connection: sa.Connection, *, limit: int = 200) -> QueuePage:
 def list_workers(connection: sa.Connection) -> list[Row]:
     """Workers, the last to beat first; one that is not alive has lost its claims, or is about to."""
     return _rows(connection, WORKERS, lease=LEASE_SECONDS)
+
+
+def list_schedules(connection: sa.Connection, *, limit: int = 500) -> list[Row]:
+    """Schedules and triggers, the next to come first, each with `cron` and `zone` of its pipeline's schedule."""
+    return _rows(connection, SCHEDULES, limit=limit)
 
 
 def list_skips(

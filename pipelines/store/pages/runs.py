@@ -87,9 +87,7 @@ def read_run(connection: sa.Connection, run_id: int, *, after_event: int = 0, ev
     """
     run = _rows(connection, sa.select(RUNS).where(RUNS.c.id == run_id))
     if not run:
-        raise NoSuchRun(
-            f"there is no run {run_id}", remedy="Correct the number; or its pipeline does not keep so old runs."
-        )
+        raise _no_such_run(run_id)
     steps = sa.select(STEPS).where(STEPS.c.run_id == run_id).order_by(STEPS.c.position)
     attempts = (
         sa.select(ATTEMPTS, STEPS.c.name.label("step"))
@@ -107,6 +105,23 @@ def open_runs(connection: sa.Connection, pipeline: str) -> Sequence[int]:
     return connection.execute(sa.select(RUNS.c.id).where(is_open).order_by(RUNS.c.id)).scalars().all()
 
 
+def id_of_run(connection: sa.Connection, key: str) -> int:
+    """The run of that key, which is there."""
+    return int(connection.execute(sa.select(RUNS.c.id).where(RUNS.c.key == key)).scalar_one())
+
+
+def pipeline_of_run(connection: sa.Connection, run_id: int) -> str:
+    """The name of its pipeline.
+
+    Raises:
+        NoSuchRun: when there is no such run.
+    """
+    found = connection.execute(sa.select(RUNS.c.pipeline).where(RUNS.c.id == run_id)).scalar_one_or_none()
+    if found is None:
+        raise _no_such_run(run_id)
+    return str(found)
+
+
 def ended_runs(
     connection: sa.Connection, pipeline: str, states: Collection[State], since: datetime
 ) -> Sequence[sa.Row[Any]]:
@@ -120,6 +135,11 @@ def last_event(connection: sa.Connection, run_id: int) -> int:
     """The id of the run's last event; 0 when there is none."""
     last = sa.select(sa.func.coalesce(sa.func.max(EVENTS.c.id), 0)).where(EVENTS.c.run_id == run_id)
     return int(connection.execute(last).scalar_one())
+
+
+def _no_such_run(run_id: int) -> NoSuchRun:
+    remedy = "Correct the number; or its pipeline does not keep so old runs."
+    return NoSuchRun(f"there is no run {run_id}", remedy=remedy)
 
 
 def _rows(connection: sa.Connection, query: sa.Select[Any]) -> list[Row]:

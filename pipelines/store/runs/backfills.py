@@ -120,6 +120,15 @@ def read_backfills(connection: sa.Connection, pipeline: str | None = None) -> Se
     return connection.execute(found if pipeline is None else found.where(BACKFILLS.c.pipeline == pipeline)).all()
 
 
+def pipeline_of_backfill(connection: sa.Connection, backfill_id: int) -> str:
+    """The name of its pipeline.
+
+    Raises:
+        NoSuchRun: when there is no such backfill.
+    """
+    return str(_read(connection, backfill_id).pipeline)
+
+
 def _is_run(state: State | None, reprocess: Reprocess) -> bool:
     if state is None:
         return True

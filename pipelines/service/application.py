@@ -1,0 +1,129 @@
+"""The application: which address is answered by what."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from tornado.web import Application, RequestHandler, StaticFileHandler
+
+from pipelines.service.operations import OPERATIONS
+from pipelines.service.web import pages
+from pipelines.service.web.api import Api, Document
+from pipelines.service.web.base import HEADERS, Handler, Service
+from pipelines.service.web.live import Live
+from pipelines.service.web.output import NotebookFile, Output
+from workbench.errors import NoSuchRun
+
+logger = logging.getLogger(__name__)
+
+HERE = Path(__file__).parent
+NAME, NUMBER = r"([a-z0-9][a-z0-9_-]{0,49})", r"(\d{1,18})"
+LISTINGS = {"runs": "list_runs", "backfills": "list_backfills", "schedules": "list_schedules", "queue": "show_queue"}
+
+
+def build_application(service: Service) -> Application:
+    """The application of tornado."""
+    at, given = service.prefix, {"service": service}
+    routes: list[Any] = [
+        (f"{at}health", Health),
+        (f"{at}static/(.*)", Static, {"path": str(HERE / "static")}),
+        (at, pages.Overview, given),
+        *((f"{at}{name}", pages.Listing, {**given, "operation": each, "template": f"{name}.html"}) for name, each in LISTINGS.items()),
+        (f"{at}pipelines/{NAME}", pages.OfPipeline, given),
+        (f"{at}pipelines/{NAME}/start", pages.StartForm, given),
+        (f"{at}pipelines/{NAME}/backfill", pages.BackfillForm, given),
+        (f"{at}runs/{NUMBER}", pages.OfRun, given),
+        (f"{at}runs/{NUMBER}/events", Live, given),
+        (f"{at}runs/{NUMBER}/output/{NUMBER}", Output, given),
+        (f"{at}runs/{NUMBER}/output/{NUMBER}/notebook", NotebookFile, given),
+        (f"{at}do/([a-z_]+)", pages.Action, given),
+        (f"{at}api/v1/openapi.json", Document, given),
+        *((f"{at}api/v1{_pattern(path)}", Api, {**given, "path": path}) for path in {each.path for each in OPERATIONS.values()}),
+        *service.entrance.routes(at),
+    ]  # fmt: skip
+    return Application(
+        routes,
+        default_handler_class=Nowhere,
+        default_handler_args=given,
+        cookie_secret=service.key,
+        log_function=_log,
+    )
+
+
+def build_templates() -> jinja2.Environment:
+    """Templates; every value is escaped."""
+    templates = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    templates.filters["time"] = _time
+    templates.filters["took"] = _took
+    templates.filters["megabytes"] = lambda each: f"{each / 1e6:.0f} MB" if each else ""
+    templates.globals["version"] = _version(HERE.glob("static/*"))
+    return templates
+
+
+class Health(RequestHandler):
+    """Answers without asking who asks: whether the process serves."""
+
+    def get(self) -> None:
+        """Called by tornado."""
+        self.finish("ok")
+
+
+class Static(StaticFileHandler):
+    """Our style and script, which are nobody's secret."""
+
+    def set_default_headers(self) -> None:
+        """Called by tornado."""
+        for name, value in HEADERS.items():
+            self.set_header(name, value)
+        self.set_header("Cache-Control", "public, max-age=86400")
+
+
+class Nowhere(Handler):
+    """Any other address, for people who are signed in."""
+
+    async def prepare(self) -> None:
+        """Called by tornado."""
+        await super().prepare()
+        raise NoSuchRun("there is no such page", remedy="The first page lists all pipelines.")
+
+
+def _log(handler: RequestHandler) -> None:
+    # Without the query, which may hold a token or a code of OAuth.
+    request = handler.request
+    took = 1000 * request.request_time()
+    logger.debug("%d %s %s %.1f ms", handler.get_status(), request.method, request.path, took)
+
+
+def _pattern(path: str) -> str:
+    kinds = {"run": r"\d{1,18}", "backfill": r"\d{1,18}"}
+    return re.sub(r"{(\w+)}", lambda found: f"(?P<{found[1]}>{kinds.get(found[1], NAME[1:-1])})", path)
+
+
+def _time(value: datetime | None) -> str:
+    return "" if value is None else f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def _took(row: dict[str, Any]) -> str:
+    if row["started_at"] is None or row["ended_at"] is None:
+        return ""
+    return f"{(row['ended_at'] - row['started_at']).total_seconds():.1f} s"
+
+
+def _version(files: Iterable[Path]) -> str:
+    found = hashlib.sha256()
+    for each in sorted(files):
+        found.update(each.read_bytes())
+    return found.hexdigest()[:12]

@@ -1,0 +1,175 @@
+"""Everything that can be done through the service: its address in the API, the right it takes, and what does it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import jsonschema  # type: ignore[import-untyped] # ships no types
+
+from pipelines.service.rights import Forbidden, Person, Right, demand
+from pipelines.service.site import acting, reading
+from pipelines.service.site.site import Site
+from workbench.errors import ParametersRefused
+from workbench.security.audit import Action, Outcome
+
+Row = dict[str, Any]
+Call = Callable[..., Row]
+MOST = 2**63 - 1  # of PostgreSQL's bigint
+NUMBER = {"type": "integer", "minimum": 1, "maximum": MOST}
+# PostgreSQL's text has neither NUL nor halves of surrogate pairs.
+TEXT = {"type": "string", "maxLength": 1000, "pattern": r"^[^\u0000\ud800-\udfff]*$"}
+VALUES = {
+    "type": "object",
+    "description": "Values by name, in their JSON form; the form of the pipeline has their schema.",
+}
+TEXTS = {"type": "object", "additionalProperties": {"type": "string"}}
+#: What stands in braces in paths.
+IN_PATHS: Mapping[str, Row] = {
+    "pipeline": {"type": "string", "pattern": "^[a-z0-9]([a-z0-9_-]{0,48}[a-z0-9])?$"},
+    "run": NUMBER,
+    "backfill": NUMBER,
+    "pool": {"type": "string", "pattern": "^[a-z0-9]([a-z0-9_-]{0,48}[a-z0-9])?$"},
+}
+BEFORE = {"before": {**NUMBER, "description": "Only runs with a lesser number."}}
+REQUEST = {
+    "request": {**TEXT, "description": "Of whoever asks, and never used before: what comes twice makes one run."}
+}
+LIMIT = {"limit": {"type": "integer", "minimum": 1, "maximum": 1000}}
+RANGE: Mapping[str, Row] = {
+    "since": {**TEXT, "description": "The first partition; without it that of the pipeline."},
+    "until": {**TEXT, "description": "The last one; without it the pipeline's, or the last that is complete."},
+    "reprocess": {"enum": ["missing", "failed", "all"]},
+    "slots": {"type": "integer", "minimum": 1, "maximum": 1000},
+}
+FORMS = frozenset({"texts"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operation:
+    """One thing that can be done. `call` is given the site, who does it when it changes something, and values by name."""
+
+    name: str
+    method: Literal["GET", "POST", "PUT"]
+    path: str  #: below /api/v1
+    right: Right  #: for the pipeline that it is about, or for all when it is about none
+    summary: str
+    call: Call
+    values: Mapping[str, Row] = field(default_factory=dict)  #: JSON Schema by name: of the query, or of the body
+    action: Action | None = None  #: of the audit log
+    only_forms: frozenset[str] = frozenset()  #: values that pages send and the API does not know
+
+    @property
+    def in_path(self) -> tuple[str, ...]:
+        """The names in braces."""
+        return tuple(re.findall(r"{(\w+)}", self.path))
+
+    @property
+    def changes(self) -> bool:
+        """Whether it does more than look."""
+        return self.method != "GET"
+
+    def schema(self, *, of_form: bool = False) -> Row:
+        """JSON Schema of all values."""
+        properties = {**{name: IN_PATHS[name] for name in self.in_path}, **self.values}
+        if of_form:
+            properties |= dict.fromkeys(self.only_forms, TEXTS)
+        required = [*self.in_path, *(["size"] if "size" in self.values else [])]
+        return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+
+
+def perform(site: Site, person: Person, operation: Operation, given: Row, *, of_form: bool = False) -> Row:
+    """Do it, if *person* may; a change is in the audit log when this returns, and so is one that was refused.
+
+    Raises:
+        Forbidden: when they may not.
+        ParametersRefused: when *given* does not fit the operation, or values do not fit the pipeline.
+        WorkbenchError: as the operation.
+    """
+    check(operation, given, of_form=of_form)
+    pipeline = reading.pipeline_of(site, given)
+    try:
+        owner = "" if pipeline is None else reading.owner_of(site, pipeline)
+        demand(person.right_for(owner), operation.right, operation.summary.lower().rstrip("."))
+    except Forbidden:
+        _audit(site, person, operation, pipeline, given, refused=True)
+        raise
+    if not operation.changes:
+        return operation.call(site, **given)
+    result = operation.call(site, person.name, **given)
+    _audit(site, person, operation, pipeline, {**given, **result})
+    return result
+
+
+def check(operation: Operation, given: Row, *, of_form: bool = False) -> None:
+    """Let values pass that fit the operation.
+
+    Raises:
+        ParametersRefused: with everything that does not.
+    """
+    found = jsonschema.Draft202012Validator(operation.schema(of_form=of_form)).iter_errors(given)
+    problems = [f"{'.'.join(map(str, each.path)) or operation.name}: {each.message}." for each in found]
+    if problems:
+        raise ParametersRefused(problems)
+
+
+def _audit(
+    site: Site, person: Person, operation: Operation, pipeline: str | None, values: Row, *, refused: bool = False
+) -> None:
+    if operation.action is None:
+        return
+    # Values of parameters are with the run. Here they would tell everybody who reads the log.
+    details = {name: values[name] for name in ("run", "backfill", "pool", "size") if name in values}
+    outcome = Outcome.REFUSED if refused else Outcome.SUCCESS
+    resource = f"pipeline:{pipeline}" if pipeline else "pipelines"
+    site.audit.record(operation.action, actor=person.name, resource=resource, outcome=outcome, **details)
+
+
+def _look(name: str, path: str, summary: str, call: Call, **values: Row) -> Operation:
+    return Operation(
+        name=name, method="GET", path=path, right=Right.VIEWER, summary=summary, call=call, values=values
+    )  # fmt: skip
+
+
+def _do(  # noqa: PLR0917 - a row of the table below
+    name: str, path: str, right: Right, summary: str, call: Call, action: Action, **values: Row
+) -> Operation:
+    forms = FORMS if "parameters" in values else frozenset[str]()
+    return Operation(
+        name=name, method="PUT" if "size" in values else "POST", path=path, right=right, summary=summary,
+        call=call, action=action, values=values, only_forms=forms,
+    )  # fmt: skip
+
+
+def _previewed(site: Site, **given: Any) -> Row:
+    return acting.preview_backfill(site, "", **given)
+
+
+OPERATIONS = {
+    each.name: each
+    for each in (
+        _look("list_pipelines", "/pipelines", "See all pipelines with their last runs.", reading.pipelines),
+        _look("show_matrix", "/pipelines/{pipeline}/runs", "See runs with the state of each step.", reading.matrix, **BEFORE, **LIMIT),
+        _look("show_form", "/pipelines/{pipeline}/form", "See what a run may be given.", reading.form),
+        _look("list_runs", "/runs", "See runs of all pipelines, the newest first.", reading.runs, **BEFORE, **LIMIT),
+        _look("show_run", "/runs/{run}", "See one run with its steps, attempts and events.", reading.run, after_event={**NUMBER, "minimum": 0}),
+        _look("list_backfills", "/backfills", "See backfills, the newest first.", reading.backfills),
+        _look("list_backfills_of", "/pipelines/{pipeline}/backfills", "See backfills of one pipeline.", reading.backfills),
+        replace(_look("preview_backfill", "/pipelines/{pipeline}/backfills/preview", "See what a backfill would run.", _previewed, **RANGE), only_forms=FORMS),
+        _look("list_schedules", "/schedules", "See schedules and when they are due.", reading.schedules, **LIMIT),
+        _look("list_schedules_of", "/pipelines/{pipeline}/schedules", "See schedules of one pipeline, and instants that were skipped.", reading.schedules_of),
+        _look("show_queue", "/queue", "See what runs and waits, pools, and workers.", reading.queue),
+        _do("start_run", "/pipelines/{pipeline}/runs", Right.RUNNER, "Run a pipeline now.", acting.start_run, Action.RUN_STARTED, parameters=VALUES, **REQUEST),
+        _do("cancel_run", "/runs/{run}/cancel", Right.RUNNER, "Cancel a run.", acting.cancel_run, Action.RUN_CANCELLED, reason=TEXT),
+        _do("repair_run", "/runs/{run}/repair", Right.RUNNER, "Repair a run.", acting.repair_run, Action.RUN_REPAIRED, steps={"type": "array", "items": TEXT}),
+        _do("start_backfill", "/pipelines/{pipeline}/backfills", Right.EDITOR, "Start a backfill.", acting.start_backfill, Action.BACKFILL_STARTED, **RANGE, parameters=VALUES),
+        _do("pause_backfill", "/backfills/{backfill}/pause", Right.EDITOR, "Pause a backfill.", acting.pause_backfill, Action.BACKFILL_PAUSED),
+        _do("resume_backfill", "/backfills/{backfill}/resume", Right.EDITOR, "Resume a backfill.", acting.resume_backfill, Action.BACKFILL_RESUMED),
+        _do("cancel_backfill", "/backfills/{backfill}/cancel", Right.EDITOR, "Cancel a backfill.", acting.cancel_backfill, Action.BACKFILL_CANCELLED),
+        _do("pause_pipeline", "/pipelines/{pipeline}/pause", Right.OWNER, "Pause the schedule of a pipeline.", acting.pause_pipeline, Action.PIPELINE_PAUSED),
+        _do("resume_pipeline", "/pipelines/{pipeline}/resume", Right.OWNER, "Resume the schedule of a pipeline.", acting.resume_pipeline, Action.PIPELINE_RESUMED),
+        _do("resize_pool", "/pools/{pool}", Right.OWNER, "Change the size of a pool.", acting.resize_pool, Action.POOL_RESIZED, size={"type": "integer", "minimum": 0, "maximum": 10000}),
+    )
+}  # fmt: skip

@@ -1,0 +1,112 @@
+"""The notebook that an attempt has left, as a page of HTML that nobody trusts, and as a file."""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from pipelines.engine.record.notebook import read_notebook
+from pipelines.engine.record.publishing import notebook_bytes
+from pipelines.runner.folders import log_of
+from pipelines.service.site.site import Site
+from workbench.errors import NoSuchRun, WorkbenchError
+
+LARGEST_BYTES = 64 * 1024 * 1024  #: of a notebook that is shown; a larger one can be fetched
+KEPT = 8  # pages of HTML
+STYLE = """
+:root { color-scheme: light }
+body { margin: 0; padding: .75rem; font: 14px/1.5 system-ui, sans-serif; background: #fff; color: #1c2733 }
+pre { margin: 0; white-space: pre-wrap; overflow-wrap: anywhere; font: 13px/1.45 ui-monospace, monospace }
+.input .highlight, .jp-InputArea { background: #f4f5f7; padding: .5rem; border-radius: 6px; margin-top: 1rem }
+.prompt { color: #52606d; font: 12px ui-monospace, monospace } .output_subarea, .output_area { padding: .25rem 0; overflow-x: auto }
+.output_stderr { background: #fdf1f1 } .anchor-link { display: none }
+table { border-collapse: collapse; font-size: 13px } th, td { border: 1px solid #d9dee4; padding: .2rem .5rem; text-align: right }
+img { max-width: 100% }
+"""
+
+
+def output_path(site: Site, run: dict[str, Any], attempt: int) -> Path:
+    """Where an attempt's notebook is, or its log as long as there is no notebook.
+
+    Args:
+        site: where.
+        run: as `reading.run` has it.
+        attempt: the id of one of its attempts.
+
+    Raises:
+        NoSuchRun: when the run has no such attempt, or it has put out nothing.
+        WorkbenchError: when its files are on another machine.
+    """
+    found = next((each for each in run["attempts"] if each["id"] == attempt), None)
+    if found is None or not found["output_path"]:
+        raise NoSuchRun(
+            f"run {run['run']['id']} has no output of attempt {attempt}", remedy="Wait until the step has begun."
+        )
+    path = safe_path(site, found["output_path"])
+    if path is None:
+        raise WorkbenchError(
+            f"the output of attempt {attempt} is not on this machine: {found['output_path']}",
+            remedy=f"Open it where worker {found['worker']} runs.",
+        )
+    return path
+
+
+def safe_path(site: Site, text: str) -> Path | None:
+    """The path, when a run of this machine wrote there; None for any other, whatever the store says."""
+    path = Path(text).resolve()
+    return path if path.is_relative_to(site.outputs.resolve()) and path.parent.is_dir() else None
+
+
+def read_output(path: Path) -> bytes:
+    """The notebook; built from the log of one that runs or was cut off.
+
+    Raises:
+        WorkbenchError: when there is none, since what ran was no notebook, or has only begun.
+    """
+    try:
+        if path.suffix == ".ipynb":
+            return path.read_bytes()
+        return notebook_bytes(read_notebook(log_of(path.parent)))
+    except (OSError, ValueError) as error:
+        raise WorkbenchError(
+            f"there is no notebook yet: {error}", remedy="Its lines are on the page of the run."
+        ) from None
+
+
+def render(path: Path) -> str:
+    """The notebook as HTML; it may hold whatever a cell has put out.
+
+    Raises:
+        WorkbenchError: when there is none, or it is too large.
+    """
+    if path.suffix != ".ipynb":
+        return _as_html(read_output(path))
+    try:
+        stamp = path.stat()
+    except OSError as error:
+        raise WorkbenchError(
+            f"the notebook is gone: {error}", remedy="The pipeline's retention may have removed it."
+        ) from None
+    return _rendered(path, stamp.st_mtime_ns)
+
+
+@lru_cache(maxsize=KEPT)
+def _rendered(path: Path, changed: int) -> str:
+    return _as_html(read_output(path))
+
+
+def _as_html(content: bytes) -> str:
+    import nbformat
+    from nbconvert import HTMLExporter
+    from pygments.formatters import HtmlFormatter
+
+    if len(content) > LARGEST_BYTES:
+        raise WorkbenchError(
+            f"the notebook has {len(content):,} bytes, more than a page can show", remedy="Fetch it as a file."
+        )
+    notebook = nbformat.from_dict(json.loads(content))
+    body, _ = HTMLExporter(template_name="basic").from_notebook_node(notebook)
+    style = f"{STYLE}\n{HtmlFormatter(style='default').get_style_defs('.highlight')}"
+    return f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Output</title><style>{style}</style><body>{body}</body></html>'

@@ -1,0 +1,57 @@
+"""What the service works on, in one value."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipelines.definition import Pipeline, Project, find_pipeline
+from pipelines.planning.pins import read_pins
+from pipelines.planning.runs import Plan
+from pipelines.runner.folders import runs_folder
+from pipelines.store.database import Store
+from workbench.security.audit import AuditLog
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """Store, files and audit log; shared by threads."""
+
+    store: Store
+    project: Project
+    home: Path
+
+    @property
+    def audit(self) -> AuditLog:
+        """The same that the hub writes."""
+        return AuditLog.of(self.home)
+
+    @property
+    def outputs(self) -> Path:
+        """Where workers of this machine leave what runs put out."""
+        return runs_folder(self.home)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """As that of the store."""
+        with self.store.transaction() as connection:
+            yield connection
+
+    def pipeline(self, name: str) -> Pipeline:
+        """The pipeline as its files are now.
+
+        Raises:
+            WorkbenchError: when there is no such file.
+            DefinitionError: with everything that is wrong.
+        """
+        return find_pipeline(self.project, name)
+
+    def plan(self, name: str) -> Plan:
+        """The same, for making runs; raises the same."""
+        return Plan(self.pipeline(name), read_pins(self.project))

@@ -1,0 +1,1 @@
+"""HTTP: who asks, what is answered, and what browsers are told to refuse."""

@@ -1,0 +1,126 @@
+"""One run while it goes on, as server-sent events (html.spec.whatwg.org, "Server-sent events").
+
+`state` is the part of the page that shows steps and attempts, `output` is a list of what was put out,
+`ended` is the end. Each carries an id that says how far it goes, which a browser sends when it
+comes back: no line is shown twice, and none is left out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any
+
+from tornado.iostream import StreamClosedError
+
+from pipelines.service.site.outputs import safe_path
+from pipelines.service.site.tails import Item, Tail
+from pipelines.service.web.base import Handler, as_json
+from pipelines.service.web.pages import run_values
+
+LOOK_SECONDS = 0.1  #: between two looks at logs
+REREAD_SECONDS = 2.0  #: after which the store is asked without a hint
+ALIVE_SECONDS = 15.0  #: after which a comment is sent, since proxies end what is silent
+STREAM_SECONDS = 600.0  #: after which a browser comes back, and has to show again who it is
+MOST_STREAMS = 200
+AGAIN_MILLISECONDS = 1000
+
+
+@dataclass
+class Cursor:
+    """How far somebody has read: an event of the store, and a place in the log of each attempt."""
+
+    event: int = 0
+    places: dict[int, int] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, text: str) -> Cursor:
+        """What `str` of one made; the beginning for anything else."""
+        try:
+            first, _, rest = text.partition(";")
+            pairs = [each.split(":") for each in rest.split(",") if each]
+            return cls(int(first), {int(attempt): max(int(place), 0) for attempt, place in pairs})
+        except ValueError:
+            return cls()
+
+    def __str__(self) -> str:
+        return f"{self.event};{','.join(f'{attempt}:{place}' for attempt, place in self.places.items())}"
+
+
+class Live(Handler):
+    """A stream of one run."""
+
+    def wants_json(self) -> bool:
+        """Always: a stream cannot be sent to a login."""
+        return True
+
+    async def get(self, run: str) -> None:
+        """Called by tornado."""
+        if self.service.hints.count >= MOST_STREAMS:
+            self.send_error(HTTPStatus.SERVICE_UNAVAILABLE)
+            return
+        cursor = Cursor.parse(self.request.headers.get("Last-Event-ID", ""))
+        with self.service.hints.watch(int(run)) as changed:
+            values = await run_values(self, int(run), cursor.event)
+            self.set_header("Content-Type", "text/event-stream")
+            self.set_header("X-Accel-Buffering", "no")
+            self.write(f"retry: {AGAIN_MILLISECONDS}\n\n")
+            with contextlib.suppress(StreamClosedError):
+                await self._stream(int(run), values, cursor, changed)
+
+    async def _stream(self, run: int, values: dict[str, Any], cursor: Cursor, changed: asyncio.Event) -> None:
+        begun, read_at, said_at = time.monotonic(), time.monotonic(), time.monotonic()
+        tails: dict[int, Tail] = {}
+        await self._tell_state(values, cursor)
+        while time.monotonic() - begun < STREAM_SECONDS:
+            self._follow(values["attempts"], tails, cursor.places)
+            if await self._tell_output(tails, cursor):
+                said_at = time.monotonic()
+            elif values["run"]["ended_at"] is not None:
+                await self._tell("ended", as_json({"state": values["run"]["state"]}), cursor)
+                return
+            if time.monotonic() - said_at > ALIVE_SECONDS:
+                said_at = time.monotonic()
+                self.write(": still here\n\n")
+                await self.flush()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(changed.wait(), LOOK_SECONDS)
+            if changed.is_set() or time.monotonic() - read_at > REREAD_SECONDS:
+                changed.clear()
+                read_at, values = time.monotonic(), await run_values(self, run, cursor.event)
+                await self._tell_state(values, cursor)
+
+    def _follow(self, attempts: list[dict[str, Any]], tails: dict[int, Tail], places: Mapping[int, int]) -> None:
+        for each in attempts:
+            if each["id"] in tails or not each["output_path"]:
+                continue
+            path = safe_path(self.service.site, each["output_path"])
+            if path is not None:
+                tails[each["id"]] = Tail.of(path, places.get(each["id"]))
+
+    async def _tell_state(self, values: dict[str, Any], cursor: Cursor) -> None:
+        if cursor.event and not values["events"]:
+            return
+        cursor.event = max((each["id"] for each in values["events"]), default=cursor.event)
+        await self._tell("state", as_json({"html": self.render_template("_steps.html", **values)}), cursor)
+
+    async def _tell_output(self, tails: dict[int, Tail], cursor: Cursor) -> bool:
+        """Tell what is new; whether there was anything."""
+        grown = {attempt: tail for attempt, tail in tails.items() if tail.has_more}
+        told = False
+        for attempt, tail in grown.items():
+            before = tail.position
+            items: list[Item] = await self.beside(tail.read)
+            cursor.places[attempt] = tail.position
+            if items:
+                await self._tell("output", as_json({"attempt": attempt, "items": items}), cursor)
+            told = told or tail.position > before
+        return told
+
+    async def _tell(self, event: str, data: str, cursor: Cursor) -> None:
+        self.write(f"id: {cursor}\nevent: {event}\ndata: {data}\n\n")
+        await self.flush()

@@ -1,0 +1,44 @@
+"""The notebook of an attempt: in a sandbox without scripts and without the viewer's cookie, or as a file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipelines.service.site.outputs import output_path, read_output, render
+from pipelines.service.web.base import Handler
+
+# Whatever a cell has put out is somebody's. `sandbox` gives it an origin of its own and runs no script, also when the
+# address is opened by itself; nothing is fetched, so nobody is told who looks.
+OUTPUT_POLICY = (
+    "sandbox; default-src 'none'; img-src data:; style-src 'unsafe-inline'; font-src data:; "
+    "form-action 'none'; base-uri 'none'; frame-ancestors 'self'"
+)
+
+
+class Output(Handler):
+    """As a page, for the frame in the page of the run."""
+
+    async def get(self, run: str, attempt: str) -> None:
+        """Called by tornado."""
+        body = await _of(self, run, attempt, render)
+        self.set_header("Content-Security-Policy", OUTPUT_POLICY)
+        self.set_header("X-Frame-Options", "SAMEORIGIN")
+        self.set_header("Content-Type", "text/html; charset=utf-8")
+        self.finish(body)
+
+
+class NotebookFile(Handler):
+    """As a file that is saved and not shown."""
+
+    async def get(self, run: str, attempt: str) -> None:
+        """Called by tornado."""
+        body = await _of(self, run, attempt, read_output)
+        self.set_header("Content-Security-Policy", OUTPUT_POLICY)
+        self.set_header("Content-Type", "application/x-ipynb+json")
+        self.set_header("Content-Disposition", f'attachment; filename="run-{int(run)}-{int(attempt)}.ipynb"')
+        self.finish(body)
+
+
+async def _of(handler: Handler, run: str, attempt: str, read: Any) -> Any:
+    found = await handler.perform("show_run", {"run": int(run)})
+    return await handler.beside(lambda: read(output_path(handler.service.site, found, int(attempt))))

@@ -1,0 +1,182 @@
+"""Pages: each shows what operations answer, and its forms do operations."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from pipelines.service.operations import OPERATIONS, RANGE
+from pipelines.service.site import reading
+from pipelines.service.web.base import TOKEN_FIELD, Handler, status_of
+from pipelines.service.web.forms import PREFIX, form_fields, given_texts
+from workbench.errors import NoSuchRun, ParametersRefused, SettingsError
+
+Row = dict[str, Any]
+TICKED = ("steps",)  #: fields that come several times
+
+
+class Overview(Handler):
+    """All pipelines."""
+
+    async def get(self) -> None:
+        """Called by tornado."""
+        self.page("overview.html", **await self.perform("list_pipelines", {}))
+
+
+class Listing(Handler):
+    """A page that shows one operation without a subject."""
+
+    def initialize(self, service: Any, operation: str, template: str) -> None:  # type: ignore[override]
+        """Called by tornado."""
+        super().initialize(service)
+        self._operation, self._template = operation, template
+
+    async def get(self) -> None:
+        """Called by tornado."""
+        given = {
+            name: _number(self, name)
+            for name in OPERATIONS[self._operation].values
+            if self.get_query_argument(name, "")
+        }
+        found = await self.perform(self._operation, given)
+        self.page(self._template, my_right=self.person.right, **found)
+
+
+class OfPipeline(Handler):
+    """Runs of one pipeline with their steps, its schedules, and what can be done with it."""
+
+    async def get(self, pipeline: str) -> None:
+        """Called by tornado."""
+        before = {"before": _number(self, "before")} if self.get_query_argument("before", "") else {}
+        found = await self.perform("show_matrix", {"pipeline": pipeline, **before})
+        schedules = await self.perform("list_schedules_of", {"pipeline": pipeline})
+        backfills = await self.perform("list_backfills_of", {"pipeline": pipeline})
+        owner = await self.owner(pipeline)
+        self.page(
+            "pipeline.html", pipeline=pipeline, owner=owner, my_right=self.person.right_for(owner), before=before,
+            **found, **schedules, **backfills,
+        )  # fmt: skip
+
+    async def owner(self, pipeline: str) -> str:
+        """Of the pipeline's definition."""
+        return await self.beside(lambda: reading.owner_of(self.service.site, pipeline))
+
+
+class StartForm(Handler):
+    """Asks for the parameters of a run."""
+
+    async def get(self, pipeline: str) -> None:
+        """Called by tornado."""
+        await show_start_form(self, pipeline)
+
+
+class BackfillForm(Handler):
+    """Asks for a range; with one, shows what would run, and then the button."""
+
+    async def get(self, pipeline: str) -> None:
+        """Called by tornado."""
+        form = await self.perform("show_form", {"pipeline": pipeline})
+        arguments = {name: self.get_query_arguments(name, strip=False) for name in self.request.query_arguments}
+        texts = given_texts(arguments, form["texts"])
+        asked: Row = {name: text for name in RANGE if (text := self.get_query_argument(name, ""))}
+        planned, problem = None, None
+        if "reprocess" in asked:
+            asked["slots"] = _number(self, "slots")
+            try:
+                given = {"pipeline": pipeline, "texts": texts, **asked}
+                planned = await self.perform("preview_backfill", given, of_form=True)
+            except (ParametersRefused, SettingsError) as error:
+                problem = error
+        named_by = (form["partitions"] or {}).get("parameter")
+        fields = [each for each in form_fields(form["schema"], form["texts"], texts) if each.name != named_by]
+        hidden = {**asked, "pipeline": pipeline, **{f"{PREFIX}{name}": text for name, text in texts.items()}}
+        self.page(
+            "backfill.html", pipeline=pipeline, partitions=form["partitions"], fields=fields, asked=asked, hidden=hidden,
+            planned=planned, problem=problem,
+        )  # fmt: skip
+
+
+class OfRun(Handler):
+    """One run; lines and states come in by themselves while it goes on."""
+
+    async def get(self, run: str) -> None:
+        """Called by tornado."""
+        self.page("run.html", **await run_values(self, int(run)))
+
+
+class Action(Handler):
+    """What a form does, and then the page that shows what became of it."""
+
+    async def post(self, operation: str) -> None:
+        """Called by tornado."""
+        if operation not in OPERATIONS or not OPERATIONS[operation].changes:
+            raise NoSuchRun(f"there is no action {operation}", remedy="Go back, and reload the page.")
+        given = await self._given(operation)
+        try:
+            result = await self.perform(operation, given, of_form=True)
+        except ParametersRefused as error:
+            if operation != "start_run" or "pipeline" not in given:
+                raise
+            self.set_status(status_of(error))
+            await show_start_form(self, given["pipeline"], given["texts"], error)
+            return
+        self.redirect(f"{self.service.prefix}{_next(operation, {**given, **result})}", status=303)
+
+    async def _given(self, name: str) -> Row:
+        """Values of the fields, as the operation has them."""
+        operation = OPERATIONS[name]
+        known = operation.schema(of_form=True)["properties"]
+        given: Row = {}
+        for field in self.request.body_arguments:
+            texts = self.get_body_arguments(field)
+            if field == TOKEN_FIELD or field.startswith(PREFIX) or not any(texts):
+                continue
+            is_number = known.get(field, {}).get("type") == "integer"
+            given[field] = texts if field in TICKED else as_number(field, texts[-1]) if is_number else texts[-1]
+        if "texts" in operation.only_forms:
+            arguments = {field: self.get_body_arguments(field, strip=False) for field in self.request.body_arguments}
+            defaults = {}
+            if "pipeline" in given:
+                defaults = (await self.perform("show_form", {"pipeline": given["pipeline"]}))["texts"]
+            given["texts"] = given_texts(arguments, defaults)
+        return given
+
+
+async def show_start_form(
+    handler: Handler, pipeline: str, typed: dict[str, str] | None = None, problem: ParametersRefused | None = None
+) -> None:
+    """The form for a run, with what was wrong with what somebody typed into it."""
+    found = await handler.perform("show_form", {"pipeline": pipeline})
+    fields = form_fields(found["schema"], found["texts"], typed)
+    handler.page("start.html", pipeline=pipeline, fields=fields, problem=problem, request=uuid.uuid4().hex)
+
+
+async def run_values(handler: Handler, run: int, after_event: int = 0) -> Row:
+    """What the page of a run shows, with events after that one."""
+    found = await handler.perform("show_run", {"run": run, "after_event": after_event})
+    owner = await handler.beside(lambda: reading.owner_of(handler.service.site, found["run"]["pipeline"]))
+    return {**found, "my_right": handler.person.right_for(owner)}
+
+
+def as_number(name: str, text: str) -> int:
+    """The number.
+
+    Raises:
+        ParametersRefused: when it is none.
+    """
+    try:
+        return int(text)
+    except ValueError:
+        raise ParametersRefused([f"{name}: {text!r} is no whole number."]) from None
+
+
+def _number(handler: Handler, name: str) -> int:
+    return as_number(name, handler.get_query_argument(name, "1"))
+
+
+def _next(operation: str, values: Row) -> str:
+    if "backfill" in values:
+        return "backfills"
+    if "run" in values:
+        return f"runs/{values['run']}"
+    return f"pipelines/{values['pipeline']}" if "pipeline" in values else "queue"

@@ -1,0 +1,115 @@
+"""A run as a person watches it, in a real Chromium."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.e2e.test_browser import SECOND, running_chromium, watched_page
+from tests.services.browser import send
+from tests.services.pipelines_project import Site, running_site
+from tests.services.pipelines_service import RunningService, running_service
+from tests.services.pipelines_store import store_url
+from tests.services.proxied_hub import running_hub
+from tests.services.workbench import wait_until
+from workbench.security.secrets import ensure_code
+
+LINES = """import time
+for number in range(600):
+    print("line", number, flush=True)
+    time.sleep(.2)"""
+HOSTILE = """from IPython.display import HTML, display
+display(HTML("<p id=mark>here</p><script>document.getElementById('mark').textContent = 'script ran'</script>"
+             "<img src=x onerror=\\"document.getElementById('mark').textContent = 'handler ran'\\">"
+             "<a id=top href='javascript:document.cookie' target=_top>top</a>"))
+print("<script>alert(1)</script>")"""
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    with running_site(tmp_path_factory.mktemp("site")) as site:
+        site.notebook("lines", LINES)
+        site.notebook("hostile", HOSTILE)
+        site.pipeline("lines", steps={"a": {"notebook": "notebooks/lines.ipynb"}})
+        site.pipeline("hostile", steps={"a": {"notebook": "notebooks/hostile.ipynb"}})
+        with site.worker():
+            yield site
+
+
+@pytest.fixture(scope="module")
+def service(site: Site):
+    with running_service(site) as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with running_chromium() as browser:
+        yield browser
+
+
+def test_lines_appear_while_the_cell_runs_and_cancel_keeps_them(chromium, service: RunningService):
+    with watched_page(chromium) as page:
+        page.goto(f"{service.url}sign-in?token=runner-token")
+        page.get_by_role("link", name="lines", exact=True).click()
+        page.get_by_role("link", name="Run now").click()
+        page.get_by_role("button", name="Run now").click()
+
+        output = page.locator("#output")
+        output.get_by_text("line 0").wait_for(timeout=60 * SECOND)
+        output.get_by_text("line 5").wait_for(timeout=30 * SECOND)
+        assert page.locator("#steps .state.running").first.is_visible()
+
+        page.get_by_role("button", name="Cancel").click()
+        page.locator("#steps .facts .state.cancelled").wait_for(timeout=60 * SECOND)
+
+        assert "line 5" in page.locator("#output").inner_text()
+        frame = page.frame_locator("iframe[name=output]")
+        frame.get_by_text("line 5").first.wait_for(timeout=30 * SECOND)
+
+
+# The browser says that it has blocked the script: that is what is asked for here.
+@pytest.mark.parametrize("alone", [False, True], ids=["in the page", "by itself"])
+def test_hostile_output_runs_nothing_and_has_no_cookie(chromium, service: RunningService, site: Site, alone: bool):
+    run = site.run("hostile").page
+    with watched_page(chromium, allowed="sandbox|Content Security Policy|Content-Security-Policy|violates") as page:
+        page.goto(f"{service.url}sign-in?token=viewer-token")
+        page.goto(f"{service.url}runs/{run.run['id']}")
+        assert page.locator("#output").get_by_text("<script>alert(1)</script>").first.inner_text()
+        if alone:
+            page.goto(f"{service.url}runs/{run.run['id']}/output/{run.attempts[0]['id']}")
+            frame = page.main_frame
+        else:
+            frame = page.locator("iframe[src]").element_handle(timeout=30 * SECOND).content_frame()
+
+        assert frame.locator("#mark").inner_text(timeout=30 * SECOND) == "here"
+        origin = frame.evaluate("() => window.origin")
+        assert origin == "null"
+        assert (
+            frame.evaluate("() => { try { return document.cookie } catch (error) { return error.name } }")
+            == "SecurityError"
+        )
+
+
+@pytest.mark.timeout(240)
+def test_behind_the_hub_a_person_signs_in_once_and_sees_the_notebook(chromium, site: Site):
+    run = site.run("hostile").page.run
+    store = {"WORKBENCH_PIPELINES_DATABASE_URL": store_url(site.server, site.database)}
+    allowed = "sandbox|Content Security Policy|Content-Security-Policy|violates"
+    with running_hub(site.home, **store) as hub, watched_page(chromium, allowed=allowed) as page:
+        process = site.start("pipelines.service", HUB="1", **store)
+        wait_until(lambda: send("GET", f"{hub.url}/services/pipelines/health").status_code == 200, 60, "the service")
+        page.goto(f"{hub.url}/services/pipelines/runs/{run['id']}")
+        page.click("#login-github")
+        page.check("[value=ada]")
+        page.fill("#sign_in_code", ensure_code(site.home / "keys" / "sign-in-code"))
+        page.click("#authorize")
+
+        page.get_by_role("heading", name=f"Run {run['id']}").wait_for(timeout=30 * SECOND)
+        frame = page.locator("iframe[src]").element_handle(timeout=30 * SECOND).content_frame()
+        assert frame.locator("#mark").inner_text(timeout=30 * SECOND) == "here"
+        assert frame.evaluate("() => window.origin") == "null"
+
+        page.goto(f"{hub.url}/hub/home")
+        page.get_by_role("link", name="pipelines").click()
+        page.get_by_role("heading", name="Pipelines").wait_for(timeout=30 * SECOND)
+        site.end(process)

@@ -1,0 +1,234 @@
+"""The page and the API of pipelines, on a real store, with a real worker, and a person for each right."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import httpx
+import pytest
+
+from tests.services.pipelines_project import Site, running_site
+from tests.services.pipelines_service import RunningService, running_service
+from workbench.security.audit import AuditLog, read_events
+
+HOSTILE = """from IPython.display import HTML, display
+display(HTML("<script>document.title='owned'; fetch('/services/pipelines/api/v1/runs')</script>"
+             "<img src=x onerror=\\"parent.document.title='owned'\\">"))"""
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    with running_site(tmp_path_factory.mktemp("site")) as site:
+        site.module(
+            "say",
+            "import time\n\n\ndef say(n: int) -> int:\n    print(f'number {n}', flush=True)\n    return 10 // n\n\n\n"
+            "def wait() -> None:\n    print('first line', flush=True)\n    time.sleep(120)\n",
+        )
+        site.pipeline(
+            "say",
+            owner="runner",
+            parameters={"n": "int", "word": {"type": "str", "default": "<b>"}},
+            schedule={"cron": "0 6 * * *", "zone": "Europe/Berlin", "parameters": {"n": 1}},
+            steps={"a": {"function": "say:say", "parameters": {"n": "${n}"}}},
+        )
+        site.pipeline("wait", steps={"a": {"function": "say:wait"}})
+        site.notebook("hostile", HOSTILE)
+        site.pipeline("hostile", steps={"a": {"notebook": "notebooks/hostile.ipynb"}})
+        site.pipeline(
+            "days",
+            parameters={"day": "date"},
+            partitions={"by": "day", "from": "2013-01-01", "until": "2013-01-05", "parameter": "day"},
+            steps={"a": {"sql": "sql/day.sql", "parameters": {"day": "${day}"}}},
+        )
+        site.file("sql/day.sql", "SELECT :day;")
+        with site.worker():
+            yield site
+
+
+@pytest.fixture(scope="module")
+def service(site: Site):
+    with running_service(site) as service:
+        yield service
+
+
+def test_a_run_is_started_by_a_form_and_shown_with_its_steps(service: RunningService, site: Site):
+    browser = service.browser("runner")
+
+    made = browser.post("start_run", pipeline="say", p__n="5", p__word="")
+    assert made.status_code == 303, made.text
+    run_id = int(made.headers["location"].rpartition("/")[2])
+    site.ended(run_id)
+
+    page = browser.get(f"runs/{run_id}").text
+    assert "succeeded" in page
+    assert "&lt;b&gt;" in page
+    for path in ("", "pipelines/say", "runs", "queue", "schedules", "backfills", "pipelines/days/backfill"):
+        answer = browser.get(path)
+        assert answer.status_code == 200, (path, answer.text)
+        assert "script-src 'self'" in answer.headers["content-security-policy"]
+
+
+def test_a_button_that_is_pressed_twice_makes_one_run(service: RunningService):
+    body = {"parameters": {"n": 1}, "request": "one"}
+
+    first, second = (service.api("runner", "POST", "/pipelines/say/runs", body).json()["run"] for _ in range(2))
+    others = service.api("editor", "POST", "/pipelines/say/runs", body).json()["run"]
+
+    assert first == second != others
+
+
+def test_what_was_typed_wrong_is_told_in_the_form(service: RunningService):
+    answer = service.browser("runner").post("start_run", pipeline="say", p__n="five")
+
+    assert answer.status_code == 400
+    assert "n: " in answer.text
+    assert 'value="five"' in answer.text
+
+
+def test_a_printed_line_arrives_while_the_step_runs_and_cancel_keeps_it(service: RunningService, site: Site):
+    run_id = service.api("runner", "POST", "/pipelines/wait/runs", {"parameters": {}}).json()["run"]
+
+    with events(service, "viewer", run_id) as stream:
+        assert any("first line" in json.dumps(data) for name, data in stream if name == "output")
+        assert service.api("runner", "POST", f"/runs/{run_id}/cancel", {}).json()["cancelled"] is True
+        assert next(data for name, data in stream if name == "ended") == {"state": "cancelled"}
+
+    with events(service, "viewer", run_id) as stream:
+        assert any("first line" in json.dumps(data) for name, data in stream if name == "output")
+
+
+def test_who_comes_back_to_a_stream_is_told_nothing_twice(service: RunningService, site: Site):
+    run_id = service.api("runner", "POST", "/pipelines/say/runs", {"parameters": {"n": 7}}).json()["run"]
+    site.ended(run_id)
+    seen: list[str] = []
+
+    with events(service, "viewer", run_id, seen=seen) as stream:
+        told = list(stream)
+    with events(service, "viewer", run_id, last=seen[-1]) as stream:
+        again = list(stream)
+
+    assert "number 7" in json.dumps(told)
+    assert [name for name, _ in again] == ["ended"]
+
+
+@pytest.mark.parametrize(
+    ("person", "method", "path", "body", "status"),
+    [
+        ("none", "GET", "/pipelines", None, 403),
+        ("viewer", "GET", "/pipelines", None, 200),
+        ("viewer", "POST", "/pipelines/say/runs", {"parameters": {"n": 1}}, 403),
+        ("runner", "POST", "/pipelines/days/backfills", {}, 403),
+        ("runner", "POST", "/pipelines/wait/pause", {}, 403),
+        ("editor", "PUT", "/pools/p", {"size": 2}, 403),
+        ("owner", "PUT", "/pools/p", {"size": 2}, 200),
+        ("nobody", "GET", "/pipelines", None, 401),
+        ("viewer", "GET", "/runs/999999", None, 404),
+        ("viewer", "GET", "/pipelines/none/runs", None, 404),
+        ("runner", "POST", "/pipelines/say/runs", {"parameters": {"m": 1}}, 400),
+        ("runner", "POST", "/pipelines/say/runs", {"unknown": 1}, 400),
+        ("runner", "DELETE", "/pipelines", None, 405),
+        ("viewer", "GET", "/runs?before=x", None, 400),
+    ],
+)
+def test_each_right_reaches_so_far(service: RunningService, person, method, path, body, status):
+    answer = service.api(person, method, path, body)
+
+    assert answer.status_code == status, answer.text
+    if status >= 400:
+        assert answer.json()["error"]["message"]
+
+
+def test_a_form_without_the_token_of_our_page_is_refused(service: RunningService):
+    browser = service.browser("runner")
+    data = {"pipeline": "say", "p.n": "1"}
+
+    assert browser.client.post("do/start_run", data=data).status_code == 403
+    assert browser.client.post("do/start_run", data={**data, "_token": "0" * 64}).status_code == 403
+    others = service.browser("editor").token()
+    assert browser.client.post("do/start_run", data={**data, "_token": others}).status_code == 403
+    foreign = {"Sec-Fetch-Site": "same-site"}
+    answer = browser.client.post("do/start_run", data={**data, "_token": browser.token()}, headers=foreign)
+    assert answer.status_code == 403
+
+
+def test_what_was_done_and_what_was_refused_is_in_the_audit_log(service: RunningService, site: Site):
+    run_id = service.api("runner", "POST", "/pipelines/say/runs", {"parameters": {"n": 1}}).json()["run"]
+    service.api("viewer", "POST", f"/runs/{run_id}/cancel", {})
+
+    told = [(each.actor, each.action, each.resource, each.outcome) for each in read_events(AuditLog.of(site.home).path)]
+    assert ("runner", "run.started", "pipeline:say", "success") in told
+    assert ("viewer", "run.cancelled", "pipeline:say", "refused") in told
+
+
+def test_hostile_output_comes_in_a_sandbox_that_runs_nothing(service: RunningService, site: Site):
+    run = site.run("hostile")
+    attempt = run.page.attempts[0]["id"]
+    run_id = run.page.run["id"]
+
+    answer = service.browser("viewer").get(f"runs/{run_id}/output/{attempt}")
+    fetched = service.browser("viewer").get(f"runs/{run_id}/output/{attempt}/notebook")
+
+    assert "document.title" in answer.text
+    policy = answer.headers["content-security-policy"]
+    assert policy.startswith("sandbox; default-src 'none';")
+    assert "allow" not in policy
+    assert fetched.json()["nbformat"] == 4
+    assert fetched.headers["content-disposition"].startswith("attachment")
+
+
+def test_a_backfill_is_previewed_run_paused_and_cancelled(service: RunningService):
+    editor = service.browser("editor")
+    preview = editor.get(
+        "pipelines/days/backfill", params={"since": "2013-01-02", "reprocess": "missing", "slots": "1"}
+    )
+    assert "4 of 4 would run" in preview.text
+
+    made = service.api("editor", "POST", "/pipelines/days/backfills", {"since": "2013-01-02", "slots": 1}).json()
+    assert made["runs"] == 4
+    for what in ("pause", "resume", "cancel"):
+        assert service.api("editor", "POST", f"/backfills/{made['backfill']}/{what}", {}).status_code == 200
+
+
+def test_the_openapi_document_says_what_answers(service: RunningService):
+    document = service.api("viewer", "GET", "/openapi.json").json()
+
+    for path, methods in document["paths"].items():
+        address = path.format(pipeline="say", run=999_999, backfill=999_999, pool="none")
+        for method in ("GET", "POST", "PUT"):
+            status = service.api("viewer", method, address, None if method == "GET" else {}).status_code
+            is_known = status != 405
+            assert is_known is (method.lower() in methods), (method, path, status)
+            assert not is_known or str(status) in methods[method.lower()]["responses"], (method, path, status)
+
+
+class events:  # noqa: N801 - reads as a function
+    """The events of a run: name and data, until the stream ends."""
+
+    def __init__(
+        self, service: RunningService, person: str, run_id: int, *, last: str = "", seen: list[str] | None = None
+    ):
+        headers = {"Authorization": f"token {person}-token", **({"Last-Event-ID": last} if last else {})}
+        self._client = httpx.Client(timeout=60, trust_env=False)
+        self._stream = self._client.stream("GET", f"{service.url}runs/{run_id}/events", headers=headers)
+        self._seen = [] if seen is None else seen
+        self._until = time.monotonic() + 60
+
+    def __enter__(self):
+        return self._events(self._stream.__enter__())
+
+    def __exit__(self, *error):
+        self._stream.__exit__(*error)
+        self._client.close()
+
+    def _events(self, answer):
+        fields: dict[str, str] = {}
+        for line in answer.iter_lines():
+            assert time.monotonic() < self._until
+            if line:
+                name, _, value = line.partition(": ")
+                fields[name] = value
+            elif "event" in fields:
+                self._seen.append(fields["id"])
+                yield fields["event"], json.loads(fields["data"])
+                fields = {}
