@@ -88,7 +88,7 @@ def _by_airflow(site: Site, dags: Path) -> tuple[dict[str, Any], str]:
 
 
 def _elsewhere(site: Site) -> dict[str, Run]:
-    rows = site.ask("SELECT pipeline, id FROM pipelines.runs WHERE event_id LIKE 'elsewhere/%'")
+    rows = site.ask("SELECT pipeline, id FROM pipelines.runs WHERE starts_with(event_id, 'elsewhere/')")
     assert len(rows) == len(NAMES), rows
     return {str(name): site.look(run_id) for name, run_id in rows}
 
