@@ -1,6 +1,6 @@
 # Everything a newcomer types. `make up` and `make test` need Python 3.11 to 3.13 and nothing else.
 .DEFAULT_GOAL := help
-.PHONY: help setup up test unit bench chaos lint docs lock clean
+.PHONY: help setup up test unit airflow bench chaos lint docs lock clean
 
 # Any Python that pyproject.toml allows; uv looks for one, and fetches it where there is none.
 PYTHON ?= >=3.11,<3.14
@@ -35,6 +35,14 @@ test: setup ## Run the whole test suite.
 unit: setup ## Run the tests that need no server.
 	$(BIN)/python -m pytest tests/unit
 
+.venv-airflow/.installed: | $(filter .venv-uv/bin/uv,$(UV))
+	$(UV) venv --quiet --python '$(PYTHON)' .venv-airflow
+	$(UV) pip install --quiet --python .venv-airflow/bin/python 'apache-airflow>=3.2,<4'
+	@touch $@
+
+airflow: setup .venv-airflow/.installed ## Run 25 pipelines with Airflow 3 and with our worker, and compare how they end.
+	TEST_AIRFLOW=.venv-airflow/bin $(BIN)/python -m pytest -o addopts=--import-mode=importlib --timeout 1800 tests/conformance
+
 bench: setup ## Measure what benchmarks/README.md lists.
 	$(BIN)/python -m benchmarks.startup
 	$(BIN)/python -m benchmarks.ingest
@@ -63,4 +71,4 @@ lock: | $(filter .venv-uv/bin/uv,$(UV)) ## Resolve pyproject.toml anew into requ
 		--all-extras --group dev --output-file requirements.lock
 
 clean: ## Remove the environments; data under .workbench stays.
-	rm -rf .venv .venv-uv
+	rm -rf .venv .venv-uv .venv-airflow

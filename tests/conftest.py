@@ -22,7 +22,7 @@ from workbench.settings import Settings
 hypothesis.settings.register_profile("workbench", deadline=None)
 hypothesis.settings.load_profile("workbench")
 
-TIERS = ("unit", "contracts", "integration", "e2e", "security", "failover", "performance")
+TIERS = ("unit", "contracts", "integration", "e2e", "security", "failover", "performance", "conformance")
 
 
 def pytest_configure(config: pytest.Config) -> None:

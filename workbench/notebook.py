@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from workbench.observability.tables import tell_tables
 from workbench.sessions import open_session
 from workbench.settings import Settings
 
@@ -40,7 +41,9 @@ def sql(query: str, parameters: Mapping[str, object] | None = None) -> pd.DataFr
     """
     from workbench.warehouse.engine import read_frame
 
-    return read_frame(Settings.load().warehouse, query, parameters or {})
+    settings = Settings.load()
+    tell_tables(settings.pipelines.tables_file, sql=query)
+    return read_frame(settings.warehouse, query, parameters or {})
 
 
 def load_table(
@@ -68,9 +71,11 @@ def load_table(
     """
     from workbench.warehouse import sink
 
+    settings = Settings.load()
+    tell_tables(settings.pipelines.tables_file, reads=[table])
     return sink.load_table(
         spark(),
-        Settings.load().warehouse,
+        settings.warehouse,
         table,
         columns=columns,
         where=where,
@@ -93,7 +98,9 @@ def save_table(frame: DataFrame, table: str, *, replace: Mapping[str, object] | 
     """
     from workbench.warehouse import sink
 
-    return sink.save_table(frame, Settings.load().warehouse, table, replace=replace)
+    settings = Settings.load()
+    tell_tables(settings.pipelines.tables_file, writes=[table])
+    return sink.save_table(frame, settings.warehouse, table, replace=replace)
 
 
 def produce(
@@ -178,4 +185,6 @@ def ingest(
     from workbench.ingestion.definition import make_flow
 
     fields = {"topic": topic, "into": into, "columns": columns and dict(columns), "mode": mode, "key": tuple(key)}
-    return ingest_flow(Settings.load(), make_flow(topic, {**fields, **options}, "ingest"), progress)
+    settings = Settings.load()
+    tell_tables(settings.pipelines.tables_file, topics=[topic], writes=[into])
+    return ingest_flow(settings, make_flow(topic, {**fields, **options}, "ingest"), progress)

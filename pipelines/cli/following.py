@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -50,13 +53,37 @@ def follow_run(store: Store, run_id: int, *, with_output: bool, is_quiet: bool =
         time.sleep(LOOK_SECONDS)
 
 
+@contextmanager
+def shown_log(path: Path) -> Iterator[None]:
+    """Print what a log says while the context is open, and all of it at its end."""
+    tail, ended = Tail(path), threading.Event()
+
+    def show() -> None:
+        for text in tail.new_text():
+            sys.stdout.write(text)
+        sys.stdout.flush()
+
+    def follow() -> None:
+        while not ended.wait(LOOK_SECONDS):
+            show()
+
+    thread = threading.Thread(target=follow, name="show-log", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        show()
+
+
 class _View:
     """What is on the terminal."""
 
     def __init__(self, *, with_output: bool, is_quiet: bool) -> None:
         self._console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
         self._with_output, self._is_quiet = with_output, is_quiet
-        self._tails: dict[int, _Tail] = {}
+        self._tails: dict[int, Tail] = {}
 
     def say(self, text: str) -> None:
         """One line of ours."""
@@ -74,7 +101,7 @@ class _View:
         for attempt in page.attempts:
             if attempt["id"] not in self._tails and attempt["output_path"]:
                 log = Path(attempt["output_path"]).with_name(LOG)
-                self._tails[attempt["id"]] = _Tail(log)
+                self._tails[attempt["id"]] = Tail(log)
                 self.say(f"{attempt['step']}, attempt {attempt['number']}, on worker {attempt['worker']}")
                 # On this machine it comes with the first event.
                 if not is_here(str(attempt["worker"])):
@@ -85,7 +112,7 @@ class _View:
         sys.stdout.flush()
 
 
-class _Tail:
+class Tail:
     """What one log has that was not read yet."""
 
     def __init__(self, path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
 from pipelines.definition import Definition, Pipeline, PlannedStep, run_scope
+from pipelines.definition.plan import bind
 from pipelines.parameters import as_json, validate
 from pipelines.planning.bindings import write_bindings
 from pipelines.planning.pins import Pins
@@ -86,6 +87,10 @@ class Plan:
     def bound(self, given: Mapping[str, Any], instant: datetime, event: str = "") -> dict[str, Any]:
         """The values of a run that the schedule or a trigger starts, with what their references refer to."""
         return self.pipeline.run_values(given, run_scope(instant, self._zone, event))
+
+    def resolved(self, given: Mapping[str, Any], instant: datetime, event: str = "") -> dict[str, Any]:
+        """The values that a file gives, with what their references refer to; those that it does not give are left out."""
+        return bind(self.pipeline.parameters, given, run_scope(instant, self._zone, event))
 
     @property
     def _zone(self) -> tzinfo:

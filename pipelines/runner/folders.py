@@ -6,7 +6,7 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-LOG, OUTPUT = "log.jsonl", "output.ipynb"
+LOG, OUTPUT, TABLES = "log.jsonl", "output.ipynb", "tables.jsonl"
 
 
 def attempt_folder(home: Path, run_id: int, step: str, number: int, attempt_id: int) -> Path:
@@ -33,6 +33,11 @@ def remove_attempt(home: Path, path: Path) -> None:
 def log_of(folder: Path) -> Path:
     """The events of the attempt, one a line; grows while it runs."""
     return folder / LOG
+
+
+def tables_of(folder: Path) -> Path:
+    """Which tables the attempt touches, while it runs and where somebody wants to know."""
+    return folder / TABLES
 
 
 def output_of(folder: Path) -> Path:

@@ -6,10 +6,13 @@ import logging
 import signal
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines.definition import Project
+from pipelines.lineage.delivery import couriers
+from pipelines.lineage.telling import Lineage, lost_by
 from pipelines.processes.life import Sign
 from pipelines.processes.listening import Listener
 from pipelines.processes.opening import opened_store
@@ -17,6 +20,7 @@ from pipelines.runner.folders import remove_attempt
 from pipelines.scheduler.scheduler import Scheduler
 from pipelines.store.claims.reaping import reap
 from pipelines.store.database import Store
+from pipelines.store.records import LostAttempt, Message
 from pipelines.store.retention import let_go
 from workbench.errors import StoreUnavailable
 from workbench.settings import Settings
@@ -24,7 +28,7 @@ from workbench.settings import Settings
 logger = logging.getLogger(__name__)
 
 SIGN = "pipelines-scheduler"
-CONNECTIONS = 3
+CONNECTIONS = 4
 SLEEP_SECONDS = 1.0  # at most, since hints may be missed
 SYNC_SECONDS = 5.0  # between two looks at files and at what others have changed
 LET_GO_SECONDS = 600.0  # between two looks at runs that are no longer kept
@@ -55,8 +59,8 @@ def run_scheduler(settings: Settings, options: SchedulerOptions) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
     with opened_store(settings, connections=CONNECTIONS, is_stopping=stopping.is_set) as store:
-        loop = _Loop(store, Scheduler(store, options.project), settings.home, wake)
-        with Listener(store, loop.hear):
+        loop = _Loop(store, Scheduler(store, options.project), settings.home, wake, lost_by(Lineage.wanted(settings)))
+        with Listener(store, loop.hear), couriers(store, settings.pipelines):
             while not stopping.is_set():
                 loop.turn()
 
@@ -81,9 +85,16 @@ def let_go_of_old(store: Store, home: Path) -> int:
 class _Loop:
     """What is done how often."""
 
-    def __init__(self, store: Store, scheduler: Scheduler, home: Path, wake: threading.Event) -> None:
+    def __init__(
+        self,
+        store: Store,
+        scheduler: Scheduler,
+        home: Path,
+        wake: threading.Event,
+        lost: Callable[[LostAttempt], tuple[Message, ...]],
+    ) -> None:
         self._store, self._scheduler, self._sign, self._wake = store, scheduler, Sign(home, SIGN), wake
-        self._home = home
+        self._home, self._lost = home, lost
         self._synced = self._did_chores = self._let_go = float("-inf")
 
     def hear(self, hint: str) -> None:
@@ -102,7 +113,7 @@ class _Loop:
             self._scheduler.tick()
             if self._is_time(self._did_chores, CHORE_SECONDS):
                 self._did_chores = time.monotonic()
-                reap(self._store)
+                reap(self._store, messages=self._lost)
                 self._scheduler.watch()
             if self._is_time(self._let_go, LET_GO_SECONDS):
                 self._let_go = time.monotonic()

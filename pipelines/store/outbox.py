@@ -37,11 +37,11 @@ def post(connection: sa.Connection, messages: Sequence[Message]) -> None:
     notify(connection, "outbox")
 
 
-def take_messages(connection: sa.Connection, limit: int = 20) -> tuple[Taken, ...]:
-    """Messages that are due, the oldest first. Commit, send them, then call `sent` for those that went."""
+def take_messages(connection: sa.Connection, limit: int = 20, *, kind: str | None = None) -> tuple[Taken, ...]:
+    """Messages that are due, the oldest first, all or of one kind. Commit, send them, then call `sent` for those that went."""
     due = (
         sa.select(OUTBOX.c.id)
-        .where(OUTBOX.c.not_before <= sa.func.now())
+        .where(OUTBOX.c.not_before <= sa.func.now(), *([] if kind is None else [OUTBOX.c.kind == kind]))
         .order_by(OUTBOX.c.not_before, OUTBOX.c.id)
         .limit(limit)
         .with_for_update(skip_locked=True)

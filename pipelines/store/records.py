@@ -171,6 +171,18 @@ class Claim:
     worker: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class LostAttempt:
+    """An attempt whose worker does not beat any more."""
+
+    pipeline: str
+    run_key: str
+    step: str
+    attempt_id: int
+    instant: datetime | None  #: the logical one of the run
+    reason: str
+
+
 @dataclass(frozen=True)
 class Event:
     """Something that happened in an attempt, in the words of whoever tells it."""

@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import TypeVar
 
 from pipelines.definition import Definition
+from pipelines.lineage.telling import Told
 from pipelines.runner.assignment import Assignment, Result, told
-from pipelines.runner.folders import log_of
+from pipelines.runner.folders import log_of, tables_of
 from pipelines.runner.running import Runner, discard
 from pipelines.states import State
 from pipelines.store.claims.beating import Stop
 from pipelines.store.claims.writing import find_reusable, finish, point_output, record_events
 from pipelines.store.database import Store
+from pipelines.store.outbox import post
 from pipelines.store.pages.runs import read_run
 from pipelines.store.records import Claim, Event, Outcome
 from pipelines.store.runs.making import read_definition
@@ -37,6 +39,7 @@ class _Prepared:
     assignment: Assignment
     hash: str | None = None  #: of a step that may be reused
     reused: tuple[int, str] | None = None  #: the attempt that is, and its output
+    lineage: Told | None = None  #: what others are told of it
 
 
 @dataclass
@@ -65,13 +68,16 @@ class Attempt:
                 raise
             except WorkbenchError as error:
                 outcome = Outcome(state=State.FAILED, error=told(error.message, error.remedy))
+                tells = self.surroundings.lineage
+                lineage = None if tells is None else tells.of(self.claim)
             else:
+                lineage = prepared.lineage
                 if prepared.reused is None:
                     result = await runner.run(prepared.assignment, self.cancel)
                     outcome = self._outcome(result, prepared.hash)
                 else:
                     outcome = _reused(*prepared.reused, prepared.hash)
-            await self._finish(outcome)
+            await self._finish(outcome, lineage)
         except ClaimLost as error:
             logger.warning("%s", error.message)
             if result is not None:
@@ -86,17 +92,23 @@ class Attempt:
         pinned = claim.notebook_hashes.get(claim.step, "")
         content = content_hash(assignment, around.project)
         events = [Event("changed", {"pinned": pinned, "runs": content})] if content != pinned else []
+        lineage = None
+        if around.lineage is not None:
+            tables = tables_of(assignment.folder)
+            lineage = around.lineage.of(claim, assignment.kind, assignment.file, tables)
+            assignment = replace(assignment, environment={**assignment.environment, **lineage.environment})
         with store.transaction() as connection:
             record_events(connection, claim, events)
             point_output(connection, claim, str(log_of(assignment.folder)))
+            post(connection, [lineage.begun()] if lineage is not None else [])
             step = definition.steps[claim.step]
             if not step.cache:
-                return _Prepared(assignment)
+                return _Prepared(assignment, lineage=lineage)
             before = results_before(read_run(connection, claim.run_id, events=0).steps, step, claim.run_id)
             known = step_hash(assignment, claim, content, before)
             reused = find_reusable(connection, known)
         is_there = reused is not None and Path(reused[1]).is_file()
-        return _Prepared(assignment, known, reused if is_there else None)
+        return _Prepared(assignment, known, reused if is_there else None, lineage)
 
     def _outcome(self, result: Result, known: str | None) -> Outcome:
         outcome = Outcome(
@@ -113,7 +125,10 @@ class Attempt:
             return replace(outcome, state=self.why.state, error=self.why.reason)
         return outcome
 
-    async def _finish(self, outcome: Outcome) -> None:
+    async def _finish(self, outcome: Outcome, lineage: Told | None) -> None:
+        if lineage is not None:
+            outcome = replace(outcome, messages=[lineage.ended(outcome.state, outcome.error or "")])
+
         def write(store: Store) -> None:
             with store.transaction() as connection:
                 finish(connection, self.claim, outcome)

@@ -8,6 +8,7 @@ import signal
 from dataclasses import dataclass
 
 from pipelines.definition import Project
+from pipelines.lineage.telling import Lineage
 from pipelines.processes.life import Sign
 from pipelines.processes.opening import opened_store
 from pipelines.store.database import Store, store_address
@@ -47,7 +48,12 @@ async def _work(settings: Settings, options: WorkerOptions) -> None:
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    surroundings = Surroundings(home=settings.home, project=options.project, environment=dict(os.environ))
+    surroundings = Surroundings(
+        home=settings.home,
+        project=options.project,
+        environment=dict(os.environ),
+        lineage=Lineage.wanted(settings),
+    )
     opening = opened_store(settings, connections=options.slots + 3, is_stopping=stopping.is_set)
     store = await asyncio.to_thread(opening.__enter__)
     try:

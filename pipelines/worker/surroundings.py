@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipelines.definition import Project
+from pipelines.lineage.telling import Lineage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,3 +17,4 @@ class Surroundings:
     home: Path  #: attempts have their folders below it
     project: Project
     environment: Mapping[str, str] = field(repr=False)  #: secrets of the scheme `env` are in it
+    lineage: Lineage | None = None  #: None tells nobody

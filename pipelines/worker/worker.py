@@ -8,6 +8,7 @@ import os
 import socket
 import time
 
+from pipelines.lineage.telling import lost_by
 from pipelines.processes.listening import Listener
 from pipelines.runner.running import Runner
 from pipelines.states import State
@@ -103,7 +104,7 @@ class WorkerLoop:
     def _take(self) -> Claim | None:
         if time.monotonic() - self._reaped > REAP_SECONDS:
             self._reaped = time.monotonic()
-            reap(self._store)
+            reap(self._store, messages=lost_by(self._surroundings.lineage))
         with self._store.transaction() as connection:
             claim = take(connection, self._worker.id)
         if claim is not None:

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from pipelines.states import State
 from pipelines.store.claims.beating import beat
 from pipelines.store.claims.reaping import reap
-from pipelines.store.claims.taking import take
+from pipelines.store.claims.taking import take, take_of_run
 from pipelines.store.claims.writing import finish, record_events
 from pipelines.store.database import Store
 from pipelines.store.events import read_events
@@ -342,7 +342,7 @@ def act(store, chance, worker, held, runs):
         reap(store)
         return
     with store.transaction() as connection:
-        if kind == "take" and (taken := take(connection, worker.id)):
+        if kind == "take" and (taken := take_one(connection, chance, worker, runs)):
             held[taken.attempt_id] = taken
         elif kind == "stop":
             stop(connection, chance.choice(runs), "chance")
@@ -366,6 +366,12 @@ def act(store, chance, worker, held, runs):
                     held.pop(taken.attempt_id),
                     replace(OK, state=chance.choice([State.SUCCEEDED, State.FAILED])),
                 )
+
+
+def take_one(connection, chance, worker, runs):
+    if chance.random() < 0.7:
+        return take(connection, worker.id)
+    return take_of_run(connection, worker.id, chance.choice(runs), chance.choice([None, "0", "3"]))
 
 
 def ask_until_ended(store):

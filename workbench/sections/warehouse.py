@@ -112,7 +112,7 @@ class WarehouseSettings(Section):
 
 
 class PipelinesSettings(Section):
-    """Where pipelines keep their runs; without a URL that is the warehouse, when it is a PostgreSQL."""
+    """Where pipelines keep their runs, and whom they tell of lineage; without a URL runs are in the warehouse, when it is a PostgreSQL."""
 
     database_url: SecretStr = variable(
         "WORKBENCH_PIPELINES_DATABASE_URL",
@@ -124,10 +124,35 @@ class PipelinesSettings(Section):
         None,
         "PEM file of the authority that signed its certificate; unset trusts the system's authorities",
     )
+    lineage_file: AbsolutePath | None = variable(
+        "WORKBENCH_PIPELINES_LINEAGE_FILE", None, "file to which events of OpenLineage are appended, one JSON a line"
+    )
+    lineage_url: str = variable(
+        "WORKBENCH_PIPELINES_LINEAGE_URL",
+        "",
+        "where events of OpenLineage are posted instead, such as `https://marquez.example.com/api/v1/lineage`",
+    )
+    lineage_token: SecretStr = variable(
+        "WORKBENCH_PIPELINES_LINEAGE_TOKEN", SecretStr(""), "bearer token for that URL; unset sends none"
+    )
+    lineage_namespace: str = variable(
+        "WORKBENCH_PIPELINES_LINEAGE_NAMESPACE", "workbench", "namespace of the jobs in those events"
+    )
+
+    tables_file: AbsolutePath | None = variable(
+        "WORKBENCH_PIPELINES_TABLES_FILE",
+        None,
+        "file to which a notebook's functions append which tables they touch; whoever runs a step sets it",
+    )
+
+    @property
+    def tells_lineage(self) -> bool:
+        """Whether somebody is told of lineage."""
+        return self.lineage_file is not None or bool(self.lineage_url)
 
     def problems(self) -> list[str]:
         """What contradicts itself inside the section, one sentence with its remedy each."""
-        found = []
+        found = self._lineage_problems()
         if self.database_url.get_secret_value():
             found += self._address_problems()
         elif self.ca_file:
@@ -159,6 +184,26 @@ class PipelinesSettings(Section):
                 "ca_file": self.ca_file,
             }
         )
+
+    def _lineage_problems(self) -> list[str]:
+        name = "WORKBENCH_PIPELINES_LINEAGE_URL"
+        has_token = bool(self.lineage_token.get_secret_value())
+        if not self.lineage_url:
+            missing = f"WORKBENCH_PIPELINES_LINEAGE_TOKEN is set but {name} is not. Set it, or unset the other."
+            return [missing] if has_token else []
+        if self.lineage_file is not None:
+            return [f"{name} and WORKBENCH_PIPELINES_LINEAGE_FILE are both set. Unset one of them."]
+        try:
+            address = urlsplit(self.lineage_url)
+            host = address.hostname or ""
+        except ValueError:
+            host = ""
+        # A login within the address would be in logs.
+        if not host or address.scheme not in {"http", "https"} or address.username is not None:
+            return [f"{name} is no address. Write https://host/api/v1/lineage, without a login in it."]
+        if has_token and address.scheme == "http" and not is_loopback(host):
+            return [f"{name} would carry the token in clear. Write https://."]
+        return []
 
     def _address(self) -> SplitResult:
         return urlsplit(self.database_url.get_secret_value())

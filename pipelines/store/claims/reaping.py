@@ -6,7 +6,7 @@ Every scheduler and worker may do this, as often as it likes, at once with the o
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,10 +15,10 @@ from pipelines.states import State
 from pipelines.store.claims.ending import end_attempt
 from pipelines.store.database import Store
 from pipelines.store.events import database_time
-from pipelines.store.records import Outcome
+from pipelines.store.records import LostAttempt, Message, Outcome
 from pipelines.store.runs.settling import lock_run, settle
 from pipelines.store.runs.stopping import stop
-from pipelines.store.tables import QUEUE, RUNS
+from pipelines.store.tables import QUEUE, RUNS, STEPS
 
 NEGLECTED = sa.text("""
 SELECT run_id FROM pipelines.queue WHERE worker IS NOT NULL AND lease_until < statement_timestamp()
@@ -31,8 +31,20 @@ ORDER BY 1 LIMIT :limit
 """)
 
 
-def reap(store: Store, *, limit: int = 1000, chance: Callable[[], float] = random.random) -> int:
+def reap(
+    store: Store,
+    *,
+    limit: int = 1000,
+    chance: Callable[[], float] = random.random,
+    messages: Callable[[LostAttempt], Sequence[Message]] = lambda _: (),
+) -> int:
     """See to at most *limit* runs, each in a transaction of its own; returns how many there were.
+
+    Args:
+        store: entered.
+        limit: of runs.
+        chance: between 0 and 1, for delays.
+        messages: what others are told of an attempt that is lost.
 
     Raises:
         StoreError: when the store refuses or does not answer; what was seen to stays so.
@@ -44,17 +56,34 @@ def reap(store: Store, *, limit: int = 1000, chance: Callable[[], float] = rando
             # Who holds the run sees to it.
             found = sa.select(RUNS).where(RUNS.c.id == run_id).with_for_update(key_share=True, skip_locked=True)
             if (run := connection.execute(found).one_or_none()) is not None:
-                _see_to(connection, run, chance)
+                _see_to(connection, run, chance, messages)
     return len(run_ids)
 
 
-def _see_to(connection: sa.Connection, run: sa.Row[Any], chance: Callable[[], float]) -> None:
-    expired = sa.select(QUEUE).where(
-        QUEUE.c.run_id == run.id, QUEUE.c.worker.is_not(None), QUEUE.c.lease_until < sa.func.statement_timestamp()
+def _see_to(
+    connection: sa.Connection,
+    run: sa.Row[Any],
+    chance: Callable[[], float],
+    messages: Callable[[LostAttempt], Sequence[Message]],
+) -> None:
+    expired = (
+        sa.select(QUEUE, STEPS.c.name.label("step"))
+        .join(STEPS, STEPS.c.id == QUEUE.c.step_id)
+        .where(QUEUE.c.run_id == run.id, QUEUE.c.worker.is_not(None))
+        .where(QUEUE.c.lease_until < sa.func.statement_timestamp())
     )
-    for claim in connection.execute(expired.order_by(QUEUE.c.step_id).with_for_update()).all():
+    for claim in connection.execute(expired.order_by(QUEUE.c.step_id).with_for_update(of=QUEUE)).all():
         reason = f"worker {claim.worker} does not beat any more"
-        end_attempt(connection, run, claim.attempt_id, Outcome(state=State.LOST, error=reason), chance)
+        lost = LostAttempt(
+            pipeline=run.pipeline,
+            run_key=run.key,
+            step=claim.step,
+            attempt_id=claim.attempt_id,
+            instant=run.instant,
+            reason=reason,
+        )
+        outcome = Outcome(state=State.LOST, error=reason, messages=messages(lost))
+        end_attempt(connection, run, claim.attempt_id, outcome, chance)
     run = lock_run(connection, run.id)
     if run.ended_at is not None:
         return

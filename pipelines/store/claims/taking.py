@@ -35,6 +35,20 @@ NEXT = sa.text(f"{FULL} ORDER BY q.lane, q.priority DESC, q.run_id, q.step_id LI
 STILL = sa.text(f"{FULL} AND q.step_id = :step_id")
 LOCK_POOLS = sa.text("SELECT 1 FROM pipelines.pools WHERE name = ANY (:pools) ORDER BY name FOR NO KEY UPDATE")
 LOCK_PIPELINE = sa.text("SELECT 1 FROM pipelines.pipelines WHERE name = :pipeline FOR NO KEY UPDATE")
+# Of one run. Who asks for a step by name has limits and delays of its own.
+NEXT_OF_RUN = sa.text("""
+SELECT q.step_id, q.run_id, q.pipeline
+FROM pipelines.queue q JOIN pipelines.runs r ON r.id = q.run_id JOIN pipelines.steps s ON s.id = q.step_id
+WHERE q.run_id = :run_id AND q.worker IS NULL AND r.stop IS NULL
+  AND (s.name = :step OR (CAST(:step AS text) IS NULL AND q.not_before <= statement_timestamp()))
+ORDER BY q.step_id LIMIT 1 FOR UPDATE OF q SKIP LOCKED
+""")
+HAS_ROOM = sa.text("""
+SELECT r.state <> 'queued' OR p.max_runs IS NULL OR p.max_runs > (
+  SELECT count(*) FROM pipelines.runs o WHERE o.pipeline = p.name AND o.state = 'running' AND o.backfill_id IS NULL)
+FROM pipelines.runs r JOIN pipelines.pipelines p ON p.name = r.pipeline
+WHERE r.id = :run_id
+""")
 TAKE = sa.text("""
 WITH started AS (
   UPDATE pipelines.runs
@@ -67,10 +81,35 @@ def take(connection: sa.Connection, worker: str) -> Claim | None:
     """
     while (found := connection.execute(NEXT).one_or_none()) is not None:
         if _has_room(connection, found):
-            ids = {"run_id": found.run_id, "step_id": found.step_id}
-            taken = connection.execute(TAKE, {**ids, "worker": worker, "lease": LEASE_SECONDS}).one()
-            return Claim(**taken._asdict(), worker=worker)
+            return _taken(connection, worker, found)
     return None
+
+
+def take_of_run(connection: sa.Connection, worker: str, run_id: int, step: str | None = None) -> Claim | None:
+    """Claim a step of one run, whatever its pools; None when none of it may run now.
+
+    Args:
+        connection: in a transaction.
+        worker: whose the claim is.
+        run_id: of the run.
+        step: this one, also before its delay is over and however many runs there are; else the next one, when it
+            is due and its pipeline has room for the run.
+    """
+    found = connection.execute(NEXT_OF_RUN, {"run_id": run_id, "step": step}).one_or_none()
+    if found is None:
+        return None
+    if step is None:
+        # Counted only when nobody else can change the number.
+        connection.execute(LOCK_PIPELINE, {"pipeline": found.pipeline})
+        if not connection.execute(HAS_ROOM, {"run_id": run_id}).scalar_one():
+            return None
+    return _taken(connection, worker, found)
+
+
+def _taken(connection: sa.Connection, worker: str, found: sa.Row[Any]) -> Claim:
+    ids = {"run_id": found.run_id, "step_id": found.step_id}
+    taken = connection.execute(TAKE, {**ids, "worker": worker, "lease": LEASE_SECONDS}).one()
+    return Claim(**taken._asdict(), worker=worker)
 
 
 def _has_room(connection: sa.Connection, found: sa.Row[Any]) -> bool:

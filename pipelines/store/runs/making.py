@@ -112,6 +112,11 @@ def make_runs(connection: sa.Connection, runs: Sequence[NewRun]) -> dict[str, in
     return made
 
 
+def find_run(connection: sa.Connection, key: str) -> int | None:
+    """The id of the run with this key; None when there is none."""
+    return connection.execute(sa.select(RUNS.c.id).where(RUNS.c.key == key)).scalar_one_or_none()
+
+
 def _key(row: Mapping[str, Json]) -> str:
     return str(row["key"])
 

@@ -16,6 +16,7 @@ from workbench.cells.sql.places import find_place
 from workbench.cells.sql.result import SqlResult, draw
 from workbench.cells.sql.scanner import parse_statements
 from workbench.errors import QueryRefused, WorkbenchError
+from workbench.observability.tables import tell_tables
 from workbench.querying import Answer, Catalog, Statement
 from workbench.settings import Settings
 
@@ -138,10 +139,12 @@ class SqlMagic:
     def _ask_warehouse(self, options: Options, statements: Sequence[Statement], values: Mapping[str, object]) -> Any:
         from workbench.warehouse.queries import run_statements
 
-        settings = Settings.load().warehouse
+        settings = Settings.load()
+        for each in statements:
+            tell_tables(settings.pipelines.tables_file, sql=each.text)
         limit = options.limit or (None if options.into else DEFAULT_LIMIT)
         with self._elapsed("The warehouse") as elapsed:
-            answers = run_statements(settings, statements, values, limit=limit)
+            answers = run_statements(settings.warehouse, statements, values, limit=limit)
         return self._deliver(options, statements, answers, elapsed.seconds)
 
     def _ask_spark(self, options: Options, statements: Sequence[Statement], values: Mapping[str, object]) -> Any:
