@@ -25,7 +25,6 @@ from pipelines.calendar import Ambiguous, CatchUp, Schedule, zone_of
 from pipelines.calendar.due import ALL_AT_MOST
 from pipelines.calendar.schedule import check_cron
 from pipelines.parameters.times import Date
-from pipelines.states import State
 
 UNITS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 DURATION = re.compile(r"(?=\d)(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d{1,3})?)s)?")
@@ -150,12 +149,6 @@ class Retries(Rule):
     factor: Annotated[float, Field(strict=True, ge=1, le=10)] = 2.0
     longest_seconds: Seconds = Field(default=3600.0, alias="longest")
     on: tuple[Cause, ...] = ("kernel_died", "lost", "infrastructure_error")
-
-    def delay_seconds(self, state: State, attempts: int) -> float | None:
-        """How long after the end of the last of *attempts* the next one begins; None when there is none."""
-        if state not in self.on or attempts > self.times:
-            return None
-        return float(min(self.wait_seconds * self.factor ** (attempts - 1), self.longest_seconds))
 
 
 class Concurrency(Rule):

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from pipelines.definition import Definition, Project, check_files, file_schema, find_pipeline, read_pipeline, run_scope
 from pipelines.definition.document import read_document
-from pipelines.definition.rules import Cause, End, Retries, parse_duration
+from pipelines.definition.rules import Cause, End, parse_duration
 from pipelines.definition.targets.notebook import read_notebook
 from pipelines.parameters import REQUIRED, SecretReference, cell_source
 from pipelines.states import State
@@ -455,13 +455,6 @@ def test_the_hash_of_a_notebook_is_that_of_what_executes(tmp_path):
     book.cells[1].source = "x = 2"
     nbformat.write(book, path)
     assert read_notebook(path).sha256 != before
-
-
-def test_retries_are_by_cause_and_wait_longer_each_time():
-    rule = Retries.model_validate({"times": 3, "wait": "10s", "factor": 3, "longest": "1m"})
-
-    assert [rule.delay_seconds(State.LOST, attempts) for attempts in (1, 2, 3, 4)] == [10, 30, 60, None]
-    assert rule.delay_seconds(State.FAILED, 1) is None
 
 
 def test_the_words_of_ends_are_states():

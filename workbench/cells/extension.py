@@ -15,7 +15,7 @@ from workbench.transformation.progress import RECORDER
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-ATTRIBUTE = "workbench_progress"
+ATTRIBUTE, PRELOADER = "workbench_progress", "workbench_preloader"
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:
@@ -31,6 +31,7 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     if settings.preload and settings.endpoint_file:
         preloader = Preloader()
         shell.events.register("pre_run_cell", preloader.end)
+        setattr(shell, PRELOADER, preloader)
         preloader.start()
 
 
@@ -39,3 +40,7 @@ def unload_ipython_extension(shell: InteractiveShell) -> None:
     shell.ast_transformers[:] = [each for each in shell.ast_transformers if not isinstance(each, SparkBinder)]
     sql.unregister(shell)
     getattr(shell, ATTRIBUTE).detach()
+    if (preloader := getattr(shell, PRELOADER, None)) is not None:
+        preloader.end()
+        shell.events.unregister("pre_run_cell", preloader.end)
+        delattr(shell, PRELOADER)
