@@ -84,11 +84,14 @@ def load_table(
     )
 
 
-def save_table(frame: DataFrame, table: str, *, replace: Mapping[str, object] | None = None) -> int:
-    """Write a Spark DataFrame into a warehouse table in one transaction; returns the number of rows.
+def save_table(
+    frame: DataFrame | pd.DataFrame | pa.Table, table: str, *, replace: Mapping[str, object] | None = None
+) -> int:
+    """Write a frame into a warehouse table in one transaction; returns the number of rows.
 
     Args:
-        frame: the rows.
+        frame: the rows, of Spark, pandas (without its index; NaN is NULL) or pyarrow. The last two
+            are written from this process: they need no Spark.
         table: `schema.table`, made when it is not there.
         replace: the column values whose rows the frame replaces, such as `{"month": 1}`;
             None replaces all rows.

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import gc
+from datetime import date
+from decimal import Decimal
 from uuid import uuid4
 
+import pandas as pd
 import pyarrow as pa
 import pytest
 from pydantic import SecretStr
@@ -87,3 +90,66 @@ def test_a_bulk_connection_that_fails_after_it_was_opened_is_closed(settings):
         open_bulk(settings.warehouse, limits={"transaction_timeout": "'"})
 
     gc.collect()  # an open connection would warn here, and warnings are errors
+
+
+def test_a_pandas_frame_replaces_rows_without_spark(schema):
+    table = f"{schema}.days"
+    first = pd.DataFrame({"day": [date(2013, 1, 1)] * 2, "n": [1, 2], "mean": [1.5, float("nan")]}, index=[7, 8])
+    first["carrier"] = pd.Categorical(["AA", None])
+    first["at"] = pd.to_datetime(["2013-01-01 05:00", "2013-01-02 06:00"]).tz_localize("America/New_York")
+
+    assert workbench.save_table(first, table) == 2
+    second = first.assign(day=date(2013, 1, 2))
+    for _ in range(2):
+        assert workbench.save_table(second, table, replace={"day": date(2013, 1, 2)}) == 2
+
+    rows = workbench.sql(f"SELECT day, n, mean, carrier, at AT TIME ZONE 'UTC' AS at FROM {table} ORDER BY 1, 2")
+    assert list(rows["day"]) == [date(2013, 1, 1)] * 2 + [date(2013, 1, 2)] * 2
+    assert list(rows["n"]) == [1, 2, 1, 2]
+    assert list(rows["carrier"]) == ["AA", None, "AA", None]
+    assert rows["mean"].isna().tolist() == [False, True, False, True]
+    assert str(rows["at"][0]) == "2013-01-01 10:00:00"
+
+
+def test_an_arrow_table_keeps_its_types(schema):
+    table = f"{schema}.types"
+    rows = pa.table(
+        {
+            "small": pa.array([1, None], pa.uint16()),
+            "price": pa.array([Decimal("1.25"), None], pa.decimal128(10, 2)),
+            "tags": pa.array([["a", "b"], []], pa.large_list(pa.large_string())),
+            "at": pa.array([1_000_000_000, None], pa.timestamp("ns")),
+        }
+    )
+
+    assert workbench.save_table(rows, table) == 2
+    assert workbench.save_table(rows.slice(0, 0), table) == 0
+
+    kinds = workbench.sql(
+        "SELECT column_name, data_type FROM information_schema.columns WHERE table_schema = :s", {"s": schema}
+    )
+    assert dict(kinds.itertuples(index=False, name=None)) == {
+        "small": "integer",
+        "price": "numeric",
+        "tags": "ARRAY",
+        "at": "timestamp without time zone",
+    }
+    assert workbench.sql(f"SELECT count(*) FROM {table}").iloc[0, 0] == 0
+
+
+@pytest.mark.parametrize(
+    ("frame", "part"),
+    [
+        (pd.DataFrame({"n": [1, "a"]}), "Conversion failed for column n"),
+        (pa.table({"at": pa.array([1], pa.timestamp("ns"))}), "would lose data"),
+        (pd.DataFrame({"n": [None]}), "n is null"),
+        (pd.DataFrame(), "the frame has no columns"),
+        ([1, 2], "list is no frame that can be written"),
+    ],
+)
+def test_a_frame_that_no_table_can_hold_is_refused_before_it_is_written(schema, frame, part):
+    with pytest.raises(WarehouseError) as caught:
+        workbench.save_table(frame, f"{schema}.refused")
+
+    assert part in str(caught.value)
+    assert workbench.sql("SELECT to_regclass(:t) IS NULL", {"t": f"{schema}.refused"}).iloc[0, 0]

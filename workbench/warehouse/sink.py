@@ -1,4 +1,4 @@
-"""Warehouse tables as Spark DataFrames, and back."""
+"""Warehouse tables as Spark DataFrames, and back; frames of pandas and Arrow without Spark."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from workbench.sections import WarehouseSettings
 from workbench.warehouse.spark.failures import reported_source
 
 if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
     from pyspark.sql import DataFrame, SparkSession
 
 
@@ -45,12 +47,17 @@ def load_table(
 
 
 def save_table(
-    frame: DataFrame, settings: WarehouseSettings, table: str, *, replace: Mapping[str, object] | None = None
+    frame: DataFrame | pd.DataFrame | pa.Table,
+    settings: WarehouseSettings,
+    table: str,
+    *,
+    replace: Mapping[str, object] | None = None,
 ) -> int:
     """Write *frame* into *table*; returns its number of rows.
 
-    Tasks write staging tables; one transaction then removes the old rows and adds the new, so
-    that readers see either all of one or all of the other, and a second run gives the same.
+    Rows are copied into staging tables, by tasks when it is a frame of Spark; one transaction then
+    removes the old rows and adds the new, so that readers see either all of one or all of the
+    other, and a second run gives the same.
 
     Args:
         frame: the rows.
@@ -69,7 +76,30 @@ def save_table(
     options = {"table": table}
     if replace:
         options["replace"] = json.dumps(replace, default=str)
-    return write_frame(frame, settings, options, mode="overwrite")
+    if _is_of_spark(frame):
+        return write_frame(frame, settings, options, mode="overwrite")
+    return write_rows(frame, settings, options)
+
+
+def write_rows(frame: pd.DataFrame | pa.Table, settings: WarehouseSettings, options: Mapping[str, str]) -> int:
+    """Replace rows with those of *frame*, in this process; returns their number.
+
+    Raises:
+        WarehouseError: when the frame holds what no column can, or the warehouse refuses; the table is as it was.
+    """
+    from workbench.warehouse.spark import publishing
+    from workbench.warehouse.spark.arrow import arrow_rows, spark_type
+    from workbench.warehouse.spark.staging import stage
+
+    rows = arrow_rows(frame)
+    columns = [(field.name, spark_type(field.type)) for field in rows.schema]
+    write = publishing.make_write(settings, columns, options, overwrite=True)
+    try:
+        staged = stage(settings, write.job, iter(rows.to_batches()))
+        return publishing.publish(settings, write, [staged])
+    except BaseException:
+        publishing.discard(settings, write)
+        raise
 
 
 def write_frame(frame: DataFrame, settings: WarehouseSettings, options: Mapping[str, str], *, mode: str) -> int:
@@ -82,7 +112,8 @@ def write_frame(frame: DataFrame, settings: WarehouseSettings, options: Mapping[
     from workbench.warehouse.spark.staging import Staged
     from workbench.warehouse.spark.tasks import STAGED_DDL, WorkbenchStage
 
-    write = publishing.make_write(settings, frame.schema, options, overwrite=mode == "overwrite")
+    columns = [(field.name, field.dataType.simpleString()) for field in frame.schema.fields]
+    write = publishing.make_write(settings, columns, options, overwrite=mode == "overwrite")
     try:
         with reported_source():
             staged = frame.mapInArrow(WorkbenchStage(settings=settings, job=write.job), STAGED_DDL).toArrow()
@@ -90,3 +121,8 @@ def write_frame(frame: DataFrame, settings: WarehouseSettings, options: Mapping[
     except BaseException:
         publishing.discard(settings, write)
         raise
+
+
+def _is_of_spark(frame: object) -> bool:
+    """Classic or Connect, without importing either."""
+    return any(each.__module__.partition(".")[0] == "pyspark" for each in type(frame).__mro__)

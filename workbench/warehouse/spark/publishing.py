@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -23,9 +23,6 @@ from workbench.warehouse.spark.options import WriteOptions, write_options
 from workbench.warehouse.spark.reading import require_postgresql
 from workbench.warehouse.spark.staging import SCHEMA, Job, Staged
 from workbench.warehouse.spark.types import Field, cast_of, write_fields
-
-if TYPE_CHECKING:
-    from pyspark.sql.types import StructType
 
 OUTAGE_SECONDS = 60.0
 RETRY_SECONDS = 0.5
@@ -51,7 +48,7 @@ Also = Callable[[sa.Connection, int], bool]  #: given the rows; False writes not
 
 def make_write(
     settings: WarehouseSettings,
-    schema: StructType,
+    columns: Iterable[tuple[str, str]],
     options: Mapping[str, str],
     *,
     overwrite: bool,
@@ -61,7 +58,7 @@ def make_write(
 
     Args:
         settings: the warehouse.
-        schema: of the frame.
+        columns: of the frame, by name and Spark's simple type.
         options: as `df.write.option(…)` takes them.
         overwrite: whether rows are replaced.
         is_stream: whether there will be batch after batch.
@@ -72,8 +69,7 @@ def make_write(
     require_postgresql(settings)
     chosen = write_options(options, overwrite=overwrite, is_stream=is_stream)
     prefix = staging.stream_prefix(chosen.stream, chosen.table) if is_stream else staging.batch_prefix()
-    fields = write_fields((field.name, field.dataType.simpleString()) for field in schema.fields)
-    job = Job(prefix=prefix, owner=staging.make_owner(), fields=fields)
+    job = Job(prefix=prefix, owner=staging.make_owner(), fields=write_fields(columns))
     write = Write(job=job, options=chosen, overwrite=overwrite)
     prepare(settings, write)
     return write

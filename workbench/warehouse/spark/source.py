@@ -89,7 +89,8 @@ class WorkbenchSource(DataSource):  # type: ignore[misc]
     def _write(self, schema: StructType, *, overwrite: bool, is_stream: bool) -> Write:
         from workbench.warehouse.spark.publishing import make_write
 
-        return make_write(self.settings, schema, self.options, overwrite=overwrite, is_stream=is_stream)
+        columns = [(field.name, field.dataType.simpleString()) for field in schema.fields]
+        return make_write(self.settings, columns, self.options, overwrite=overwrite, is_stream=is_stream)
 
 
 class Part(InputPartition):  # type: ignore[misc]
