@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from openlineage.client.event_v2 import RunEvent
 
 KIND = "lineage"
-PRODUCER = f"https://pypi.org/project/analytics-workbench/{__version__}"
+PRODUCER = f"urn:analytics-workbench:{__version__}"  #: the format asks for a URI; the product has no address
 IDS = uuid.UUID("6f1c1d0e-8a53-5f0c-9a0e-5d3f1f7d2b64")  #: the space of our names
 ENDS = {State.SUCCEEDED: "COMPLETE", State.CANCELLED: "ABORT", State.SKIPPED: "ABORT"}  # all others are FAIL
 ERROR_CHARACTERS = 8_000
