@@ -59,28 +59,23 @@ class Lineage:
             file: that the step runs.
             tables: where the step is to tell which tables it touches.
         """
-        subject = Subject(
-            namespace=self.settings.pipelines.lineage_namespace,
-            pipeline=claim.pipeline,
-            run_key=claim.run_key,
-            step=claim.step,
-            attempt_id=claim.attempt_id,
-            instant=claim.instant,
-            kind=kind,
-        )
+        subject = self._subject(claim, kind)
         return Told(subject, datasets_of(kind, file, self.settings), self.settings, tables)
 
     def lost(self, attempt: LostAttempt) -> tuple[Message, ...]:
         """That the worker of an attempt is gone. Which tables it has touched is not known."""
-        subject = Subject(
+        return (ended(self._subject(attempt), Datasets(), State.LOST, attempt.reason),)
+
+    def _subject(self, attempt: Claim | LostAttempt, kind: str = "") -> Subject:
+        return Subject(
             namespace=self.settings.pipelines.lineage_namespace,
             pipeline=attempt.pipeline,
             run_key=attempt.run_key,
             step=attempt.step,
             attempt_id=attempt.attempt_id,
             instant=attempt.instant,
+            kind=kind,
         )
-        return (ended(subject, Datasets(), State.LOST, attempt.reason),)
 
 
 def lost_by(lineage: Lineage | None) -> Callable[[LostAttempt], tuple[Message, ...]]:

@@ -14,10 +14,9 @@ from pipelines.planning.runs import Start
 from pipelines.service.site.site import Site
 from pipelines.store.claims.reaping import reap
 from pipelines.store.database import notify
-from pipelines.store.pages.runs import id_of_run
 from pipelines.store.records import Reprocess, Trigger
 from pipelines.store.runs import backfills, stopping
-from pipelines.store.runs.making import make_runs, set_pool
+from pipelines.store.runs.making import find_run, make_runs, set_pool
 from pipelines.store.runs.schedules import pause_schedule, read_schedules, resume_schedule
 from workbench.errors import NoSuchRun
 
@@ -53,7 +52,7 @@ def start_run(
     with site.transaction() as connection:
         ensure_registered(connection, plan.pipeline)
         made = make_runs(connection, [run])
-        return {"run": made[run.key] if made else id_of_run(connection, run.key)}
+        return {"run": made[run.key] if made else find_run(connection, run.key)}
 
 
 def cancel_run(site: Site, by: str, *, run: int, reason: str = "") -> Row:

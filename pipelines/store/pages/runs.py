@@ -105,11 +105,6 @@ def open_runs(connection: sa.Connection, pipeline: str) -> Sequence[int]:
     return connection.execute(sa.select(RUNS.c.id).where(is_open).order_by(RUNS.c.id)).scalars().all()
 
 
-def id_of_run(connection: sa.Connection, key: str) -> int:
-    """The run of that key, which is there."""
-    return int(connection.execute(sa.select(RUNS.c.id).where(RUNS.c.key == key)).scalar_one())
-
-
 def pipeline_of_run(connection: sa.Connection, run_id: int) -> str:
     """The name of its pipeline.
 
