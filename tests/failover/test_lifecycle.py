@@ -12,7 +12,15 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.services.workbench import RunningWorkbench, make_home, process_arguments, run, running_workbench, wait_until
+from tests.services.workbench import (
+    POLL_SECONDS,
+    RunningWorkbench,
+    make_home,
+    process_arguments,
+    run,
+    running_workbench,
+    wait_until,
+)
 from workbench.runtime.process import is_lock_held
 
 GONE_SECONDS = 30
@@ -95,15 +103,18 @@ def test_status_tells_state_address_pid_and_memory(own_workbench):
     def components() -> dict[str, dict[str, Any]]:
         return {each["name"]: each for each in own_workbench.status()["components"]}
 
-    def without_process() -> list[str]:
+    def without_process() -> list[dict[str, Any]]:
         return [
-            name
-            for name, each in components().items()
-            if name != "spark" and not (each["pid"] and each["memory_bytes"] > 1_000_000)
+            each
+            for each in components().values()
+            if each["name"] != "spark" and not (each["pid"] and each["memory_bytes"] > 1_000_000)
         ]
 
     # Schedulers and workers come once the door is open, and listen nowhere.
-    wait_until(lambda: without_process() == [], 90, "every component to run")
+    deadline = time.monotonic() + 90
+    while (missing := without_process()) and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
+    assert missing == []
     addresses = {name: each["address"] for name, each in components().items()}
     assert {name for name, each in addresses.items() if each} >= {"kafka", "warehouse", "identity", "hub"}
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.services.workbench import wait_until
+from workbench.errors import ComponentError
 from workbench.runtime import supervisor as supervision
 from workbench.runtime.process import Launch
 from workbench.runtime.state import State
@@ -93,3 +94,20 @@ def test_a_server_that_no_longer_answers_is_given_up_with_its_reason(tmp_path, q
         os.kill(keeper.status.pid, signal.SIGKILL)
         wait_until(lambda: keeper.status.state is State.FAILED, 30, "giving up")
         assert "started 6 times without an answer: it ended with code 3" in keeper.status.reason
+
+
+def test_what_nobody_waits_for_is_tried_again_when_its_first_start_fails(tmp_path, quick_restarts):
+    sleeper = Sleeper(tmp_path)
+    sleeper.broken.touch()
+    with Supervisor(tmp_path) as supervisor:
+        (keeper,) = supervisor.launch([sleeper], retry=True)
+        wait_until(lambda: keeper.status.restarts >= 2, 20, "two failed starts")
+        sleeper.broken.unlink()
+        wait_until(lambda: keeper.status.state is State.RUNNING, 20, "a start that succeeds")
+
+
+def test_whoever_waits_for_a_first_start_hears_at_once_that_it_failed(tmp_path, quick_restarts):
+    sleeper = Sleeper(tmp_path)
+    sleeper.broken.touch()
+    with Supervisor(tmp_path) as supervisor, pytest.raises(ComponentError, match="it ended with code 3"):
+        supervisor.start([sleeper])

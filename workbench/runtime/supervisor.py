@@ -100,9 +100,14 @@ class Supervisor:
             if keeper.error:
                 raise keeper.error
 
-    def launch(self, components: Sequence[Component]) -> list[_Keeper]:
-        """Begin to start *components* side by side and return at once; the listener hears how it goes."""
-        keepers = [_Keeper(component, self._publish) for component in components]
+    def launch(self, components: Sequence[Component], *, retry: bool = False) -> list[_Keeper]:
+        """Begin to start *components* side by side and return at once; the listener hears how it goes.
+
+        Args:
+            components: what to start.
+            retry: whether a first start that fails is tried again like a later one: for what nobody waits for.
+        """
+        keepers = [_Keeper(component, self._publish, retry=retry) for component in components]
         self._groups.append(keepers)
         for keeper in keepers:
             keeper.start()
@@ -155,9 +160,10 @@ def wait_for_previous_run(folder: Path) -> None:
 class _Keeper(threading.Thread):
     """The thread that keeps one component running."""
 
-    def __init__(self, component: Component, publish: Listener) -> None:
+    def __init__(self, component: Component, publish: Listener, *, retry: bool) -> None:
         super().__init__(name=f"keep-{component.name}", daemon=True)
         self.component = component
+        self._retry = retry
         self.status = ComponentStatus(name=component.name, state=State.WAITING, address=component.address)
         self.settled = threading.Event()  #: running for the first time, or failed
         self.error: WorkbenchError | None = None
@@ -200,7 +206,7 @@ class _Keeper(threading.Thread):
             ended = 1 if time.monotonic() - started > RESTARTS_FORGOTTEN_AFTER_SECONDS else ended + 1
             # What answers is of use however often it is killed; what never answers needs a person.
             unanswered = 0 if self._answered else unanswered + 1
-            if not self.settled.is_set():
+            if self._is_final:
                 raise start_error(self.component, self._process, reason)
             if unanswered > len(RESTART_DELAYS_SECONDS):
                 raise start_error(
@@ -211,13 +217,18 @@ class _Keeper(threading.Thread):
             self._stopping.wait(RESTART_DELAYS_SECONDS[min(ended, len(RESTART_DELAYS_SECONDS)) - 1])
         self._change(State.STOPPED)
 
+    @property
+    def _is_final(self) -> bool:
+        """Whether a failure now is told to whoever waits for the first start, instead of trying again."""
+        return not self._retry and not self.settled.is_set()
+
     def _run_once(self) -> str:
         """Start the server and stay until it has ended or stopped answering; returns why."""
         self._change(State.STARTING)
         try:
             process = self._process = GuardedProcess(self.component.prepare())
         except WorkbenchError as error:
-            if not self.settled.is_set():
+            if self._is_final:
                 raise
             return error.message
         try:
@@ -225,7 +236,7 @@ class _Keeper(threading.Thread):
             return self._wait_until_healthy(process) or self._complete(process) or self._watch(process)
         except ClusterError as error:
             # What a person has to correct is told at once, in its own words. Later it is an outage, which passes.
-            if not self.settled.is_set():
+            if self._is_final:
                 raise
             return error.message
         finally:
