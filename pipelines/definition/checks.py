@@ -230,7 +230,10 @@ def _partition_problems(definition: Definition, parameters: tuple[Parameter, ...
 
 
 def _trigger_problems(definition: Definition, path: Path, project: Project) -> Wrong:
+    named = {n: each.pipeline.name for n, each in enumerate(definition.triggers) if each.pipeline is not None}
+    if not named:
+        return  # all files are looked at for those only that name one
     known = sorted({each.stem for folder in (project.jobs, path.parent) for each in folder.glob("*.yaml")})
-    for number, trigger in enumerate(definition.triggers):
-        if trigger.pipeline is not None and trigger.pipeline.name not in known:
-            yield ("triggers", number, "pipeline", "name"), unknown_name(trigger.pipeline.name, known, "pipeline")
+    for number, name in named.items():
+        if name not in known:
+            yield ("triggers", number, "pipeline", "name"), unknown_name(name, known, "pipeline")

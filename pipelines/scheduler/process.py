@@ -31,6 +31,7 @@ SIGN = "pipelines-scheduler"
 CONNECTIONS = 4
 SLEEP_SECONDS = 1.0  # at most, since hints may be missed
 SYNC_SECONDS = 5.0  # between two looks at files and at what others have changed
+LATEST_SYNC_SECONDS = 15.0  # when there is always something due
 LET_GO_SECONDS = 600.0  # between two looks at runs that are no longer kept
 CHORE_SECONDS = 1.0  # between two looks at what nobody sees to, and at what has happened
 
@@ -96,6 +97,7 @@ class _Loop:
         self._store, self._scheduler, self._sign, self._wake = store, scheduler, Sign(home, SIGN), wake
         self._home, self._lost = home, lost
         self._synced = self._did_chores = self._let_go = float("-inf")
+        self._sync_takes = 0.0
 
     def hear(self, hint: str) -> None:
         """A hint has come, in another thread."""
@@ -107,9 +109,11 @@ class _Loop:
         """Do what is to be done now, and sleep until the next thing is."""
         self._wake.clear()
         try:
-            if self._is_time(self._synced, SYNC_SECONDS):
+            if self._is_time_to_sync:
+                began = time.monotonic()
                 self._scheduler.sync()
                 self._synced = time.monotonic()
+                self._sync_takes = self._synced - began
             self._scheduler.tick()
             if self._is_time(self._did_chores, CHORE_SECONDS):
                 self._did_chores = time.monotonic()
@@ -123,6 +127,14 @@ class _Loop:
         except StoreUnavailable as error:
             logger.warning("%s", error)
             self._wake.wait(SLEEP_SECONDS)
+
+    @property
+    def _is_time_to_sync(self) -> bool:
+        if not self._is_time(self._synced, SYNC_SECONDS):
+            return False
+        # A look at ten thousand files takes half a second, in which no run is made: not just before one is due.
+        is_quiet = self._scheduler.seconds_until_next(self._sync_takes) >= self._sync_takes
+        return is_quiet or self._is_time(self._synced, LATEST_SYNC_SECONDS)
 
     @staticmethod
     def _is_time(last: float, seconds: float) -> bool:

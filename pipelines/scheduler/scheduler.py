@@ -15,7 +15,7 @@ from pipelines.planning.runs import Plan, Start
 from pipelines.scheduler.agenda import Agenda
 from pipelines.scheduler.catalog import Catalog
 from pipelines.scheduler.schedules import cron_name, ensure_schedules, trigger_name
-from pipelines.scheduler.ticking import tick_schedule
+from pipelines.scheduler.ticking import tick_schedules
 from pipelines.scheduler.watching import Happening, watch_files, watch_pipeline
 from pipelines.store.database import Store
 from pipelines.store.events import database_time
@@ -135,7 +135,7 @@ class Scheduler:
         """In one transaction; when something is wrong with one of them, each in its own."""
         try:
             with self._store.transaction() as connection:
-                ticked = [tick_schedule(connection, each, self._plan(each.pipeline), now) for each in due]
+                ticked = [*tick_schedules(connection, [(each, self._plan(each.pipeline)) for each in due], now)]
         except StoreUnavailable:
             self._put(due)
             raise
@@ -147,7 +147,7 @@ class Scheduler:
             # It is taken up again by the next `sync`.
             logger.error("%s: %s", due[0].pipeline, error)  # noqa: TRY400 - it says all
             return
-        self._put(each for each in ticked if each is not None)
+        self._put(ticked)
 
     def _put(self, schedules: Iterable[Schedule]) -> None:
         for each in schedules:

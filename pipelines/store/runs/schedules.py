@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -13,6 +13,24 @@ from pipelines.store.records import NewRun
 from pipelines.store.runs.making import make_runs
 from pipelines.store.tables import SCHEDULES, SKIPS
 from workbench.errors import NoSuchRun
+
+# Rows are locked in one order, so that two schedulers who move the same ones do not wait for each other.
+MOVE = sa.text("""
+WITH mine AS (
+  SELECT s.pipeline, s.name, t.cursor, t.next_at
+  FROM pipelines.schedules s
+  JOIN unnest(
+    CAST(:pipelines AS text[]), CAST(:names AS text[]), CAST(:seen AS timestamptz[]),
+    CAST(:cursors AS timestamptz[]), CAST(:next_at AS timestamptz[])
+  ) AS t (pipeline, name, seen, cursor, next_at) ON s.pipeline = t.pipeline AND s.name = t.name AND s.cursor = t.seen
+  WHERE NOT s.paused
+  ORDER BY s.pipeline, s.name
+  FOR UPDATE OF s
+)
+UPDATE pipelines.schedules s SET cursor = mine.cursor, next_at = mine.next_at
+FROM mine WHERE s.pipeline = mine.pipeline AND s.name = mine.name
+RETURNING s.pipeline, s.name
+""")
 
 
 @dataclass(frozen=True)
@@ -82,11 +100,24 @@ def advance(connection: sa.Connection, tick: Tick) -> dict[str, int] | None:
     moved = connection.execute(sa.update(SCHEDULES).where(where).values(cursor=tick.cursor, next_at=tick.next_at))
     if not moved.rowcount:
         return None
-    if tick.skips:
-        common = {"pipeline": tick.pipeline, "schedule": tick.schedule}
-        rows = [{**common, "instant": instant, "reason": reason} for instant, reason in tick.skips.items()]
-        connection.execute(insert(SKIPS).on_conflict_do_nothing(), rows)
+    _write_skips(connection, [tick])
     return make_runs(connection, tick.runs)
+
+
+def advance_all(connection: sa.Connection, ticks: Sequence[Tick]) -> tuple[Tick, ...]:
+    """`advance` of many at once, in four statements instead of four for each; returns those that were carried out."""
+    seen = {
+        "pipelines": [each.pipeline for each in ticks],
+        "names": [each.schedule for each in ticks],
+        "seen": [each.seen for each in ticks],
+        "cursors": [each.cursor for each in ticks],
+        "next_at": [each.next_at for each in ticks],
+    }
+    moved = {tuple(row) for row in connection.execute(MOVE, seen)}
+    done = tuple(each for each in ticks if (each.pipeline, each.schedule) in moved)
+    _write_skips(connection, done)
+    make_runs(connection, [run for each in done for run in each.runs])
+    return done
 
 
 def pause_schedule(connection: sa.Connection, pipeline: str, name: str, by: str) -> None:
@@ -105,6 +136,16 @@ def resume_schedule(connection: sa.Connection, pipeline: str, name: str) -> None
         NoSuchRun: when there is no such schedule.
     """
     _set(connection, pipeline, name, paused=False, paused_by=None, paused_at=None)
+
+
+def _write_skips(connection: sa.Connection, ticks: Iterable[Tick]) -> None:
+    rows = [
+        {"pipeline": each.pipeline, "schedule": each.schedule, "instant": instant, "reason": reason}
+        for each in ticks
+        for instant, reason in each.skips.items()
+    ]
+    if rows:
+        connection.execute(insert(SKIPS).on_conflict_do_nothing(), rows)
 
 
 def _set(connection: sa.Connection, pipeline: str, name: str, **values: object) -> None:
