@@ -101,7 +101,7 @@ class PositionReader:
             try:
                 with self._connection.reported():
                     found[topic] = str(answer_of(self._connection, future).topic_id)
-            except KafkaError as error:  # noqa: PERF203 - one that is refused is no reason to leave out the others
+            except KafkaError as error:
                 refused[topic] = error
         return found
 
