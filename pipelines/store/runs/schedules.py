@@ -73,6 +73,12 @@ def read_schedules(connection: sa.Connection, pipeline: str | None = None) -> tu
     return tuple(Schedule(*row) for row in connection.execute(found))
 
 
+def named_schedules(connection: sa.Connection, prefix: str) -> tuple[Schedule, ...]:
+    """Those of all pipelines whose names begin so."""
+    found = sa.select(SCHEDULES).where(SCHEDULES.c.name.startswith(prefix, autoescape=True))
+    return tuple(Schedule(*row) for row in connection.execute(found.order_by(SCHEDULES.c.pipeline, SCHEDULES.c.name)))
+
+
 def advance(connection: sa.Connection, tick: Tick) -> dict[str, int] | None:
     """Make the runs and skips of *tick* and move the cursor; ids of new runs by key.
 
