@@ -130,7 +130,7 @@ def pipelines_webhook(
     rules = [each.webhook for each in triggers if each.webhook is not None]
     if not rules:
         raise WorkbenchError(
-            f"{name} has no trigger by webhook", remedy="Give it one; docs/pipelines.md has the format."
+            f"{pipeline.name} has no trigger by webhook", remedy="Give it one; docs/pipelines.md has the format."
         )
     if request and not IDS.fullmatch(request):
         raise WorkbenchError(f"{request!r} is no id", remedy="Take letters, digits, - and _; no full stop.")

@@ -6,7 +6,7 @@ from importlib.metadata import version
 from typing import Any
 
 from pipelines.service.operations import IN_PATHS, OPERATIONS, Operation
-from pipelines.service.webhooks.signing import ID, IDS, LARGEST_BYTES, SIGNATURE, TIMESTAMP, TIMES
+from pipelines.service.webhooks.signing import ID, IDS, LARGEST_BYTES, SIGNATURE, TIMES, TIMESTAMP
 
 Row = dict[str, Any]
 PROBLEM = {

@@ -7,15 +7,16 @@ import json
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from pydantic import SecretStr
 
 from pipelines.scheduler.scheduler import Scheduler
 from pipelines.service.webhooks.signing import LARGEST_BYTES, TOLERANCE_SECONDS, Signed, key_of
 from pipelines.store.retention import let_go
-from pydantic import SecretStr
 from tests.services.pipelines_project import Site, running_site
 from tests.services.pipelines_service import RunningService, running_service
 from tests.services.workbench import run, wait_until
@@ -100,13 +101,22 @@ def test_an_id_is_one_run_however_often_and_at_once_it_comes(service: RunningSer
     assert len(runs(site)) == before + 1
 
 
-def test_two_services_make_one_run_of_an_id(service: RunningService, site: Site):
-    before = len(runs(site))
-    with running_service(site, OUR_SECRET=OURS) as other, ThreadPoolExecutor(4) as pool:
-        answers = list(pool.map(lambda each: post(each, "ours", id="msg_two"), [service, other, service, other]))
+def test_an_id_is_one_run_for_two_services_and_for_a_sender_that_tries_again_after_a_kill(
+    site: Site, service: RunningService
+):
+    names = [f"msg_kill_{number}" for number in range(40)]
+    with running_service(site, OUR_SECRET=OURS) as dying, ThreadPoolExecutor(4) as pool:
+        both = list(pool.map(lambda each: post(each, "ours", id="msg_kill_two"), [service, dying, service, dying]))
+        sent = [pool.submit(post, dying, "ours", id=name) for name in names]
+        sent[5].result()
+        site.processes[-1].kill()
+        died = sum(each.exception() is not None for each in sent)
+    answers = {name: post(service, "ours", id=name).json()["run"] for name in [*names, "msg_kill_two"]}
 
-    assert {each.status_code for each in answers} == {202}
-    assert len(runs(site)) == before + 1
+    assert {each.json()["run"] for each in both} == {answers["msg_kill_two"]}
+    assert died
+    found = {event: number for number, event, *_ in runs(site) if "msg_kill_" in event}
+    assert found == {f"webhook {name}": number for name, number in answers.items()}
 
 
 def test_strangers_are_all_answered_alike_and_start_nothing(service: RunningService, site: Site):
@@ -181,10 +191,8 @@ def announced(service: RunningService, header: str, body: bytes = b"") -> bytes:
     with socket.create_connection((address.hostname, address.port), 30) as connection:
         path = f"{address.path}api/v1/webhooks/ours"
         connection.sendall(f"POST {path} HTTP/1.1\r\nHost: localhost\r\n{header}\r\n\r\n".encode())
-        try:
+        with suppress(OSError):
             connection.sendall(body)
-        except OSError:
-            pass
         try:
             return connection.recv(200)
         except ConnectionResetError:
@@ -219,8 +227,9 @@ def test_while_a_pipeline_is_paused_a_sender_is_asked_to_come_back_and_a_strange
 def test_the_command_signs_what_the_service_takes(service: RunningService, site: Site, tmp_path):
     body = tmp_path / "event.json"
     body.write_bytes(b'{"n": 1}')
-    file = site.project.jobs / "ours.yaml"
-    command = ("pipelines", "webhook", "ours", "--file", str(file), "--body", str(body), "--id", "msg_cli")
+    file = tmp_path / "ours.yaml"
+    file.write_text("steps: {a: {flow: flights}}\ntriggers: [{webhook: {secret: env:OUR_SECRET}}]\n")
+    command = ("pipelines", "webhook", "--file", str(file), "--body", str(body), "--id", "msg_cli")
 
     done = run(*command, "--json", home=site.home, OUR_SECRET=OURS)
     plain = run(*command, home=site.home, OUR_SECRET=OURS)
@@ -233,18 +242,16 @@ def test_the_command_signs_what_the_service_takes(service: RunningService, site:
     assert "the secret env:OUR_SECRET is not there" in unset.stderr
 
 
-def test_failures_are_limited_in_the_log_and_then_in_the_answers_and_who_signs_is_not(site: Site):
-    """Last: it uses up what a minute allows."""
-    with running_service(site, OUR_SECRET=OURS) as service, httpx.Client(trust_env=False) as client:
-        before = len(list(read_events(AuditLog.of(site.home).path, action="webhook.refused")))
-        address = f"{service.url}api/v1/webhooks/ours"
+def test_failures_are_limited_in_the_log_and_then_in_the_answers_and_who_signs_is_not(service, site: Site):
+    """Behind the others: it uses up what a minute allows."""
+    address = f"{service.url}api/v1/webhooks/ours"
+    before = len(list(read_events(AuditLog.of(site.home).path, action="webhook.refused")))
+    with httpx.Client(trust_env=False) as client:
         statuses = [client.post(address, content=b"{}").status_code for _ in range(150)]
-        signed = post(service, "ours")
-        after = len(list(read_events(AuditLog.of(site.home).path, action="webhook.refused")))
+    after = len(list(read_events(AuditLog.of(site.home).path, action="webhook.refused")))
 
     assert set(statuses) == {401, 429}
-    assert statuses == sorted(statuses)
-    assert signed.status_code == 202
+    assert post(service, "ours").status_code == 202
     assert after - before <= 40
 
 

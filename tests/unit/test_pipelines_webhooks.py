@@ -50,7 +50,6 @@ def test_one_of_several_signatures_is_enough(signature: str):
     [
         {ID: "msg_other"},
         {TIMESTAMP: "1614265331"},
-
         {SIGNATURE: HEADERS[SIGNATURE].replace("v1,", "v1a,")},
         {SIGNATURE: HEADERS[SIGNATURE].removeprefix("v1,")},
         {SIGNATURE: HEADERS[SIGNATURE].replace("g0h", "g0i")},
@@ -123,7 +122,7 @@ def test_what_is_signed_is_read_back(body: bytes, name: str, timestamp: int, key
 
 
 def test_a_secret_is_base64_behind_its_prefix_or_any_text():
-    assert KEY == base64.b64decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+    assert base64.b64decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw") == KEY
     assert key_of(SecretStr("x" * 24)) == b"x" * 24
 
 
