@@ -203,6 +203,29 @@ def test_a_lag_starts_a_run_and_the_next_when_the_group_was_there_or_has_gone_on
 
 
 @pytest.mark.timeout(120)
+def test_a_flow_that_falls_behind_is_brought_on_by_its_own_lag(site: Site, brokers, topic: Topic, monkeypatch):
+    site.file("pipelines/flows/orders.yaml", f"topic: {topic.name}\ninto: raw.orders\ncolumns: {{n: int64}}\n")
+    rule = {"kafka": {"topic": topic.name, "lag": 3, "group": f"workbench.raw.orders.{topic.name}"}}
+    site.pipeline("orders", triggers=[rule], steps={"load": {"flow": "orders"}})
+    producer = Producer({"bootstrap.servers": topic.address})
+    with scheduler(site, monkeypatch, **brokers) as one, site.worker(**brokers):
+        for count in (3, 4):
+            for number in range(count):
+                producer.produce(topic.name, b'{"n": %d}' % number)
+            assert producer.flush(20) == 0
+            until(lambda: last_state(site) == "succeeded", [one], "a run that succeeds")
+            idle([one])
+            site.ask("UPDATE pipelines.runs SET state = 'skipped' WHERE state = 'succeeded'")
+
+    assert site.ask("SELECT count(*) FROM raw.orders") == [(7,)]
+    assert site.ask("SELECT count(*) FROM pipelines.runs") == [(2,)]
+
+
+def last_state(site: Site) -> object:
+    return next((state for (state,) in site.ask("SELECT state FROM pipelines.runs ORDER BY id DESC LIMIT 1")), None)
+
+
+@pytest.mark.timeout(120)
 def test_a_named_cluster_with_a_password_is_asked_beside_one_that_does_not_answer(
     site: Site, cluster, topic: Topic, monkeypatch, caplog
 ):

@@ -151,6 +151,17 @@ def test_a_table_that_is_made_later_is_a_change(watch, server):
     assert (is_changed, is_made, changed(watch, second, "raw.later")[1]) == (False, True, False)
 
 
+def test_a_table_that_is_dropped_has_changed_when_it_is_there_again(watch, server):
+    first, _ = watch.look("raw.t", None)
+    with session(server) as connection:
+        connection.execute("DROP TABLE raw.t")
+        second, is_gone = changed(watch, first)
+        connection.execute("CREATE TABLE raw.t (n int)")
+
+    assert (second, is_gone) == (first, False)
+    assert changed(watch, second)[1] is True
+
+
 def test_a_partitioned_table_is_watched_through_its_name(watch, server):
     with session(server) as connection:
         connection.execute("CREATE TABLE raw.parts (n int) PARTITION BY LIST (n)")

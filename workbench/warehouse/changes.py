@@ -171,10 +171,11 @@ class TableWatch:
 
     def _compare(self, relation: int, since: TableMoment | None, *, is_known: bool) -> tuple[TableMoment, bool]:
         with self._opened().begin() as connection:
-            if since is None or not relation:
+            if since is not None and not relation:
+                return since, False  # a table that is gone has changed when it is there again
+            if since is None:
                 found = connection.execute(sa.text(NOW)).one()
-                moment = TableMoment(system=found.system, relation=relation, snapshot=found.snapshot)
-                return moment, since is not None and since.relation != relation
+                return TableMoment(system=found.system, relation=relation, snapshot=found.snapshot), False
             found = connection.execute(LOOK, {"relation": relation, "since": since.snapshot}).one()
             if found.is_new:
                 connection.execute(FORGET, {"relation": relation})
