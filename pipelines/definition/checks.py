@@ -231,6 +231,12 @@ def _partition_problems(definition: Definition, parameters: tuple[Parameter, ...
 
 def _trigger_problems(definition: Definition, path: Path, project: Project) -> Wrong:
     known = sorted({each.stem for folder in (project.jobs, path.parent) for each in folder.glob("*.yaml")})
+    waits = [each.model_copy(update={"parameters": {}}) for each in definition.triggers]
     for number, trigger in enumerate(definition.triggers):
+        if (first := waits.index(waits[number])) < number:
+            yield (
+                ("triggers", number),
+                f"triggers[{first}] waits for the same, and an event starts one run; take one out.",
+            )
         if trigger.pipeline is not None and trigger.pipeline.name not in known:
             yield ("triggers", number, "pipeline", "name"), unknown_name(trigger.pipeline.name, known, "pipeline")

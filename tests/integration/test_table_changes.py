@@ -151,6 +151,16 @@ def test_a_table_that_is_made_later_is_a_change(watch, server):
     assert (is_changed, is_made, changed(watch, second, "raw.later")[1]) == (False, True, False)
 
 
+def test_no_change_is_missed_when_the_server_is_killed(watch, server):
+    first, _ = watch.look("raw.t", None)
+    server.ask("INSERT INTO raw.t VALUES (1)")
+
+    server.end()
+    server.start()
+
+    assert changed(watch, first)[1] is True
+
+
 def test_a_table_that_is_dropped_has_changed_when_it_is_there_again(watch, server):
     first, _ = watch.look("raw.t", None)
     with session(server) as connection:

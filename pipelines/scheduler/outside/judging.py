@@ -36,7 +36,7 @@ class TopicEnds:
 
     @property
     def progress(self) -> int:
-        """Grows as the group goes on."""
+        """Another number once the group has gone on."""
         return sum(self.committed.values())
 
 
@@ -78,7 +78,7 @@ def judge_lag(rule: KafkaTrigger, position: Json, found: TopicEnds, *, is_runnin
     position = position or {"is_armed": True, "progress": 0}
     is_behind, is_armed = found.lag >= rule.lag, position["is_armed"]
     if not is_armed:
-        is_armed = not is_behind or (not is_running and found.progress > position["progress"])
+        is_armed = not is_behind or (not is_running and found.progress != position["progress"])
     if is_armed and is_behind and not is_running:
         return Verdict(
             position={**position, "is_armed": False, "progress": found.progress},

@@ -40,7 +40,7 @@ def cluster_source(settings: Settings, cluster: str) -> Iterator[Source]:
         refused = {
             key: error
             for key, each in rules.items()
-            if (error := found.refused.get(each.topic) or (found.refused.get(each.group) if each.group else None))
+            if (error := found.refused.get(each.topic) or found.refused.get((each.group, each.topic)))
         }
         answers = {
             key: TopicEnds(

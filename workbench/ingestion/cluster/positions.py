@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.errors import KafkaError
 from workbench.ingestion.cluster.connection import ANSWER_SECONDS, KafkaConnection
-from workbench.ingestion.cluster.watermarks import answer_of, no_such_topic, read_offsets
+from workbench.ingestion.cluster.watermarks import answer_of, no_such_topic, offsets_of, request_offsets
 
 if TYPE_CHECKING:
     from confluent_kafka.admin import AdminClient
 
 Offsets = Mapping[int, int]  #: by partition
 Consumed = tuple[str, str]  #: a group, and a topic that it reads
+Refused = dict[str | Consumed, KafkaError]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +26,7 @@ class Positions:
     first_offsets: Mapping[str, Offsets]  #: of the oldest record that is kept, by topic
     next_offsets: Mapping[str, Offsets]  #: the end, before the first transaction that is open, by topic
     committed: Mapping[Consumed, Offsets]  #: of partitions that the group has committed an offset for
-    refused: Mapping[str, KafkaError]  #: by topic, or by group
+    refused: Mapping[str | Consumed, KafkaError]  #: by topic, or by group and topic
 
 
 class PositionReader:
@@ -49,7 +50,7 @@ class PositionReader:
         Raises:
             KafkaError: when the cluster does not answer or does not let us in.
         """
-        refused: dict[str, KafkaError] = {}
+        refused: Refused = {}
         partitions = self._partitions(topics, refused)
         ids = self._topic_ids(partitions, refused)
         # Before the ends: what is committed meanwhile never seems to be ahead of them.
@@ -57,8 +58,8 @@ class PositionReader:
         asked = {topic: partitions[topic] for topic in ids}
         return Positions(
             topic_ids=ids,
-            first_offsets=self._offsets(asked, earliest=True),
-            next_offsets=self._offsets(asked, earliest=False),
+            first_offsets=self._offsets(asked, refused, earliest=True),
+            next_offsets=self._offsets(asked, refused, earliest=False),
             committed=committed,
             refused=refused,
         )
@@ -71,7 +72,7 @@ class PositionReader:
                 self._client = AdminClient({**self._connection.for_confluent(), "log_level": 0})
         return self._client
 
-    def _partitions(self, topics: Iterable[str], refused: dict[str, KafkaError]) -> dict[str, list[int]]:
+    def _partitions(self, topics: Iterable[str], refused: Refused) -> dict[str, list[int]]:
         from confluent_kafka import KafkaException
 
         try:
@@ -90,7 +91,7 @@ class PositionReader:
                 found[topic] = sorted(listed.partitions)
         return found
 
-    def _topic_ids(self, topics: Collection[str], refused: dict[str, KafkaError]) -> dict[str, str]:
+    def _topic_ids(self, topics: Collection[str], refused: Refused) -> dict[str, str]:
         from confluent_kafka import TopicCollection
 
         found: dict[str, str] = {}
@@ -106,7 +107,7 @@ class PositionReader:
         return found
 
     def _committed(
-        self, consumed: Iterable[Consumed], partitions: Mapping[str, list[int]], refused: dict[str, KafkaError]
+        self, consumed: Iterable[Consumed], partitions: Mapping[str, list[int]], refused: Refused
     ) -> dict[Consumed, Offsets]:
         from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 
@@ -120,21 +121,26 @@ class PositionReader:
                     )
                     each = answer_of(self._connection, answers[group])
             except KafkaError as error:
-                refused[group] = error
+                refused[group, topic] = error
                 continue
             # Below zero: nothing was committed.
             found[group, topic] = {one.partition: one.offset for one in each.topic_partitions if one.offset >= 0}
         return found
 
-    def _offsets(self, topics: Mapping[str, list[int]], *, earliest: bool) -> dict[str, Offsets]:
+    def _offsets(self, topics: Mapping[str, list[int]], refused: Refused, *, earliest: bool) -> dict[str, Offsets]:
         from confluent_kafka import TopicPartition
         from confluent_kafka.admin import OffsetSpec
 
         spec: Any = OffsetSpec.earliest() if earliest else OffsetSpec.latest()
         asked = {TopicPartition(topic, number): spec for topic, numbers in topics.items() for number in numbers}
-        found: dict[str, dict[int, int]] = {topic: {} for topic in topics}
-        if asked:
-            with self._connection.reported():
-                for (topic, number), offset in read_offsets(self._connection, self._admin(), asked).items():
-                    found[topic][number] = offset
-        return dict(found)
+        with self._connection.reported():
+            answers = request_offsets(self._admin(), asked) if asked else {}
+        found: dict[str, Offsets] = {}
+        for topic in topics:
+            try:
+                with self._connection.reported():
+                    own = {each: future for each, future in answers.items() if each.topic == topic}
+                    found[topic] = offsets_of(self._connection, own)
+            except KafkaError as error:
+                refused[topic] = error
+        return found

@@ -90,25 +90,31 @@ def offsets_at(connection: KafkaConnection, topic: str, partitions: list[int], m
     return found
 
 
-def read_offsets(connection: KafkaConnection, admin: Any, request: dict[Any, Any]) -> dict[tuple[str, int], int]:
-    """What the admin client says of *request*, offset specifications by partition, by topic and partition.
-
-    Raises:
-        KafkaError: when a leader does not answer in time.
-        KafkaException: as the client raises it; see `KafkaConnection.reported`.
-    """
+def request_offsets(admin: Any, request: dict[Any, Any]) -> dict[Any, Future[Any]]:
+    """Ask for the offsets of *request*, offset specifications by partition, each with its leader; `offsets_of` waits."""
     from confluent_kafka import IsolationLevel
 
-    answers = admin.list_offsets(request, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=ANSWER_SECONDS)
-    found = {(each.topic, each.partition): int(answer_of(connection, one).offset) for each, one in answers.items()}
+    return dict(
+        admin.list_offsets(request, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=ANSWER_SECONDS)
+    )
+
+
+def offsets_of(connection: KafkaConnection, answers: Mapping[Any, Future[Any]]) -> dict[int, int]:
+    """What leaders have answered about partitions of one topic.
+
+    Raises:
+        KafkaError: when one does not answer in time.
+        KafkaException: as the client raises it; see `KafkaConnection.reported`.
+    """
+    found = {each.partition: int(answer_of(connection, future).offset) for each, future in answers.items()}
     # librdkafka 2.16 calls it a success when a leader was silent until the end, and gives its "no offset" (-1001).
-    if silent := [number for (_, number), offset in found.items() if offset < NO_SUCH_RECORD]:
+    if silent := [number for number, offset in found.items() if offset < NO_SUCH_RECORD]:
         raise connection.explain(f"no answer for partition {', '.join(map(str, sorted(silent)))} in time")
     return found
 
 
 def _offsets(connection: KafkaConnection, admin: Any, request: dict[Any, Any]) -> dict[int, int]:
-    return {number: offset for (_, number), offset in read_offsets(connection, admin, request).items()}
+    return offsets_of(connection, request_offsets(admin, request))
 
 
 def answer_of(connection: KafkaConnection, future: Future[Any]) -> Any:
