@@ -28,6 +28,7 @@ def add_commands(group: typer.Typer) -> None:
     group.command("check")(pipelines_check)
     group.command("next")(pipelines_next)
     group.command("schema")(pipelines_schema)
+    group.command("webhook")(pipelines_webhook)
 
 
 def pipelines_check(
@@ -101,6 +102,46 @@ def pipelines_schema(
 
     schema = form_schema(_named(name, file).parameters) if name or file else file_schema()
     typer.echo(json.dumps(schema, indent=2, ensure_ascii=False))
+
+
+def pipelines_webhook(
+    name: str = typer.Argument("", help="The pipeline: a file of pipelines/jobs/ without .yaml."),
+    body: Path = typer.Option(..., "--body", help="File with what will be sent, byte for byte.", dir_okay=False),
+    request: str = typer.Option(
+        "", "--id", help="Of the request; the same id makes the same run. A new one unless given."
+    ),
+    file: Path | None = FILE,
+    as_json: bool = JSON,
+) -> None:
+    """Sign a request as a sender does, and print its headers; the secret is read here, as the trigger names it.
+
+    They are good for five minutes. Nothing is sent.
+
+    Example: workbench pipelines webhook orders --body event.json > headers; curl -H @headers --data-binary @event.json $URL
+    """
+    import time
+    import uuid
+
+    from pipelines.parameters import SecretReference
+    from pipelines.planning.secrets import read_secret
+    from pipelines.service.webhooks.signing import IDS, Signed, key_of
+
+    triggers = (pipeline := _named(name, file)).definition.triggers
+    rules = [each.webhook for each in triggers if each.webhook is not None]
+    if not rules:
+        raise WorkbenchError(
+            f"{pipeline.name} has no trigger by webhook", remedy="Give it one; docs/pipelines.md has the format."
+        )
+    if request and not IDS.fullmatch(request):
+        raise WorkbenchError(f"{request!r} is no id", remedy="Take letters, digits, - and _; no full stop.")
+    scheme, _, place = rules[0].secret.partition(":")
+    key = key_of(read_secret(SecretReference(scheme, place), os.environ, remedy="Set it for this command, too."))
+    try:
+        content = body.read_bytes()
+    except OSError as error:
+        raise WorkbenchError(f"{body}: {error.strerror}", remedy="Name a file with what will be sent.") from None
+    headers = Signed(id=request or f"msg_{uuid.uuid4().hex}", timestamp=int(time.time()), body=content).headers(key)
+    typer.echo(json.dumps(headers) if as_json else "\n".join(f"{each}: {value}" for each, value in headers.items()))
 
 
 def _named(name: str, file: Path | None) -> Pipeline:

@@ -230,6 +230,11 @@ def _partition_problems(definition: Definition, parameters: tuple[Parameter, ...
 
 
 def _trigger_problems(definition: Definition, path: Path, project: Project) -> Wrong:
+    waits = [each.model_copy(update={"parameters": {}}) for each in definition.triggers]
+    for number, wait in enumerate(waits):
+        if (first := waits.index(wait)) < number:
+            text = f"triggers[{first}] waits for the same, and an event starts one run; take one out."
+            yield ("triggers", number), text
     named = {n: each.pipeline.name for n, each in enumerate(definition.triggers) if each.pipeline is not None}
     if not named:
         return  # all files are looked at for those only that name one

@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from pipelines.processes.life import Sign
 from pipelines.processes.listening import Listener
 from pipelines.processes.opening import opened_store
 from pipelines.runner.folders import remove_attempt
+from pipelines.scheduler.outside.observing import Outside
 from pipelines.scheduler.scheduler import Scheduler
 from pipelines.store.claims.reaping import reap
 from pipelines.store.database import Store
@@ -59,9 +61,11 @@ def run_scheduler(settings: Settings, options: SchedulerOptions) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
+    outside = Outside(settings)
     with opened_store(settings, connections=CONNECTIONS, is_stopping=stopping.is_set) as store:
-        loop = _Loop(store, Scheduler(store, options.project), settings.home, wake, lost_by(Lineage.wanted(settings)))
-        with Listener(store, loop.hear), couriers(store, settings.pipelines):
+        scheduler = Scheduler(store, options.project, outside)
+        loop = _Loop(store, scheduler, settings.home, wake, lost_by(Lineage.wanted(settings)))
+        with Listener(store, loop.hear), couriers(store, settings.pipelines), closing(outside):
             while not stopping.is_set():
                 loop.turn()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -14,11 +15,16 @@ from pipelines.planning.registering import ensure_registered
 from pipelines.planning.runs import Plan, Start
 from pipelines.scheduler.agenda import Agenda
 from pipelines.scheduler.catalog import Catalog
+from pipelines.scheduler.outside.asking import Key, Question
+from pipelines.scheduler.outside.judging import LAST_RUN
+from pipelines.scheduler.outside.observing import KINDS as OUTSIDE
+from pipelines.scheduler.outside.observing import Outside
 from pipelines.scheduler.schedules import cron_name, ensure_schedules, trigger_name
 from pipelines.scheduler.ticking import tick_schedules
 from pipelines.scheduler.watching import Happening, watch_files, watch_pipeline
 from pipelines.store.database import Store
 from pipelines.store.events import database_time
+from pipelines.store.pages.runs import is_open
 from pipelines.store.records import NewRun, Trigger
 from pipelines.store.runs.schedules import Schedule, Tick, advance, read_schedules, remove_schedules
 from workbench.errors import StoreUnavailable, WorkbenchError
@@ -38,10 +44,11 @@ class Scheduler:
     Args:
         store: entered.
         project: where files are.
+        outside: what is asked about Kafka and the warehouse; without it, triggers by them are not watched.
     """
 
-    def __init__(self, store: Store, project: Project) -> None:
-        self._store, self._project = store, project
+    def __init__(self, store: Store, project: Project, outside: Outside | None = None) -> None:
+        self._store, self._project, self._outside = store, project, outside
         self._catalog = Catalog(project)
         self._agenda = Agenda()
         self._pins: Pins | None = None
@@ -85,8 +92,7 @@ class Scheduler:
                 if schedule is None:
                     continue
                 try:
-                    with self._store.transaction() as connection:
-                        self._watch_one(connection, rule, schedule, self._plan(name))
+                    self._watch_one(rule, schedule, self._plan(name))
                 except StoreUnavailable:
                     raise
                 except WorkbenchError as error:
@@ -153,34 +159,75 @@ class Scheduler:
         for each in schedules:
             self._agenda.put(each)
 
-    def _watch_one(self, connection: Connection, rule: TriggerRule, schedule: Schedule, plan: Plan) -> None:
-        found = self._happenings(connection, rule, schedule.cursor)
-        new = [each for each in found if (plan.pipeline.name, each.id) not in self._seen]
-        if not new:
+    def _watch_one(self, rule: TriggerRule, schedule: Schedule, plan: Plan) -> None:
+        if rule.webhook is not None:
+            return  # the service makes its runs
+        if rule.kind in OUTSIDE:
+            self._watch_outside(rule, schedule, plan)
             return
-        runs = [_event_run(plan, rule, each) for each in new]
-        cursor = max(schedule.cursor, *(each.seen for each in new))
+        with self._store.transaction() as connection:
+            found = self._happenings(connection, rule, schedule.cursor)
+            new = [each for each in found if (plan.pipeline.name, each.id) not in self._seen]
+            if not new:
+                return
+            runs = [_event_run(plan, rule, each) for each in new]
+            cursor = max(schedule.cursor, *(each.seen for each in new))
+            is_ours = self._advance(connection, schedule, replace(schedule, cursor=cursor), runs)
+        if is_ours:
+            if len(self._seen) > MOST_SEEN:
+                self._seen.clear()
+            self._seen |= {(plan.pipeline.name, each.id) for each in new}
+
+    def _watch_outside(self, rule: TriggerRule, schedule: Schedule, plan: Plan) -> None:
+        if self._outside is None:
+            return
+        verdict = self._outside.verdict(
+            Key(schedule.pipeline, schedule.name, schedule.cursor), self._question(rule, schedule)
+        )
+        if verdict is None:
+            return
+        with self._store.transaction() as connection:
+            # Each row has another cursor: an answer to an older one is none to it.
+            cursor = max(database_time(connection), schedule.cursor + timedelta(microseconds=1))
+            position, runs = verdict.position, []
+            if verdict.event is not None:
+                event_id = f"{schedule.name} {cursor.isoformat()}"
+                runs = [
+                    _event_run(plan, rule, Happening(id=event_id, event=verdict.event, instant=cursor, seen=cursor))
+                ]
+                position = {**position, LAST_RUN: runs[0].key}
+            self._advance(connection, schedule, replace(schedule, cursor=cursor, position=position), runs)
+
+    def _question(self, rule: TriggerRule, schedule: Schedule) -> Question:
+        """What is asked about a trigger, with what is known before."""
+        last_run = (schedule.position or {}).get(LAST_RUN)
+        if last_run is None or rule.kafka is None or rule.kafka.lag is None:
+            return Question(rule, schedule.position)
+        with self._store.transaction() as connection:
+            return Question(rule, schedule.position, is_running=is_open(connection, last_run))
+
+    def _advance(self, connection: Connection, seen: Schedule, then: Schedule, runs: list[NewRun]) -> bool:
+        """Make the runs and move the schedule on; False when another scheduler was here."""
         wanted = Tick(
-            pipeline=schedule.pipeline,
-            schedule=schedule.name,
-            seen=schedule.cursor,
-            cursor=cursor,
+            pipeline=seen.pipeline,
+            schedule=seen.name,
+            seen=seen.cursor,
+            cursor=then.cursor,
             next_at=None,
             runs=runs,
+            position=then.position,
         )
-        if advance(connection, wanted) is None:
-            # Another scheduler was here: its cursor comes with the next `sync`, and until then nothing is lost.
-            self._put(each for each in read_schedules(connection, schedule.pipeline) if each.name == schedule.name)
-            return
-        self._put([Schedule(schedule.pipeline, schedule.name, cursor, None, False, None, None)])
-        if len(self._seen) > MOST_SEEN:
-            self._seen.clear()
-        self._seen |= {(plan.pipeline.name, each.id) for each in new}
+        if advance(connection, wanted) is not None:
+            self._put([then])
+            return True
+        # Its row comes with the next `sync` at the latest, and until then nothing is lost.
+        self._put(each for each in read_schedules(connection, seen.pipeline) if each.name == seen.name)
+        return False
 
     def _happenings(self, connection: Connection, rule: TriggerRule, cursor: datetime) -> list[Happening]:
         if rule.file is not None:
             return [*watch_files(rule.file, self._project.roots[0], cursor)]
-        assert rule.pipeline is not None, "others are refused"
+        assert rule.pipeline is not None, "the others are watched elsewhere"
         return [*watch_pipeline(rule.pipeline, connection, cursor)]
 
     def _plan(self, name: str) -> Plan:

@@ -19,6 +19,7 @@ from pipelines.service.web.api import Api, Document
 from pipelines.service.web.base import HEADERS, Handler, Service
 from pipelines.service.web.live import Live
 from pipelines.service.web.output import NotebookFile, Output
+from pipelines.service.web.webhook import Webhook
 from workbench.errors import NoSuchRun
 
 logger = logging.getLogger(__name__)
@@ -45,6 +46,7 @@ def build_application(service: Service) -> Application:
         (f"{at}runs/{NUMBER}/output/{NUMBER}/notebook", NotebookFile, given),
         (f"{at}do/([a-z_]+)", pages.Action, given),
         (f"{at}api/v1/openapi.json", Document, given),
+        (f"{at}api/v1/webhooks/{NAME}", Webhook, given),
         *((f"{at}api/v1{_pattern(path)}", Api, {**given, "path": path}) for path in {each.path for each in OPERATIONS.values()}),
         *service.entrance.routes(at),
     ]  # fmt: skip

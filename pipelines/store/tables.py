@@ -79,6 +79,7 @@ SCHEDULES = _table(
     _flag("paused"),
     _text("paused_by", null=True),
     _time("paused_at"),
+    _json("position", null=True),
 )
 SKIPS = _table(
     "skips",

@@ -142,14 +142,6 @@ def test_a_pipeline_whose_file_is_gone_for_good_is_scheduled_no_more(site: Site)
     assert (kept, site.ask("SELECT count(*) FROM pipelines.schedules")) == ([(1,)], [(0,)])
 
 
-def test_a_trigger_that_is_not_there_yet_is_refused_by_name(site: Site, caplog):
-    site.pipeline("topical", triggers=[{"kafka": {"topic": "t", "records": 5}}], steps=NOTHING)
-
-    Scheduler(site.store, site.project).sync()
-
-    assert "triggers by kafka are not there yet" in caplog.text
-
-
 def test_a_file_starts_one_run_and_one_more_when_it_changes(site: Site):
     folder = site.folder / "project" / "incoming"
     folder.mkdir(exist_ok=True)

@@ -14,9 +14,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from hub.auditing import SCHEMA, AuditTrail, ServerStarts, Throttle, record_stop
+from hub.auditing import SCHEMA, AuditTrail, ServerStarts, record_stop
 from workbench.errors import WorkbenchError
 from workbench.security.audit import Action, AuditLog, read_events
+from workbench.security.throttle import Throttle
 
 
 @pytest.fixture

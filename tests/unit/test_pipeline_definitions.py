@@ -413,6 +413,10 @@ def test_what_refers_to_something_wrong_is_not_told_as_well(project):
 
 
 def test_a_trigger_names_a_pipeline_that_is_there(project):
+    twice = (
+        "steps: {a: {flow: flights}}\ntriggers:\n- {table: {name: a.b}}\n- {table: {name: a.c}}\n- {table: {name: a.b}}"
+    )
+    assert [(line, field) for line, field, _ in problems(project, twice)] == [(5, "triggers[2]")]
     found = problems(project, "steps: {a: {flow: flights}}\ntriggers: [{pipeline: {name: nightly}}]")
     assert [(line, field) for line, field, _ in found] == [(2, "triggers[0].pipeline.name")]
 

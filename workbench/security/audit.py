@@ -56,6 +56,8 @@ class Action(StrEnum):
     PIPELINE_PAUSED = "pipeline.paused"
     PIPELINE_RESUMED = "pipeline.resumed"
     POOL_RESIZED = "pool.resized"
+    WEBHOOK_ACCEPTED = "webhook.accepted"  #: it has made a run
+    WEBHOOK_REFUSED = "webhook.refused"  #: nobody was proven to have the secret
 
 
 class Outcome(StrEnum):
@@ -75,7 +77,7 @@ class Event:
 
     """
 
-    actor: str  #: a hub name, `operator:NAME` for who typed a command, or `hub`
+    actor: str  #: a hub name, `operator:NAME` for who typed a command, `webhook:PIPELINE` for its secret, or `hub`
     action: str
     resource: str  #: what it was done to: `hub`, a hub name, `server:NAME/SERVER`
     outcome: str

@@ -18,9 +18,18 @@ from tornado.web import Finish, RequestHandler
 
 from pipelines.service.entrance import Entrance
 from pipelines.service.operations import OPERATIONS, perform
-from pipelines.service.rights import Forbidden, NotFromOurPage, NotSignedIn, Person, Right
+from pipelines.service.rights import (
+    Forbidden,
+    NotFromOurPage,
+    NotSignedIn,
+    Person,
+    PipelinePaused,
+    Right,
+    TooManyRefused,
+)
 from pipelines.service.site.site import Site
 from pipelines.service.web.hints import Hints
+from pipelines.service.webhooks.receiving import Webhooks
 from workbench.errors import (
     DefinitionError,
     NoSuchRun,
@@ -53,6 +62,8 @@ STATUSES: tuple[tuple[type[WorkbenchError], HTTPStatus], ...] = (
     (NotSignedIn, HTTPStatus.UNAUTHORIZED),
     (Forbidden, HTTPStatus.FORBIDDEN),
     (NotFromOurPage, HTTPStatus.FORBIDDEN),
+    (TooManyRefused, HTTPStatus.TOO_MANY_REQUESTS),
+    (PipelinePaused, HTTPStatus.SERVICE_UNAVAILABLE),
     (NoSuchRun, HTTPStatus.NOT_FOUND),
     (StoreUnavailable, HTTPStatus.SERVICE_UNAVAILABLE),
     (StoreError, HTTPStatus.CONFLICT),
@@ -72,6 +83,7 @@ class Service:
     prefix: str  #: of all addresses, with a slash at both ends
     templates: jinja2.Environment
     hints: Hints
+    webhooks: Webhooks
     key: bytes = field(repr=False)  #: signs cookies and the tokens of forms
 
 

@@ -9,7 +9,7 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
-from pipelines.store.records import NewRun
+from pipelines.store.records import Json, NewRun
 from pipelines.store.runs.making import make_runs
 from pipelines.store.tables import SCHEDULES, SKIPS
 from workbench.errors import NoSuchRun
@@ -44,6 +44,7 @@ class Schedule:
     paused: bool
     paused_by: str | None
     paused_at: datetime | None
+    position: Json = None  #: of a trigger whose events have no time; None before its first look
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +58,7 @@ class Tick:
     next_at: datetime | None
     runs: Sequence[NewRun] = ()
     skips: Mapping[datetime, str] = field(default_factory=dict)  #: reason by instant
+    position: Json = None  #: where the trigger has come; None leaves it as it is
 
 
 def ensure_schedule(
@@ -89,6 +91,12 @@ def read_schedules(connection: sa.Connection, pipeline: str | None = None) -> tu
     return tuple(Schedule(*row) for row in connection.execute(found))
 
 
+def named_schedules(connection: sa.Connection, prefix: str) -> tuple[Schedule, ...]:
+    """Those of all pipelines whose names begin so."""
+    found = sa.select(SCHEDULES).where(SCHEDULES.c.name.startswith(prefix, autoescape=True))
+    return tuple(Schedule(*row) for row in connection.execute(found.order_by(SCHEDULES.c.pipeline, SCHEDULES.c.name)))
+
+
 def advance(connection: sa.Connection, tick: Tick) -> dict[str, int] | None:
     """Make the runs and skips of *tick* and move the cursor; ids of new runs by key.
 
@@ -97,8 +105,10 @@ def advance(connection: sa.Connection, tick: Tick) -> dict[str, int] | None:
     """
     mine = (SCHEDULES.c.pipeline == tick.pipeline) & (SCHEDULES.c.name == tick.schedule)
     where = mine & (SCHEDULES.c.cursor == tick.seen) & ~SCHEDULES.c.paused
-    moved = connection.execute(sa.update(SCHEDULES).where(where).values(cursor=tick.cursor, next_at=tick.next_at))
-    if not moved.rowcount:
+    values: dict[str, Json] = {"cursor": tick.cursor, "next_at": tick.next_at}
+    if tick.position is not None:
+        values["position"] = tick.position
+    if not connection.execute(sa.update(SCHEDULES).where(where).values(values)).rowcount:
         return None
     _write_skips(connection, [tick])
     return make_runs(connection, tick.runs)
