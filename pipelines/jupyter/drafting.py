@@ -135,11 +135,9 @@ def _value(parameter: Parameter | None, text: str) -> Any:
 
 def _declared(parameters: tuple[Parameter, ...], given: Mapping[str, Any], *, has_defaults: bool) -> dict[str, Any]:
     """The parameters of the runs. One that the notebook does not know is among them, so that the check tells of it."""
-    hints = {each.name: each.kind.hint for each in parameters}
+    hints = {each.name: {"type": each.kind.hint} for each in parameters}
     return {
-        name: _filled({"type": hints.get(name, ""), "default": given[name]})
-        if has_defaults and name in given
-        else AS_TARGET
+        name: {**hints.get(name, {}), "default": given[name]} if has_defaults and name in given else AS_TARGET
         for name in dict.fromkeys([*hints, *given])
     }
 
