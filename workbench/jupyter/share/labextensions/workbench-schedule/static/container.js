@@ -142,7 +142,7 @@
       this.yaml = make('pre', { tabIndex: 0, hidden: true, 'aria-label': 'The file' });
       const more = make(
         'details', {}, make('summary', {}, 'Retries, timeouts, owner'),
-        field('Retries', retries, 'How often the notebook is tried again when its kernel or its worker is lost.'),
+        field('Retries', retries, 'How often it is tried again after its kernel died, its worker was lost, or the machine failed.'),
         field('Wait before a retry', wait, 'Such as 30s or 10m; twice as long before each further one.'),
         field('Timeout of an attempt', step_timeout, 'Such as 30m or 1h30m.'),
         field('Timeout of a run', timeout),
@@ -371,7 +371,7 @@
 
     function tellWritten(path) {
       const open = { label: 'Open it', callback: () => void commands.execute('docmanager:open', { path }) };
-      apputils.Notification.success(`${path} is written. ${WHEN_IN_FORCE}`, { autoClose: false, actions: [open] });
+      apputils.Notification.success(`${path} is written. Commit it: it is in force once it is deployed.`, { autoClose: false, actions: [open] });
     }
 
     async function schedule(args) {
