@@ -18,12 +18,12 @@ MODE = 0o666
 
 
 def found_sha256(draft: Draft) -> str:
-    """Of the file that the draft would replace, in hexadecimal digits; empty when there is none."""
+    """Of the file that the draft would replace, in hexadecimal digits; empty when there is none that can be read."""
     if not draft.is_named:
         return ""
     try:
         return hashlib.sha256((draft.place.folder / draft.file).read_bytes()).hexdigest()
-    except FileNotFoundError:
+    except OSError:
         return ""
 
 

@@ -118,7 +118,14 @@ def test_a_folder_becomes_a_project_only_when_somebody_agrees(server, jobs):
 
 @pytest.mark.parametrize(
     "path",
-    ["../outside.ipynb", "analytics/../../outside.ipynb", "link.ipynb", "linked/outside.ipynb", "/etc/passwd", "\0.ipynb"],
+    [
+        "../outside.ipynb",
+        "analytics/../../outside.ipynb",
+        "link.ipynb",
+        "linked/outside.ipynb",
+        "/etc/passwd",
+        "\0.ipynb",
+    ],
 )
 def test_no_path_of_a_notebook_leads_out_of_the_files(server, jobs, path):
     write_notebook(server.root.parent / "outside.ipynb", "print(1)")
@@ -192,7 +199,9 @@ def test_what_runs_a_notebook_is_said_with_whether_it_is_deployed(server, jobs):
     assert known() == [{"name": "daily", "in_project": True, "is_deployed": False, "is_same": False}]
 
 
-@pytest.mark.parametrize("body", [[], {}, {**FORM, "retries": 2}, {**FORM, "more": "x"}, {**FORM, "parameters": {"day": 1}}])
+@pytest.mark.parametrize(
+    "body", [[], {}, {**FORM, "retries": 2}, {**FORM, "more": "x"}, {**FORM, "parameters": {"day": 1}}]
+)
 def test_what_is_no_form_is_refused(server, jobs, body):
     answer = server.call("POST", "workbench/pipelines/check", json=body)
 
