@@ -82,6 +82,14 @@
     return { row, box, ask };
   }
 
+  /** Show *children* in place of what is there, unless they say the same: what is replaced is read out. */
+  function tell(node, children) {
+    const fresh = make('div', {}, ...children);
+    if (fresh.textContent !== node.textContent) {
+      node.replaceChildren(...fresh.children);
+    }
+  }
+
   /** A name for the pipeline of a notebook. */
   function suggestedName(path) {
     const stem = path.split('/').pop().replace(/\.ipynb$/, '').toLowerCase();
@@ -186,16 +194,20 @@
     }
 
     /**
-     * Write the file.
+     * Write the file of what stands in the form now.
      * @returns {Promise<string|null>} its path; null when it was refused, which is then shown
      */
     async write() {
+      const values = this.values();
       await this.check();
+      const number = this.checks;
       const agreed = { replaces: this.replacing.box.checked ? this.found : '', makes_project: this.project.box.checked };
       try {
-        return (await this.ask('PUT', 'file', { ...this.values(), ...agreed })).path;
+        return (await this.ask('PUT', 'file', { ...values, ...agreed })).path;
       } catch (error) {
-        this.showRefusal(error);
+        if (number === this.checks) {
+          this.showRefusal(error);
+        }
         return null;
       }
     }
@@ -244,7 +256,7 @@
       const rows = instants.map(({ local, utc }) => make('tr', {}, make('td', {}, local), make('td', {}, utc)));
       const head = make('tr', {}, make('th', { scope: 'col' }, this.inputs.zone.value), make('th', { scope: 'col' }, 'UTC'));
       const table = make('table', {}, make('caption', {}, 'The next five instants'), make('thead', {}, head), make('tbody', {}, ...rows));
-      this.instants.replaceChildren(...(rows.length ? [table] : []));
+      tell(this.instants, rows.length ? [table] : []);
     }
 
     showProblems(problems) {
@@ -254,7 +266,7 @@
         input.setAttribute('aria-errormessage', this.problems.id);
       }
       const told = problems.map(each => make('li', {}, each.field ? `${each.field}: ${each.message}` : each.message));
-      this.problems.replaceChildren(...told);
+      tell(this.problems, told);
     }
 
     /** Say why nothing was written, unless a problem already does, and go to what has to be put right. */
