@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pipelines.calendar import Schedule, next_instants
-from pipelines.definition import Problem, check_text
+from pipelines.definition import Problem, Step, check_text
 from pipelines.definition.rules import NAME
-from pipelines.definition.targets.notebook import notebook_parameters, read_notebook
 from pipelines.definition.targets.project import JOBS
+from pipelines.definition.targets.target import read_target
 from pipelines.definition.writing import AS_TARGET, write_document
 from pipelines.jupyter.form import Form
 from pipelines.jupyter.places import Place
@@ -47,11 +47,14 @@ class Draft:
 
 def make_draft(form: Form, place: Place) -> Draft:
     """The definition that a form asks for, and everything that is wrong with it; nothing of the notebook is run."""
-    parameters = _parameters(place)
+    project = place.project
+    # What is wrong with the notebook is told by the check.
+    target, _ = read_target(Step(notebook=place.notebook), project)
+    parameters = target.parameters if target is not None else ()
     has_schema = (place.folder / JOBS / SCHEMA).is_file()
     comment = f"yaml-language-server: $schema={SCHEMA}" if has_schema else ""
     text = write_document(_fields(form, place, parameters), comment)
-    return Draft(place, form.name, text, parameters, check_text(form.name, text, place.project).problems)
+    return Draft(place, form.name, text, parameters, check_text(form.name, text, project).problems)
 
 
 def instants(form: Form) -> list[dict[str, str]]:
@@ -73,13 +76,6 @@ def step_name(path: str) -> str:
     """
     stem = path.rpartition("/")[2].removesuffix(".ipynb").lower()
     return re.sub(r"[^a-z0-9_]+", "-", stem).strip("-_")[:50].strip("-_") or "notebook"
-
-
-def _parameters(place: Place) -> tuple[Parameter, ...]:
-    try:
-        return notebook_parameters(read_notebook(place.path))[0]
-    except ValueError:
-        return ()  # what is wrong with the notebook is told by the check
 
 
 def _fields(form: Form, place: Place, parameters: tuple[Parameter, ...]) -> dict[str, Any]:

@@ -59,6 +59,7 @@ def test_a_person_makes_a_pipeline_of_a_notebook(hub: ProxiedHub, project: Path,
 
         overwrite(page, file)
         run_now(page)
+        make_project(page, project.parent)
 
 
 def log_in(page, hub: ProxiedHub) -> None:
@@ -135,3 +136,21 @@ def run_now(page) -> None:
     start = f"https://pipelines--service.{NAME}:{port}/services/pipelines/pipelines/{DEPLOYED}/start"
     assert link.get_attribute("href") == start
     assert dialog.get_by_text("which is not what you have here").count() == 0
+    dialog.get_by_role("button", name="Close").click()
+
+
+def make_project(page, home: Path) -> None:
+    """Of a notebook that lies in none."""
+    page.locator(".jp-BreadCrumbs-home").click()
+    page.locator(".jp-DirListing-item", has_text="00-start-here.ipynb").click(button="right")
+    page.get_by_role("menuitem", name="Schedule this notebook").click()
+    dialog = page.get_by_role("dialog")
+    agreement = dialog.get_by_label("00-start-here.ipynb is in no project")
+    agreement.wait_for(timeout=WAIT)
+    dialog.get_by_role("button", name="Write it").click()
+    dialog.get_by_text("Agree that pipelines/jobs is made").wait_for(timeout=WAIT)
+    assert not (home / "pipelines").exists()
+    agreement.check()
+    dialog.get_by_role("button", name="Write it").click()
+    dialog.wait_for(state="detached", timeout=WAIT)
+    assert (home / "pipelines" / "jobs" / "00-start-here.yaml").is_file()

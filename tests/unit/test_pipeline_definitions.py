@@ -265,7 +265,21 @@ def test_a_notebook_that_could_not_run_is_refused(project, cells, more, part):
     assert any(part in message and line == 3 for line, _, message in found), found
 
 
-@pytest.mark.parametrize("text", ["", "[", '{"nbformat": 3}', '{"nbformat": 4, "cells": 1}', "\x00", "[" * 100_000])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "",
+            "[",
+            "\x00",
+            "[" * 100_000,
+            '{"nbformat": 3}',
+            '{"nbformat": 4, "cells": 1}',
+            '{"nbformat": 4, "cells": [1]}',
+        ),
+        '{"nbformat": 4, "cells": [], "metadata": []}',
+    ],
+)
 def test_a_file_that_is_no_notebook_is_refused(project, text):
     (project.roots[0] / "bad.ipynb").write_text(text)
 

@@ -37,7 +37,7 @@ class Project:
         for folder in path.absolute().parents:
             if within is not None and not folder.is_relative_to(within):
                 return None
-            if (folder / JOBS).is_dir():
+            if _is_folder(folder / JOBS):
                 installed = cls.installed(imports=imports)
                 return installed if folder in installed.roots else cls((folder,), imports)
         return None
@@ -81,3 +81,10 @@ class Project:
         manager = KernelSpecManager()
         manager.kernel_dirs = [str(Path(jupyter_folders()["JUPYTER_PATH"]) / "kernels"), *manager.kernel_dirs]
         return {name: str(each["spec"].get("language", "")).lower() for name, each in manager.get_all_specs().items()}
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:
+        return False  # of somebody else, who lets nobody look
