@@ -113,6 +113,13 @@ def overwrite(page, file: Path) -> None:
     dialog.get_by_text("nobody has agreed to replace it").wait_for(timeout=WAIT)
     assert file.read_text() == before
     agreement.check()
+    dialog.get_by_label("Name", exact=True).fill(DEPLOYED)  # to agree to one file is not to agree to another
+    other = dialog.get_by_label(f"pipelines/jobs/{DEPLOYED}.yaml is there already. Replace it.")
+    other.wait_for(timeout=WAIT)
+    assert not other.is_checked()
+    dialog.get_by_label("Name", exact=True).fill("nightly")
+    agreement.wait_for(timeout=WAIT)
+    agreement.check()
     dialog.get_by_role("button", name="Write it").click()
     dialog.wait_for(state="detached", timeout=WAIT)
     assert "cron: 0 6 * * *" in file.read_text()

@@ -69,15 +69,15 @@
     return make('select', { 'data-place': place }, ...options);
   }
 
-  /** A box to tick, with its label behind it; hidden until there is something to agree to. */
+  /** A box to tick, with its label behind it; hidden until there is something to agree to. Another question, another tick. */
   function agreement() {
     const box = make('input', { type: 'checkbox', id: `${NAME}-${++numberOfIds}` });
     const label = make('label', { htmlFor: box.id });
     const row = make('div', { className: 'agreement', hidden: true }, box, label);
     const ask = question => {
+      box.checked = box.checked && question === label.textContent;
       row.hidden = !question;
       label.textContent = question;
-      box.checked = box.checked && Boolean(question);
     };
     return { row, box, ask };
   }
