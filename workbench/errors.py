@@ -32,6 +32,7 @@
     │   ├── ClaimLost            another worker has the step now; nothing was written
     │   └── NoSuchRun            it has no run, schedule, pool or backfill of that name
     ├── DefinitionError          files of pipelines are wrong
+    ├── NotAgreed                something would be replaced or made that nobody has agreed to; nothing was written
     ├── ParametersRefused        values of a run do not fit its parameters
     └── NotebookFailed           a notebook ran and did not succeed
 
@@ -216,6 +217,10 @@ class DefinitionError(WorkbenchError):
         self.problems = tuple(problems)
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         super().__init__(f"{count} in pipelines:" + "".join(f"\n  - {problem}" for problem in problems))
+
+
+class NotAgreed(WorkbenchError):
+    """A file would be replaced, or a folder made a project, and nobody has said that it may; nothing was written."""
 
 
 class ParametersRefused(WorkbenchError):

@@ -17,7 +17,7 @@ from workbench.cli.ingestion import plain_console
 from workbench.errors import WorkbenchError
 
 if TYPE_CHECKING:
-    from pipelines.definition import Pipeline, Problem
+    from pipelines.definition import Pipeline, Problem, Project
 
 FILE = typer.Option(None, "--file", help="A file other than that of pipelines/jobs/.")
 JSON = typer.Option(False, "--json", help="Print one JSON object.")
@@ -37,6 +37,7 @@ def pipelines_check(
 ) -> None:
     """Find what would keep pipelines from running: every problem with its file, line, field and remedy.
 
+    A file is checked in the project that it lies in, the nearest folder above it with pipelines/jobs.
     Modules of functions are imported, each in a process of its own; nothing else is run. Exits with 1
     when something is wrong.
 
@@ -45,17 +46,20 @@ def pipelines_check(
     from pipelines.definition import Project, check_files
     from pipelines.planning.unsupported import unsupported_problems
 
-    project = Project.installed(imports=True)
-    paths = files or sorted(project.jobs.glob("*.yaml"))
-    checked = check_files(paths, project)
-    problems = _from_here([*checked.problems, *unsupported_problems(checked.pipelines, paths)])
+    found: list[Problem] = []
+    pipelines: list[Pipeline] = []
+    for project, paths in _by_project(files or sorted(Project.installed().jobs.glob("*.yaml"))).items():
+        checked = check_files(paths, project)
+        found += [*checked.problems, *unsupported_problems(checked.pipelines, paths)]
+        pipelines += checked.pipelines
+    problems = _from_here(found)
     if as_json:
-        names = [{"name": each.name, "sha256": each.definition.sha256} for each in checked.pipelines]
+        names = [{"name": each.name, "sha256": each.definition.sha256} for each in pipelines]
         typer.echo(json.dumps({"pipelines": names, "problems": [each.as_dict() for each in problems]}))
     else:
         for each in problems:
             typer.echo(str(each))
-        count = len({each.name for each in checked.pipelines} - {each.file.stem for each in problems})
+        count = len({each.name for each in pipelines} - {each.file.stem for each in problems})
         typer.echo(f"{count} pipeline is in order." if count == 1 else f"{count} pipelines are in order.")
     if problems:
         raise typer.Exit(1)
@@ -149,8 +153,20 @@ def _named(name: str, file: Path | None) -> Pipeline:
 
     if bool(name) == (file is not None):
         raise typer.BadParameter("give either the name of a pipeline or --file")
-    project = Project.installed()
-    return read_pipeline(file, project) if file is not None else find_pipeline(project, name)
+    if file is None:
+        return find_pipeline(Project.installed(), name)
+    return read_pipeline(file, Project.around(file) or Project.installed())
+
+
+def _by_project(files: Iterable[Path]) -> dict[Project, list[Path]]:
+    """The files of each project; those that lie in none belong to that of the workbench."""
+    from pipelines.definition import Project
+
+    found: dict[Project, list[Path]] = {}
+    for each in files:
+        project = Project.around(each, imports=True) or Project.installed(imports=True)
+        found.setdefault(project, []).append(each)
+    return found
 
 
 def _from_here(problems: Iterable[Problem]) -> list[Problem]:

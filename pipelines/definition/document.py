@@ -72,18 +72,36 @@ def read_document(path: Path) -> Document:
         DefinitionError: with the line, when it cannot be read or is no such YAML.
     """
     try:
-        node = yaml.compose(path.read_text(encoding="utf-8"), _Loader)
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise _refused(path, 1, f"the file cannot be read: {error}") from None
+    return parse_document(path, text)
+
+
+def parse_document(path: Path, text: str) -> Document:
+    """Read *text* as if it stood at *path*, where there may be no file.
+
+    Raises:
+        DefinitionError: as `read_document`.
+    """
+    try:
+        node = yaml.compose(text, _Loader)
         lines: dict[Place, int] = {}
         value = _value(node, (), lines) if node is not None else None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         quote = "; write what begins with * in quotes" if "alias" in f"{error.context} {error.problem}" else ""
         raise _refused(path, mark.line + 1 if mark else 1, f"{error.problem}{quote}.") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise _refused(path, 1, f"the file cannot be read: {error}") from None
     if not isinstance(value, dict):
         raise _refused(path, 1, "the file is no mapping with `steps:`; docs/pipelines.md has the format")
     return Document(path, value, lines)
+
+
+def matching(pattern: str) -> re.Pattern[str]:
+    """What a resolver matches a scalar with: all of it."""
+    return re.compile(f"^(?:{pattern})$")
 
 
 class _Loader(yaml.SafeLoader):
@@ -93,7 +111,7 @@ class _Loader(yaml.SafeLoader):
 
 
 for _tag, _pattern, _first in RESOLVERS:
-    _Loader.add_implicit_resolver(_tag, re.compile(f"^(?:{_pattern})$"), _first)
+    _Loader.add_implicit_resolver(_tag, matching(_pattern), _first)
 
 
 def _value(node: yaml.Node, place: Place, lines: dict[Place, int]) -> Any:

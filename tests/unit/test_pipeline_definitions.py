@@ -16,9 +16,10 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from pipelines.definition import Definition, Project, check_files, file_schema, find_pipeline, read_pipeline, run_scope
-from pipelines.definition.document import read_document
+from pipelines.definition.document import parse_document, read_document
 from pipelines.definition.rules import Cause, End, parse_duration
 from pipelines.definition.targets.notebook import read_notebook
+from pipelines.definition.writing import AS_TARGET, write_document
 from pipelines.parameters import REQUIRED, SecretReference, cell_source
 from pipelines.states import State
 from workbench.errors import DefinitionError, WorkbenchError
@@ -264,7 +265,21 @@ def test_a_notebook_that_could_not_run_is_refused(project, cells, more, part):
     assert any(part in message and line == 3 for line, _, message in found), found
 
 
-@pytest.mark.parametrize("text", ["", "[", '{"nbformat": 3}', '{"nbformat": 4, "cells": 1}', "\x00", "[" * 100_000])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "",
+            "[",
+            "\x00",
+            "[" * 100_000,
+            '{"nbformat": 3}',
+            '{"nbformat": 4, "cells": 1}',
+            '{"nbformat": 4, "cells": [1]}',
+        ),
+        '{"nbformat": 4, "cells": [], "metadata": []}',
+    ],
+)
 def test_a_file_that_is_no_notebook_is_refused(project, text):
     (project.roots[0] / "bad.ipynb").write_text(text)
 
@@ -498,3 +513,46 @@ def test_parameters_of_runs_without_a_default_stay_required(project):
     pipeline = read_pipeline(write(project, "parameters: {n: int}\nsteps: {a: {flow: flights}}"), project)
 
     assert pipeline.parameters[0].default is REQUIRED
+
+
+# What YAML 1.1, YAML 1.2 or PyYAML's writer could take for something else.
+ODD = (
+    "1e5",
+    "on",
+    "1:30",
+    "~",
+    "",
+    "null",
+    "2013-01-01",
+    "${a}",
+    "*x",
+    "-0.0",
+    "a: b",
+    "# x",
+    "\x85",
+    "\u2028",
+    "\ufeff",
+)
+TEXTS = st.text(st.characters(codec="utf-8")) | st.sampled_from(ODD)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | TEXTS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(st.dictionaries(TEXTS, VALUES, min_size=1))
+def test_what_is_written_is_read_as_it_was(fields):
+    assert parse_document(Path("x.yaml"), write_document(fields, "a comment")).value == fields
+
+
+def test_a_parameter_as_its_target_has_it_is_a_name_alone():
+    assert write_document({"parameters": {"day": AS_TARGET}}) == "parameters:\n  day:\n"
+
+
+def test_a_project_is_found_around_its_files_and_not_above_what_was_said(project, tmp_path):
+    file = project.jobs / "x.yaml"
+
+    assert Project.around(file) == Project((tmp_path,))
+    assert Project.around(file, within=project.jobs) is None
+    assert Project.around(Project.installed().jobs / "x.yaml") == Project.installed()

@@ -38,6 +38,19 @@ def test_check_tells_problems_with_file_and_line_and_exits_with_1(tmp_path: Path
     assert (problem["file"], problem["line"], problem["field"]) == ("bad.yaml", 2, "steps.a.flow")
 
 
+def test_a_file_is_checked_in_the_project_that_it_lies_in(tmp_path: Path):
+    for name in ("one", "two"):
+        (tmp_path / name / "pipelines" / "jobs").mkdir(parents=True)
+        (tmp_path / name / "pipelines" / "jobs" / "x.yaml").write_text("steps: {a: {sql: a.sql}}\n")
+    (tmp_path / "one" / "a.sql").write_text("SELECT 1")
+
+    done = run("check", *(str(tmp_path / name / "pipelines" / "jobs" / "x.yaml") for name in ("one", "two")))
+
+    assert done.exit_code == 1
+    assert f"there is no file a.sql in {tmp_path / 'two'}" in done.stdout
+    assert str(tmp_path / "one") not in done.stdout
+
+
 def test_next_shows_local_and_utc(tmp_path: Path):
     file = tmp_path / "x.yaml"
     file.write_text("steps: {a: {flow: flights}}\nschedule: {cron: 0 6 * * *, zone: America/New_York}\n")

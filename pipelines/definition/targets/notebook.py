@@ -58,14 +58,14 @@ def read_notebook(path: Path) -> Notebook:
         raw = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path.name} is no notebook: {error}") from None
-    if not isinstance(raw, dict) or raw.get("nbformat") != 4 or not isinstance(raw.get("cells"), list):
+    if not _is_notebook(raw):
         raise ValueError(f"{path.name} is no notebook of format 4; open and save it in JupyterLab")
-    kernel = (raw.get("metadata") or {}).get("kernelspec") or {}
-    if not kernel.get("name"):
+    kernel = raw["metadata"].get("kernelspec")
+    if not isinstance(kernel, dict) or not kernel.get("name"):
         raise ValueError(f"{path.name} says no kernel; open it in JupyterLab, choose one, and save it")
     cells = enumerate(raw["cells"], start=1)
     return Notebook(
-        path, str(kernel["name"]), tuple(_cell(n, each) for n, each in cells if each["cell_type"] == "code")
+        path, str(kernel["name"]), tuple(_cell(n, each) for n, each in cells if each.get("cell_type") == "code")
     )
 
 
@@ -97,6 +97,17 @@ def notebook_parameters(notebook: Notebook) -> tuple[tuple[Parameter, ...], tupl
             where = f"{notebook.path.name}, cell {cell.number}"
             return parameters, tuple(f"{where}, line {each.line}: {each.message}" for each in problems)
     return (), ()
+
+
+def _is_notebook(raw: object) -> bool:
+    """Whether it has the parts of one; what is in them is looked at where it is used."""
+    return (
+        isinstance(raw, dict)
+        and raw.get("nbformat") == 4
+        and isinstance(raw.setdefault("metadata", {}), dict)
+        and isinstance(raw.get("cells"), list)
+        and all(isinstance(each, dict) for each in raw["cells"])
+    )
 
 
 def _cell(number: int, raw: Mapping[str, object]) -> Cell:
