@@ -65,7 +65,7 @@ def judge_lag(rule: KafkaTrigger, position: Json, found: TopicEnds, *, is_runnin
     """Whether a run begins because the group is so far behind; None leaves all as it is.
 
     One begins when the group falls behind. The next begins after that one has ended, if the lag has been below
-    since, or if the group has gone on since the run began and is still, or again, so far behind. A run that does
+    since, or if the group has moved since the run began and is still, or again, so far behind. A run that does
     not bring the group on is not followed by another.
 
     Args:

@@ -41,7 +41,7 @@ class PositionReader:
         self._client: AdminClient | None = None
 
     def read(self, topics: Collection[str], consumed: Collection[Consumed] = ()) -> Positions:
-        """Where these topics end now, and how far groups have come in them; within about a minute, whatever happens.
+        """Where these topics end now, and how far groups have come in them; within about two minutes, whatever happens.
 
         Args:
             topics: by name.
@@ -109,23 +109,27 @@ class PositionReader:
     def _committed(
         self, consumed: Iterable[Consumed], partitions: Mapping[str, list[int]], refused: Refused
     ) -> dict[Consumed, Offsets]:
-        from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
-
+        # All are asked before the first answer is waited for.
+        asked = {each: self._ask_group(each, partitions[each[1]]) for each in consumed}
         found: dict[Consumed, Offsets] = {}
-        for group, topic in consumed:
-            asked = [TopicPartition(topic, number) for number in partitions[topic]]
+        for consumer, future in asked.items():
             try:
                 with self._connection.reported():
-                    answers = self._admin().list_consumer_group_offsets(
-                        [ConsumerGroupTopicPartitions(group, asked)], request_timeout=ANSWER_SECONDS
-                    )
-                    each = answer_of(self._connection, answers[group])
+                    answer = answer_of(self._connection, future)
             except KafkaError as error:
-                refused[group, topic] = error
+                refused[consumer] = error
                 continue
             # Below zero: nothing was committed.
-            found[group, topic] = {one.partition: one.offset for one in each.topic_partitions if one.offset >= 0}
+            found[consumer] = {each.partition: each.offset for each in answer.topic_partitions if each.offset >= 0}
         return found
+
+    def _ask_group(self, consumed: Consumed, partitions: Iterable[int]) -> Any:
+        from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
+
+        group, topic = consumed
+        asked = ConsumerGroupTopicPartitions(group, [TopicPartition(topic, number) for number in partitions])
+        with self._connection.reported():
+            return self._admin().list_consumer_group_offsets([asked], request_timeout=ANSWER_SECONDS)[group]
 
     def _offsets(self, topics: Mapping[str, list[int]], refused: Refused, *, earliest: bool) -> dict[str, Offsets]:
         from confluent_kafka import TopicPartition
