@@ -21,7 +21,14 @@ from pipelines.worker.naming import is_here
 from workbench.errors import StoreUnavailable
 
 LOOK_SECONDS = 0.2
-WORDS = {"stop": "is being ended", "retry": "is tried again", "reused": "is reused", "changed": "has changed meanwhile"}
+WORDS = {
+    "stop": "is being ended",
+    "retry": "is tried again",
+    "reused": "is reused",
+    "changed": "has changed meanwhile",
+    "resumed": "went on from a checkpoint",
+    "not_resumed": "began with its first cell",
+}
 
 
 def follow_run(store: Store, run_id: int, *, with_output: bool, is_quiet: bool = False) -> None:

@@ -94,11 +94,16 @@ def pipelines_cancel(
 def pipelines_repair(
     run_id: int = RUN,
     steps: list[str] = typer.Option([], "--step", help="Run this step again, whatever became of it."),
+    from_start: bool = typer.Option(
+        False, "--from-start", help="Begin notebooks with their first cell, not a checkpoint."
+    ),
     wait: bool = typer.Option(False, "--wait", help="Wait for its end; exit 1 unless it succeeded."),
     follow: bool = typer.Option(False, "--follow", help="As --wait, and show what it prints as it prints it."),
     as_json: bool = JSON,
 ) -> None:
     """Run again what did not succeed and what follows from it; what succeeded is kept.
+
+    A notebook that has come to a checkpoint goes on from there.
 
     Example: workbench pipelines repair 17 --follow
     """
@@ -106,7 +111,7 @@ def pipelines_repair(
 
     with open_store() as store:
         with store.transaction() as connection:
-            again = repair(connection, run_id, by=person(), steps=steps)
+            again = repair(connection, run_id, by=person(), steps=steps, from_start=from_start)
         if not as_json:
             typer.echo(f"Run {run_id} runs again: {', '.join(sorted(again))}.", err=True)
         _report(store, run_id, wait=wait, follow=follow, as_json=as_json)
@@ -165,11 +170,16 @@ def _print(page: RunPage) -> None:
             typer.echo(f"\n{each['step']}, attempt {each['number']}{where}:\n" + "\n".join(f"  {it}" for it in lines))
 
 
+def _number(attempt: dict[str, Any]) -> str:
+    resumed = attempt["resumed_from"]
+    return str(attempt["number"]) if resumed is None else f"{attempt['number']}, on from {resumed}"
+
+
 def _row(attempt: dict[str, Any]) -> list[str]:
     memory = attempt["peak_memory_bytes"]
     return [
         attempt["step"],
-        str(attempt["number"]),
+        _number(attempt),
         attempt["state"],
         shown_time(attempt["started_at"]),
         shown_seconds(attempt),

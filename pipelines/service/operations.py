@@ -44,6 +44,10 @@ RANGE: Mapping[str, Row] = {
     "reprocess": {"enum": ["missing", "failed", "all"]},
     "slots": {"type": "integer", "minimum": 1, "maximum": 1000},
 }
+FROM_START = {
+    "type": "boolean",
+    "description": "Begin notebooks with their first cell, whatever checkpoints there are.",
+}
 FORMS = frozenset({"texts"})
 
 
@@ -163,7 +167,7 @@ OPERATIONS = {
         _look("show_queue", "/queue", "See what runs and waits, pools, and workers.", reading.queue),
         _do("start_run", "/pipelines/{pipeline}/runs", Right.RUNNER, "Run a pipeline now.", acting.start_run, Action.RUN_STARTED, parameters=VALUES, **REQUEST),
         _do("cancel_run", "/runs/{run}/cancel", Right.RUNNER, "Cancel a run.", acting.cancel_run, Action.RUN_CANCELLED, reason=TEXT),
-        _do("repair_run", "/runs/{run}/repair", Right.RUNNER, "Repair a run.", acting.repair_run, Action.RUN_REPAIRED, steps={"type": "array", "items": TEXT}),
+        _do("repair_run", "/runs/{run}/repair", Right.RUNNER, "Repair a run.", acting.repair_run, Action.RUN_REPAIRED, steps={"type": "array", "items": TEXT}, from_start=FROM_START),
         _do("start_backfill", "/pipelines/{pipeline}/backfills", Right.EDITOR, "Start a backfill.", acting.start_backfill, Action.BACKFILL_STARTED, **RANGE, parameters=VALUES),
         _do("pause_backfill", "/backfills/{backfill}/pause", Right.EDITOR, "Pause a backfill.", acting.pause_backfill, Action.BACKFILL_PAUSED),
         _do("resume_backfill", "/backfills/{backfill}/resume", Right.EDITOR, "Resume a backfill.", acting.resume_backfill, Action.BACKFILL_RESUMED),

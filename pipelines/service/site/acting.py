@@ -66,15 +66,16 @@ def cancel_run(site: Site, by: str, *, run: int, reason: str = "") -> Row:
     return {"run": run, "cancelled": is_cancelled}
 
 
-def repair_run(site: Site, by: str, *, run: int, steps: Sequence[str] = ()) -> Row:
-    """Run again what did not succeed, or these *steps*, and what follows.
+def repair_run(site: Site, by: str, *, run: int, steps: Sequence[str] = (), from_start: bool = False) -> Row:
+    """Run again what did not succeed, or these *steps*, and what follows; *from_start* without checkpoints.
 
     Raises:
         NoSuchRun: when there is no such run or step.
         StoreError: when it has not ended, or all of it succeeded.
     """
     with site.transaction() as connection:
-        return {"run": run, "steps": sorted(stopping.repair(connection, run, by=by, steps=steps))}
+        again = stopping.repair(connection, run, by=by, steps=steps, from_start=from_start)
+    return {"run": run, "steps": sorted(again)}
 
 
 def preview_backfill(
