@@ -91,7 +91,7 @@ def pipelines_cancel(
         typer.echo(f"Run {run_id} is being ended." if is_stopped else f"Run {run_id} has ended or is being ended.")
 
 
-def pipelines_repair(
+def pipelines_repair(  # noqa: PLR0917 - typer
     run_id: int = RUN,
     steps: list[str] = typer.Option([], "--step", help="Run this step again, whatever became of it."),
     from_start: bool = typer.Option(

@@ -13,7 +13,7 @@ from pipelines.definition import Step
 from pipelines.engine import Checkpoints, Earlier
 from pipelines.engine.checkpoints.saved import forget
 from pipelines.runner.assignment import Assignment, Result
-from pipelines.runner.folders import attempt_folder, log_of
+from pipelines.runner.folders import attempt_folder, attempts_beside, log_of
 from pipelines.store.claims.writing import read_unfinished
 from pipelines.store.records import Claim, Event
 
@@ -62,5 +62,5 @@ def resuming_events(result: Result) -> tuple[Event, ...]:
 def forget_checkpoints(assignment: Assignment) -> None:
     """Remove the checkpoints of a step that has succeeded: nobody goes on from them any more."""
     if assignment.checkpoints is not None:
-        for folder in (assignment.folder, *(each.folder for each in assignment.checkpoints.earlier)):
+        for folder in attempts_beside(assignment.folder):
             forget(folder)

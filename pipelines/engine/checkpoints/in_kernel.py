@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Iterator, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -62,19 +62,27 @@ def restore(folder: str, namespace: MutableMapping[str, Any]) -> None:
 def _checked(name: str, value: Any) -> Any:
     """*value*, when JSON gives it back as it is."""
     try:
-        path = _stranger(value, name)
+        if wrong := _stranger(value, name):
+            raise CheckpointRefused(wrong)
         text = json.dumps(value)
         json.loads(text)
     except RecursionError:
         raise CheckpointRefused(f"the checkpoint carries {name}, which is nested too deeply or holds itself") from None
     except ValueError:
         raise CheckpointRefused(f"the checkpoint carries {name}, which holds a number of too many digits") from None
-    if path:
-        raise CheckpointRefused(path)
     guard = _Guard(name)
-    for written in (text, json.dumps(value, ensure_ascii=False)):
+    # As they are, and as a reader of the file sees them.
+    for written in (*_texts(value), text, json.dumps(value, ensure_ascii=False)):
         guard.check(written.encode("utf-8", "surrogatepass"))
     return value
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if type(value) is str:
+        yield value
+    elif isinstance(value, (list, dict)):
+        parts = value if type(value) is list else (*value, *value.values())
+        yield from (text for each in parts for text in _texts(each))
 
 
 def _stranger(value: Any, place: str) -> str:
