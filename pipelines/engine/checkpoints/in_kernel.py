@@ -80,9 +80,10 @@ def _checked(name: str, value: Any) -> Any:
 def _texts(value: Any) -> Iterator[str]:
     if type(value) is str:
         yield value
-    elif isinstance(value, (list, dict)):
-        parts = value if type(value) is list else (*value, *value.values())
-        yield from (text for each in parts for text in _texts(each))
+    elif isinstance(value, dict):
+        yield from (text for each in (*value, *value.values()) for text in _texts(each))
+    elif isinstance(value, list):
+        yield from (text for each in value for text in _texts(each))
 
 
 def _stranger(value: Any, place: str) -> str:
