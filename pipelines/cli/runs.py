@@ -154,7 +154,7 @@ def _print(page: RunPage) -> None:
     columns = ["step", "attempt", "state", "started", "took", "memory", "output"]
     print_table(columns, [_row(each) for each in page.attempts], lambda _: typer.echo("No step has begun."))
     for text, numbers in _errors(page).items():
-        typer.echo(text.replace(ATTEMPTS, _ranges(numbers), 1))
+        typer.echo(text.replace(ATTEMPTS, named_attempts(numbers), 1))
 
 
 def _errors(page: RunPage) -> dict[str, list[int]]:
@@ -169,8 +169,8 @@ def _errors(page: RunPage) -> dict[str, list[int]]:
     return found
 
 
-def _ranges(numbers: list[int]) -> str:
-    """Numbers in order, as people write them: same error in attempts 1-3, 5."""
+def named_attempts(numbers: list[int]) -> str:
+    """Attempts with the same error, by their numbers, which are in order."""
     if len(numbers) == 1:
         return f"attempt {numbers[0]}"
     spans: list[list[int]] = []

@@ -19,6 +19,7 @@ from pipelines.engine.checkpoints.in_kernel import VALUES, CheckpointRefused, re
 from pipelines.engine.checkpoints.resuming import make_keeper
 from pipelines.engine.checkpoints.saved import FOLDER, forget, new_folder, publish, read_saved
 from pipelines.engine.job import Checkpoints, Earlier
+from pipelines.engine.record.events import Event, Kind
 from pipelines.engine.record.redaction import secret_forms
 from pipelines.engine.source import Source
 from pipelines.parameters.carried import read_carried
@@ -240,3 +241,24 @@ def test_why_a_checkpoint_is_not_used_is_told(tmp_path):
         "the files of earlier attempts are not on this machine",
     ]
     assert "log.jsonl" in found[5], "without its log nobody knows what the cells have put out"
+
+
+def test_a_log_that_is_cut_off_behind_its_checkpoint_still_tells_what_cells_put_out(tmp_path):
+    earlier = tmp_path / "load.1"
+    save(("a",), str(new_folder(earlier)), {"a": 1})
+    publish(earlier, 5, identity(CELLS, 5, "python3", {}))
+    printed = {"output_type": "stream", "name": "stdout", "text": "worked\n"}
+    events = [
+        Event(at=1, kind=Kind.STARTED, cell=None, content={"notebook": {"metadata": {}, "cells": CELLS}}),
+        Event(at=2, kind=Kind.CELL_STARTED, cell=5, content={}),
+        Event(at=3, kind=Kind.OUTPUT, cell=5, content=printed),
+    ]
+    (earlier / "log.jsonl").write_bytes(b"".join(each.as_line() for each in events))
+    before = Earlier(number=1, folder=earlier, log=earlier / "log.jsonl")
+    checkpoints = Checkpoints(folder=tmp_path / "load.2", marks=("checkpoint",), earlier=(before,))
+
+    keeper = make_keeper(checkpoints, Source(notebook={"cells": CELLS}, kernel="python3", language="python"))
+
+    assert (keeper.resumes_at, keeper.why_not, sorted(keeper.carried)) == (5, "", [4, 5])
+    assert keeper.carried[5]["outputs"] == [printed], "and not that it was lost: the checkpoint had succeeded"
+    assert keeper.carried[5]["notebook"] == "../load.1/output.ipynb"

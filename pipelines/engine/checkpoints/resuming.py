@@ -12,10 +12,14 @@ from pipelines.engine.checkpoints import in_kernel
 from pipelines.engine.checkpoints.declared import carried_cells, declared_checkpoints, identity
 from pipelines.engine.checkpoints.saved import Saved, drop_new, new_folder, publish, read_saved
 from pipelines.engine.job import Checkpoints, Earlier
+from pipelines.engine.record.events import Event, Kind
 from pipelines.engine.record.notebook import read_notebook
 from pipelines.engine.source import Source
+from pipelines.states import State
 
 OUTPUT = "output.ipynb"
+# Of a log without an end: the cell that it stops at may be the checkpoint, which has succeeded by then.
+CUT_OFF = Event(at=0, kind=Kind.ENDED, cell=None, content={"state": State.LOST})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +128,7 @@ def _stale(saved: Saved, source: Source, checkpoints: Checkpoints, declared: Map
 
 def _carried(earlier: Earlier, saved: Saved, source: Source, checkpoints: Checkpoints) -> dict[int, Mapping[str, Any]]:
     """What the cells that are not executed put out when they were."""
-    before = read_notebook(earlier.log)["cells"]
+    before = read_notebook(earlier.log, end=CUT_OFF)["cells"]
     notebook = os.path.relpath(earlier.log.with_name(OUTPUT), checkpoints.folder)
     found: dict[int, Mapping[str, Any]] = {}
     for index in carried_cells(source.notebook["cells"], saved.cell):
