@@ -81,11 +81,13 @@ def test_tables_come_back_as_they_were_in_private_files_and_can_be_written_to(tm
         {"n": [1, 2], "text": ["a", None], "at": pd.to_datetime(["2013-01-01", "2013-01-02"]).tz_localize("UTC")},
         index=pd.Index(["x", "y"], name="key"),
     ).astype({"text": "category"})
+    frame.columns.name, frame.attrs["from"] = "what", "here"
     one = pd.DataFrame({"only": [1.0, float("nan")]})
 
     found = back(tmp_path, frame=frame, one=one, table=pa.table({"n": [1]}), empty=pd.DataFrame())
 
     pd.testing.assert_frame_equal(found["frame"], frame)
+    assert found["frame"].attrs == {"from": "here"}
     assert found["table"].equals(pa.table({"n": [1]}))
     assert found["empty"].equals(pd.DataFrame())
     found["one"].loc[0, "only"] = 2.0

@@ -130,7 +130,8 @@ def _as_table(name: str, frame: Any) -> Any:
     try:
         table = pa.Table.from_pandas(frame)
         back = table.to_pandas()
-        is_same = bool(back.equals(frame)) and list(back.index.names) == list(frame.index.names)
+        names = [[*each.index.names, *each.columns.names, each.attrs] for each in (back, frame)]
+        is_same = bool(back.equals(frame)) and names[0] == names[1]
     except Exception as error:  # noqa: BLE001 - whatever pandas and pyarrow raise of columns that Arrow has no type for
         raise CheckpointRefused(
             f"the checkpoint carries {name}, a DataFrame that Arrow cannot hold ({type(error).__name__})"
