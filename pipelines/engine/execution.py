@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pipelines.engine.checkpoints.resuming import Keeper, make_keeper
 from pipelines.engine.job import NotebookJob, Outcome
 from pipelines.engine.kernels.kernel import Kernel, KernelEnded
 from pipelines.engine.kernels.memory import MemoryWatch
@@ -51,13 +52,17 @@ async def execute(
     began = time.monotonic()
     redactor = Redactor(job.secrets)
     source = await asyncio.to_thread(read_source, job)
+    keeper = None if job.checkpoints is None else await asyncio.to_thread(make_keeper, job.checkpoints, source)
     verdict = Verdict(state=State.INFRASTRUCTURE_ERROR)
     last_lines: tuple[str, ...] = ()
     try:
         with EventLog(job.log) as log:
             recorder = Recorder(log, redactor, job.limits, on_event)
             recorder.start(redactor.cleaned(source.notebook))
-            verdict = await _Execution(job, source, kernels, cancel, recorder).run()
+            for cell, content in (keeper.carried if keeper else {}).items():
+                recorder.carry(cell, content)
+            verdict = await _Execution(job, source, kernels, cancel, recorder, keeper=keeper).run()
+            verdict = verdict.with_resumption(keeper)
             last_lines = recorder.last_lines
             verdict = verdict.cleaned(redactor)
             recorder.end(verdict.cell, verdict.as_content())
@@ -95,9 +100,17 @@ class _Execution:
     """One notebook between the choice of its kernel and the end of it."""
 
     def __init__(
-        self, job: NotebookJob, source: Source, kernels: KernelPool, cancel: asyncio.Event, recorder: Recorder
+        self,
+        job: NotebookJob,
+        source: Source,
+        kernels: KernelPool,
+        cancel: asyncio.Event,
+        recorder: Recorder,
+        *,
+        keeper: Keeper | None,
     ) -> None:
         self._job, self._source, self._kernels, self._cancel, self._recorder = job, source, kernels, cancel, recorder
+        self._keeper = keeper
 
     async def run(self) -> Verdict:
         """Run the notebook.
@@ -120,7 +133,14 @@ class _Execution:
         later = asyncio.get_running_loop().call_later(REFILL_SECONDS, refill)
         try:
             async with Conversation(kernel, self._recorder) as conversation:
-                runner = CellRunner(kernel, conversation, self._recorder, limits=self._job.limits, cancel=self._cancel)
+                runner = CellRunner(
+                    kernel,
+                    conversation,
+                    self._recorder,
+                    limits=self._job.limits,
+                    cancel=self._cancel,
+                    keeper=self._keeper,
+                )
                 verdict = await runner.run(self._source.notebook["cells"])
                 if verdict.state in {State.SUCCEEDED, State.FAILED}:
                     # Files are flushed and Spark sessions closed by what Python does at its end.
@@ -142,10 +162,11 @@ class _Execution:
         """
         job = self._job
         spec = self._kernels.spec(self._source.kernel)
-        if job.secrets and not spec.is_python:
+        wants = {"secrets": job.secrets, "checkpoints": self._keeper and self._keeper.declared}
+        for what in (name for name, each in wants.items() if each and not spec.is_python):
             raise ComponentError(
-                f"the kernel {spec.name!r} is for {spec.language} and cannot be given secrets",
-                remedy="Use a kernel for Python, or take the secrets away from the notebook.",
+                f"the kernel {spec.name!r} is for {spec.language} and cannot be given {what}",
+                remedy=f"Use a kernel for Python, or take the {what} away from the notebook.",
             )
         folder = (job.folder or job.notebook.parent).absolute()
         kernel = await self._kernels.take(

@@ -14,6 +14,12 @@ def attempt_folder(home: Path, run_id: int, step: str, number: int, attempt_id: 
     return runs_folder(home) / str(run_id) / f"{step}.{number}-{attempt_id}"
 
 
+def attempts_beside(folder: Path) -> list[Path]:
+    """The folders of all attempts of the same step of the same run, as far as they are on this machine."""
+    step, _, _ = folder.name.partition(".")
+    return sorted(folder.parent.glob(f"{step}.*"))
+
+
 def runs_folder(home: Path) -> Path:
     """The folder of all runs."""
     return home / "pipelines" / "runs"

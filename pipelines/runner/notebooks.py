@@ -31,6 +31,7 @@ async def run_notebook(assignment: Assignment, *, kernels: KernelPool, cancel: a
         secrets=assignment.secrets,
         environment=assignment.environment,
         limits=assignment.limits,
+        checkpoints=assignment.checkpoints,
     )
     return _result(await execute(job, kernels=kernels, cancel=cancel))
 
@@ -49,6 +50,9 @@ def _result(outcome: Outcome) -> Result:
         signal=signal.Signals[outcome.signal].value if outcome.signal in signal.Signals.__members__ else None,
         peak_memory_bytes=outcome.peak_memory_bytes,
         output=outcome.output,
+        resumed_from=outcome.resumed_from,
+        resumed_cell=outcome.resumed_cell,
+        not_resumed=outcome.not_resumed,
     )
 
 

@@ -77,6 +77,20 @@ def test_a_run_that_fails_ends_the_command_with_1_and_says_why(command):
     assert "ZeroDivisionError" in told
 
 
+def test_a_repair_is_followed_from_where_it_begins_and_the_same_error_is_shown_once(command):
+    run_id = str(json.loads(command("run", "say", "-p", "n=0", "--wait", "--json", code=1))["run"]["id"])
+
+    command("repair", run_id, "--wait", code=1)
+    told = command("repair", run_id, "--from-start", "--follow", code=1)
+    shown = command("show", run_id)
+
+    assert "the run is repaired" in told
+    assert told.count("number 0") == 1, "what earlier attempts have printed is not printed again"
+    assert told.count("the run failed") == 1
+    assert "a, same error in attempts 1-3, cell 1:" in shown
+    assert shown.count("in say\n") == 1
+
+
 def test_wrong_values_are_refused_before_anything_is_made(command):
     with pytest.raises(ParametersRefused, match="there is no parameter 'm'"):
         command("run", "say", "-p", "m=5")

@@ -86,6 +86,21 @@ def test_what_was_typed_wrong_is_told_in_the_form(service: RunningService):
     assert 'value="five"' in answer.text
 
 
+def test_a_run_is_repaired_with_and_without_its_checkpoints(service: RunningService, site: Site):
+    run_id = service.api("runner", "POST", "/pipelines/say/runs", {"parameters": {"n": 0}}).json()["run"]
+    site.ended(run_id)
+
+    assert service.browser("runner").post("repair_run", run=run_id, from_start="true").status_code == 303
+    site.ended(run_id)
+    wrong = service.api("runner", "POST", f"/runs/{run_id}/repair", {"from_start": "yes"})
+    assert service.api("runner", "POST", f"/runs/{run_id}/repair", {}).json()["steps"] == ["a"]
+    run = site.ended(run_id)
+
+    assert (wrong.status_code, "from_start" in wrong.text) == (400, True)
+    told = [each["body"] for each in run.page.events if each["kind"] == "repair"]
+    assert told == [{"by": "runner", "steps": ["a"], "from_start": True}, {"by": "runner", "steps": ["a"]}]
+
+
 def test_a_printed_line_arrives_while_the_step_runs_and_cancel_keeps_it(service: RunningService, site: Site):
     run_id = service.api("runner", "POST", "/pipelines/wait/runs", {"parameters": {}}).json()["run"]
 

@@ -101,11 +101,11 @@ class Site:
         wait_until(lambda: self.look(run_id).page.run["ended_at"], seconds, f"run {run_id} to end")
         return self.look(run_id)
 
-    def repaired(self, run: Run) -> Run:
+    def repaired(self, run: Run, **options: Any) -> Run:
         """The run, when it was repaired and has ended again."""
         run_id = run.page.run["id"]
         with self.store.transaction() as connection:
-            repair(connection, run_id, by="test")
+            repair(connection, run_id, by="test", **options)
         return self.ended(run_id)
 
     def cancel(self, run_id: int) -> None:
@@ -206,6 +206,18 @@ def cells(path: Path) -> str:
             found += [output.get("text", ""), output.get("data", {}).get("text/plain", "")]
             found += output.get("traceback", [])
     return "\n".join("".join(each) for each in found)
+
+
+def stepped(site: Site, name: str, last: str) -> Path:
+    """A notebook with a checkpoint before *last*; returns the file with a line for each time it was executed up to there."""
+    executed = site.folder / f"{name}-executed"
+    heavy = f"# checkpoint: kept\nprint('x', file=open({str(executed)!r}, 'a'))\nkept = ['carried']\nprint('heavy')"
+    site.notebook(name, "import os, time, pathlib", heavy, f"print(kept, flush=True)\n{last}", tags=["setup"])
+    path = site.folder / "project" / "notebooks" / f"{name}.ipynb"
+    content = json.loads(path.read_text())
+    content["cells"][1]["metadata"]["tags"] = ["checkpoint"]
+    path.write_text(json.dumps(content))
+    return executed
 
 
 @contextmanager

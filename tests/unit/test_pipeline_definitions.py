@@ -32,7 +32,8 @@ def write_notebook(path: Path, *cells: str, kernel: str = "python3", parameters:
     book = nbformat.v4.new_notebook(metadata={"kernelspec": {"name": kernel, "display_name": kernel}} if kernel else {})
     if parameters is not None:
         book.cells.append(nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]}))
-    book.cells += [nbformat.v4.new_code_cell(each, metadata={"tags": ["loaded"]}) for each in cells]
+    tags = {each: {"tags": ["loaded"]} if each.startswith("# checkpoint:") else {} for each in cells}
+    book.cells += [nbformat.v4.new_code_cell(each, metadata=tags[each]) for each in cells]
     path.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(book, path)
     return path
@@ -45,7 +46,7 @@ def project(tmp_path: Path) -> Project:
     (tmp_path / "pipelines" / "flows" / "flights.yaml").write_text("topic: flights\ninto: raw.flights\n")
     (tmp_path / "sql").mkdir()
     (tmp_path / "sql" / "clean.sql").write_text("DELETE FROM t WHERE day::date = :day AND name = :name")
-    write_notebook(tmp_path / "n.ipynb", "%%sql\nSELECT 1", "x = await f()\n!ls")
+    write_notebook(tmp_path / "n.ipynb", "%%sql\nSELECT 1", "# checkpoint: x\nx = await f()\n!ls")
     return Project((tmp_path,))
 
 
@@ -222,6 +223,7 @@ def test_all_problems_of_a_file_are_told_at_once_with_their_lines(project):
         ("a: {function: 'os.path:'}", "steps.a.function", "does not fit"),
         ("a: {flow: flights, checkpoints: [x]}", "steps.a", "are for notebooks"),
         ("a: {notebook: n.ipynb, checkpoints: [x]}", "steps.a.notebook", "tag or id 'x'"),
+        ("a: {notebook: n.ipynb, checkpoints: [parameters]}", "steps.a.notebook", "n.ipynb, cell 1: a checkpoint says what it carries"),
         ("a: {notebook: n.ipynb, parameters: {dya: 2013-01-01}}", "steps.a.parameters.dya", "did you mean day?"),
         ("a: {notebook: n.ipynb, parameters: {day: 2013-02-30}}", "steps.a.parameters.day", "no date"),
         ("a: {notebook: n.ipynb, parameters: {day: '${count}'}}", "steps.a.parameters.day", "${count} is int, and the parameter takes date"),

@@ -8,6 +8,7 @@ import typer
 from typer.testing import CliRunner
 
 from pipelines.cli import add_commands
+from pipelines.cli.runs import named_attempts
 from workbench.errors import DefinitionError, WorkbenchError
 
 
@@ -82,3 +83,15 @@ def test_a_wrong_file_is_an_error_with_all_its_problems(tmp_path: Path):
     (tmp_path / "x.yaml").write_text("steps: {a: {flow: nothing}}")
 
     assert isinstance(run("schema", "--file", str(tmp_path / "x.yaml")).exception, DefinitionError)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "text"),
+    [
+        ([2], "attempt 2"),
+        ([1, 2, 3], "same error in attempts 1-3"),
+        ([1, 3, 4, 6], "same error in attempts 1, 3-4, 6"),
+    ],
+)
+def test_attempts_that_failed_alike_are_counted_together(numbers, text):
+    assert named_attempts(numbers) == text

@@ -6,11 +6,12 @@ import ast
 import hashlib
 import json
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines.parameters import Parameter, read_cell
+from pipelines.parameters.carried import read_carried
 
 PARAMETERS = "parameters"
 
@@ -87,6 +88,16 @@ def notebook_problems(notebook: Notebook, kernels: Mapping[str, str], *, needs_p
     for cell in notebook.cells:
         if problem := _syntax_problem(cell):
             yield f"{name}, cell {cell.number}, {problem}"
+
+
+def checkpoint_problems(notebook: Notebook, marks: Collection[str]) -> Iterator[str]:
+    """What is wrong with the cells of the tags or ids *marks*, which are checkpoints."""
+    for cell in notebook.cells:
+        if not {*cell.tags, cell.id}.isdisjoint(marks):
+            try:
+                read_carried(cell.source)
+            except ValueError as error:
+                yield f"{notebook.path.name}, cell {cell.number}: {error}."
 
 
 def notebook_parameters(notebook: Notebook) -> tuple[tuple[Parameter, ...], tuple[str, ...]]:

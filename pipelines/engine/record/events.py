@@ -14,6 +14,7 @@ class Kind(StrEnum):
     """What an event tells. The content of each is in the comment."""
 
     STARTED = "started"  #: notebook: the whole notebook as it is executed, without outputs
+    CARRIED = "carried"  #: not executed: attempt, in which it was; notebook: of that attempt; outputs, execution_count
     CELL_STARTED = "cell_started"
     OUTPUT = "output"  #: an output as nbformat has it; `display_id` beside it, if it may be updated
     CLEARED = "cleared"  #: wait: whether the next output clears, and not this event

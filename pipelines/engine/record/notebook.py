@@ -84,11 +84,13 @@ class _Building:
 
     def add(self, event: Event) -> None:
         self._last_at = event.at
-        if event.cell is None:
+        if event.cell is None or event.kind is Kind.ENDED:
             self._end = event if event.kind is Kind.ENDED else self._end
             return
         cell = self._cells[event.cell]
         match event.kind:
+            case Kind.CARRIED:
+                _carry(cell, event.content)
             case Kind.CELL_STARTED:
                 self._running[event.cell] = event.at
                 cell["metadata"]["papermill"].update(status="running", exception=False, start_time=_written(event.at))
@@ -104,8 +106,6 @@ class _Building:
                     output.update(data=event.content["data"], metadata=event.content["metadata"])
             case Kind.CELL_ENDED:
                 self._end_cell(event.cell, event)
-            case Kind.ENDED:
-                self._end = event
 
     def finish(self, missing: Event | None) -> dict[str, Any]:
         end = (
@@ -179,6 +179,15 @@ class _Building:
             self._put_out(
                 cell, {"output_type": "error", "ename": name, "evalue": message, "traceback": [f"{name}: {message}"]}
             )
+
+
+def _carry(cell: dict[str, Any], content: Mapping[str, Any]) -> None:
+    """Show what a cell put out in the attempt that executed it, and that this one did not."""
+    note = f"[not executed in this attempt, but in attempt {content['attempt']}: {content['notebook']}]\n"
+    said = {"output_type": "stream", "name": "stderr", "text": note}
+    cell["outputs"], cell["execution_count"] = [said, *content["outputs"]], content["execution_count"]
+    cell["metadata"]["papermill"]["status"] = "skipped"
+    cell["metadata"]["workbench"] = {"executed_in": {"attempt": content["attempt"], "notebook": content["notebook"]}}
 
 
 def _written(at: float) -> str:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pipelines.definition import Pipeline, Project, find_pipeline
 from pipelines.planning.pins import read_pins
@@ -14,9 +11,6 @@ from pipelines.planning.runs import Plan
 from pipelines.runner.folders import runs_folder
 from pipelines.store.database import Store
 from workbench.security.audit import AuditLog
-
-if TYPE_CHECKING:
-    from sqlalchemy import Connection
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,12 +30,6 @@ class Site:
     def outputs(self) -> Path:
         """Where workers of this machine leave what runs put out."""
         return runs_folder(self.home)
-
-    @contextmanager
-    def transaction(self) -> Iterator[Connection]:
-        """As that of the store."""
-        with self.store.transaction() as connection:
-            yield connection
 
     def pipeline(self, name: str) -> Pipeline:
         """The pipeline as its files are now.

@@ -17,7 +17,7 @@ import jinja2
 from tornado.web import Finish, RequestHandler
 
 from pipelines.service.entrance import Entrance
-from pipelines.service.operations import OPERATIONS, perform
+from pipelines.service.operations import OPERATIONS, Done, perform
 from pipelines.service.rights import (
     Forbidden,
     NotFromOurPage,
@@ -127,7 +127,11 @@ class Handler(RequestHandler):
         return hmac.new(self.service.key, session, hashlib.sha256).hexdigest()
 
     async def perform(self, name: str, given: dict[str, Any], *, of_form: bool = False) -> dict[str, Any]:
-        """Do an operation as the one who asks, beside the event loop; raises as `perform`."""
+        """What an operation answers, done as the one who asks, beside the event loop; raises as `perform`."""
+        return (await self.done(name, given, of_form=of_form)).answer
+
+    async def done(self, name: str, given: dict[str, Any], *, of_form: bool = False) -> Done:
+        """The same, with the right of the one who asks."""
         operation = OPERATIONS[name]
         return await self.beside(lambda: perform(self.service.site, self.person, operation, given, of_form=of_form))
 

@@ -96,7 +96,7 @@ class Webhooks:
         """References of secrets by pipeline, as the scheduler has them in the store."""
         with self._lock:
             if time.monotonic() - self._known_at >= KNOWN_SECONDS:
-                with self._site.transaction() as connection:
+                with self._site.store.transaction() as connection:
                     found = named_schedules(connection, WEBHOOK)
                 self._known = {}
                 for each in found:
@@ -126,7 +126,7 @@ class Webhooks:
         start = Start(trigger=Trigger.EVENT, instant=instant, event_id=f"{WEBHOOK}{signed.id}", event=event)
         run = plan.run(start, plan.bound(rule.parameters, instant, event))
         name = plan.pipeline.name
-        with self._site.transaction() as connection:
+        with self._site.store.transaction() as connection:
             if (known := find_run(connection, run.key)) is not None:
                 return {"run": known}
             if any(each.paused for each in read_schedules(connection, name)):

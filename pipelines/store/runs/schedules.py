@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
+from pipelines.store.database import notify
 from pipelines.store.records import Json, NewRun
 from pipelines.store.runs.making import make_runs
 from pipelines.store.tables import SCHEDULES, SKIPS
@@ -146,6 +147,36 @@ def resume_schedule(connection: sa.Connection, pipeline: str, name: str) -> None
         NoSuchRun: when there is no such schedule.
     """
     _set(connection, pipeline, name, paused=False, paused_by=None, paused_at=None)
+
+
+def pause_schedules(connection: sa.Connection, pipeline: str, by: str) -> None:
+    """Let no run of the pipeline begin by any schedule or trigger; all of them then look again.
+
+    Raises:
+        NoSuchRun: when it has none, or no scheduler has seen one.
+    """
+    _each(connection, pipeline, lambda name: pause_schedule(connection, pipeline, name, by))
+
+
+def resume_schedules(connection: sa.Connection, pipeline: str) -> None:
+    """Let all schedules and triggers of the pipeline go on from where they stood.
+
+    Raises:
+        NoSuchRun: when it has none, or no scheduler has seen one.
+    """
+    _each(connection, pipeline, lambda name: resume_schedule(connection, pipeline, name))
+
+
+def _each(connection: sa.Connection, pipeline: str, action: Callable[[str], None]) -> None:
+    schedules = read_schedules(connection, pipeline)
+    if not schedules:
+        raise NoSuchRun(
+            f"no scheduler has seen a schedule or a trigger of {pipeline}",
+            remedy="Correct the name, or give it one; docs/pipelines.md has the format.",
+        )
+    for each in schedules:
+        action(each.name)
+    notify(connection, "schedules")
 
 
 def _write_skips(connection: sa.Connection, ticks: Iterable[Tick]) -> None:

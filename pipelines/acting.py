@@ -1,4 +1,8 @@
-"""What people do with pipelines. Each writes to the store in one transaction; who asked for it is kept with it."""
+"""What people do with pipelines, from a command or through the service.
+
+Each function writes to the store in one transaction; who asked for it is kept with it. Who may do
+what is for the service to say, and whoever reaches the store by a command may do everything.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +15,12 @@ from pipelines.parameters import Parameter, parse_texts, validate
 from pipelines.planning.partitions import partition_runs
 from pipelines.planning.registering import ensure_registered
 from pipelines.planning.runs import Start
-from pipelines.service.site.site import Site
 from pipelines.store.claims.reaping import reap
-from pipelines.store.database import notify
+from pipelines.store.database import Store, notify
 from pipelines.store.records import Reprocess, Trigger
 from pipelines.store.runs import backfills, stopping
 from pipelines.store.runs.making import find_run, make_runs, set_pool
-from pipelines.store.runs.schedules import pause_schedule, read_schedules, resume_schedule
-from workbench.errors import NoSuchRun
+from pipelines.store.runs.schedules import pause_schedules, resume_schedules
 
 if TYPE_CHECKING:
     from pipelines.planning.runs import Plan
@@ -30,14 +32,14 @@ Values = Mapping[str, Any] | None
 
 
 def start_run(
-    site: Site, by: str, *, pipeline: str, parameters: Values = None, texts: Texts = None, request: str = ""
+    store: Store, by: str, plan: Plan, *, parameters: Values = None, texts: Texts = None, request: str = ""
 ) -> Row:
     """Make a run now.
 
     Args:
-        site: where.
+        store: entered.
         by: who wants it.
-        pipeline: its name.
+        plan: of the pipeline.
         parameters: values in their JSON form.
         texts: values as people type them into a form, instead.
         request: when *by* asks again with the same one, the answer is the same run.
@@ -45,54 +47,53 @@ def start_run(
     Raises:
         ParametersRefused: with everything that does not fit.
     """
-    plan = site.plan(pipeline)
     event = f"{by}:{request}" if request else uuid.uuid4().hex
     start = Start(trigger=Trigger.MANUAL, instant=datetime.now(UTC), event_id=event, requested_by=by)
     run = plan.run(start, _values(plan.pipeline.parameters, parameters, texts))
-    with site.transaction() as connection:
+    with store.transaction() as connection:
         ensure_registered(connection, plan.pipeline)
         made = make_runs(connection, [run])
         return {"run": made[run.key] if made else find_run(connection, run.key)}
 
 
-def cancel_run(site: Site, by: str, *, run: int, reason: str = "") -> Row:
+def cancel_run(store: Store, by: str, *, run: int, reason: str = "") -> Row:
     """End a run; what it has put out is kept.
 
     Raises:
         NoSuchRun: when there is none.
     """
-    with site.transaction() as connection:
+    with store.transaction() as connection:
         is_cancelled = stopping.stop(connection, run, reason or f"cancelled by {by}")
     return {"run": run, "cancelled": is_cancelled}
 
 
-def repair_run(site: Site, by: str, *, run: int, steps: Sequence[str] = ()) -> Row:
-    """Run again what did not succeed, or these *steps*, and what follows.
+def repair_run(store: Store, by: str, *, run: int, steps: Sequence[str] = (), from_start: bool = False) -> Row:
+    """Run again what did not succeed, or these *steps*, and what follows; *from_start* without checkpoints.
 
     Raises:
         NoSuchRun: when there is no such run or step.
         StoreError: when it has not ended, or all of it succeeded.
     """
-    with site.transaction() as connection:
-        return {"run": run, "steps": sorted(stopping.repair(connection, run, by=by, steps=steps))}
+    with store.transaction() as connection:
+        again = stopping.repair(connection, run, by=by, steps=steps, from_start=from_start)
+    return {"run": run, "steps": sorted(again)}
 
 
 def preview_backfill(
-    site: Site, by: str, *, pipeline: str, since: str = "", until: str = "", reprocess: str = "missing", slots: int = 1,
+    store: Store, by: str, plan: Plan, *, since: str = "", until: str = "", reprocess: str = "missing", slots: int = 1,
     parameters: Values = None, texts: Texts = None,
 ) -> Row:  # fmt: skip
     """What `start_backfill` would run; raises the same."""
-    plan = site.plan(pipeline)
     runs = _partitions(plan, by, (since, until), _given(plan, parameters, texts))
-    with site.transaction() as connection:
+    with store.transaction() as connection:
         names = [str(each.partition) for each in runs]
-        planned = backfills.preview(connection, pipeline, names, Reprocess(reprocess))
+        planned = backfills.preview(connection, plan.pipeline.name, names, Reprocess(reprocess))
     rows = [{"partition": each.partition, "state": each.state, "runs": each.runs} for each in planned]
-    return {"pipeline": pipeline, "slots": slots, "partitions": rows}
+    return {"pipeline": plan.pipeline.name, "slots": slots, "partitions": rows}
 
 
 def start_backfill(
-    site: Site, by: str, *, pipeline: str, since: str = "", until: str = "", reprocess: str = "missing", slots: int = 1,
+    store: Store, by: str, plan: Plan, *, since: str = "", until: str = "", reprocess: str = "missing", slots: int = 1,
     parameters: Values = None, texts: Texts = None,
 ) -> Row:  # fmt: skip
     """Run a pipeline for each partition of a range that *reprocess* asks for.
@@ -101,71 +102,65 @@ def start_backfill(
         WorkbenchError: when the pipeline has no partitions, or the range is none.
         ParametersRefused: when a value does not fit.
     """
-    plan = site.plan(pipeline)
     runs = _partitions(plan, by, (since, until), _given(plan, parameters, texts))
-    with site.transaction() as connection:
+    with store.transaction() as connection:
         ensure_registered(connection, plan.pipeline)
         number, count = backfills.make_backfill(connection, runs, Reprocess(reprocess), slots=slots, requested_by=by)
     return {"backfill": number, "runs": count, "partitions": len(runs)}
 
 
-def pause_backfill(site: Site, by: str, *, backfill: int) -> Row:
+def pause_backfill(store: Store, by: str, *, backfill: int) -> Row:
     """Let no step of it begin."""
-    return _pause_backfill(site, backfill, paused=True)
+    return _pause_backfill(store, backfill, paused=True)
 
 
-def resume_backfill(site: Site, by: str, *, backfill: int) -> Row:
+def resume_backfill(store: Store, by: str, *, backfill: int) -> Row:
     """Let it go on."""
-    return _pause_backfill(site, backfill, paused=False)
+    return _pause_backfill(store, backfill, paused=False)
 
 
-def cancel_backfill(site: Site, by: str, *, backfill: int) -> Row:
+def cancel_backfill(store: Store, by: str, *, backfill: int) -> Row:
     """End all of its runs that have not ended."""
-    with site.transaction() as connection:
+    with store.transaction() as connection:
         count = backfills.stop_backfill(connection, backfill, f"backfill {backfill} was cancelled by {by}")
-    reap(site.store, limit=count + 1)
+    reap(store, limit=count + 1)
     return {"backfill": backfill, "cancelled": count}
 
 
-def pause_pipeline(site: Site, by: str, *, pipeline: str) -> Row:
-    """Let no run begin by schedule or trigger; runs by hand still do."""
-    return _each_schedule(site, by, pipeline, paused=True)
+def pause_pipeline(store: Store, by: str, *, pipeline: str) -> Row:
+    """Let no run begin by schedule or trigger; runs by hand still do.
+
+    Raises:
+        NoSuchRun: when it has neither.
+    """
+    with store.transaction() as connection:
+        pause_schedules(connection, pipeline, by)
+    return {"pipeline": pipeline, "paused": True}
 
 
-def resume_pipeline(site: Site, by: str, *, pipeline: str) -> Row:
-    """Let schedule and triggers go on from where they stood."""
-    return _each_schedule(site, by, pipeline, paused=False)
+def resume_pipeline(store: Store, by: str, *, pipeline: str) -> Row:
+    """Let schedule and triggers go on from where they stood.
+
+    Raises:
+        NoSuchRun: when it has neither.
+    """
+    with store.transaction() as connection:
+        resume_schedules(connection, pipeline)
+    return {"pipeline": pipeline, "paused": False}
 
 
-def resize_pool(site: Site, by: str, *, pool: str, size: int) -> Row:
+def resize_pool(store: Store, by: str, *, pool: str, size: int) -> Row:
     """Set how many steps of a pool may run at once, on all workers together."""
-    with site.transaction() as connection:
+    with store.transaction() as connection:
         set_pool(connection, pool, size)
         notify(connection, "queue")
     return {"pool": pool, "size": size}
 
 
-def _pause_backfill(site: Site, backfill: int, *, paused: bool) -> Row:
-    with site.transaction() as connection:
+def _pause_backfill(store: Store, backfill: int, *, paused: bool) -> Row:
+    with store.transaction() as connection:
         backfills.pause_backfill(connection, backfill, paused=paused)
     return {"backfill": backfill, "paused": paused}
-
-
-def _each_schedule(site: Site, by: str, pipeline: str, *, paused: bool) -> Row:
-    with site.transaction() as connection:
-        found = read_schedules(connection, pipeline)
-        if not found:
-            raise NoSuchRun(
-                f"no scheduler has seen a schedule or a trigger of {pipeline}",
-                remedy="Give it one; docs/pipelines.md has the format.",
-            )
-        for each in found:
-            if paused:
-                pause_schedule(connection, pipeline, each.name, by)
-            else:
-                resume_schedule(connection, pipeline, each.name)
-        notify(connection, "schedules")
-    return {"pipeline": pipeline, "paused": paused}
 
 
 def _partitions(plan: Plan, by: str, between: tuple[str, str], given: Mapping[str, Any]) -> tuple[NewRun, ...]:
