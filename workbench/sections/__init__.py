@@ -8,6 +8,7 @@ from workbench.sections.base import Section, is_loopback
 from workbench.sections.embedded import EmbeddedSettings
 from workbench.sections.hub import HubSettings
 from workbench.sections.kafka import KafkaSettings, SchemaRegistrySettings
+from workbench.sections.keys import KeysSettings
 from workbench.sections.login import LoginSettings
 from workbench.sections.spark import SparkSettings
 from workbench.sections.warehouse import EMBEDDED_SUPERUSER, PipelinesSettings, WarehouseSettings
@@ -18,6 +19,7 @@ __all__ = [
     "EmbeddedSettings",
     "HubSettings",
     "KafkaSettings",
+    "KeysSettings",
     "LoginSettings",
     "PipelinesSettings",
     "SchemaRegistrySettings",
@@ -37,6 +39,7 @@ SECTIONS: dict[str, type[Section]] = {
     "login": LoginSettings,
     "hub": HubSettings,
     "embedded": EmbeddedSettings,
+    "keys": KeysSettings,
 }
 
 
