@@ -46,6 +46,13 @@ class Action(StrEnum):
     USER_UNBLOCKED = "user.unblocked"
     KEYS_ROTATED = "keys.rotated"
     ACCOUNT_UNLINKED = "account.unlinked"
+    KEYSET_CREATED = "keyset.created"
+    KEYSET_ROTATED = "keyset.rotated"
+    KEYSET_PROMOTED = "keyset.promoted"
+    KEYSET_REWRAPPED = "keyset.rewrapped"
+    KEYSET_RETIRED = "keyset.retired"
+    KEYSET_DESTROYED = "keyset.destroyed"
+    KEYSET_ENABLED = "keyset.enabled"
     RUN_STARTED = "run.started"  #: of a pipeline, by a person
     RUN_CANCELLED = "run.cancelled"
     RUN_REPAIRED = "run.repaired"

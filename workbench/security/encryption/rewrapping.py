@@ -89,7 +89,7 @@ def rebuild(keys: Keys, folder: Path) -> int:
         KeysetError, EncryptionError: when the keyset cannot be used or the inventory not be written.
     """
     with keys.file.changing() as keyset:
-        keys.inventory.create(keyset.inventory)
+        keys.inventory.create(keyset.inventory, anew=True)
         count = 0
         for path in sorted(folder.absolute().rglob("*")):
             header = b"" if path.is_symlink() or not path.is_file() else _begin(path)

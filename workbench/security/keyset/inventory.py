@@ -16,6 +16,7 @@ from typing import Literal
 import psutil
 
 from workbench.errors import KeysetError
+from workbench.security.secrets import sync_folder
 
 BUSY_SECONDS = 30.0
 CLOCK_SECONDS = 5.0
@@ -62,17 +63,29 @@ class Inventory:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def create(self, identifier: str) -> None:
-        """Make the inventory that the keyset names by *identifier*; one that is there is emptied.
+    def create(self, identifier: str, *, anew: bool = False) -> None:
+        """Make the inventory that the keyset names by *identifier*.
+
+        Args:
+            identifier: of the keyset.
+            anew: whether one that is there is replaced although it names something.
 
         Raises:
-            KeysetError: when it cannot be written.
+            KeysetError: when it cannot be written, or one is there that names something.
         """
-        self.path.unlink(missing_ok=True)
-        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-        with self._open() as connection:
+        if self.path.exists() and not anew and (count := sum(self.counts().values())):
+            raise KeysetError(
+                f"there is no keyset any more, but {self.path} names {count:,} encrypted with it",
+                remedy="Restore the keyset from a backup. If it is lost, so are they: remove the inventory, and start anew.",
+            )
+        fresh = self.path.with_name(f".{self.path.name}.new")
+        fresh.unlink(missing_ok=True)
+        os.close(os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        with Inventory(fresh)._open() as connection:
             connection.executescript(TABLES)
             connection.execute("INSERT INTO about (id) VALUES (?)", (identifier,))
+        fresh.replace(self.path)
+        sync_folder(self.path.parent)
 
     def check(self, identifier: str) -> None:
         """Make sure that it is the one that the keyset names.

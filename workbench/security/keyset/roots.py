@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from workbench.errors import KeysetError, RootKeyUnavailable, WrongKey
 from workbench.security.messages import KEY_BYTES, decrypt_message, encrypt_message
-from workbench.security.secrets import private_folder, write_first
+from workbench.security.secrets import private_folder, sync_folder, write_first
 
 CONTEXT = b"workbench/root-key\0"
 
@@ -33,6 +33,7 @@ class FileRoot:
             return False
         private_folder(self.path.parent)
         write_first(self.path, f"{os.urandom(KEY_BYTES).hex()}\n")
+        sync_folder(self.path.parent)
         return True
 
     def wrap(self, key: bytes, context: bytes) -> bytes:
