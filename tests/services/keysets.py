@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from workbench.sections import KeysSettings
 from workbench.security.encryption.rewrapping import rewrap
 from workbench.security.keyset.opening import Keys
-from workbench.sections import KeysSettings
 
 
 def make_keys(home: Path) -> Keys:

@@ -247,10 +247,10 @@ def test_a_file_in_the_making_keeps_its_version(keys: Keys, tmp_path: Path):
     held, goes_on = threading.Event(), threading.Event()
 
     class Slow(io.BytesIO):
-        def read(self, size: int | None = -1, /) -> bytes:
+        def readinto(self, buffer: memoryview, /) -> int:
             held.set()
             assert goes_on.wait(10)
-            return super().read(size)
+            return super().readinto(buffer)
 
     source, target = Slow(b"text"), tmp_path / "target"
     from workbench.security.encryption import files
@@ -279,7 +279,7 @@ def test_a_lost_inventory_keeps_versions_and_is_made_anew_of_the_files(keys: Key
     write_encrypted(keys, b"text", folder / "newer", "here")
     keys.inventory.path.unlink()
 
-    with pytest.raises(KeysetError, match="the inventory .* cannot be used"):
+    with pytest.raises(KeysetError, match=r"the inventory .* cannot be used"):
         retire(keys, 1)
     assert rebuild(keys, tmp_path / "data") == 3
     assert sorted(Path(each.name).name for each in keys.inventory.entries(version=2)) == ["file", "log", "newer"]

@@ -209,8 +209,9 @@ def _keys() -> tuple[Settings, Keys]:
     return settings, Keys.of(settings.home, settings.keys)
 
 
-def _record(settings: Settings, action: Action, **details: object) -> None:
-    AuditLog.of(settings.home).record(action, actor=f"operator:{_who()}", resource="keyset", **details)
+def _record(settings: Settings, action: Action, **details: int) -> None:
+    texts = {name: str(value) for name, value in details.items()}
+    AuditLog.of(settings.home).record(action, actor=f"operator:{_who()}", resource="keyset", **texts)
 
 
 def _who() -> str:

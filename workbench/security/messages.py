@@ -10,8 +10,8 @@ Source: c2sp.org/chunked-encryption.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
-from typing import Protocol
 
 from cryptography.cobblestone import Cobblestone256Decryptor, Cobblestone256Encryptor
 from cryptography.exceptions import InvalidTag
@@ -26,14 +26,6 @@ CHUNK_BYTES = 16 * 1024  #: of plaintext
 SEALED_CHUNK_BYTES = CHUNK_BYTES + TAG_BYTES
 PIECE_CHUNKS = 64  # read at once
 RESTORE = "Restore it from a backup."
-
-
-class Readable(Protocol):
-    """A file, or what behaves like one."""
-
-    def read(self, size: int, /) -> bytes:
-        """At most *size* bytes; fewer only at the end."""
-        ...
 
 
 def message_bytes(length: int) -> int:
@@ -61,18 +53,23 @@ def decrypt_message(key: bytes, message: bytes, context: bytes, *, subject: str)
         Truncated: when the end is missing.
         Corrupt: when a chunk was changed.
     """
-    return b"".join(bytes(piece) for piece in decrypted_pieces(key, _Bytes(message), context, subject=subject))
+    return b"".join(bytes(piece) for piece in decrypted_pieces(key, io.BytesIO(message), context, subject=subject))
 
 
-def encrypted_pieces(key: bytes, source: Readable, context: bytes) -> Iterator[bytes]:
-    """The message that holds all of *source*, about 1 MiB at a time."""
+def encrypted_pieces(key: bytes, source: io.BufferedIOBase, context: bytes) -> Iterator[memoryview | bytes]:
+    """The message that holds all of *source*, about 1 MiB at a time; each piece is good until the next one is asked for."""
     encryptor = Cobblestone256Encryptor(key, context)
-    while piece := source.read(PIECE_CHUNKS * CHUNK_BYTES):
-        yield encryptor.update(piece)
+    # One pair of buffers for all pieces: fresh ones cost more than AES does.
+    plain = memoryview(bytearray(PIECE_CHUNKS * CHUNK_BYTES))
+    sealed = memoryview(bytearray(BEGIN_BYTES + (PIECE_CHUNKS + 1) * SEALED_CHUNK_BYTES))
+    while length := source.readinto(plain):
+        yield sealed[: encryptor.update_into(plain[:length], sealed)]
     yield encryptor.finalize()
 
 
-def decrypted_pieces(key: bytes, source: Readable, context: bytes, *, subject: str) -> Iterator[memoryview | bytes]:
+def decrypted_pieces(
+    key: bytes, source: io.BufferedIOBase, context: bytes, *, subject: str
+) -> Iterator[memoryview | bytes]:
     """The plaintext of the message in *source*, about 1 MiB at a time.
 
     Each piece is authentic, and good until the next one is asked for. The whole is authentic only
@@ -84,25 +81,26 @@ def decrypted_pieces(key: bytes, source: Readable, context: bytes, *, subject: s
     decryptor = Cobblestone256Decryptor(key, context)
     _begin(decryptor, source.read(BEGIN_BYTES), subject)
     number = rest = 0
+    sealed = memoryview(bytearray(PIECE_CHUNKS * SEALED_CHUNK_BYTES))
     plain = memoryview(bytearray(PIECE_CHUNKS * CHUNK_BYTES + SEALED_CHUNK_BYTES))
-    while piece := memoryview(source.read(PIECE_CHUNKS * SEALED_CHUNK_BYTES)):
-        filled = 0
+    while length := source.readinto(sealed):
+        filled, rest = 0, length % SEALED_CHUNK_BYTES
         # One chunk at a time: the decryptor does not say at which one it stopped.
-        for start in range(0, len(piece), SEALED_CHUNK_BYTES):
+        for start in range(0, length - rest, SEALED_CHUNK_BYTES):
             try:
-                filled += decryptor.update_into(piece[start : start + SEALED_CHUNK_BYTES], plain[filled:])
+                filled += decryptor.update_into(sealed[start : start + SEALED_CHUNK_BYTES], plain[filled:])
             except InvalidTag:
                 raise _corrupt(subject, number) from None
             number += 1
+        decryptor.update(sealed[length - rest : length])
         if filled:
             yield plain[:filled]
-        rest = len(piece) % SEALED_CHUNK_BYTES
     if rest < TAG_BYTES:
         raise Truncated(f"{subject} is cut off after {number} chunks", remedy=RESTORE)
     try:
         yield decryptor.finalize()
     except InvalidTag:
-        raise _corrupt(subject, number - 1, " or cut off") from None
+        raise _corrupt(subject, number, " or cut off") from None
 
 
 def _begin(decryptor: Cobblestone256Decryptor, begin: bytes, subject: str) -> None:
@@ -116,15 +114,3 @@ def _begin(decryptor: Cobblestone256Decryptor, begin: bytes, subject: str) -> No
 
 def _corrupt(subject: str, chunk: int, how: str = "") -> Corrupt:
     return Corrupt(f"{subject} was changed{how}: chunk {chunk} is not authentic", chunk=chunk, remedy=RESTORE)
-
-
-class _Bytes:
-    """Bytes, read like a file."""
-
-    def __init__(self, content: bytes) -> None:
-        self._content, self._position = content, 0
-
-    def read(self, size: int, /) -> bytes:
-        found = self._content[self._position : self._position + size]
-        self._position += len(found)
-        return found

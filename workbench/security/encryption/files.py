@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from workbench.errors import Corrupt, WrongKey
-from workbench.security.encryption.header import HEADER_BYTES, Kind
-from workbench.security.encryption.sealing import seal, unseal
+from workbench.security.encryption.header import Kind
+from workbench.security.encryption.sealing import read_header, seal
 from workbench.security.keyset.opening import Keys
-from workbench.security.messages import RESTORE, Readable, decrypted_pieces, encrypted_pieces
+from workbench.security.messages import RESTORE, decrypted_pieces, encrypted_pieces
 from workbench.security.secrets import sync_folder
 
 
@@ -69,7 +69,7 @@ def read_encrypted(keys: Keys, source: Path, context: str) -> bytes:
         return b"".join(bytes(piece) for piece in _decrypted(keys, file, context, str(source)))
 
 
-def _encrypt(keys: Keys, source: Readable, target: Path, context: str) -> None:
+def _encrypt(keys: Keys, source: io.BufferedIOBase, target: Path, context: str) -> None:
     sealed = seal(keys, "file", target, context)
     assert sealed.noted is not None
     try:
@@ -82,8 +82,8 @@ def _encrypt(keys: Keys, source: Readable, target: Path, context: str) -> None:
     keys.inventory.finish(sealed.noted)
 
 
-def _decrypted(keys: Keys, source: Readable, context: str, subject: str) -> Iterator[memoryview | bytes]:
-    sealed = unseal(keys, source.read(HEADER_BYTES), Kind.FILE, context=context, subject=subject)
+def _decrypted(keys: Keys, source: io.BufferedReader, context: str, subject: str) -> Iterator[memoryview | bytes]:
+    sealed = read_header(keys, source, Kind.FILE, context, subject=subject)
     try:
         yield from decrypted_pieces(sealed.key, source, sealed.body_context, subject=subject)
     except WrongKey:

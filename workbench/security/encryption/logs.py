@@ -15,7 +15,8 @@ from typing import BinaryIO, Self
 
 from workbench.errors import Corrupt, Truncated, WrongKey
 from workbench.security.encryption.header import HEADER_BYTES, Kind
-from workbench.security.encryption.sealing import Sealed, seal, unseal
+from workbench.security.encryption.sealing import Sealed, read_header, seal
+from workbench.security.keyset.inventory import Inventory
 from workbench.security.keyset.opening import Keys
 from workbench.security.messages import RESTORE, decrypt_message, encrypt_message, message_bytes
 
@@ -24,9 +25,10 @@ LENGTH_BYTES = 4
 
 @dataclass(frozen=True)
 class FrameSealer:
-    """Makes the bytes of a new log. Who appends them keeps count of where they go."""
+    """Makes the bytes of a new log. Who appends them keeps count of where they go, and says when it has grown to its end."""
 
     sealed: Sealed
+    inventory: Inventory
 
     @classmethod
     def of(cls, keys: Keys, path: Path, context: str) -> Self:
@@ -35,7 +37,7 @@ class FrameSealer:
         Raises:
             KeysetError, EncryptionError: when the keyset cannot be used.
         """
-        return cls(seal(keys, "log", path, context))
+        return cls(seal(keys, "log", path, context), keys.inventory)
 
     @property
     def header(self) -> bytes:
@@ -46,6 +48,15 @@ class FrameSealer:
         """The frame for *content* that is appended at byte *position* of the log."""
         message = encrypt_message(self.sealed.key, content, self.sealed.frame_context(position))
         return len(message).to_bytes(LENGTH_BYTES, "big") + message
+
+    def finish(self) -> None:
+        """Nothing more is appended. A log of which that was never said stays readable all the same.
+
+        Raises:
+            KeysetError: when the inventory cannot be written.
+        """
+        assert self.sealed.noted is not None
+        self.inventory.finish(self.sealed.noted)
 
 
 @dataclass(frozen=True)
@@ -64,9 +75,7 @@ class FrameReader:
             WrongKey, UnknownKeyVersion, KeyDisabled, OtherContext, Truncated, Corrupt, UnsupportedFormat: as they say.
             KeysetError: when the keyset cannot be used.
         """
-        file.seek(0)
-        header = file.read(HEADER_BYTES)
-        return cls(file, unseal(keys, header, Kind.LOG, context=context, subject=subject), subject)
+        return cls(file, read_header(keys, file, Kind.LOG, context, subject=subject), subject)
 
     def frames(self, position: int = HEADER_BYTES) -> Iterator[tuple[bytes, int]]:
         """What was appended from byte *position* on, each with the position behind it, up to a frame that is not whole yet.

@@ -52,6 +52,7 @@ def rewrap(
     Raises:
         KeysetError, EncryptionError: when keyset or inventory cannot be used. What is wrong with single files is in `failed`.
     """
+    keys.file.read()  # says so when there is none
     with _alone(keys):
         keyset = keys.file.read()
         keys.inventory.check(keyset.inventory)
@@ -113,8 +114,8 @@ def rewrap_file(keys: Keys, path: Path, kind: Kind) -> int:
         versions = [slot and slot.version for slot in slots]
         if versions.count(None) == 1 and primary.number in versions:
             return primary.number
-        # Of a rewrap that was cut off both may be filled; the one that opens is kept until the other is on the disk.
-        good = next(index for index, slot in enumerate(slots) if slot and _opens(keys, sealed.prefix, index, header))
+        # Of a rewrap that was cut off both may be filled; one is kept until the other is on the disk.
+        good = next(index for index, slot in enumerate(slots) if slot)
         fresh = wrap(sealed.prefix, primary, sealed.key)
         _write_slot(file.fileno(), 1 - good, fresh.as_bytes())
         _write_slot(file.fileno(), good, EMPTY)
@@ -145,16 +146,6 @@ def _miss(keys: Keys, entry: Entry, path: Path, done: Rewrapped, *, forget_missi
         done.forgotten += 1
     else:
         done.missing.append(entry.name)
-
-
-def _opens(keys: Keys, prefix: bytes, index: int, header: bytes) -> bool:
-    start = PREFIX_BYTES + index * SLOT_BYTES
-    alone = prefix + header[start : start + SLOT_BYTES] + EMPTY
-    try:
-        unseal(keys, alone, Prefix.parse(prefix, subject="a header").kind, context=None, subject="a header")
-    except WorkbenchError:
-        return False
-    return True
 
 
 def _write_slot(descriptor: int, index: int, content: bytes) -> None:

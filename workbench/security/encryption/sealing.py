@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
-from workbench.errors import Corrupt, EncryptionError, KeyDisabled, Truncated, UnknownKeyVersion
+from workbench.errors import Corrupt, EncryptionError, Truncated
 from workbench.security.encryption.header import (
     EMPTY,
     HEADER_BYTES,
@@ -65,6 +65,24 @@ def seal(keys: Keys, kind: Literal["file", "log"], path: Path, context: str) -> 
     return Sealed(header=prefix + wrap(prefix, primary, key).as_bytes() + EMPTY, key=key, noted=noted)
 
 
+def read_header(keys: Keys, file: BinaryIO, kind: Kind, context: str, *, subject: str) -> Sealed:
+    """As `unseal`, of what *file* begins with; the file stands behind its header then.
+
+    Raises:
+        As `unseal`.
+    """
+    header = os.pread(file.fileno(), HEADER_BYTES, 0)
+    file.seek(HEADER_BYTES)
+    while True:
+        try:
+            return unseal(keys, header, kind, context=context, subject=subject)
+        except Corrupt:
+            # A rewrap may have been in the midst of its write: what has changed meanwhile is looked at again.
+            before, header = header, os.pread(file.fileno(), HEADER_BYTES, 0)
+            if header == before:
+                raise
+
+
 def unseal(keys: Keys, header: bytes, kind: Kind, *, context: str | None, subject: str) -> Sealed:
     """The key of the object that begins with *header*.
 
@@ -79,19 +97,12 @@ def unseal(keys: Keys, header: bytes, kind: Kind, *, context: str | None, subjec
     prefix.check(kind, keyset.id, context=context, subject=subject)
     if len(header) < HEADER_BYTES:
         raise Truncated(f"{subject} has {len(header)} bytes, less than a header", remedy=RESTORE)
-    problems: list[EncryptionError] = []
-    for slot in parse_slots(header):
-        if slot is not None:
-            try:
-                key = unwrap(header[:PREFIX_BYTES], slot, keyset.reading_key(slot.version), subject=subject)
-                return Sealed(header=header[:HEADER_BYTES], key=key)
-            except EncryptionError as error:
-                # Of a rewrap that was cut off the other slot is good.
-                problems.append(error)
-    raise next(
-        (each for each in problems if isinstance(each, KeyDisabled | UnknownKeyVersion)),
-        Corrupt(f"the header of {subject} was changed", remedy=RESTORE),
-    )
+    filled = [slot for slot in parse_slots(header) if slot is not None]
+    # Two in the midst of a rewrap: then both are good, and have the same key.
+    found = {unwrap(header[:PREFIX_BYTES], slot, keyset.reading_key(slot.version), subject=subject) for slot in filled}
+    if len(found) != 1:
+        raise Corrupt(f"the header of {subject} was changed", remedy=RESTORE)
+    return Sealed(header=header[:HEADER_BYTES], key=found.pop())
 
 
 def wrap(prefix: bytes, version: KeyVersion, key: bytes) -> Slot:
@@ -105,9 +116,14 @@ def unwrap(prefix: bytes, slot: Slot, version_key: bytes, *, subject: str) -> by
     """The key in *slot*.
 
     Raises:
-        WrongKey, Corrupt, Truncated: when it is not what was wrapped.
+        Corrupt: when it is not what was wrapped.
     """
-    return decrypt_message(version_key, slot.wrapped, _wrap_context(prefix, slot.version), subject=subject)
+    context = _wrap_context(prefix, slot.version)
+    try:
+        return decrypt_message(version_key, slot.wrapped, context, subject=subject)
+    except EncryptionError:
+        # Its keyset and version are ours: it was changed.
+        raise Corrupt(f"the header of {subject} was changed", remedy=RESTORE) from None
 
 
 def _wrap_context(prefix: bytes, version: int) -> bytes:

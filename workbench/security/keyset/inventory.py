@@ -20,6 +20,9 @@ from workbench.security.secrets import sync_folder
 
 BUSY_SECONDS = 30.0
 CLOCK_SECONDS = 5.0
+REBUILD = (
+    "Restore inventory.db from a backup, or make it anew of what is there: `workbench keys rewrap --rebuild FOLDER`."
+)
 Kind = Literal["file", "log", "values"]
 TABLES = """
 CREATE TABLE about (id TEXT NOT NULL);
@@ -81,7 +84,7 @@ class Inventory:
         fresh = self.path.with_name(f".{self.path.name}.new")
         fresh.unlink(missing_ok=True)
         os.close(os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-        with Inventory(fresh)._open() as connection:
+        with _opened(fresh) as connection:
             connection.executescript(TABLES)
             connection.execute("INSERT INTO about (id) VALUES (?)", (identifier,))
         fresh.replace(self.path)
@@ -93,7 +96,7 @@ class Inventory:
         Raises:
             KeysetError: when it is another one or none: what is encrypted under a version is not known then.
         """
-        with self._open() as connection:
+        with _opened(self.path) as connection:
             found = connection.execute("SELECT id FROM about").fetchone()
         if found != (identifier,):
             raise KeysetError(f"{self.path} is the inventory of another keyset", remedy=REBUILD)
@@ -105,7 +108,7 @@ class Inventory:
             KeysetError: when it cannot be written.
         """
         name = str(path.absolute())
-        with self._open() as connection:
+        with _opened(self.path) as connection:
             there = connection.execute("SELECT id FROM objects WHERE name = ? AND writer IS NULL", (name,)).fetchall()
             row = connection.execute(
                 "INSERT INTO objects (kind, name, version, writer) VALUES (?, ?, ?, ?) RETURNING id",
@@ -115,20 +118,20 @@ class Inventory:
 
     def finish(self, noted: Noted) -> None:
         """The file is at its place: what was noted of the one that it has replaced is forgotten."""
-        with self._open() as connection:
+        with _opened(self.path) as connection:
             connection.execute("UPDATE objects SET writer = NULL WHERE id = ?", (noted.id,))
             connection.executemany("DELETE FROM objects WHERE id = ?", [(each,) for each in noted.replaced])
 
     def found(self, kind: Literal["file", "log"], path: Path, version: int) -> None:
         """Note a file that is there."""
-        with self._open() as connection:
+        with _opened(self.path) as connection:
             connection.execute(
                 "INSERT INTO objects (kind, name, version) VALUES (?, ?, ?)", (kind, str(path.absolute()), version)
             )
 
     def hold(self, holder: str, version: int) -> None:
         """Note that *holder* keeps values of *version*."""
-        with self._open() as connection:
+        with _opened(self.path) as connection:
             connection.execute(
                 "INSERT INTO objects (kind, name, version) VALUES ('values', ?, ?) ON CONFLICT DO NOTHING",
                 (holder, version),
@@ -136,32 +139,32 @@ class Inventory:
 
     def release(self, holder: str, version: int) -> None:
         """The *holder* keeps no values of other versions any more."""
-        with self._open() as connection:
+        with _opened(self.path) as connection:
             connection.execute(
                 "DELETE FROM objects WHERE kind = 'values' AND name = ? AND version <> ?", (holder, version)
             )
 
     def forget(self, number: int) -> None:
         """The thing is gone, or was never made."""
-        with self._open() as connection:
+        with _opened(self.path) as connection:
             connection.execute("DELETE FROM objects WHERE id = ?", (number,))
 
     def forget_below(self, folder: Path) -> None:
         """All that was in *folder* is gone."""
         begin = f"{folder.absolute()}/"
-        with self._open() as connection:
+        with _opened(self.path) as connection:
             connection.execute(
                 "DELETE FROM objects WHERE kind <> 'values' AND substr(name, 1, ?) = ?", (len(begin), begin)
             )
 
     def move(self, number: int, version: int) -> None:
         """The thing of an entry now needs *version*, and no other one."""
-        with self._open() as connection:
+        with _opened(self.path) as connection:
             connection.execute("UPDATE objects SET version = ?, writer = NULL WHERE id = ?", (version, number))
 
     def entries(self, *, version: int | None = None, other_than: int | None = None) -> list[Entry]:
         """All entries, those of a version, or those of all others; the oldest first."""
-        with self._open() as connection:
+        with _opened(self.path) as connection:
             rows = connection.execute(
                 "SELECT id, kind, name, version, writer FROM objects"
                 " WHERE (?1 IS NULL OR version = ?1) AND (?2 IS NULL OR version <> ?2) ORDER BY id",
@@ -171,27 +174,23 @@ class Inventory:
 
     def counts(self) -> dict[int, int]:
         """How many entries each version has; versions without any are left out."""
-        with self._open() as connection:
+        with _opened(self.path) as connection:
             return dict(connection.execute("SELECT version, count(*) FROM objects GROUP BY version").fetchall())
 
-    @contextmanager
-    def _open(self) -> Iterator[sqlite3.Connection]:
+
+@contextmanager
+def _opened(path: Path) -> Iterator[sqlite3.Connection]:
+    try:
+        # `rw` makes no file where there is none: a new one would say that nothing is encrypted.
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=BUSY_SECONDS)
         try:
-            # `rw` makes no file where there is none: a new one would say that nothing is encrypted.
-            connection = sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=rw", uri=True, timeout=BUSY_SECONDS)
-            try:
-                connection.execute("PRAGMA synchronous = FULL")
-                with connection:
-                    yield connection
-            finally:
-                connection.close()
-        except sqlite3.Error as error:
-            raise KeysetError(f"the inventory {self.path} cannot be used: {error}", remedy=REBUILD) from error
-
-
-REBUILD = (
-    "Restore inventory.db from a backup, or make it anew of what is there: `workbench keys rewrap --rebuild FOLDER`."
-)
+            connection.execute("PRAGMA synchronous = FULL")
+            with connection:
+                yield connection
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        raise KeysetError(f"the inventory {path} cannot be used: {error}", remedy=REBUILD) from error
 
 
 def _entry(number: int, kind: Kind, name: str, version: int, writer: str | None) -> Entry:
