@@ -12,6 +12,7 @@ from pydantic import SecretStr
 from pipelines.engine import Limits
 from pipelines.planning.bindings import Bindings
 from pipelines.states import State
+from workbench.security.keyset.opening import Keys
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +28,7 @@ class Assignment:
     limits: Limits
     secrets: Mapping[str, SecretStr] = field(default_factory=dict, repr=False)  #: by name of the parameter
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)  #: over that of the worker
+    keys: Keys | None = field(default=None, repr=False)  #: that encrypt log and output; None leaves them in clear
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,6 +27,7 @@ from pipelines.service.web.hints import Hints
 from pipelines.store.database import Store, store_address
 from workbench.errors import PortTaken, StoreError, WorkbenchError
 from workbench.runtime.ports import LOOPBACK
+from workbench.security.keyset.opening import Keys
 from workbench.security.secrets import ensure_token
 from workbench.settings import Settings
 
@@ -60,6 +61,7 @@ def run_service(settings: Settings, options: ServiceOptions, *, ready: Callable[
     Raises:
         SettingsError: when no PostgreSQL is configured.
         PortTaken: when somebody else listens.
+        KeysetError: when the token for a Vault that keeps the root key cannot be read.
     """
     asyncio.run(_serve(settings, options, ready))
 
@@ -73,7 +75,12 @@ async def _serve(settings: Settings, options: ServiceOptions, ready: Callable[[]
     with Store(store_address(settings), connections=THREADS + 2) as store:
         hints = Hints(asyncio.get_running_loop())
         service = Service(
-            site=Site(store=store, project=options.project, home=settings.home),
+            site=Site(
+                store=store,
+                project=options.project,
+                home=settings.home,
+                keys=Keys.of(settings.home, settings.keys),
+            ),
             entrance=options.entrance,
             prefix=options.prefix,
             templates=build_templates(),

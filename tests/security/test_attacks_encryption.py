@@ -177,9 +177,8 @@ def test_every_bit_of_a_log_ends_it_there(keys: Keys, tmp_path: Path):
     for bit in range(8 * len(whole)):
         path.write_bytes(flipped(whole, bit))
         found: list[bytes] = []
-        with path.open("rb") as file:
-            with contextlib.suppress(EncryptionError):
-                found.extend(content for content, _ in FrameReader.of(keys, file, "here", subject="it").frames())
+        with path.open("rb") as file, contextlib.suppress(EncryptionError):
+            found.extend(content for content, _ in FrameReader.of(keys, file, "here", subject="it").frames())
         # What a changed length hides looks like a frame that is not whole yet: nothing after it is told either.
         assert found in ([], [b"one"]), bit
 

@@ -4,6 +4,8 @@ A field's alias is the name of its variable, its description the line in docs/se
 `workbench.settings` reads them; tests and the documentation look at them.
 """
 
+from collections.abc import Mapping
+
 from workbench.sections.base import Section, is_loopback
 from workbench.sections.embedded import EmbeddedSettings
 from workbench.sections.hub import HubSettings
@@ -28,6 +30,7 @@ __all__ = [
     "WarehouseSettings",
     "is_loopback",
     "variables",
+    "without_keys",
 ]
 
 SECTIONS: dict[str, type[Section]] = {
@@ -48,3 +51,9 @@ def variables() -> dict[str, type[Section]]:
     return {
         str(field.validation_alias): section for section in SECTIONS.values() for field in section.model_fields.values()
     }
+
+
+def without_keys(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment of what runs other people's code: without what leads to the root key."""
+    names = {name for name, section in variables().items() if section is KeysSettings}
+    return {name: value for name, value in environment.items() if name not in names}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from pipelines.planning.runs import Plan
 from pipelines.runner.folders import runs_folder
 from pipelines.store.database import Store
 from workbench.security.audit import AuditLog
+from workbench.security.keyset.opening import Keys
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -26,6 +27,7 @@ class Site:
     store: Store
     project: Project
     home: Path
+    keys: Keys | None = field(default=None, repr=False)  #: that decrypt what workers of this machine have encrypted
 
     @property
     def audit(self) -> AuditLog:

@@ -66,6 +66,11 @@ class Inventory:
     def __init__(self, path: Path) -> None:
         self.path = path
 
+    @classmethod
+    def of(cls, home: Path) -> Inventory:
+        """That of the workbench whose WORKBENCH_HOME is *home*."""
+        return cls(home / "keys" / "inventory.db")
+
     def create(self, identifier: str, *, anew: bool = False) -> None:
         """Make the inventory that the keyset names by *identifier*.
 
@@ -148,6 +153,11 @@ class Inventory:
         """The thing is gone, or was never made."""
         with _opened(self.path) as connection:
             connection.execute("DELETE FROM objects WHERE id = ?", (number,))
+
+    def forget_path(self, path: Path) -> None:
+        """The file at *path* is gone."""
+        with _opened(self.path) as connection:
+            connection.execute("DELETE FROM objects WHERE kind <> 'values' AND name = ?", (str(path.absolute()),))
 
     def forget_below(self, folder: Path) -> None:
         """All that was in *folder* is gone."""

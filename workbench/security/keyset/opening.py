@@ -8,7 +8,7 @@ from typing import Self
 
 from pydantic import SecretStr
 
-from workbench.errors import RootKeyUnavailable
+from workbench.errors import KeysetError, RootKeyUnavailable
 from workbench.sections import KeysSettings
 from workbench.security.keyset.document import RootKey
 from workbench.security.keyset.file import KeysetFile
@@ -33,13 +33,22 @@ class Keys:
         Raises:
             RootKeyUnavailable, KeysetError: when the token for Vault cannot be read, or others may read it.
         """
-        folder = home / "keys"
-        return cls(KeysetFile(folder / "keyset.json", _root(home, settings)), Inventory(folder / "inventory.db"))
+        return cls(KeysetFile(home / "keys" / "keyset.json", _root(home, settings)), Inventory.of(home))
 
-    @classmethod
-    def present(cls, home: Path, settings: KeysSettings) -> Self | None:
-        """The same, or None where no keyset has been made."""
-        return cls.of(home, settings) if (home / "keys" / "keyset.json").exists() else None
+    def ensure(self) -> None:
+        """Make them when there is no keyset yet, and make sure that it can be used.
+
+        Raises:
+            As `create` and `KeysetFile.read`.
+        """
+        if not self.file.exists:
+            try:
+                self.create()
+            except KeysetError:
+                # Another process may have been quicker.
+                if not self.file.exists:
+                    raise
+        self.file.read()
 
     def create(self) -> Keyset:
         """Make root key (if it is a file that is not there), keyset and inventory.
