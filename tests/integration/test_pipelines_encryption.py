@@ -66,8 +66,8 @@ def command(site: Site, monkeypatch):
     return run
 
 
-def in_clear(site: Site) -> list[Path]:
-    return [each for each in site.home.rglob("*") if each.is_file() and CANARY.encode() in each.read_bytes()]
+def in_clear(folder: Path) -> list[Path]:
+    return [each for each in folder.rglob("*") if each.is_file() and CANARY.encode() in each.read_bytes()]
 
 
 def test_nothing_of_an_output_is_in_a_file_and_commands_show_it(site: Site, command, tmp_path: Path):
@@ -76,7 +76,7 @@ def test_nothing_of_an_output_is_in_a_file_and_commands_show_it(site: Site, comm
 
     assert run.output("a").name == "output.ipynb.enc"
     assert CANARY in cells(run.output("a"))
-    assert in_clear(site) == []
+    assert in_clear(site.home) == []
     number = str(run.page.run["id"])
     assert CANARY in command("output", number)
     command("output", number, "--step", "a", "--to", str(tmp_path / "it.ipynb"))
@@ -98,7 +98,7 @@ def test_keys_turn_while_a_step_runs_and_its_log_grows_on(site: Site, command, t
     assert run.states == {"a": State.SUCCEEDED}
     assert "went on" in cells(run.output("a"))
     assert "went on" in command("output", str(run_id))
-    assert in_clear(site) == []
+    assert in_clear(site.home) == []
 
 
 def test_without_the_setting_they_are_in_clear(site: Site):
@@ -128,5 +128,5 @@ def test_a_worker_that_is_killed_loses_nothing_that_was_printed(site: Site, comm
         worker.wait(10)
 
     assert CANARY in command("output", str(run_id))
-    assert in_clear(site) == []
+    assert in_clear(site.home / "pipelines" / "runs" / str(run_id)) == []
     site.cancel(run_id)

@@ -18,6 +18,7 @@ from typing import Any
 
 from tests.services.keysets import make_keys, open_keys, turn
 from workbench.security.encryption.files import read_encrypted, write_encrypted
+from workbench.security.encryption.header import parse_slots
 from workbench.security.encryption.logs import FrameReader, FrameSealer
 from workbench.security.encryption.rewrapping import retire, rewrap
 from workbench.security.keyset.opening import Keys
@@ -71,6 +72,7 @@ def check(home: Path) -> None:
     keyset = keys.file.read()
     assert keyset.primary.key
     read_all(keys, home)
+    check_inventory(keys, home)
     if any(each.state == "pending" for each in keyset.versions):
         keys.file.change(lambda each: each.promoted())
     done = rewrap(keys)
@@ -79,6 +81,14 @@ def check(home: Path) -> None:
         if each.state == "decrypt-only":
             retire(keys, each.number, destroy=True)
     read_all(open_keys(home), home)
+
+
+def check_inventory(keys: Keys, home: Path) -> None:
+    """It names every version that a header needs, so that `retire` refuses it."""
+    noted = {(each.name, each.version) for each in keys.inventory.entries()}
+    for path in (path for path in home.iterdir() if path.is_file() and not path.name.startswith(".")):
+        needed = {slot.version for slot in parse_slots(path.read_bytes()) if slot}
+        assert {(str(path), version) for version in needed} <= noted, (path, needed, noted)
 
 
 def read_all(keys: Keys, home: Path) -> None:

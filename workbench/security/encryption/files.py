@@ -77,7 +77,7 @@ def _encrypt(keys: Keys, source: io.BufferedIOBase, target: Path, context: str) 
             fresh.write(sealed.header)
             fresh.writelines(encrypted_pieces(sealed.key, source, sealed.body_context))
     except BaseException:
-        keys.inventory.forget(sealed.noted.id)
+        keys.inventory.forget([sealed.noted.id])
         raise
     keys.inventory.finish(sealed.noted)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +23,9 @@ from workbench.security.encryption.header import (
 from workbench.security.encryption.sealing import unseal, wrap
 from workbench.security.keyset.inventory import Entry
 from workbench.security.keyset.opening import Keys
-from workbench.security.keyset.versions import Keyset
+from workbench.security.keyset.versions import Keyset, KeyVersion
+
+BATCH = 100  # files between two transactions of the inventory; nobody can promote meanwhile
 
 
 @dataclass(kw_only=True)
@@ -58,9 +60,9 @@ def rewrap(
         keys.inventory.check(keyset.inventory)
         done = Rewrapped(version=keyset.primary.number)
         entries = keys.inventory.entries(other_than=keyset.primary.number)
-        for number, entry in enumerate(entries, start=1):
-            _take(keys, entry, done, forget_missing=forget_missing)
-            on_entry(number, len(entries))
+        for start in range(0, len(entries), BATCH):
+            _take(keys, entries[start : start + BATCH], done, forget_missing=forget_missing)
+            on_entry(min(start + BATCH, len(entries)), len(entries))
         return done
 
 
@@ -99,50 +101,66 @@ def rebuild(keys: Keys, folder: Path) -> int:
         return count
 
 
-def rewrap_file(keys: Keys, path: Path, kind: Kind) -> int:
-    """Wrap the key of the file or log at *path* under the primary; returns the version. Killed at any point, it can be read.
+def rewrap_file(keys: Keys, primary: KeyVersion, path: Path, kind: Kind) -> None:
+    """Wrap the key of the file or log at *path* under the primary. Killed at any point, it can be read.
+
+    Args:
+        keys: of the workbench, with its `writing_key` held.
+        primary: what that gave; the inventory already says that *path* needs it.
+        path: of the file.
+        kind: of the file.
 
     Raises:
         EncryptionError: when its header cannot be opened; it is as it was.
         KeysetError: when the keyset cannot be used.
         OSError: when it cannot be read or written.
     """
-    with keys.file.writing_key() as (_, primary), path.open("r+b", buffering=0) as file:
+    with path.open("r+b", buffering=0) as file:
         header = file.read(HEADER_BYTES)
         sealed = unseal(keys, header, kind, context=None, subject=str(path))
         slots = parse_slots(header)
-        versions = [slot and slot.version for slot in slots]
-        if versions.count(None) == 1 and primary.number in versions:
-            return primary.number
+        if [slot.version for slot in slots if slot] == [primary.number]:
+            return
         # Of a rewrap that was cut off both may be filled; one is kept until the other is on the disk.
         good = next(index for index, slot in enumerate(slots) if slot)
-        fresh = wrap(sealed.prefix, primary, sealed.key)
-        _write_slot(file.fileno(), 1 - good, fresh.as_bytes())
+        _write_slot(file.fileno(), 1 - good, wrap(sealed.prefix, primary, sealed.key).as_bytes())
         _write_slot(file.fileno(), good, EMPTY)
-        return primary.number
 
 
-def _take(keys: Keys, entry: Entry, done: Rewrapped, *, forget_missing: bool) -> None:
-    path = Path(entry.name)
-    if entry.kind == "values":
-        done.holders.append(entry.name)
-    elif entry.is_being_written and (entry.kind == "file" or not path.exists()):
-        done.being_written += 1
-    elif not path.exists():
-        _miss(keys, entry, path, done, forget_missing=forget_missing)
-    else:
-        try:
-            version = rewrap_file(keys, path, Kind.LOG if entry.kind == "log" else Kind.FILE)
-            keys.inventory.move(entry.id, version)
-            done.moved += 1
-        except (WorkbenchError, OSError) as error:
-            done.failed[entry.name] = error.message if isinstance(error, WorkbenchError) else str(error)
+def _take(keys: Keys, entries: Sequence[Entry], done: Rewrapped, *, forget_missing: bool) -> None:
+    found = []
+    for entry in entries:
+        path = Path(entry.name)
+        if entry.kind == "values":
+            done.holders.append(entry.name)
+        elif entry.is_being_written and (entry.kind == "file" or not path.exists()):
+            done.being_written += 1
+        elif not path.exists():
+            _miss(keys, entry, path, done, forget_missing=forget_missing)
+        else:
+            found.append(entry)
+    with keys.file.writing_key() as (_, primary):
+        # Before any header changes: whenever this is killed, the inventory names every version that is needed.
+        fresh = keys.inventory.add_version(found, primary.number)
+        needless = [_rewrapped(keys, primary, each, new, done) for each, new in zip(found, fresh, strict=True)]
+        keys.inventory.forget(needless)
+
+
+def _rewrapped(keys: Keys, primary: KeyVersion, entry: Entry, fresh: int, done: Rewrapped) -> int:
+    """Rewrap one; returns which of its two entries is needed no more."""
+    try:
+        rewrap_file(keys, primary, Path(entry.name), Kind.LOG if entry.kind == "log" else Kind.FILE)
+    except (WorkbenchError, OSError) as error:
+        done.failed[entry.name] = error.message if isinstance(error, WorkbenchError) else str(error)
+        return fresh
+    done.moved += 1
+    return entry.id
 
 
 def _miss(keys: Keys, entry: Entry, path: Path, done: Rewrapped, *, forget_missing: bool) -> None:
     # What a killed process had not finished has never been there.
     if forget_missing or (entry.is_cut_off and path.parent.exists()):
-        keys.inventory.forget(entry.id)
+        keys.inventory.forget([entry.id])
         done.forgotten += 1
     else:
         done.missing.append(entry.name)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,11 +149,6 @@ class Inventory:
                 "DELETE FROM objects WHERE kind = 'values' AND name = ? AND version <> ?", (holder, version)
             )
 
-    def forget(self, number: int) -> None:
-        """The thing is gone, or was never made."""
-        with _opened(self.path) as connection:
-            connection.execute("DELETE FROM objects WHERE id = ?", (number,))
-
     def forget_path(self, path: Path) -> None:
         """The file at *path* is gone."""
         with _opened(self.path) as connection:
@@ -167,10 +162,22 @@ class Inventory:
                 "DELETE FROM objects WHERE kind <> 'values' AND substr(name, 1, ?) = ?", (len(begin), begin)
             )
 
-    def move(self, number: int, version: int) -> None:
-        """The thing of an entry now needs *version*, and no other one."""
+    def add_version(self, entries: Sequence[Entry], version: int) -> list[int]:
+        """Note that each of these needs *version* as well; returns the numbers of the new entries, in the same order."""
         with _opened(self.path) as connection:
-            connection.execute("UPDATE objects SET version = ?, writer = NULL WHERE id = ?", (version, number))
+            found = [
+                connection.execute(
+                    "INSERT INTO objects (kind, name, version) VALUES (?, ?, ?) RETURNING id",
+                    (each.kind, each.name, version),
+                ).fetchone()
+                for each in entries
+            ]
+        return [row[0] for row in found]
+
+    def forget(self, numbers: Iterable[int]) -> None:
+        """The things of these entries are gone, were never made, or need the version no more."""
+        with _opened(self.path) as connection:
+            connection.executemany("DELETE FROM objects WHERE id = ?", [(each,) for each in numbers])
 
     def entries(self, *, version: int | None = None, other_than: int | None = None) -> list[Entry]:
         """All entries, those of a version, or those of all others; the oldest first."""
