@@ -34,6 +34,16 @@
     ├── DefinitionError          files of pipelines are wrong
     ├── NotAgreed                something would be replaced or made that nobody has agreed to; nothing was written
     ├── ParametersRefused        values of a run do not fit its parameters
+    ├── KeysetError              the keyset cannot be used, or not be changed as was asked
+    │   └── RootKeyUnavailable   the root key is not there, or who keeps it does not answer
+    ├── EncryptionError          what is encrypted cannot be read; nothing of it was handed out
+    │   ├── WrongKey             it was encrypted with another key
+    │   ├── UnknownKeyVersion    the keyset has no such version
+    │   ├── KeyDisabled          the version is disabled or destroyed
+    │   ├── OtherContext         it was encrypted for another place
+    │   ├── Truncated            its end is missing
+    │   ├── Corrupt              a part of it is not what was written
+    │   └── UnsupportedFormat    it is of no format that this version reads
     └── NotebookFailed           a notebook ran and did not succeed
 
 Each says what happened, with the value, and what to do about it:
@@ -238,3 +248,47 @@ class NotebookFailed(WorkbenchError):
     """A notebook ran and did not succeed: a cell raised, the kernel died, time was up; the output notebook shows where."""
 
     exit_code = 1
+
+
+class KeysetError(WorkbenchError):
+    """The keyset cannot be read or written, or a change was asked for that would lose data."""
+
+
+class RootKeyUnavailable(KeysetError):
+    """The root key is not there, or the service that keeps it refuses or does not answer."""
+
+
+class EncryptionError(WorkbenchError):
+    """Something encrypted cannot be read. No part of it was handed out, and no file was written."""
+
+
+class WrongKey(EncryptionError):
+    """It was encrypted with another key, or what says so was damaged."""
+
+
+class UnknownKeyVersion(EncryptionError):
+    """The keyset, read again just now, has no version of that number."""
+
+
+class KeyDisabled(EncryptionError):
+    """The version it was encrypted with is disabled or destroyed."""
+
+
+class OtherContext(EncryptionError):
+    """It was encrypted for another context than the one it is read in: it was moved or exchanged."""
+
+
+class Truncated(EncryptionError):
+    """Its end is missing."""
+
+
+class Corrupt(EncryptionError):
+    """A part is not what was written; `chunk` is the first of 16 KiB that is not, counted from 0, or None for the header."""
+
+    def __init__(self, message: str, *, chunk: int | None = None, remedy: str = "") -> None:
+        self.chunk = chunk
+        super().__init__(message, remedy=remedy)
+
+
+class UnsupportedFormat(EncryptionError):
+    """It does not begin as encrypted data does, or is of a newer format."""

@@ -23,6 +23,7 @@ from workbench.sections import (
     EmbeddedSettings,
     HubSettings,
     KafkaSettings,
+    KeysSettings,
     LoginSettings,
     PipelinesSettings,
     SchemaRegistrySettings,
@@ -50,6 +51,7 @@ class Settings(BaseModel):
     login: LoginSettings
     hub: HubSettings
     embedded: EmbeddedSettings
+    keys: KeysSettings
 
     @classmethod
     def load(cls, *, embedded: bool = True, env_file: Path = Path(".env")) -> Self:

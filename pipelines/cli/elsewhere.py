@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from pipelines.cli.asking import JSON, as_line, plan_of
+from pipelines.cli.asking import JSON, as_line, plan_of, reading_keys
 from pipelines.states import State
 from workbench.errors import StoreUnavailable, WorkbenchError
 
@@ -94,7 +95,7 @@ def pipelines_exec(
         is_new_cycle=step is not None and is_new_cycle(attempt, first_attempt),
         given=_given(given),
     )
-    more: dict[str, Any] = {} if as_json else {"shown": shown_log}
+    more: dict[str, Any] = {} if as_json else {"shown": partial(shown_log, keys=reading_keys())}
     try:
         done = execute(Settings.load(), Project.installed(), plan_of(name), order, **more)
     except StoreUnavailable as error:

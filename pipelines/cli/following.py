@@ -14,12 +14,14 @@ from typing import Any
 from rich.console import Console
 
 from pipelines.engine.record.events import Event, Kind, parse_event
-from pipelines.runner.folders import LOG
+from pipelines.engine.record.keeping import read_lines
+from pipelines.runner.folders import log_beside
 from pipelines.states import State
 from pipelines.store.database import Store
 from pipelines.store.pages.runs import RunPage, last_event, read_run
 from pipelines.worker.naming import is_here
 from workbench.errors import StoreUnavailable
+from workbench.security.keyset.opening import Keys
 
 LOOK_SECONDS = 0.2
 WORDS = {
@@ -53,22 +55,30 @@ def seen_of_run(store: Store, run_id: int) -> Seen:
 
 
 def follow_run(
-    store: Store, run_id: int, *, with_output: bool, is_quiet: bool = False, seen: Seen | None = None
+    store: Store,
+    run_id: int,
+    *,
+    keys: Keys,
+    with_output: bool,
+    is_quiet: bool = False,
+    seen: Seen | None = None,
 ) -> None:
     """Return when the run has ended. A store that does not answer for a while is waited for.
 
     Args:
         store: where the run is.
         run_id: of the run.
+        keys: that decrypt its logs.
         with_output: show what steps print; their logs have to be on this machine.
         is_quiet: show nothing.
         seen: show only what came after it.
 
     Raises:
         NoSuchRun: when there is none.
+        KeysetError, EncryptionError: when its logs are encrypted and cannot be decrypted.
     """
     seen = seen or Seen()
-    view = _View(with_output=with_output and not is_quiet, is_quiet=is_quiet, without=seen.attempts)
+    view = _View(keys, with_output=with_output and not is_quiet, is_quiet=is_quiet, without=seen.attempts)
     after = seen.event
     while True:
         try:
@@ -86,9 +96,9 @@ def follow_run(
 
 
 @contextmanager
-def shown_log(path: Path) -> Iterator[None]:
+def shown_log(path: Path, *, keys: Keys) -> Iterator[None]:
     """Print what a log says while the context is open, and all of it at its end."""
-    tail, ended = Tail(path), threading.Event()
+    tail, ended = Tail(path, keys), threading.Event()
 
     def show() -> None:
         for text in tail.new_text():
@@ -112,7 +122,8 @@ def shown_log(path: Path) -> Iterator[None]:
 class _View:
     """What is on the terminal."""
 
-    def __init__(self, *, with_output: bool, is_quiet: bool, without: frozenset[int]) -> None:
+    def __init__(self, keys: Keys, *, with_output: bool, is_quiet: bool, without: frozenset[int]) -> None:
+        self._keys = keys
         self._console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
         self._with_output, self._is_quiet, self._without = with_output, is_quiet, without
         self._tails: dict[int, Tail] = {}
@@ -132,8 +143,8 @@ class _View:
     def _show_output(self, page: RunPage) -> None:
         for attempt in page.attempts:
             if attempt["id"] not in {*self._without, *self._tails} and attempt["output_path"]:
-                log = Path(attempt["output_path"]).with_name(LOG)
-                self._tails[attempt["id"]] = Tail(log)
+                log = log_beside(Path(attempt["output_path"]))
+                self._tails[attempt["id"]] = Tail(log, self._keys)
                 self.say(f"{attempt['step']}, attempt {attempt['number']}, on worker {attempt['worker']}")
                 # On this machine it comes with the first event.
                 if not is_here(str(attempt["worker"])):
@@ -147,20 +158,16 @@ class _View:
 class Tail:
     """What one log has that was not read yet."""
 
-    def __init__(self, path: Path) -> None:
-        self._path, self._position = path, 0
+    def __init__(self, path: Path, keys: Keys) -> None:
+        self._path, self._keys, self._position = path, keys, 0
 
     def new_text(self) -> list[str]:
         """What was put out since the last time."""
         found = []
         try:
-            with self._path.open("rb") as file:
-                file.seek(self._position)
-                for line in file:
-                    if not line.endswith(b"\n"):
-                        break
-                    self._position += len(line)
-                    found.append(_text(parse_event(line)))
+            for line, behind in read_lines(self._path, self._keys, self._position):
+                self._position = behind
+                found.append(_text(parse_event(line)))
         except OSError:
             return found
         return found

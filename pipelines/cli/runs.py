@@ -1,7 +1,9 @@
-"""`workbench pipelines run`, `show`, `cancel` and `repair`: one run."""
+"""`workbench pipelines run`, `show`, `output`, `cancel` and `repair`: one run."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -15,10 +17,12 @@ from pipelines.cli.asking import (
     person,
     plan_of,
     print_table,
+    reading_keys,
     shown_seconds,
     shown_time,
 )
 from pipelines.states import State
+from workbench.errors import NoSuchRun
 
 if TYPE_CHECKING:
     from pipelines.cli.following import Seen
@@ -33,6 +37,7 @@ def add_commands(group: typer.Typer) -> None:
     """Register the commands of this module."""
     group.command("run")(pipelines_run)
     group.command("show")(pipelines_show)
+    group.command("output")(pipelines_output)
     group.command("cancel")(pipelines_cancel)
     group.command("repair")(pipelines_repair)
 
@@ -71,6 +76,41 @@ def pipelines_show(run_id: int = RUN, as_json: bool = JSON) -> None:
         typer.echo(as_line(_as_dict(page)))
     else:
         _print(page)
+
+
+def pipelines_output(
+    run_id: int = RUN,
+    step: str = typer.Option("", "--step", help="Of this step; needed when the run has several."),
+    to: Path | None = typer.Option(None, "--to", help="Write it to this file, which is replaced; else it is printed."),
+) -> None:
+    """Give the notebook of a step's last attempt, decrypted; of one that runs or was cut off, as far as it came.
+
+    What is written to a file is no longer encrypted.
+
+    Example: workbench pipelines output 17 --to delays.ipynb
+    """
+    from pipelines.service.site.outputs import read_output
+    from pipelines.store.pages.runs import read_run
+    from workbench.security.secrets import write_private
+
+    with open_store() as store, store.transaction() as connection:
+        attempts = read_run(connection, run_id, events=0).attempts
+    content = read_output(_last_output(run_id, attempts, step), reading_keys())
+    if to is None:
+        typer.echo(content, nl=False)
+    else:
+        write_private(to, content)
+
+
+def _last_output(run_id: int, attempts: Sequence[Mapping[str, Any]], step: str) -> Path:
+    found = {each["step"]: Path(each["output_path"]) for each in attempts if each["output_path"]}
+    if not found:
+        raise NoSuchRun(f"run {run_id} has put out nothing", remedy="Wait until a step has begun.")
+    if not step and len(found) > 1:
+        raise NoSuchRun(f"run {run_id} has several steps", remedy=f"Say --step and one of {', '.join(found)}.")
+    if step and step not in found:
+        raise NoSuchRun(f"step {step} of run {run_id} has put out nothing", remedy=f"Others have: {', '.join(found)}.")
+    return found[step] if step else next(iter(found.values()))
 
 
 def pipelines_cancel(
@@ -130,7 +170,7 @@ def _report(store: Store, run_id: int, *, wait: bool, follow: bool, as_json: boo
     from pipelines.cli.following import follow_run
     from pipelines.store.pages.runs import read_run
 
-    follow_run(store, run_id, with_output=follow, is_quiet=as_json, seen=seen)
+    follow_run(store, run_id, keys=reading_keys(), with_output=follow, is_quiet=as_json, seen=seen)
     with store.transaction() as connection:
         page = read_run(connection, run_id)
     if as_json:

@@ -25,7 +25,7 @@ from pipelines.engine.running.conversation import Conversation
 from pipelines.engine.running.verdict import MAKE_ROOM, Verdict
 from pipelines.engine.source import Source, read_source
 from pipelines.states import State
-from workbench.errors import ComponentError
+from workbench.errors import ComponentError, EncryptionError, KeysetError, WorkbenchError
 
 REFILL_SECONDS = 1.0
 QUIET_SECONDS = 0.02  # of a kernel that has ended in order
@@ -52,11 +52,13 @@ async def execute(
     began = time.monotonic()
     redactor = Redactor(job.secrets)
     source = await asyncio.to_thread(read_source, job)
-    keeper = None if job.checkpoints is None else await asyncio.to_thread(make_keeper, job.checkpoints, source)
+    keeper = None
+    if job.checkpoints is not None:
+        keeper = await asyncio.to_thread(make_keeper, job.checkpoints, source, job.keys)
     verdict = Verdict(state=State.INFRASTRUCTURE_ERROR)
     last_lines: tuple[str, ...] = ()
     try:
-        with EventLog(job.log) as log:
+        with EventLog(job.log, job.keys) as log:
             recorder = Recorder(log, redactor, job.limits, on_event)
             recorder.start(redactor.cleaned(source.notebook))
             for cell, content in (keeper.carried if keeper else {}).items():
@@ -66,7 +68,7 @@ async def execute(
             last_lines = recorder.last_lines
             verdict = verdict.cleaned(redactor)
             recorder.end(verdict.cell, verdict.as_content())
-    except OSError as error:
+    except (OSError, KeysetError, EncryptionError) as error:
         verdict = _unwritable(verdict, job.log, error).cleaned(redactor)
     verdict, has_output = await _publish(job, verdict)
     seconds = time.monotonic() - began
@@ -77,17 +79,20 @@ async def _publish(job: NotebookJob, verdict: Verdict) -> tuple[Verdict, bool]:
     """Write the output notebook. When that is impossible the verdict is another: it is no success."""
     end = Event(at=time.time(), kind=Kind.ENDED, cell=verdict.cell, content=verdict.as_content())
     try:
-        await asyncio.to_thread(publish_notebook, job.log, job.output, end=end)
+        await asyncio.to_thread(publish_notebook, job.log, job.output, end=end, keys=job.keys)
     except ValueError:  # the log has no beginning: the disk was full before
         return verdict, False
-    except OSError as error:
+    except (OSError, KeysetError, EncryptionError) as error:
         return _unwritable(verdict, job.output, error), False
     return verdict, True
 
 
-def _unwritable(verdict: Verdict, path: Path, error: OSError) -> Verdict:
+def _unwritable(verdict: Verdict, path: Path, error: OSError | WorkbenchError) -> Verdict:
     if verdict.state is State.INFRASTRUCTURE_ERROR and verdict.message:
         return verdict  # the first cause is the one to tell
+    if isinstance(error, WorkbenchError):
+        message = f"{path} cannot be encrypted: {error.message}"
+        return replace(verdict, state=State.INFRASTRUCTURE_ERROR, message=message, remedy=error.remedy)
     message = f"{path} cannot be written: {error.strerror or error}"
     return replace(verdict, state=State.INFRASTRUCTURE_ERROR, message=message, remedy=MAKE_ROOM)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from pipelines.states import State
+from workbench.security.keyset.opening import Keys
 
 MEGABYTE = 1_000_000
 
@@ -64,6 +65,7 @@ class NotebookJob:
     kernel: str = ""  #: name of a kernel specification; empty is the notebook's own
     limits: Limits = Limits()
     checkpoints: Checkpoints | None = None  #: None keeps nothing
+    keys: Keys | None = field(default=None, repr=False)  #: of output and log whose names say that they are encrypted
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from pydantic import SecretStr
 from pipelines.engine import Checkpoints, Limits
 from pipelines.planning.bindings import Bindings
 from pipelines.states import State
+from workbench.security.keyset.opening import Keys
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +29,7 @@ class Assignment:
     secrets: Mapping[str, SecretStr] = field(default_factory=dict, repr=False)  #: by name of the parameter
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)  #: over that of the worker
     checkpoints: Checkpoints | None = None  #: of a notebook that has some
+    keys: Keys | None = field(default=None, repr=False)  #: that encrypt log and output; None leaves them in clear
 
 
 @dataclass(frozen=True, kw_only=True)

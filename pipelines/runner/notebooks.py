@@ -22,11 +22,12 @@ async def run_notebook(assignment: Assignment, *, kernels: KernelPool, cancel: a
         WorkbenchError: when the notebook, its parameters or its secrets are wrong; nothing has run.
     """
     assert assignment.file is not None, "a notebook is a file"
-    bindings = assignment.bindings
+    bindings, encrypted = assignment.bindings, assignment.keys is not None
     job = NotebookJob(
         notebook=assignment.file,
-        output=output_of(assignment.folder),
-        log=log_of(assignment.folder),
+        output=output_of(assignment.folder, encrypted=encrypted),
+        log=log_of(assignment.folder, encrypted=encrypted),
+        keys=assignment.keys,
         injected=_injected(assignment) if bindings.values else "",
         secrets=assignment.secrets,
         environment=assignment.environment,

@@ -36,10 +36,13 @@ async def run_process(assignment: Assignment, *, children: ChildPool, cancel: as
 
     Raises:
         WorkbenchError: when a secret cannot be kept out of outputs; nothing has run.
+        KeysetError, EncryptionError: when log or output cannot be encrypted.
         OSError: when the log or the output cannot be written, or no process can be started.
     """
     redactor = Redactor(assignment.secrets)
-    with EventLog(log_of(assignment.folder)) as log:
+    encrypted = assignment.keys is not None
+    path = log_of(assignment.folder, encrypted=encrypted)
+    with EventLog(path, assignment.keys) as log:
         recorder = Recorder(log, redactor, assignment.limits, lambda _: None)
         recorder.start(redactor.cleaned(call_notebook(assignment)))
         recorder.start_cell(CELL)
@@ -48,8 +51,8 @@ async def run_process(assignment: Assignment, *, children: ChildPool, cancel: as
         recorder.end(result.cell, _content(result))
         result = replace(result, last_lines=recorder.last_lines)
     end = Event(at=time.time(), kind=Kind.ENDED, cell=result.cell, content=_content(result))
-    output = output_of(assignment.folder)
-    await asyncio.to_thread(publish_notebook, log_of(assignment.folder), output, end=end)
+    output = output_of(assignment.folder, encrypted=encrypted)
+    await asyncio.to_thread(publish_notebook, path, output, end=end, keys=assignment.keys)
     return replace(result, output=output)
 
 

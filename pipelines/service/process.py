@@ -29,6 +29,7 @@ from pipelines.service.webhooks.receiving import Webhooks
 from pipelines.store.database import Store, store_address
 from workbench.errors import PortTaken, StoreError, WorkbenchError
 from workbench.runtime.ports import LOOPBACK
+from workbench.security.keyset.opening import Keys
 from workbench.security.secrets import ensure_token
 from workbench.settings import Settings
 
@@ -62,6 +63,7 @@ def run_service(settings: Settings, options: ServiceOptions, *, ready: Callable[
     Raises:
         SettingsError: when no PostgreSQL is configured.
         PortTaken: when somebody else listens.
+        KeysetError: when the token for a Vault that keeps the root key cannot be read.
     """
     asyncio.run(_serve(settings, options, ready))
 
@@ -74,7 +76,8 @@ async def _serve(settings: Settings, options: ServiceOptions, ready: Callable[[]
     sign = Sign(settings.home, SIGN)
     with Store(store_address(settings), connections=THREADS + 2) as store:
         hints = Hints(asyncio.get_running_loop())
-        site = Site(store=store, project=options.project, home=settings.home)
+        keys = Keys.of(settings.home, settings.keys)
+        site = Site(store=store, project=options.project, home=settings.home, keys=keys)
         service = Service(
             site=site,
             entrance=options.entrance,

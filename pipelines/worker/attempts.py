@@ -84,7 +84,7 @@ class Attempt:
         except ClaimLost as error:
             logger.warning("%s", error.message)
             if result is not None:
-                discard(result)
+                discard(result, self.surroundings.keys)
 
     def _prepare(self, store: Store) -> _Prepared:
         claim = self.claim
@@ -92,6 +92,7 @@ class Attempt:
             definition = Definition.model_validate(read_definition(connection, claim.definition_sha256))
         around = self.surroundings
         assignment = assign(claim, definition, home=around.home, project=around.project, environment=around.environment)
+        assignment = replace(assignment, keys=around.keys)
         pinned = claim.notebook_hashes.get(claim.step, "")
         content = content_hash(assignment, around.project)
         events = [Event("changed", {"pinned": pinned, "runs": content})] if content != pinned else []
@@ -102,7 +103,7 @@ class Attempt:
             assignment = replace(assignment, environment={**assignment.environment, **lineage.environment})
         with store.transaction() as connection:
             record_events(connection, claim, events)
-            point_output(connection, claim, str(log_of(assignment.folder)))
+            point_output(connection, claim, str(log_of(assignment.folder, encrypted=around.keys is not None)))
             post(connection, [lineage.begun()] if lineage is not None else [])
             step = definition.steps[claim.step]
             before = results_before(read_run(connection, claim.run_id, events=0).steps, step, claim.run_id)

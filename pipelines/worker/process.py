@@ -8,12 +8,14 @@ import signal
 from dataclasses import dataclass
 
 from pipelines.definition import Project
+from pipelines.engine.record.keeping import recording_keys
 from pipelines.lineage.telling import Lineage
 from pipelines.processes.life import Sign
 from pipelines.processes.opening import opened_store
 from pipelines.store.database import Store, store_address
 from pipelines.worker.surroundings import Surroundings
 from pipelines.worker.worker import WorkerLoop, new_worker
+from workbench.sections import without_keys
 from workbench.settings import Settings
 
 SIGN = "pipelines-worker"
@@ -40,6 +42,7 @@ def run_worker(settings: Settings, options: WorkerOptions) -> None:
     Raises:
         SettingsError: when no PostgreSQL is configured.
         StoreError: when it refuses.
+        KeysetError: when outputs are to be encrypted and the keyset cannot be used.
     """
     asyncio.run(_work(settings, options))
 
@@ -51,8 +54,9 @@ async def _work(settings: Settings, options: WorkerOptions) -> None:
     surroundings = Surroundings(
         home=settings.home,
         project=options.project,
-        environment=dict(os.environ),
+        environment=without_keys(os.environ),
         lineage=Lineage.wanted(settings),
+        keys=recording_keys(settings),
     )
     opening = opened_store(settings, connections=options.slots + 3, is_stopping=stopping.is_set)
     store = await asyncio.to_thread(opening.__enter__)

@@ -40,7 +40,7 @@ def with_checkpoints(
         number: attempt_folder(home, claim.run_id, claim.step, number, attempt_id)
         for number, attempt_id in read_unfinished(connection, claim)
     }
-    earlier = tuple(Earlier(number=number, folder=folder, log=log_of(folder)) for number, folder in folders.items())
+    earlier = tuple(Earlier(number=number, folder=folder, log=_log(folder)) for number, folder in folders.items())
     results = hashlib.sha256(json.dumps(dict(before), sort_keys=True).encode()).hexdigest()
     kept = Checkpoints(
         folder=assignment.folder,
@@ -49,6 +49,12 @@ def with_checkpoints(
         earlier=earlier,
     )
     return replace(assignment, checkpoints=kept)
+
+
+def _log(folder: Path) -> Path:
+    """The log of an attempt before, whether or not attempts were encrypted then."""
+    encrypted = log_of(folder, encrypted=True)
+    return encrypted if encrypted.exists() else log_of(folder, encrypted=False)
 
 
 def resuming_events(result: Result) -> tuple[Event, ...]:

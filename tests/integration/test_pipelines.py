@@ -11,7 +11,7 @@ import nbformat
 import pytest
 
 from pipelines.states import State
-from tests.services.pipelines_project import Site, cells, running_site, stepped
+from tests.services.pipelines_project import Site, cells, kept, running_site, stepped
 from tests.services.workbench import wait_until
 
 
@@ -46,13 +46,13 @@ def test_notebook_function_and_sql_run_one_after_the_other_and_leave_their_outpu
 
     assert run.states == {"a": State.SUCCEEDED, "b": State.SUCCEEDED, "c": State.SUCCEEDED}
     for step in run.states:
-        nbformat.validate(nbformat.read(run.output(step), as_version=4))
+        nbformat.validate(nbformat.reads(kept(run.output(step)), as_version=4))
     assert "day monday" in cells(run.output("a"))
     assert "doubling" in cells(run.output("b"))
     assert "40" in cells(run.output("b"))
     assert "statement 2: 2 rows" in cells(run.output("c"))
     assert site.ask("SELECT n FROM public.one ORDER BY n") == [(20,), (21,)]
-    assert len(json.loads(run.output("a").read_text())["cells"]) == 3
+    assert len(json.loads(kept(run.output("a")))["cells"]) == 3
 
 
 def test_a_failed_cell_is_told_and_repair_runs_only_it_and_what_follows(site: Site, worker):

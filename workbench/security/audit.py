@@ -19,7 +19,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from workbench.errors import WorkbenchError
-from workbench.security.secrets import private_folder
+from workbench.security.secrets import private_folder, sync_folder
 
 FIELD_BYTES = 256
 DETAILS = 16
@@ -46,6 +46,13 @@ class Action(StrEnum):
     USER_UNBLOCKED = "user.unblocked"
     KEYS_ROTATED = "keys.rotated"
     ACCOUNT_UNLINKED = "account.unlinked"
+    KEYSET_CREATED = "keyset.created"
+    KEYSET_ROTATED = "keyset.rotated"
+    KEYSET_PROMOTED = "keyset.promoted"
+    KEYSET_REWRAPPED = "keyset.rewrapped"
+    KEYSET_RETIRED = "keyset.retired"
+    KEYSET_DESTROYED = "keyset.destroyed"
+    KEYSET_ENABLED = "keyset.enabled"
     RUN_STARTED = "run.started"  #: of a pipeline, by a person
     RUN_CANCELLED = "run.cancelled"
     RUN_REPAIRED = "run.repaired"
@@ -174,7 +181,7 @@ class AuditLog:
         except FileNotFoundError:
             folder = private_folder(self.path.parent)
             descriptor = os.open(self.path, flags | os.O_CREAT, 0o600)
-            _sync_folder(folder)
+            sync_folder(folder)
             return descriptor
 
 
@@ -220,15 +227,6 @@ def _append(descriptor: int, line: bytes) -> None:
         os.ftruncate(descriptor, end)
         raise OSError(None, "no room for a whole line")
     os.fsync(descriptor)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Put the name of a new file on the disk too."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _events(path: Path, start: int) -> Iterator[Event]:

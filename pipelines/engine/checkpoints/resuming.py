@@ -13,9 +13,12 @@ from pipelines.engine.checkpoints.declared import carried_cells, declared_checkp
 from pipelines.engine.checkpoints.saved import Saved, drop_new, new_folder, publish, read_saved
 from pipelines.engine.job import Checkpoints, Earlier
 from pipelines.engine.record.events import Event, Kind
+from pipelines.engine.record.keeping import ENCRYPTED, is_encrypted
 from pipelines.engine.record.notebook import read_notebook
 from pipelines.engine.source import Source
 from pipelines.states import State
+from workbench.errors import EncryptionError, KeysetError
+from workbench.security.keyset.opening import Keys
 
 OUTPUT = "output.ipynb"
 # Of a log without an end: the cell that it stops at may be the checkpoint, which has succeeded by then.
@@ -78,19 +81,24 @@ class Keeper:
         drop_new(self.checkpoints.folder)
 
 
-def make_keeper(checkpoints: Checkpoints, source: Source) -> Keeper:
+def make_keeper(checkpoints: Checkpoints, source: Source, keys: Keys | None = None) -> Keeper:
     """What is done about the checkpoints of the notebook *source*.
+
+    Args:
+        checkpoints: of the attempts before, and where new ones are kept.
+        source: the notebook.
+        keys: that decrypt the logs of the attempts before.
 
     Raises:
         WorkbenchError: when a checkpoint does not say what it carries.
     """
     declared = declared_checkpoints(source.notebook["cells"], checkpoints.marks)
-    found, why_not = _find(checkpoints, source, declared) if declared else (None, "")
+    found, why_not = _find(checkpoints, source, declared, keys) if declared else (None, "")
     return Keeper(declared=declared, resumption=found, why_not=why_not, checkpoints=checkpoints, source=source)
 
 
 def _find(
-    checkpoints: Checkpoints, source: Source, declared: Mapping[int, Sequence[str]]
+    checkpoints: Checkpoints, source: Source, declared: Mapping[int, Sequence[str]], keys: Keys | None
 ) -> tuple[Resumption | None, str]:
     """The newest checkpoint that is good, or why there is none."""
     reasons = []
@@ -101,9 +109,10 @@ def _find(
                 continue
             reason = _stale(saved, source, checkpoints, declared)
             if not reason:
-                carried = _carried(earlier, saved, source, checkpoints)
+                before = read_notebook(earlier.log, end=CUT_OFF, keys=keys)
+                carried = _carried(before["cells"], earlier, saved, source, checkpoints)
                 return Resumption(saved=saved, earlier=earlier, carried=carried), ""
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, KeysetError, EncryptionError) as error:
             reason = f"its files cannot be used: {error}"
         reasons.append(f"the checkpoint of attempt {earlier.number}: {reason}")
     return None, reasons[0] if reasons else _nothing(checkpoints)
@@ -126,10 +135,12 @@ def _stale(saved: Saved, source: Source, checkpoints: Checkpoints, declared: Map
     return f"{' and '.join(changed)} changed since" if changed else ""
 
 
-def _carried(earlier: Earlier, saved: Saved, source: Source, checkpoints: Checkpoints) -> dict[int, Mapping[str, Any]]:
-    """What the cells that are not executed put out when they were."""
-    before = read_notebook(earlier.log, end=CUT_OFF)["cells"]
-    notebook = os.path.relpath(earlier.log.with_name(OUTPUT), checkpoints.folder)
+def _carried(
+    before: Sequence[Mapping[str, Any]], earlier: Earlier, saved: Saved, source: Source, checkpoints: Checkpoints
+) -> dict[int, Mapping[str, Any]]:
+    """What the cells that are not executed put out when they were, of the cells *before* of that attempt."""
+    name = OUTPUT + ENCRYPTED if is_encrypted(earlier.log) else OUTPUT
+    notebook = os.path.relpath(earlier.log.with_name(name), checkpoints.folder)
     found: dict[int, Mapping[str, Any]] = {}
     for index in carried_cells(source.notebook["cells"], saved.cell):
         outputs, where = before[index]["outputs"], {"attempt": earlier.number, "notebook": notebook}

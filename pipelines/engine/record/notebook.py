@@ -10,6 +10,7 @@ from typing import Any
 
 from pipelines.engine.record.events import Event, Kind, read_events
 from pipelines.states import State
+from workbench.security.keyset.opening import Keys
 
 # Ends that leave no traceback, or one that does not say it: KeyboardInterrupt.
 TOLD_IN_THE_CELL = {
@@ -22,18 +23,20 @@ TOLD_IN_THE_CELL = {
 CUT_OFF = "the process that executed the notebook ended without a word"
 
 
-def read_notebook(log: Path, *, end: Event | None = None) -> dict[str, Any]:
+def read_notebook(log: Path, *, end: Event | None = None, keys: Keys | None = None) -> dict[str, Any]:
     """The notebook of the log at *log*, in the form of nbformat 4.
 
     Args:
         log: of an execution that has ended, or was ended.
         end: the end of one whose log has none. None is that it was lost.
+        keys: of a log that is encrypted.
 
     Raises:
         ValueError: when not even the first event is there.
         OSError: when the log cannot be read.
+        KeysetError, EncryptionError: when it is encrypted and cannot be decrypted, or was changed.
     """
-    return build_notebook(read_events(log), end=end)
+    return build_notebook(read_events(log, keys), end=end)
 
 
 def build_notebook(events: Iterable[Event], *, end: Event | None = None) -> dict[str, Any]:

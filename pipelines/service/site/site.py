@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipelines.definition import Pipeline, Project, find_pipeline
@@ -11,6 +11,7 @@ from pipelines.planning.runs import Plan
 from pipelines.runner.folders import runs_folder
 from pipelines.store.database import Store
 from workbench.security.audit import AuditLog
+from workbench.security.keyset.opening import Keys
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +21,7 @@ class Site:
     store: Store
     project: Project
     home: Path
+    keys: Keys | None = field(default=None, repr=False)  #: that decrypt what workers of this machine have encrypted
 
     @property
     def audit(self) -> AuditLog:
