@@ -42,12 +42,15 @@ def pipelines_check(
     Example: workbench pipelines check
     """
     from pipelines.definition import Project, check_files
+    from pipelines.definition.channels import channel_problems
     from pipelines.planning.unsupported import unsupported_problems
 
     project = Project.installed(imports=True)
     paths = files or sorted(project.jobs.glob("*.yaml"))
     checked = check_files(paths, project)
-    problems = _from_here([*checked.problems, *unsupported_problems(checked.pipelines, paths)])
+    problems = _from_here(
+        [*checked.problems, *unsupported_problems(checked.pipelines, paths), *channel_problems(project.alerts)]
+    )
     if as_json:
         names = [{"name": each.name, "sha256": each.definition.sha256} for each in checked.pipelines]
         typer.echo(json.dumps({"pipelines": names, "problems": [each.as_dict() for each in problems]}))

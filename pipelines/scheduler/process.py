@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import threading
 import time
@@ -10,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipelines.alerting.delivery import Courier, Post
+from pipelines.alerting.texts import run_pages
 from pipelines.definition import Project
 from pipelines.lineage.delivery import couriers
 from pipelines.lineage.telling import Lineage, lost_by
@@ -60,7 +63,8 @@ def run_scheduler(settings: Settings, options: SchedulerOptions) -> None:
         signal.signal(number, stop)
     with opened_store(settings, connections=CONNECTIONS, is_stopping=stopping.is_set) as store:
         loop = _Loop(store, Scheduler(store, options.project), settings.home, wake, lost_by(Lineage.wanted(settings)))
-        with Listener(store, loop.hear), couriers(store, settings.pipelines):
+        post = Post(options.project.alerts, dict(os.environ), run_pages(settings))
+        with Listener(store, loop.hear), couriers(store, settings.pipelines), Courier(store, post):
             while not stopping.is_set():
                 loop.turn()
 
