@@ -110,12 +110,23 @@ def _hand_on_key(service: apprise.NotifyBase, notification: Notification) -> Non
         vars(service)["dedup"] = hashlib.sha256(notification.key.encode()).hexdigest()
 
 
+class _StatusOnly(logging.Filter):
+    """Leaves of Apprise's lines the status alone, whoever reads them: there are addresses in the others."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let the record pass, without what it said."""
+        found = STATUS.search(record.getMessage())
+        record.msg, record.args = found.group() if found else "a line of Apprise, not shown", ()
+        record.exc_info = record.exc_text = None
+        return True
+
+
 @cache
 def _library() -> Any:
-    """Apprise, imported when something is sent: it takes a third of a second. Its log has addresses, and goes nowhere."""
+    """Apprise, imported when something is sent: it takes a third of a second."""
+    logger = logging.getLogger("apprise")
+    logger.addFilter(_StatusOnly())
+    logger.propagate = False
     import apprise
 
-    logger = logging.getLogger("apprise")
-    logger.propagate = False
-    logger.addHandler(logging.NullHandler())
     return apprise
