@@ -119,7 +119,10 @@ def test_a_channel_that_was_down_gets_all_that_waited_in_one_message_and_others_
     deliver(store, post)
     assert len(email.requests) == 3
     tried = len(slack.requests)
-    times = ask(store, "SELECT count(*), count(DISTINCT not_before), max(not_before) <= now() + interval '1 hour' FROM pipelines.outbox")
+    times = ask(
+        store,
+        "SELECT count(*), count(DISTINCT not_before), max(not_before) <= now() + interval '1 hour' FROM pipelines.outbox",
+    )
     assert times == [(3, 1, True)], "they wait together"
 
     slack.status = 200

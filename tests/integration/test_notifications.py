@@ -58,7 +58,11 @@ def test_a_message_comes_by_mail():
     assert outcome.result is Result.SENT
     (message,) = inbox.messages
     assert message["Subject"] == MESSAGE.title
-    text = email.message_from_bytes(message.as_bytes(), policy=email.policy.default).get_body(("plain", "html")).get_content()
+    text = (
+        email.message_from_bytes(message.as_bytes(), policy=email.policy.default)
+        .get_body(("plain", "html"))
+        .get_content()
+    )
     assert MESSAGE.body in text
     assert MESSAGE.key in text
 
@@ -92,7 +96,8 @@ def test_pagerduty_is_given_the_same_key_each_time(endpoint, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("status", "result"), [(500, "retry"), (503, "retry"), (429, "retry"), (401, "refused"), (404, "refused"), (302, "retry")]
+    ("status", "result"),
+    [(500, "retry"), (503, "retry"), (429, "retry"), (401, "refused"), (404, "refused"), (302, "retry")],
 )
 def test_a_status_decides_whether_waiting_helps_and_no_log_has_the_address(endpoint, status, result, caplog, capfd):
     caplog.set_level(logging.DEBUG)
@@ -119,7 +124,9 @@ def test_who_does_not_answer_is_not_waited_for_for_long(endpoint):
 
 def test_nobody_there_is_tried_again_later():
     assert to(f"json://{LOOPBACK}:{any_free()}/").result is Result.RETRY
-    assert to(f"mailto://{LOOPBACK}:{any_free()}?from=a@example.com&to=b@example.com&mode=insecure").result is Result.RETRY
+    assert (
+        to(f"mailto://{LOOPBACK}:{any_free()}?from=a@example.com&to=b@example.com&mode=insecure").result is Result.RETRY
+    )
 
 
 def test_the_command_says_what_became_of_a_message(endpoint, tmp_path, monkeypatch):

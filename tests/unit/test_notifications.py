@@ -37,9 +37,14 @@ def taken(number, state="failed", **more):
 
 
 def test_channels_are_read_and_rules_of_metrics_are_left_to_others(tmp_path):
-    path = file_of(tmp_path, "channels:\n  slack: {url: env:SLACK}\n  pager:\n    url: file:/etc/pager\nalerts:\n  - name: x\n")
+    path = file_of(
+        tmp_path, "channels:\n  slack: {url: env:SLACK}\n  pager:\n    url: file:/etc/pager\nalerts:\n  - name: x\n"
+    )
 
-    assert load_channels(path).channels == {"slack": Channel("slack", "env:SLACK"), "pager": Channel("pager", "file:/etc/pager")}
+    assert load_channels(path).channels == {
+        "slack": Channel("slack", "env:SLACK"),
+        "pager": Channel("pager", "file:/etc/pager"),
+    }
     assert load_channels(tmp_path / "none.yaml").channels == {}
 
 
@@ -83,7 +88,9 @@ def test_an_address_in_a_file_that_others_may_read_is_refused(tmp_path):
     assert CANARY not in repr(find_address(channel, {}))
 
 
-@pytest.mark.parametrize("address", [f"slak://{CANARY}", f"slack://{CANARY}", CANARY, f"pagerduty://{CANARY}", "json://"])
+@pytest.mark.parametrize(
+    "address", [f"slak://{CANARY}", f"slack://{CANARY}", CANARY, f"pagerduty://{CANARY}", "json://"]
+)
 def test_what_is_no_address_is_refused_and_not_shown(address, caplog, capfd):
     caplog.set_level(logging.DEBUG)
 
@@ -104,7 +111,9 @@ def test_a_channel_without_an_address_is_refused_with_a_remedy():
 
 def test_a_message_says_which_run_where_and_why():
     causes = [{"step": "load", "state": "failed", "cell": 3, "error": "ValueError: no"}]
-    one = as_notification([taken(7, causes=causes, partition="2013-01-05")], "https://hub.example.com/services/pipelines")
+    one = as_notification(
+        [taken(7, causes=causes, partition="2013-01-05")], "https://hub.example.com/services/pipelines"
+    )
 
     assert one.title == "daily: run 7 failed"
     assert one.key == "alert/7/0/slack"
