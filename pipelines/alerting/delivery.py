@@ -109,7 +109,7 @@ class Courier:
     """A context manager that delivers in a thread while it is open. Several processes may do so.
 
     Args:
-        store: entered; as many connections of it are used as channels are due.
+        store: entered; a connection of it is used for a moment before and after each message.
         post: how to send.
     """
 

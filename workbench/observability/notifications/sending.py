@@ -40,7 +40,14 @@ def send(channel: Channel, notification: Notification, environment: Mapping[str,
         address = find_address(channel, environment)
     except Unconfigured as error:
         return Outcome(Result.REFUSED, error.message, error.remedy)
-    service = _service(address.get_secret_value())
+    try:
+        return _send_to(channel, address.get_secret_value(), notification)
+    except Exception as error:  # noqa: BLE001 - plugins raise whatever they like, with the address in it
+        return Outcome(Result.RETRY, f"channel {channel.name} could not be told: {type(error).__name__}")
+
+
+def _send_to(channel: Channel, address: str, notification: Notification) -> Outcome:
+    service = _service(address)
     if service is None:
         return Outcome(
             Result.REFUSED,
