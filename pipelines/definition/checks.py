@@ -8,6 +8,7 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
+from pipelines.definition.channels import unknown_channels
 from pipelines.definition.document import Document, Place, Problem
 from pipelines.definition.model import Declaration, Definition
 from pipelines.definition.plan import OF_RUN, Pipeline, PlannedStep, constant, fits, reference
@@ -43,6 +44,7 @@ def check(definition: Definition, document: Document, project: Project) -> tuple
     wrong += _start_problems(definition, parameters, declared)
     wrong += _partition_problems(definition, parameters, declared)
     wrong += _trigger_problems(definition, document.path, project)
+    wrong += unknown_channels(definition, project.alerts)
     problems = [document.problem(*each) for each in wrong]
     return (None if problems else Pipeline(definition, parameters, steps)), problems
 

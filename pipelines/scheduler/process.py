@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import threading
 import time
@@ -11,6 +12,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipelines.alerting.delivery import Courier, Post
+from pipelines.alerting.texts import run_pages
 from pipelines.definition import Project
 from pipelines.lineage.delivery import couriers
 from pipelines.lineage.telling import Lineage, lost_by
@@ -65,7 +68,8 @@ def run_scheduler(settings: Settings, options: SchedulerOptions) -> None:
     with opened_store(settings, connections=CONNECTIONS, is_stopping=stopping.is_set) as store:
         scheduler = Scheduler(store, options.project, outside)
         loop = _Loop(store, scheduler, settings.home, wake, lost_by(Lineage.wanted(settings)))
-        with Listener(store, loop.hear), couriers(store, settings.pipelines), closing(outside):
+        sending = Courier(store, Post(options.project.alerts, dict(os.environ), run_pages(settings)))
+        with Listener(store, loop.hear), couriers(store, settings.pipelines), sending, closing(outside):
             while not stopping.is_set():
                 loop.turn()
 

@@ -44,6 +44,7 @@ def project(tmp_path: Path) -> Project:
     (tmp_path / "pipelines" / "jobs").mkdir(parents=True)
     (tmp_path / "pipelines" / "flows").mkdir()
     (tmp_path / "pipelines" / "flows" / "flights.yaml").write_text("topic: flights\ninto: raw.flights\n")
+    (tmp_path / "pipelines" / "alerts.yaml").write_text("channels:\n  team: {url: env:TEAM}\n")
     (tmp_path / "sql").mkdir()
     (tmp_path / "sql" / "clean.sql").write_text("DELETE FROM t WHERE day::date = :day AND name = :name")
     write_notebook(tmp_path / "n.ipynb", "%%sql\nSELECT 1", "# checkpoint: x\nx = await f()\n!ls")
@@ -427,6 +428,13 @@ def test_what_refers_to_something_wrong_is_not_told_as_well(project):
         (6, "steps.a.notebook"),
         (6, "steps.a.notebook"),
     ]
+
+
+def test_alerts_name_a_channel_that_is_there(project):
+    found = problems(project, "steps: {a: {flow: flights}}\nalerts:\n  to: [team, taem]")
+
+    assert [(line, field) for line, field, _ in found] == [(3, "alerts.to[1]")]
+    assert "did you mean team" in found[0][2]
 
 
 def test_a_trigger_names_a_pipeline_that_is_there(project):

@@ -42,6 +42,7 @@ FULL = {
 @pytest.fixture
 def project(tmp_path: Path):
     (tmp_path / "pipelines/jobs").mkdir(parents=True)
+    (tmp_path / "pipelines/alerts.yaml").write_text("channels:\n  team: {url: env:TEAM}\n")
     (tmp_path / "sql").mkdir()
     (tmp_path / "sql/a.sql").write_text("SELECT 1")
     return Project((tmp_path,))

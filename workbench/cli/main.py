@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 
 from workbench import __version__
-from workbench.cli import batch, data, dead_letters, ingestion, keys, machine, quality, spark, topics
+from workbench.cli import alerts, batch, data, dead_letters, ingestion, keys, machine, quality, spark, topics
 from workbench.errors import WorkbenchError
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
@@ -42,6 +42,7 @@ def make_application() -> typer.Typer:
     spark.add_commands(application)
     batch.add_commands(application)
     keys.add_commands(application)
+    alerts.add_commands(application)
     for entry in sorted(entry_points(group="workbench.commands"), key=lambda entry: entry.name):
         entry.load()(application)
     return application

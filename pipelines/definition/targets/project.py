@@ -47,6 +47,11 @@ class Project:
         """The folder of definitions."""
         return self.roots[0] / JOBS
 
+    @property
+    def alerts(self) -> Path:
+        """The file of channels and of rules of alerts; it need not be there."""
+        return self.roots[0] / "pipelines" / "alerts.yaml"
+
     def find(self, path: str) -> Path:
         """The file at *path*.
 
