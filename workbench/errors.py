@@ -32,6 +32,7 @@
     │   ├── ClaimLost            another worker has the step now; nothing was written
     │   └── NoSuchRun            it has no run, schedule, pool or backfill of that name
     ├── DefinitionError          files of pipelines are wrong
+    ├── PoliciesRefused          a file of policies is wrong, or does not fit the tables
     ├── ParametersRefused        values of a run do not fit its parameters
     └── NotebookFailed           a notebook ran and did not succeed
 
@@ -216,6 +217,17 @@ class DefinitionError(WorkbenchError):
         self.problems = tuple(problems)
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         super().__init__(f"{count} in pipelines:" + "".join(f"\n  - {problem}" for problem in problems))
+
+
+class PoliciesRefused(WorkbenchError):
+    """Policies are wrong; the text of each of `problems` is `FILE:LINE: field: what, and the remedy`."""
+
+    exit_code = 1
+
+    def __init__(self, problems: Sequence[Any]) -> None:
+        self.problems = tuple(problems)
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        super().__init__(f"{count} in policies:" + "".join(f"\n  - {problem}" for problem in problems))
 
 
 class ParametersRefused(WorkbenchError):

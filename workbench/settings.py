@@ -25,6 +25,7 @@ from workbench.sections import (
     KafkaSettings,
     LoginSettings,
     PipelinesSettings,
+    PoliciesSettings,
     SchemaRegistrySettings,
     Section,
     SparkSettings,
@@ -47,6 +48,7 @@ class Settings(BaseModel):
     spark: SparkSettings
     warehouse: WarehouseSettings
     pipelines: PipelinesSettings
+    policies: PoliciesSettings
     login: LoginSettings
     hub: HubSettings
     embedded: EmbeddedSettings

@@ -9,6 +9,7 @@ from workbench.sections.embedded import EmbeddedSettings
 from workbench.sections.hub import HubSettings
 from workbench.sections.kafka import KafkaSettings, SchemaRegistrySettings
 from workbench.sections.login import LoginSettings
+from workbench.sections.policies import PoliciesSettings
 from workbench.sections.spark import SparkSettings
 from workbench.sections.warehouse import EMBEDDED_SUPERUSER, PipelinesSettings, WarehouseSettings
 
@@ -20,6 +21,7 @@ __all__ = [
     "KafkaSettings",
     "LoginSettings",
     "PipelinesSettings",
+    "PoliciesSettings",
     "SchemaRegistrySettings",
     "Section",
     "SparkSettings",
@@ -34,6 +36,7 @@ SECTIONS: dict[str, type[Section]] = {
     "spark": SparkSettings,
     "warehouse": WarehouseSettings,
     "pipelines": PipelinesSettings,
+    "policies": PoliciesSettings,
     "login": LoginSettings,
     "hub": HubSettings,
     "embedded": EmbeddedSettings,
