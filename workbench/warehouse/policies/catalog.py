@@ -1,7 +1,7 @@
 """What a PostgreSQL has of what policies are about, read back from its catalogs.
 
 Only roles of ours and PUBLIC are looked at, in every schema; of other roles only what they own among
-the tables that policies name, and whether they are members of ours.
+the tables that policies name, what they may do with our own tables, and whether they are members of ours.
 """
 
 from __future__ import annotations
@@ -35,7 +35,10 @@ JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdroppe
 WHERE c.relkind IN ('r', 'p') AND NOT {SYSTEM.format("n.nspname")} AND n.nspname <> '{SCHEMA}'
 ORDER BY 1, 2, a.attnum"""
 GRANTEE = "CASE x.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid(x.grantee) END"
-CONCERNED = f"({OURS.format('g.name')} OR (g.name = 'PUBLIC' AND NOT {SYSTEM.format('n.nspname')}))"
+CONCERNED = (
+    f"({OURS.format('g.name')} OR (g.name = 'PUBLIC' AND NOT {SYSTEM.format('n.nspname')}) "
+    f"OR (n.nspname = '{SCHEMA}' AND x.grantee <> n.nspowner))"
+)
 RELATIONS = f"""
 SELECT n.nspname, c.relname, c.relkind, g.name, x.privilege_type, NULL FROM pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace, aclexplode(c.relacl) x, LATERAL (SELECT {GRANTEE} AS name) g WHERE {CONCERNED}

@@ -20,7 +20,7 @@ from workbench.security.policies.names import POLICY, USERS, policy_role, user_r
 from workbench.security.policies.reading import Policies
 from workbench.security.policies.resolving import find_clashes, resolve, roles_of
 from workbench.warehouse.policies.administration import Administration
-from workbench.warehouse.policies.catalog import read_tables
+from workbench.warehouse.policies.catalog import read_people, read_tables
 
 Connection = psycopg.Connection[Any]
 
@@ -78,6 +78,18 @@ def hand_out(
         _join(connection, user, [USERS, *map(policy_role, roles)])
         _tell_groups(connection, user, name, groups)
     return Credentials(user, SecretStr(password), valid_until, roles)
+
+
+def groups_of(administration: Administration, name: str) -> tuple[str, ...]:
+    """The groups of a person when credentials were last handed out; none when that was never.
+
+    Raises:
+        WarehouseError: when the server refuses.
+    """
+    with administration.transaction() as connection:
+        if connection.execute("SELECT to_regclass(%s)", [f"{SCHEMA}.attributes"]).fetchone() == (None,):
+            return ()
+        return read_people(connection).get(user_role(name), ())
 
 
 def remove(administration: Administration, name: str) -> list[str]:

@@ -21,7 +21,7 @@ from workbench.security.policies.resolving import roles_of
 
 SERVICE_POLICY = "wb_service"
 VIEW_OPTIONS = "security_barrier=true, security_invoker=false"
-VIEW_COMMENT = "made by the workbench's policies"
+VIEW_COMMENT = "view of the policies"
 #: Names in a user's statements have their schema; what the user could put before the catalog is not looked at.
 SEARCH_PATH = "pg_catalog"
 
