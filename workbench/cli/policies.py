@@ -5,7 +5,10 @@ Drivers are imported by the command that uses them.
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+import pwd
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +20,7 @@ from rich.table import Table
 
 from workbench.errors import WorkbenchError
 from workbench.resources import resource
+from workbench.security.audit import Action, AuditLog
 from workbench.settings import Settings
 
 if TYPE_CHECKING:
@@ -73,7 +77,13 @@ def apply(file: Path | None = FILE, as_json: bool = AS_JSON) -> None:
     from workbench.warehouse.policies.applying import apply
 
     settings = Settings.load()
-    found = apply(_administration(settings), _policies(settings, file))
+    policies = _policies(settings, file)
+    found = apply(_administration(settings), policies)
+    if found.changes:
+        sha256 = hashlib.sha256(policies.document.path.read_bytes()).hexdigest()
+        _record(
+            settings, Action.POLICIES_APPLIED, str(policies.document.path), changes=len(found.changes), sha256=sha256
+        )
     _print_changes(found, nothing="Nothing to do.", as_json=as_json)
 
 
@@ -148,6 +158,7 @@ def credentials(
     administration, policies = _administration(settings), _policies(settings, file)
     groups = tuple(group) if group else groups_of(administration, user)
     found = hand_out(administration, policies, user, groups, hours=settings.policies.password_hours)
+    _record(settings, Action.CREDENTIALS_GIVEN, user, role=found.user)
     variables = found.warehouse(administration.warehouse).as_environment()
     path = private_folder(settings.home / "credentials") / f"{found.user}.env"
     write_private(path, "".join(f"{name}={value}\n" for name, value in variables.items()))
@@ -175,6 +186,8 @@ def remove(user: str = typer.Argument(help="A name of the hub."), as_json: bool 
 
     settings = Settings.load()
     steps = remove(_administration(settings), user)
+    if steps:
+        _record(settings, Action.CREDENTIALS_REMOVED, user, role=user_role(user))
     (settings.home / "credentials" / f"{user_role(user)}.env").unlink(missing_ok=True)
     typer.echo(json.dumps({"steps": steps}) if as_json else "\n".join(steps) or f"{user} has no role in the warehouse.")
 
@@ -199,6 +212,14 @@ def _administration(settings: Settings) -> Administration:
     from workbench.warehouse.policies.administration import Administration
 
     return Administration.of(settings, is_embedded=not Settings.load(embedded=False).warehouse.host)
+
+
+def _record(settings: Settings, action: str, resource: str, **details: object) -> None:
+    try:
+        who = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        who = str(os.getuid())
+    AuditLog.of(settings.home).record(action, actor=f"operator:{who}", resource=resource, **details)
 
 
 def _redshift_statements(settings: Settings, file: Path | None) -> Sequence[str]:

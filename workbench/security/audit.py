@@ -56,6 +56,9 @@ class Action(StrEnum):
     PIPELINE_PAUSED = "pipeline.paused"
     PIPELINE_RESUMED = "pipeline.resumed"
     POOL_RESIZED = "pool.resized"
+    POLICIES_APPLIED = "policies.applied"
+    CREDENTIALS_GIVEN = "credentials.given"  #: a role of the warehouse with a new password, to its owner
+    CREDENTIALS_REMOVED = "credentials.removed"
 
 
 class Outcome(StrEnum):
