@@ -26,12 +26,8 @@ SECONDS = 30.0
 def check(settings: Settings) -> None:
     """Raise SettingsError when people cannot have roles of their own here."""
     if settings.policies.own_roles and settings.hub.spawner == "kubernetes":
-        raise SettingsError(
-            [
-                "WORKBENCH_POLICIES_OWN_ROLES is set, but WORKBENCH_HUB_SPAWNER is kubernetes, where a password would "
-                "stand in the pod's description. Unset it, or choose another spawner."
-            ]
-        )
+        problem = "WORKBENCH_POLICIES_OWN_ROLES is set, but WORKBENCH_HUB_SPAWNER is kubernetes, where a password would stand in the pod's description."
+        raise SettingsError([f"{problem} Unset it, or choose another spawner."])
 
 
 async def set_role(settings: Settings, spawner: Any) -> str:
@@ -44,7 +40,7 @@ async def set_role(settings: Settings, spawner: Any) -> str:
     try:
         variables = await ask(settings, {"do": "hand out", "name": spawner.user.name, "groups": groups})
     except WorkbenchError as error:
-        spawner.log.error("No role in the warehouse for %s: %s", spawner.user.name, error)
+        spawner.log.warning("No role in the warehouse for %s: %s", spawner.user.name, error)
         raise SpawnException(
             f"You cannot be given a role in the warehouse: {error.message}. {error.remedy}",
             reason="warehouse_role",

@@ -214,7 +214,7 @@ def _administration(settings: Settings) -> Administration:
     return Administration.of(settings, is_embedded=not Settings.load(embedded=False).warehouse.host)
 
 
-def _record(settings: Settings, action: str, resource: str, **details: object) -> None:
+def _record(settings: Settings, action: str, resource: str, **details: Any) -> None:
     try:
         who = pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
