@@ -96,8 +96,10 @@ REFUSED: dict[str, tuple[str, str]] = {
     "a temporary view": (DENIED, "CREATE TEMPORARY VIEW v AS SELECT id FROM raw.people"),
     "a leaky function": (
         DENIED,
-        "CREATE FUNCTION pg_temp.leak(text) RETURNS bool COST 0.0001 LANGUAGE plpgsql AS "
-        "$$BEGIN RAISE NOTICE '%', $1; RETURN true; END$$",
+        (
+            "CREATE FUNCTION pg_temp.leak(text) RETURNS bool COST 0.0001 LANGUAGE plpgsql AS "
+            "$$BEGIN RAISE NOTICE '%', $1; RETURN true; END$$"
+        ),
     ),
     "a leaky function in public": (
         DENIED,
@@ -153,8 +155,10 @@ REFUSED: dict[str, tuple[str, str]] = {
     "a block of code": (DENIED, "DO $$ BEGIN EXECUTE 'SELECT ssn FROM raw.people'; END $$"),
     "a block that catches": (
         "P0001",
-        "DO $$ DECLARE s text; BEGIN BEGIN SELECT ssn INTO s FROM raw.people; EXCEPTION WHEN OTHERS THEN s := 'nothing'; "
-        "END; RAISE EXCEPTION 'found %', s; END $$",
+        (
+            "DO $$ DECLARE s text; BEGIN BEGIN SELECT ssn INTO s FROM raw.people; EXCEPTION WHEN OTHERS THEN s := 'nothing'; "
+            "END; RAISE EXCEPTION 'found %', s; END $$"
+        ),
     ),
     "a block of C": (DENIED, "CREATE FUNCTION public.f() RETURNS int LANGUAGE c AS 'libc', 'puts'"),
     "a library": (DENIED, "LOAD 'auto_explain'"),
@@ -189,8 +193,10 @@ FILTERED: dict[str, tuple[int, str]] = {
     "a set operation": (20, "SELECT name FROM raw.people UNION SELECT name FROM raw.people"),
     "a recursion": (
         20,
-        "WITH RECURSIVE r AS (SELECT 1 AS id UNION ALL SELECT id + 1 FROM r WHERE id < 40) "
-        "SELECT p.name FROM r JOIN raw.people p USING (id)",
+        (
+            "WITH RECURSIVE r AS (SELECT 1 AS id UNION ALL SELECT id + 1 FROM r WHERE id < 40) "
+            "SELECT p.name FROM r JOIN raw.people p USING (id)"
+        ),
     ),
     "a sample": (20, "SELECT name FROM raw.people TABLESAMPLE BERNOULLI (100)"),
     "ONLY": (20, "SELECT name FROM ONLY raw.people"),

@@ -137,10 +137,11 @@ def test_a_failing_apply_changes_nothing(warehouse):
     warehouse.ask("SET ROLE stranger; GRANT SELECT ON raw.private TO wb_users")
 
     with pytest.raises(
-        WarehouseError, match="did not become what the policies ask for:\n.*raw.private to wb_users"
+        WarehouseError, match=r"did not become what the policies ask for:\n.*raw.private to wb_users"
     ) as caught:
         warehouse.apply(POLICIES.replace("id > 100", "id > 99"))
 
+    assert "raw.private to wb_users" in caught.value.message
     assert "Nothing was changed" in caught.value.remedy
     assert warehouse.ask("SELECT polname FROM pg_policy ORDER BY 1") == before
     warehouse.ask("REVOKE ALL ON raw.private FROM stranger CASCADE")

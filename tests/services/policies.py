@@ -55,6 +55,11 @@ class GovernedWarehouse:
     def ask(self, query: str) -> list[tuple[object, ...]]:
         return self.server.ask(query)
 
+    @contextmanager
+    def superuser(self) -> Iterator[psycopg.Connection[Any]]:
+        with self.connect(EMBEDDED_SUPERUSER, self.superuser_password) as connection:
+            yield connection
+
     def connect(self, user: str, password: str) -> psycopg.Connection[Any]:
         return psycopg.connect(
             host=LOOPBACK, port=self.server.server.port, dbname=DATABASE, user=user, password=password,
