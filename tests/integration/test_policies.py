@@ -1,0 +1,165 @@
+"""Policies from the commands, and from the hub, on a real PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import stat
+from pathlib import Path
+from types import SimpleNamespace
+
+import psycopg
+import pytest
+from jupyterhub.spawner import SpawnException
+from typer.testing import CliRunner
+
+from hub import warehouse_roles
+from tests.services.policies import governed_warehouse
+from tests.services.redshift import RedshiftDouble
+from workbench.cli.main import make_application
+from workbench.sections import EMBEDDED_SUPERUSER
+from workbench.security.audit import Action, AuditLog, read_events
+from workbench.settings import Settings
+from workbench.warehouse.engine import read_frame
+from workbench.warehouse.policies.redshift import read_redshift_tables
+
+POLICIES = """
+version: 1
+roles:
+  analyst:
+    tables:
+      raw.people: {columns: [id, region], rows: region = user.region, masks: {ssn: hash}}
+bindings: {analysts: [analyst]}
+users: {gh-eve: {region: eu}}
+"""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with governed_warehouse(tmp_path_factory.mktemp("policies")) as warehouse:
+        warehouse.own("CREATE SCHEMA raw; CREATE TABLE raw.people (id int, region text, ssn text)")
+        warehouse.own("INSERT INTO raw.people VALUES (1, 'eu', 'one'), (2, 'us', 'two')")
+        yield warehouse
+
+
+@pytest.fixture
+def warehouse(server, monkeypatch):
+    home = server.server.server.home
+    file = server.folder / "file.yaml"
+    file.write_text(POLICIES)
+    variables = {
+        **server.server.variables(),
+        "WORKBENCH_HOME": str(home),
+        "WORKBENCH_POLICIES_FILE": str(file),
+        "WORKBENCH_POLICIES_ADMIN_USER": EMBEDDED_SUPERUSER,
+        "WORKBENCH_POLICIES_ADMIN_PASSWORD": server.superuser_password,
+        "WORKBENCH_POLICIES_OWN_ROLES": "true",
+    }
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    return server
+
+
+def command(*words: str, code: int = 0) -> str:
+    done = CliRunner().invoke(make_application(), ["policy", *words])
+    assert done.exit_code == code, done.output + repr(done.exception)
+    return done.stdout
+
+
+def spawner(name: str, *groups: str) -> SimpleNamespace:
+    user = SimpleNamespace(name=name, groups=[SimpleNamespace(name=group) for group in groups])
+    return SimpleNamespace(
+        user=user, environment={"DW_USER": "flows", "DW_PASSWORD": "theirs"}, log=logging.getLogger("hub")
+    )
+
+
+def test_plan_apply_verify_and_explain(warehouse):
+    assert "row security of raw.people: disabled" in command("plan", "--check", code=1)
+    assert 'GRANT SELECT ("id", "region") ON TABLE "raw"."people" TO "wb_p_analyst";' in command("plan", "--sql")
+    assert "policy wb_p_analyst of raw.people" in command("apply")
+    assert command("apply") == "Nothing to do.\n"
+    assert command("verify") == "The warehouse has what the policies ask for.\n"
+
+    warehouse.ask("ALTER TABLE raw.people DISABLE ROW LEVEL SECURITY")
+    told = json.loads(command("verify", "--json", code=1))
+    assert [change["on"] for change in told["changes"]] == ["row security of raw.people"]
+    command("apply")
+
+    shown = json.loads(command("explain", "gh-eve", "raw.people", "--group", "analysts", "--json"))
+    assert (shown["reads"], shown["rows"]) == (["raw.people", "raw_masked.people"], "(region = user.region)")
+    assert "masked: hash" in command("explain", "gh-eve", "raw.people", "--group", "analysts")
+    events = list(read_events(AuditLog.of(Settings.load().home).path, action=Action.POLICIES_APPLIED))
+    assert len(events) == 2
+    assert events[0].actor.startswith("operator:")
+
+
+def test_credentials_are_in_a_file_that_nobody_else_reads(warehouse):
+    command("apply")
+    told = json.loads(command("credentials", "gh-eve", "--group", "analysts", "--json"))
+
+    path = Path(told["file"])
+    assert (told["role"], told["roles"]) == ("wb_u_gh-eve", ["analyst"])
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    variables = dict(line.split("=", 1) for line in path.read_text().splitlines())
+    with warehouse.connect(variables["DW_USER"], variables["DW_PASSWORD"]) as connection:
+        assert connection.execute("SELECT id FROM raw.people").fetchall() == [(1,)]
+    # Without groups: those that were told last.
+    assert json.loads(command("credentials", "gh-eve", "--json"))["roles"] == ["analyst"]
+
+    assert "warehouse role wb_u_gh-eve removed" in command("remove", "gh-eve")
+    assert not path.exists()
+    assert command("remove", "gh-eve") == "gh-eve has no role in the warehouse.\n"
+
+
+def test_a_server_of_the_hub_gets_its_owners_role_and_no_other(warehouse, monkeypatch):
+    command("apply")
+    started = spawner("gh-eve", "analysts", "github:org")
+
+    role = asyncio.run(warehouse_roles.set_role(Settings.load(), started))
+
+    assert role == started.environment["DW_USER"] == "wb_u_gh-eve"
+    for name in ("WORKBENCH_POLICIES_ADMIN_USER", "WORKBENCH_POLICIES_ADMIN_PASSWORD"):
+        monkeypatch.delenv(name)
+    for name, value in started.environment.items():
+        monkeypatch.setenv(name, value)
+    frame = read_frame(Settings.load().warehouse, "SELECT id, current_user AS who FROM raw.people", {})
+    assert frame.to_dict("records") == [{"id": 1, "who": "wb_u_gh-eve"}]
+
+
+def test_who_is_off_boarded_has_no_role_any_more(warehouse):
+    command("apply")
+    started = spawner("gh-leo", "analysts")
+    asyncio.run(warehouse_roles.set_role(Settings.load(), started))
+
+    steps = asyncio.run(warehouse_roles.remove_role(Settings.load(), "gh-leo"))
+
+    assert steps == ["warehouse role wb_u_gh-leo removed"]
+    with pytest.raises(psycopg.OperationalError):
+        warehouse.connect(started.environment["DW_USER"], started.environment["DW_PASSWORD"])
+
+
+def test_a_server_does_not_start_with_another_role_when_there_is_none(warehouse, monkeypatch):
+    monkeypatch.setenv("WORKBENCH_POLICIES_ADMIN_PASSWORD", "wrong")
+    started = spawner("gh-eve", "analysts")
+
+    with pytest.raises(SpawnException, match="You cannot be given a role in the warehouse") as caught:
+        asyncio.run(warehouse_roles.set_role(Settings.load(), started))
+
+    assert caught.value.reason == "warehouse_role"
+    assert "wrong" not in str(caught.value)
+
+
+def test_off_boarding_asks_no_warehouse_when_nobody_has_a_role(monkeypatch):
+    assert asyncio.run(warehouse_roles.remove_role(Settings.load(), "gh-eve")) == []
+
+
+def test_tables_of_redshift_are_read_with_their_types(warehouse, tmp_path):
+    double = RedshiftDouble(Settings.load(), tmp_path)
+    with psycopg.connect(**double._options) as connection:
+        connection.execute("CREATE SCHEMA raw; CREATE TABLE raw.people (id int, name varchar(20), born date)")
+
+    found = read_redshift_tables(double.settings, double.driver)
+
+    assert found["raw.people"].columns == {"id": "integer", "name": "character varying(20)", "born": "date"}
