@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import psycopg
+import pyarrow as pa
 import pytest
 from jupyterhub.spawner import SpawnException
 from typer.testing import CliRunner
@@ -21,6 +22,7 @@ from workbench.cli.main import make_application
 from workbench.sections import EMBEDDED_SUPERUSER
 from workbench.security.audit import Action, AuditLog, read_events
 from workbench.settings import Settings
+from workbench.warehouse.copy import replace_table
 from workbench.warehouse.engine import read_frame
 from workbench.warehouse.policies.redshift import read_redshift_tables
 
@@ -92,6 +94,33 @@ def test_plan_apply_verify_and_explain(warehouse):
     events = list(read_events(AuditLog.of(Settings.load().home).path, action=Action.POLICIES_APPLIED))
     assert len(events) == 2
     assert events[0].actor.startswith("operator:")
+
+
+def test_the_owner_loads_as_before(warehouse):
+    command("apply")
+    settings = Settings.load().warehouse
+    rows = pa.table({"id": pa.array([1, 2], pa.int32()), "region": ["eu", "us"], "ssn": ["one", "two"]})
+
+    replace_table(settings, "raw.people", rows)
+
+    assert read_frame(settings, "SELECT count(*) FROM raw.people", {}).iloc[0, 0] == 2
+    assert command("verify") == "The warehouse has what the policies ask for.\n"
+
+
+def test_other_services_read_and_write_all_rows(warehouse):
+    warehouse.ask(
+        "CREATE ROLE loader; GRANT USAGE ON SCHEMA raw TO loader; GRANT SELECT, INSERT ON raw.people TO loader"
+    )
+    file = warehouse.folder / "file.yaml"
+    file.write_text(POLICIES + "services: [loader]\n")
+    command("apply")
+
+    with warehouse.superuser() as connection:
+        connection.execute("SET ROLE loader; INSERT INTO raw.people VALUES (3, 'us', 'three')")
+        assert connection.execute("SELECT count(*) FROM raw.people").fetchall() == [(3,)]
+        file.write_text(POLICIES)
+        command("apply")
+        assert connection.execute("SELECT count(*) FROM raw.people").fetchall() == [(0,)]
 
 
 def test_credentials_are_in_a_file_that_nobody_else_reads(warehouse):

@@ -56,8 +56,8 @@ DEVIATIONS: dict[str, tuple[str, str]] = {
     "a policy for others": ("ALTER POLICY wb_p_analyst ON raw.people TO wb_p_viewer", "TO wb_p_viewer USING true, but should be permissive FOR SELECT TO wb_p_analyst"),
     "a policy added": ("CREATE POLICY mine ON raw.people FOR SELECT TO PUBLIC USING (true)", "policy mine of raw.people: permissive FOR SELECT TO PUBLIC USING true, but should not be"),
     "a policy of another table": ("CREATE POLICY mine ON raw.private TO wb_users USING (true)", "policy mine of raw.private"),
-    "row security disabled": ("ALTER TABLE raw.people DISABLE ROW LEVEL SECURITY", "row security of raw.people: disabled, forced, but should be enabled, forced"),
-    "row security not forced": ("ALTER TABLE raw.people NO FORCE ROW LEVEL SECURITY", "enabled, not forced, but should be enabled, forced"),
+    "row security disabled": ("ALTER TABLE raw.people DISABLE ROW LEVEL SECURITY", "row security of raw.people: disabled, not forced, but should be enabled, not forced"),
+    "row security forced, under which nobody can load": ("ALTER TABLE raw.people FORCE ROW LEVEL SECURITY", "enabled, forced, but should be enabled, not forced"),
     "attributes open": ("ALTER TABLE workbench_policies.attributes DISABLE ROW LEVEL SECURITY", "row security of workbench_policies.attributes: disabled"),
     "attributes of all": ("ALTER POLICY wb_own_rows ON workbench_policies.attributes USING (true)", "policy wb_own_rows of workbench_policies.attributes"),
     "an attribute changed": ("UPDATE workbench_policies.attributes SET value = 'us' WHERE attribute = 'region'", "user.region of wb_u_gh-eve: us, but should be eu"),
@@ -115,7 +115,7 @@ def test_a_plan_changes_nothing(warehouse):
 
     assert first.changes == second.changes
     assert first.changes[0].statements == (
-        'ALTER TABLE "raw"."people" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY',
+        'ALTER TABLE "raw"."people" ENABLE ROW LEVEL SECURITY, NO FORCE ROW LEVEL SECURITY',
     )
     warehouse.apply(POLICIES)
 

@@ -388,7 +388,7 @@ def test_what_is_not_said_is_denied(tmp_path):
 
     granted = [each for each in desired.facts if "raw" in each.on and "privileges" not in each.on]
     assert {each.on for each in granted} == {"owner of raw.people", "row security of raw.people"}
-    assert [each.name for each in desired.row_policies] == ["wb_service"]
+    assert desired.row_policies == ()
     assert desired.views == ()
 
 

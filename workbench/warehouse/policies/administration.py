@@ -14,7 +14,7 @@ from workbench.errors import WarehouseError, WarehouseUnavailable
 from workbench.sections import EMBEDDED_SUPERUSER, WarehouseSettings
 from workbench.security.secrets import ensure_token
 from workbench.settings import Settings
-from workbench.warehouse.engine import is_refusal, libpq_options
+from workbench.warehouse.libpq import is_refusal, libpq_options
 
 OLDEST = 160000  #: server_version_num; memberships without SET came with PostgreSQL 16
 LOCK = 0x776F726B706F6C  # "workpol"

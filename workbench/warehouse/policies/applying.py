@@ -122,8 +122,7 @@ def _lookup_tables(administration: Administration) -> Mapping[str, LiveTable]:
 
 def _lookup_facts() -> Iterable[Fact]:
     name = f"{SCHEMA}.attributes"
-    enable = f"ALTER TABLE {name} ENABLE ROW LEVEL SECURITY, NO FORCE ROW LEVEL SECURITY"
-    yield Fact(Kind.ROW_SECURITY, f"row security of {name}", "enabled, not forced", enable)
+    yield facts.row_security(name, name, enabled=True, forced=False)
     add = f"CREATE POLICY {OWN_ROWS} ON {name} FOR SELECT TO PUBLIC USING (role = session_user)"
     words = "permissive FOR SELECT TO PUBLIC"
     yield facts.row_policy(name, name, OWN_ROWS, words, "(role = SESSION_USER)", add=add)

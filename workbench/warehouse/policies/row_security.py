@@ -48,7 +48,7 @@ def policy_facts(connection: Connection, governed: Mapping[str, LiveTable]) -> I
         yield facts.row_security(table, quoted(*governed[table].parts), enabled=enabled, forced=forced)
     for schema, name, policy, permissive, command, roles, using, check in connection.execute(POLICIES):
         table = f"{schema}.{name}"
-        # A table that left the file keeps its owner's policy: without it, nobody could read it.
+        # A table that left the file keeps the policy of services: without it, they could not read it.
         if table in governed or (policy != SERVICE_POLICY and any(map(is_ours, roles))):
             words = policy_words(COMMANDS[command], roles, is_permissive=permissive)
             condition = using if check is None else f"{using} WITH CHECK {check}"

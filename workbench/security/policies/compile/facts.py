@@ -94,7 +94,8 @@ def privileges(on: str, sql: str, grantee: str, granted: Mapping[str, Sequence[s
 def row_security(table: str, sql: str, *, enabled: bool, forced: bool) -> Fact:
     """Whether a table has row security, for its owner too."""
     value = ("enabled" if enabled else "disabled") + (", forced" if forced else ", not forced")
-    add = f"ALTER TABLE {sql} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY"
+    force = "FORCE" if forced else "NO FORCE"
+    add = f"ALTER TABLE {sql} ENABLE ROW LEVEL SECURITY, {force} ROW LEVEL SECURITY"
     return Fact(Kind.ROW_SECURITY, f"row security of {table}", value, add)
 
 

@@ -1,9 +1,13 @@
 """Policies as roles, grants, row security and views of PostgreSQL 16 or later.
 
 A role of the file is a group role that cannot log in. Columns in clear are granted on the table
-itself, whose row security is forced: its owner has a policy of its own, and whoever has none sees no
-row. Masked columns are in a view that runs with the owner's rights, is a security barrier, and has the
-conditions of every role in it (postgresql.org, "Row Security Policies", "Rules and Privileges").
+itself, whose rows are those of policies: whoever has none sees no row. Masked columns are in a view that
+runs with the owner's rights, is a security barrier, and has the conditions of every role in it
+(postgresql.org, "Row Security Policies", "Rules and Privileges").
+
+Row security is not forced on the owner. The owner reads and writes all rows in any case, since flows
+load as the owner; forced, it would need a policy that is always true, which protects from nothing, and
+could not load at all: PostgreSQL has no COPY FROM under row security (src/backend/commands/copy.c).
 """
 
 from __future__ import annotations
@@ -147,7 +151,7 @@ def _users(resolved: Resolved, around: Surroundings) -> Iterator[Fact]:
 def _table(resolved: Resolved, table: LiveTable, around: Surroundings) -> Iterator[Fact]:
     sql, on = quoted(*table.parts), f"table {table.name}"
     yield facts.table_owner(table.name, sql, owner_of(resolved, table, around))
-    yield facts.row_security(table.name, sql, enabled=True, forced=True)
+    yield facts.row_security(table.name, sql, enabled=True, forced=False)
     for grant in resolved.of_table(table.name):
         if grant.clear:
             yield facts.privileges(on, f"TABLE {sql}", policy_role(grant.role), {"SELECT": sorted(grant.clear)})
@@ -178,8 +182,9 @@ def _lookups(resolved: Resolved, around: Surroundings) -> Iterator[Fact]:
 
 
 def _row_policies(resolved: Resolved, table: LiveTable, around: Surroundings) -> Iterator[RowPolicy]:
-    services = tuple(sorted({*services_of(resolved, around), owner_of(resolved, table, around)}))
-    yield RowPolicy(table, SERVICE_POLICY, "ALL", services, "TRUE")
+    others = set(services_of(resolved, around)) - {owner_of(resolved, table, around)}
+    if others:
+        yield RowPolicy(table, SERVICE_POLICY, "ALL", tuple(sorted(others)), "TRUE")
     writer = PostgresqlWriter(table.columns)
     for grant in resolved.of_table(table.name):
         who = (policy_role(grant.role),)
