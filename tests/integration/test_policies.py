@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import stat
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,6 +14,7 @@ import psycopg
 import pyarrow as pa
 import pytest
 from jupyterhub.spawner import SpawnException
+from pydantic import SecretStr
 from typer.testing import CliRunner
 
 from hub import warehouse_roles
@@ -24,6 +26,7 @@ from workbench.security.audit import Action, AuditLog, read_events
 from workbench.settings import Settings
 from workbench.warehouse.copy import replace_table
 from workbench.warehouse.engine import read_frame
+from workbench.warehouse.policies import applying, people
 from workbench.warehouse.policies.redshift import read_redshift_tables
 
 POLICIES = """
@@ -121,6 +124,27 @@ def test_other_services_read_and_write_all_rows(warehouse):
         file.write_text(POLICIES)
         command("apply")
         assert connection.execute("SELECT count(*) FROM raw.people").fetchall() == [(0,)]
+
+
+def test_an_administrator_need_not_be_a_superuser(tmp_path):
+    with governed_warehouse(tmp_path) as warehouse:
+        warehouse.own("CREATE SCHEMA raw; CREATE TABLE raw.people (id int, region text, ssn text)")
+        warehouse.ask(
+            "CREATE ROLE admin LOGIN CREATEROLE PASSWORD 'secret'; GRANT flows TO admin; "
+            "GRANT CONNECT, CREATE, TEMPORARY ON DATABASE analytics TO admin WITH GRANT OPTION"
+        )
+        administration = replace(warehouse.administration, user="admin", password=SecretStr("secret"))
+        policies = warehouse.policies(POLICIES)
+
+        applying.apply(administration, policies)
+        found = people.hand_out(administration, policies, "gh-eve", ["analysts"], hours=1)
+        with warehouse.connect(found.user, found.password.get_secret_value()) as connection:
+            assert connection.execute("SELECT id FROM raw.people").fetchall() == []
+            assert people.remove(administration, "gh-eve")[1:] == ["1 connections to the warehouse ended"]
+        assert applying.plan(administration, policies).changes == ()
+        # What it has made is its own to take away again.
+        applying.apply(administration, warehouse.policies("version: 1\nroles: {}\n"))
+        assert warehouse.ask("SELECT count(*) FROM pg_roles WHERE rolname LIKE 'wb_p_%'") == [(0,)]
 
 
 def test_credentials_are_in_a_file_that_nobody_else_reads(warehouse):

@@ -14,6 +14,7 @@ from pydantic import SecretStr
 
 from workbench.errors import PoliciesRefused, WarehouseError
 from workbench.sections import WarehouseSettings
+from workbench.security.policies.compile.facts import dropping
 from workbench.security.policies.compile.postgresql import SEARCH_PATH
 from workbench.security.policies.compile.writing import SCHEMA
 from workbench.security.policies.names import POLICY, USERS, policy_role, user_role
@@ -105,11 +106,12 @@ def remove(administration: Administration, name: str) -> list[str]:
         # Committed before connections are ended: nobody comes back in between.
         connection.execute(sql.SQL("ALTER ROLE {} NOLOGIN").format(sql.Identifier(user)))
     with administration.transaction() as connection:
+        # Only members may end a role's connections.
+        joining, *statements = dropping(user, administration.warehouse.user)
+        connection.execute(joining)
         ended = connection.execute(TERMINATE, [user]).fetchone()
-        heir = administration.warehouse.user
-        for statement in ("REASSIGN OWNED BY {} TO {}", "DROP OWNED BY {}", "DROP ROLE {}"):
-            names = [sql.Identifier(user), sql.Identifier(heir)][: statement.count("{}")]
-            connection.execute(sql.SQL(statement).format(*names))
+        for statement in statements:
+            connection.execute(statement)
         connection.execute(
             f"DELETE FROM {SCHEMA}.attributes WHERE role = %s AND attribute IN ('name', 'groups')", [user]
         )

@@ -46,9 +46,20 @@ class Fact:
 
 def role(name: str, heir: str) -> Fact:
     """A role; what it owns when it goes becomes *heir*'s."""
+    return Fact(
+        Kind.ROLE, f"role {name}", "exists", f"CREATE ROLE {quoted(name)} NOLOGIN", "; ".join(dropping(name, heir))
+    )  # fmt: skip
+
+
+def dropping(name: str, heir: str) -> tuple[str, ...]:
+    """The statements that drop a role, whoever made it: only members may give away what it owns."""
     mine = quoted(name)
-    remove = f"REASSIGN OWNED BY {mine} TO {quoted(heir)}; DROP OWNED BY {mine}; DROP ROLE {mine}"
-    return Fact(Kind.ROLE, f"role {name}", "exists", f"CREATE ROLE {mine} NOLOGIN", remove)
+    return (
+        f"GRANT {mine} TO CURRENT_USER WITH INHERIT TRUE",
+        f"REASSIGN OWNED BY {mine} TO {quoted(heir)}",
+        f"DROP OWNED BY {mine}",
+        f"DROP ROLE {mine}",
+    )
 
 
 def role_attributes(name: str, attributes: Sequence[str]) -> Fact:
