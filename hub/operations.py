@@ -39,7 +39,7 @@ def set_operations(c: Any, settings: Settings) -> None:
         if hook := section.get("pre_spawn_hook"):
             section.pre_spawn_hook = partial(starting, audit, hook, settings)
         if name == "Spawner" or "post_stop_hook" in section:
-            section.post_stop_hook = partial(stopped, audit, section.get("post_stop_hook"))
+            section.post_stop_hook = partial(stopped, audit, section.get("post_stop_hook"), settings)
 
 
 async def starting(audit: AuditTrail, hook: Hook, settings: Settings, spawner: Any) -> None:
@@ -59,8 +59,9 @@ async def starting(audit: AuditTrail, hook: Hook, settings: Settings, spawner: A
         raise
 
 
-async def stopped(audit: AuditTrail, hook: Hook | None, spawner: Any) -> None:
-    """After each stop of a server: the spawner's own hook, and a line in the audit log."""
+async def stopped(audit: AuditTrail, hook: Hook | None, settings: Settings, spawner: Any) -> None:
+    """After each stop of a server: the spawner's own hook, a line in the audit log, and no more way to the warehouse."""
     if hook:
         await maybe_future(hook(spawner))
     await record_stop(audit, spawner)
+    await warehouse_roles.close_role(settings, spawner)

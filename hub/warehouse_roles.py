@@ -38,7 +38,7 @@ async def set_role(settings: Settings, spawner: Any) -> str:
     """
     groups = sorted(group.name for group in spawner.user.groups)
     try:
-        variables = await ask(settings, {"do": "hand out", "name": spawner.user.name, "groups": groups})
+        answer = await ask(settings, {"do": "hand out", "name": spawner.user.name, "groups": groups})
     except WorkbenchError as error:
         spawner.log.warning("No role in the warehouse for %s: %s", spawner.user.name, error)
         raise SpawnException(
@@ -46,8 +46,24 @@ async def set_role(settings: Settings, spawner: Any) -> str:
             reason="warehouse_role",
             status_code=503,
         ) from error
-    spawner.environment = {**spawner.environment, **variables}
-    return str(variables["DW_USER"])
+    spawner.environment = {**spawner.environment, **answer["variables"]}
+    spawner.warehouse_valid_until = answer["valid_until"]
+    return str(answer["variables"]["DW_USER"])
+
+
+async def close_role(settings: Settings, spawner: Any) -> None:
+    """End the password of a server that has stopped, and connections that are left; a failure is logged.
+
+    Whoever is shown out has their servers stopped, and so nothing to connect with either.
+    """
+    valid_until = getattr(spawner, "warehouse_valid_until", "")
+    if not valid_until:
+        return
+    spawner.warehouse_valid_until = ""
+    try:
+        await ask(settings, {"do": "close", "name": spawner.user.name, "valid_until": valid_until})
+    except WorkbenchError as error:
+        spawner.log.warning("The warehouse password of %s is good until %s: %s", spawner.user.name, valid_until, error)
 
 
 async def remove_role(settings: Settings, name: str) -> list[str]:

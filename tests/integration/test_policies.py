@@ -181,6 +181,30 @@ def test_a_server_of_the_hub_gets_its_owners_role_and_no_other(warehouse, monkey
     assert frame.to_dict("records") == [{"id": 1, "who": "wb_u_gh-eve"}]
 
 
+def test_a_server_that_stops_takes_its_password_along(warehouse):
+    command("apply")
+    settings, started = Settings.load(), spawner("gh-kim", "analysts")
+    asyncio.run(warehouse_roles.set_role(settings, started))
+    given = started.environment["DW_USER"], started.environment["DW_PASSWORD"]
+    with warehouse.connect(*given) as connection:
+        asyncio.run(warehouse_roles.close_role(settings, started))
+
+        with pytest.raises(psycopg.OperationalError):
+            connection.execute("SELECT 1")
+    with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+        warehouse.connect(*given)
+    assert command("verify") == "The warehouse has what the policies ask for.\n"
+
+
+def test_a_stop_that_comes_late_ends_no_newer_password(warehouse):
+    policies = warehouse.policies(POLICIES)
+    first, second = (people.hand_out(warehouse.administration, policies, "gh-kim", [], hours=1) for _ in range(2))
+
+    assert not people.close(warehouse.administration, "gh-kim", first.valid_until)
+    warehouse.connect(second.user, second.password.get_secret_value()).close()
+    assert people.close(warehouse.administration, "gh-kim", second.valid_until)
+
+
 def test_who_is_off_boarded_has_no_role_any_more(warehouse):
     command("apply")
     started = spawner("gh-leo", "analysts")

@@ -65,6 +65,10 @@ DEVIATIONS: dict[str, tuple[str, str]] = {
     "the owner changed": (f"ALTER TABLE raw.people OWNER TO {EVE}", "owner of raw.people: wb_u_gh-eve, but should be flows"),
     "something owned": (f"CREATE TABLE raw.eves (id int); ALTER TABLE raw.eves OWNER TO {EVE}", "role wb_u_gh-eve: owns table raw.eves"),
     "BYPASSRLS": (f"ALTER ROLE {EVE} BYPASSRLS", "role wb_u_gh-eve: BYPASSRLS LOGIN, but should be LOGIN"),
+    "a password for ever": (
+        f"ALTER ROLE {EVE} VALID UNTIL 'infinity'",
+        "password of wb_u_gh-eve: has no end, but should not be",
+    ),
     "a superuser": (f"ALTER ROLE {EVE} SUPERUSER", "role wb_u_gh-eve: LOGIN SUPERUSER"),
     "a group that logs in": ("ALTER ROLE wb_p_analyst LOGIN", "role wb_p_analyst: LOGIN, but should be no attributes"),
     "a group that makes roles": ("ALTER ROLE wb_p_analyst CREATEROLE", "role wb_p_analyst: CREATEROLE, but"),
@@ -233,6 +237,29 @@ def test_every_hub_name_has_a_role_of_its_own(warehouse, name):
             "SELECT attribute, value FROM workbench_policies.attributes"
         ).fetchall()
     people.remove(warehouse.administration, name)
+
+
+def test_who_sets_another_password_gains_no_time(warehouse):
+    with warehouse.person(POLICIES, "gh-eva", ["viewers"]) as connection:
+        connection.execute("ALTER ROLE \"wb_u_gh-eva\" PASSWORD 'mine'")
+        until = warehouse.ask(
+            "SELECT rolvaliduntil < now() + interval '61 minutes' FROM pg_roles WHERE rolname = 'wb_u_gh-eva'"
+        )
+        assert until == [(True,)]
+    warehouse.hand_out(POLICIES, "gh-eva", ["viewers"])
+    with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+        warehouse.connect("wb_u_gh-eva", "mine")
+    people.remove(warehouse.administration, "gh-eva")
+
+
+def test_a_table_that_is_gone_keeps_nobody_from_the_others(warehouse):
+    warehouse.own("DROP TABLE raw.plain")
+    with warehouse.person(POLICIES, "gh-fay", ["analysts"]) as connection:
+        assert connection.execute("SELECT name FROM raw.people").fetchall() == []
+    with pytest.raises(PoliciesRefused, match=r"the warehouse has no table raw\.plain"):
+        warehouse.plan(POLICIES)
+    warehouse.own("CREATE TABLE raw.plain (id int)")
+    warehouse.apply(POLICIES)
 
 
 def test_no_credentials_before_policies_are_applied(warehouse):

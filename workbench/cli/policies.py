@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import pwd
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -161,7 +162,7 @@ def credentials(
     _record(settings, Action.CREDENTIALS_GIVEN, user, role=found.user)
     variables = found.warehouse(administration.warehouse).as_environment()
     path = private_folder(settings.home / "credentials") / f"{found.user}.env"
-    write_private(path, "".join(f"{name}={value}\n" for name, value in variables.items()))
+    write_private(path, "".join(f"{name}={shlex.quote(value)}\n" for name, value in variables.items()))
     if as_json:
         told = {
             "role": found.user,

@@ -39,18 +39,24 @@ def resolve(policies: Policies, tables: Mapping[str, LiveTable]) -> Resolved:
     problems += misfits(policies, {name: table.columns for name, table in tables.items()})
     if problems:
         raise PoliciesRefused(sorted(set(problems), key=lambda each: (each.line, str(each))))
-    live = {name: tables[name] for name in named}
+    resolved = resolve_loosely(policies, tables)
+    pairs = [(role,) for role in policies.file.roles] + [*_held_together(policies)]
+    if clashes := [clash for roles in pairs for clash in find_clashes(resolved, roles)]:
+        raise PoliciesRefused(clashes)
+    return resolved
+
+
+def resolve_loosely(policies: Policies, tables: Mapping[str, LiveTable]) -> Resolved:
+    """What every role shows of the tables that are there, whatever is wrong with the rest."""
+    named = dict.fromkeys(table for role in policies.file.roles.values() for table in role.tables)
+    live = {name: tables[name] for name in named if name in tables}
     grants = tuple(
         grant
         for role in policies.file.roles
         for table in live.values()
         if (grant := _grant(policies, role, table)) is not None
     )
-    resolved = Resolved(policies, live, grants)
-    pairs = [(role,) for role in policies.file.roles] + [*_held_together(policies)]
-    if clashes := [clash for roles in pairs for clash in find_clashes(resolved, roles)]:
-        raise PoliciesRefused(clashes)
-    return resolved
+    return Resolved(policies, live, grants)
 
 
 def roles_of(policies: Policies, groups: tuple[str, ...]) -> tuple[str, ...]:

@@ -66,6 +66,8 @@ SELECT rolname, array_remove(ARRAY[CASE WHEN rolcanlogin THEN 'LOGIN' END, CASE 
 CASE WHEN rolbypassrls THEN 'BYPASSRLS' END, CASE WHEN rolcreaterole THEN 'CREATEROLE' END,
 CASE WHEN rolcreatedb THEN 'CREATEDB' END, CASE WHEN rolreplication THEN 'REPLICATION' END], NULL)
 FROM pg_roles WHERE {OURS.format("rolname")}"""
+ENDLESS = f"""
+SELECT rolname FROM pg_roles WHERE starts_with(rolname, '{USER}') AND coalesce(rolvaliduntil, 'infinity') = 'infinity'"""
 MEMBERS = f"""
 SELECT r.rolname, m.rolname, b.rolname, array_to_string(array_remove(ARRAY[CASE WHEN a.inherit_option THEN 'INHERIT' END,
 CASE WHEN a.set_option THEN 'SET' END, CASE WHEN a.admin_option THEN 'ADMIN' END], NULL), ', ')
@@ -135,6 +137,8 @@ def _roles(connection: Connection, heir: str) -> Iterator[Fact]:
     for name, attributes in connection.execute(ROLES):
         yield facts.role(name, heir)
         yield facts.role_attributes(name, attributes)
+    for (name,) in connection.execute(ENDLESS):
+        yield facts.endless_password(name)
     for group, member, grantor, options in connection.execute(MEMBERS):
         yield facts.membership(group, member, options=options, grantor=grantor)
     for role, name, value, database in connection.execute(SETTINGS):

@@ -2,8 +2,9 @@
 
 Reads one JSON object from its input, and writes one to its output, which nobody else reads:
 `{"do": "hand out", "name": …, "groups": […]}` is answered by the variables with which a server of the
-person reaches the warehouse; `{"do": "remove", "name": …}` by `{"steps": […]}`. What went wrong is
-`{"error": …, "remedy": …}`, with exit code 1.
+person reaches the warehouse, and until when; `{"do": "close", "name": …, "valid_until": …}` ends such a
+password, and is answered by `{"closed": …}`; `{"do": "remove", "name": …}` by `{"steps": […]}`. What went
+wrong is `{"error": …, "remedy": …}`, with exit code 1.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import logging
 import sys
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from workbench.errors import WorkbenchError
@@ -19,7 +21,7 @@ from workbench.resources import resource
 from workbench.security.policies.reading import read_policies
 from workbench.settings import Settings
 from workbench.warehouse.policies.administration import Administration
-from workbench.warehouse.policies.people import hand_out, remove
+from workbench.warehouse.policies.people import close, hand_out, remove
 
 
 def main() -> int:
@@ -43,13 +45,17 @@ def answer_to(request: Mapping[str, Any]) -> dict[str, Any]:
     settings = Settings.load()
     is_embedded = not Settings.load(embedded=False).warehouse.host
     administration = Administration.of(settings, is_embedded=is_embedded)
+    name = str(request["name"])
     if request["do"] == "remove":
-        return {"steps": remove(administration, str(request["name"]))}
+        return {"steps": remove(administration, name)}
+    if request["do"] == "close":
+        return {"closed": close(administration, name, datetime.fromisoformat(request["valid_until"]))}
     policies = read_policies(settings.policies.file or resource("pipelines") / "policies.yaml")
     groups = tuple(map(str, request["groups"]))
     hours = settings.policies.password_hours
-    found = hand_out(administration, policies, str(request["name"]), groups, hours=hours)
-    return {"DW_USER": found.user, "DW_PASSWORD": found.password.get_secret_value()}
+    found = hand_out(administration, policies, name, groups, hours=hours)
+    variables = {"DW_USER": found.user, "DW_PASSWORD": found.password.get_secret_value()}
+    return {"variables": variables, "valid_until": found.valid_until.isoformat()}
 
 
 if __name__ == "__main__":

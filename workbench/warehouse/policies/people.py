@@ -19,7 +19,7 @@ from workbench.security.policies.compile.postgresql import SEARCH_PATH
 from workbench.security.policies.compile.writing import SCHEMA
 from workbench.security.policies.names import POLICY, USERS, policy_role, user_role
 from workbench.security.policies.reading import Policies
-from workbench.security.policies.resolving import find_clashes, resolve, roles_of
+from workbench.security.policies.resolving import find_clashes, resolve_loosely, roles_of
 from workbench.warehouse.policies.administration import Administration
 from workbench.warehouse.policies.catalog import read_people, read_tables
 
@@ -68,12 +68,13 @@ def hand_out(
         WarehouseError: when policies are not applied, or the server refuses.
     """
     roles = roles_of(policies, tuple(groups))
-    valid_until = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=hours)
+    valid_until = datetime.now(UTC) + timedelta(hours=hours)
     password = secrets.token_urlsafe(PASSWORD_BYTES)
     user = user_role(name)
     with administration.transaction() as connection:
         _check_applied(connection, roles)
-        if clashes := list(find_clashes(resolve(policies, read_tables(connection)), roles)):
+        # A table that is gone keeps nobody from the others.
+        if clashes := list(find_clashes(resolve_loosely(policies, read_tables(connection)), roles)):
             raise PoliciesRefused(clashes)
         _make(connection, user, password, valid_until)
         _join(connection, user, [USERS, *map(policy_role, roles)])
@@ -91,6 +92,32 @@ def groups_of(administration: Administration, name: str) -> tuple[str, ...]:
         if connection.execute("SELECT to_regclass(%s)", [f"{SCHEMA}.attributes"]).fetchone() == (None,):
             return ()
         return read_people(connection).get(user_role(name), ())
+
+
+def close(administration: Administration, name: str, valid_until: datetime) -> bool:
+    """End a password before its time, and the connections of its role; nothing when another was handed out since.
+
+    Args:
+        administration: of the warehouse.
+        name: of the person at the hub.
+        valid_until: of the credentials, which tells them from later ones.
+
+    Raises:
+        WarehouseError: when the server refuses.
+    """
+    user = user_role(name)
+    with administration.transaction() as connection:
+        query = "SELECT 1 FROM pg_roles WHERE rolname = %s AND rolvaliduntil = %s"
+        if connection.execute(query, [user, valid_until]).fetchone() is None:
+            return False
+        ended = sql.SQL("ALTER ROLE {} VALID UNTIL {}")
+        connection.execute(ended.format(sql.Identifier(user), sql.Literal(datetime.now(UTC).isoformat())))
+    with administration.transaction() as connection:
+        # Only members may end a role's connections; not for longer than this takes.
+        connection.execute(sql.SQL("GRANT {} TO CURRENT_USER WITH INHERIT TRUE").format(sql.Identifier(user)))
+        connection.execute(TERMINATE, [user])
+        connection.rollback()
+    return True
 
 
 def remove(administration: Administration, name: str) -> list[str]:

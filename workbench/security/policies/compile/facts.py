@@ -70,6 +70,14 @@ def role_attributes(name: str, attributes: Sequence[str]) -> Fact:
     return Fact(Kind.ATTRIBUTES, f"role {name}", " ".join(names) or "no attributes", add, remove)
 
 
+def endless_password(name: str) -> Fact:
+    """A person's role that opens connections for ever."""
+    return Fact(
+        Kind.ATTRIBUTES, f"password of {name}", "has no end",
+        remove=f"ALTER ROLE {quoted(name)} VALID UNTIL '-infinity'",
+    )  # fmt: skip
+
+
 def role_setting(name: str, setting: str, value: str) -> Fact:
     """A setting that a session of the role begins with; *value* as SQL."""
     mine = f"ALTER ROLE {quoted(name)}"
