@@ -13,11 +13,15 @@ from types import SimpleNamespace
 import psycopg
 import pyarrow as pa
 import pytest
-from jupyterhub.spawner import SpawnException
+from jupyterhub.spawner import SimpleLocalProcessSpawner, SpawnException
 from pydantic import SecretStr
+from traitlets.config import Config
 from typer.testing import CliRunner
 
 from hub import warehouse_roles
+from hub.operations import set_operations
+from hub.spawning.configuration import set_spawner
+from tests.services.hub_user import hub_user
 from tests.services.policies import governed_warehouse
 from tests.services.redshift import RedshiftDouble
 from workbench.cli.main import make_application
@@ -179,6 +183,27 @@ def test_a_server_of_the_hub_gets_its_owners_role_and_no_other(warehouse, monkey
         monkeypatch.setenv(name, value)
     frame = read_frame(Settings.load().warehouse, "SELECT id, current_user AS who FROM raw.people", {})
     assert frame.to_dict("records") == [{"id": 1, "who": "wb_u_gh-eve"}]
+
+
+def test_the_hooks_of_a_spawner_give_the_role_and_end_its_password(warehouse):
+    command("apply")
+    settings, c = Settings.load(), Config()
+    c.JupyterHub.services, c.JupyterHub.load_roles = [], []
+    set_spawner(c, settings)
+    set_operations(c, settings)
+    with hub_user(c, "gh-lou", "analyst", spawner_class=SimpleLocalProcessSpawner) as user:
+        starting = user.spawners[""]
+        asyncio.run(starting.run_pre_spawn_hook())
+        variables = starting.get_env()
+        asyncio.run(starting.run_post_stop_hook())
+
+    assert variables["DW_USER"] == "wb_u_gh-lou"
+    assert not any(name.startswith("WORKBENCH_POLICIES_") for name in variables)
+    assert {settings.warehouse.password.get_secret_value(), warehouse.superuser_password}.isdisjoint(variables.values())
+    with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+        warehouse.connect(variables["DW_USER"], variables["DW_PASSWORD"])
+    events = list(read_events(AuditLog.of(settings.home).path, action=Action.CREDENTIALS_GIVEN))
+    assert (events[-1].actor, events[-1].resource, events[-1].details) == ("hub", "gh-lou", {"role": "wb_u_gh-lou"})
 
 
 def test_a_server_that_stops_takes_its_password_along(warehouse):
