@@ -25,9 +25,20 @@ SECONDS = 30.0
 
 def check(settings: Settings) -> None:
     """Raise SettingsError when people cannot have roles of their own here."""
-    if settings.policies.own_roles and settings.hub.spawner == "kubernetes":
-        problem = "WORKBENCH_POLICIES_OWN_ROLES is set, but WORKBENCH_HUB_SPAWNER is kubernetes, where a password would stand in the pod's description."
-        raise SettingsError([f"{problem} Unset it, or choose another spawner."])
+    if not settings.policies.own_roles:
+        return
+    problems, dialect = [], settings.warehouse.dialect
+    if settings.hub.spawner == "kubernetes":
+        problem = "WORKBENCH_HUB_SPAWNER is kubernetes, where a password would stand in the pod's description."
+        problems.append(f"{problem} Choose another spawner, or unset WORKBENCH_POLICIES_OWN_ROLES.")
+    if dialect != "postgresql":
+        problem = f"WORKBENCH_WAREHOUSE_DIALECT is {dialect}, where people have no roles of their own."
+        problems.append(f"{problem} Unset WORKBENCH_POLICIES_OWN_ROLES.")
+    elif Settings.load(embedded=False).warehouse.host and not settings.policies.admin_user:
+        problem = "WORKBENCH_POLICIES_OWN_ROLES is set with DW_HOST, but nobody is named who may make roles."
+        problems.append(f"{problem} Set WORKBENCH_POLICIES_ADMIN_USER and WORKBENCH_POLICIES_ADMIN_PASSWORD.")
+    if problems:
+        raise SettingsError(problems)
 
 
 async def set_role(settings: Settings, spawner: Any) -> str:

@@ -206,8 +206,8 @@ bindings: [a]
         "14: roles.a.tables.raw.flights.masks.dest: write null, hash, {partial: 4} or {constant: text}.",
         "15: tags.pii.columns[0]: 'flights.x' is no column; write schema.table.column.",
         "15: tags.pii.others: write deny, null, hash, {partial: 4} or {constant: text}.",
-        "16: users.gh-octo.carrier: is 5, which is no list; write [5].",
-        "17: bindings: is ('a',), which is no mapping.",
+        "16: users.gh-octo.carrier: is 5; write text in quotes, or a list of such.",
+        "17: bindings: is ['a'], which is no mapping.",
     ]
 
 
@@ -392,6 +392,19 @@ def test_what_is_not_said_is_denied(tmp_path):
     assert desired.views == ()
 
 
+def test_who_holds_what_does_not_go_together_gets_none_of_it(tmp_path):
+    text = two('{columns: [id, name], rows: "id = 1"}', "{columns: [id]}", "{analysts: [a], viewers: [b]}")
+    around = Surroundings("analytics", "flows", {"wb_u_x": ("analysts", "viewers"), "wb_u_y": ("viewers",)})
+    desired = compile_policies(resolved(tmp_path, text), around)
+
+    members = [(each.on, each.value) for each in desired.facts if each.value.startswith("member")]
+    assert members == [
+        ("role wb_u_x", "member of wb_users (INHERIT)"),
+        ("role wb_u_y", "member of wb_users (INHERIT)"),
+        ("role wb_u_y", "member of wb_p_b (INHERIT)"),
+    ]
+
+
 def test_views_have_the_conditions_of_every_role(tmp_path):
     text = two('{columns: [id], rows: "id = 1"}', "{masks: {name: {partial: 4}}, deny: {rows: ok = FALSE}}", "{}")
     view = compile_policies(resolved(tmp_path, text), AROUND).views[0]
@@ -493,3 +506,18 @@ def test_pods_get_no_passwords_in_their_description(monkeypatch):
 
     with pytest.raises(SettingsError, match="WORKBENCH_HUB_SPAWNER is kubernetes"):
         warehouse_roles.check(settings)
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"WORKBENCH_WAREHOUSE_DIALECT": "duckdb"}, "is duckdb, where people have no roles"),
+        ({"DW_HOST": "localhost", "DW_USER": "x", "DW_PASSWORD": "y"}, "nobody is named who may make roles"),
+    ],
+)
+def test_the_hub_does_not_start_where_nobody_can_have_a_role(monkeypatch, variables, message):
+    for name, value in {"WORKBENCH_POLICIES_OWN_ROLES": "true", **variables}.items():
+        monkeypatch.setenv(name, value)
+
+    with pytest.raises(SettingsError, match=message):
+        warehouse_roles.check(Settings.load())

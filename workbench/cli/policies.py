@@ -242,11 +242,8 @@ def _print_statements(statements: Sequence[str], *, as_json: bool) -> None:
 
 def _print_changes(found: Applied, *, nothing: str, as_json: bool) -> None:
     if as_json:
-        told: dict[str, Any] = {
-            "changes": [asdict(change) for change in found.changes],
-            "warnings": list(found.warnings),
-        }
-        typer.echo(json.dumps(told, indent=2))
+        changes = [asdict(change) for change in found.changes]
+        typer.echo(json.dumps({"changes": changes, "warnings": found.warnings}, indent=2))
         return
     typer.echo("\n".join(map(str, found.changes)) or nothing)
     for warning in found.warnings:

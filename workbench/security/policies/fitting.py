@@ -29,7 +29,7 @@ Columns = Mapping[str, str]  #: types by name
 
 NUMBER = re.compile(r"-?\d+(\.\d+)?", re.ASCII)
 KINDS = {
-    "text": ("text", "character varying", "varchar", "character", "char", "name", "citext"),
+    "text": ("text", "character varying", "varchar", "character", "char", "name"),
     "number": ("smallint", "integer", "bigint", "numeric", "decimal", "real", "double precision"),
     "boolean": ("boolean",),
     "time": ("date", "timestamp without time zone", "timestamp with time zone", "timestamp", "timestamptz"),
@@ -130,6 +130,9 @@ def _compared(
     if not isinstance(left, Column):
         return
     kind = kind_of(columns[left.name])
+    if columns[left.name].rpartition(".")[2] == "citext":
+        yield f"{left.name} is citext, which is compared like text here; add a column with lower() of it and compare that."
+        return
     shown = f"{left.name} is {columns[left.name]}"
     if isinstance(right, Attribute):
         if kind not in {"text", "number"}:

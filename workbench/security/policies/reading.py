@@ -112,7 +112,10 @@ def _told(error: Mapping[str, Any]) -> tuple[Place, str]:
     told = NAMES.get(context.get("pattern", ""), WORDS.get(kind, "is {value}: " + str(error["msg"])))
     if place[-1:] == ("columns",) and kind in {"literal_error", "tuple_type"}:
         told = 'is {value}; write "*" or a list of columns'
-    value = reprlib.repr(error["input"])
+    if place[:1] == ("users",) and kind in {"tuple_type", "string_type"}:
+        told = "is {value}; write text in quotes, or a list of such"
+    given = error["input"]
+    value = reprlib.repr(list(given) if isinstance(given, tuple) else given)
     return place, f"{told.format(value=value, expected=context.get('expected'))}."
 
 

@@ -21,7 +21,7 @@ from workbench.security.policies.compile.masking import masked_columns
 from workbench.security.policies.compile.writing import SCHEMA, PostgresqlWriter, quoted, text
 from workbench.security.policies.grants import Grant, LiveTable, Resolved
 from workbench.security.policies.names import USERS, masked_view, policy_role, user_role
-from workbench.security.policies.resolving import roles_of
+from workbench.security.policies.resolving import find_clashes, roles_of
 
 SERVICE_POLICY = "wb_service"
 VIEW_OPTIONS = "security_barrier=true, security_invoker=false"
@@ -140,7 +140,11 @@ def _users(resolved: Resolved, around: Surroundings) -> Iterator[Fact]:
         yield facts.role(name, around.service)
         yield facts.role_attributes(name, ("LOGIN",))
         yield facts.role_setting(name, "search_path", SEARCH_PATH)
-        for group in (USERS, *map(policy_role, roles_of(resolved.policies, groups))):
+        roles = roles_of(resolved.policies, groups)
+        if any(find_clashes(resolved, roles)):
+            # Nobody should be in such groups; whoever is sees nothing rather than too much.
+            roles = ()
+        for group in (USERS, *map(policy_role, roles)):
             yield facts.membership(group, name)
     for user, attributes in resolved.policies.file.users.items():
         for attribute, values in attributes.items():
