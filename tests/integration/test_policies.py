@@ -27,6 +27,7 @@ from tests.services.redshift import RedshiftDouble
 from workbench.cli.main import make_application
 from workbench.sections import EMBEDDED_SUPERUSER
 from workbench.security.audit import Action, AuditLog, read_events
+from workbench.security.secrets import private_folder, write_private
 from workbench.settings import Settings
 from workbench.warehouse.copy import replace_table
 from workbench.warehouse.engine import read_frame
@@ -101,6 +102,20 @@ def test_plan_apply_verify_and_explain(warehouse):
     events = list(read_events(AuditLog.of(Settings.load().home).path, action=Action.POLICIES_APPLIED))
     assert len(events) == 2
     assert events[0].actor.startswith("operator:")
+
+
+def test_the_superuser_of_the_embedded_server_applies_policies(warehouse, monkeypatch):
+    # As `workbench up` leaves it: the server is told in a file, and nobody is named who may make roles.
+    told = private_folder(Settings.load().home / "run") / "embedded.env"
+    write_private(told, "".join(f"{name}='{value}'\n" for name, value in warehouse.server.variables().items()))
+    for name in (*warehouse.server.variables(), "WORKBENCH_POLICIES_ADMIN_USER", "WORKBENCH_POLICIES_ADMIN_PASSWORD"):
+        monkeypatch.delenv(name)
+
+    command("apply")
+
+    assert command("verify") == "The warehouse has what the policies ask for.\n"
+    warehouse_roles.check(Settings.load())
+    told.unlink()
 
 
 def test_the_owner_loads_as_before(warehouse):

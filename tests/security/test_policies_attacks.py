@@ -217,6 +217,7 @@ FILTERED: dict[str, tuple[int, str]] = {
         "SET plan_cache_mode = force_generic_plan; PREPARE g AS SELECT name FROM raw.people WHERE id > $1; EXECUTE g (0)",
     ),
     "a cursor": (20, "BEGIN; DECLARE c CURSOR WITH HOLD FOR SELECT name FROM raw.people; COMMIT; FETCH ALL FROM c"),
+    "COPY of what is allowed": (20, "COPY (SELECT name FROM raw.people) TO STDOUT"),
     "words of a query": (21, "SELECT word FROM ts_stat('SELECT to_tsvector(''simple'', name) FROM raw.people')"),
     "the masks": (20, "SELECT * FROM raw_masked.people"),
     "whole rows of the masks": (20, "SELECT p::text FROM raw_masked.people p"),

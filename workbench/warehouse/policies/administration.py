@@ -108,5 +108,7 @@ class Administration:
             dbname=at.database,
             user=self.user,
             password=self.password.get_secret_value(),
+            # A name in a prepared statement goes on to mean the table that it meant first.
+            prepare_threshold=None,
             **libpq_options(at),  # type: ignore[arg-type]
         )
