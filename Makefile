@@ -49,6 +49,7 @@ bench: setup ## Measure what benchmarks/README.md lists.
 	$(BIN)/python -m benchmarks.conditions
 	$(BIN)/python -m benchmarks.hub
 	$(BIN)/python -m benchmarks.pipelines
+	$(BIN)/python -m benchmarks.policies
 	$(BIN)/python -m benchmarks.spark
 	$(BIN)/python -m benchmarks.encryption
 

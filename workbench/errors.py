@@ -33,6 +33,7 @@
     │   └── NoSuchRun            it has no run, schedule, pool or backfill of that name
     ├── DefinitionError          files of pipelines are wrong
     ├── NotAgreed                something would be replaced or made that nobody has agreed to; nothing was written
+    ├── PoliciesRefused          a file of policies is wrong, or does not fit the tables
     ├── ParametersRefused        values of a run do not fit its parameters
     ├── KeysetError              the keyset cannot be used, or not be changed as was asked
     │   └── RootKeyUnavailable   the root key is not there, or who keeps it does not answer
@@ -231,6 +232,17 @@ class DefinitionError(WorkbenchError):
 
 class NotAgreed(WorkbenchError):
     """A file would be replaced, or a folder made a project, and nobody has said that it may; nothing was written."""
+
+
+class PoliciesRefused(WorkbenchError):
+    """Policies are wrong; the text of each of `problems` is `FILE:LINE: field: what, and the remedy`."""
+
+    exit_code = 1
+
+    def __init__(self, problems: Sequence[Any]) -> None:
+        self.problems = tuple(problems)
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        super().__init__(f"{count} in policies:" + "".join(f"\n  - {problem}" for problem in problems))
 
 
 class ParametersRefused(WorkbenchError):

@@ -26,6 +26,7 @@ from workbench.sections import (
     KeysSettings,
     LoginSettings,
     PipelinesSettings,
+    PoliciesSettings,
     SchemaRegistrySettings,
     Section,
     SparkSettings,
@@ -48,6 +49,7 @@ class Settings(BaseModel):
     spark: SparkSettings
     warehouse: WarehouseSettings
     pipelines: PipelinesSettings
+    policies: PoliciesSettings
     login: LoginSettings
     hub: HubSettings
     embedded: EmbeddedSettings

@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 
 from workbench import __version__
-from workbench.cli import alerts, batch, data, dead_letters, ingestion, keys, machine, quality, spark, topics
+from workbench.cli import alerts, batch, data, dead_letters, ingestion, keys, machine, policies, quality, spark, topics
 from workbench.errors import WorkbenchError
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
@@ -39,6 +39,7 @@ def make_application() -> typer.Typer:
     ingestion.add_commands(application)
     dead_letters.add_commands(application)
     quality.add_commands(application)
+    policies.add_commands(application)
     spark.add_commands(application)
     batch.add_commands(application)
     keys.add_commands(application)

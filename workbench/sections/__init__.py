@@ -12,6 +12,7 @@ from workbench.sections.hub import HubSettings
 from workbench.sections.kafka import KafkaSettings, SchemaRegistrySettings
 from workbench.sections.keys import KeysSettings
 from workbench.sections.login import LoginSettings
+from workbench.sections.policies import PoliciesSettings
 from workbench.sections.spark import SparkSettings
 from workbench.sections.warehouse import EMBEDDED_SUPERUSER, PipelinesSettings, WarehouseSettings
 
@@ -24,6 +25,7 @@ __all__ = [
     "KeysSettings",
     "LoginSettings",
     "PipelinesSettings",
+    "PoliciesSettings",
     "SchemaRegistrySettings",
     "Section",
     "SparkSettings",
@@ -39,6 +41,7 @@ SECTIONS: dict[str, type[Section]] = {
     "spark": SparkSettings,
     "warehouse": WarehouseSettings,
     "pipelines": PipelinesSettings,
+    "policies": PoliciesSettings,
     "login": LoginSettings,
     "hub": HubSettings,
     "embedded": EmbeddedSettings,

@@ -65,6 +65,9 @@ class Action(StrEnum):
     POOL_RESIZED = "pool.resized"
     WEBHOOK_ACCEPTED = "webhook.accepted"  #: it has made a run
     WEBHOOK_REFUSED = "webhook.refused"  #: nobody was proven to have the secret
+    POLICIES_APPLIED = "policies.applied"
+    CREDENTIALS_GIVEN = "credentials.given"  #: a role of the warehouse with a new password, to its owner
+    CREDENTIALS_REMOVED = "credentials.removed"
 
 
 class Outcome(StrEnum):
