@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from hub import warehouse_roles
 from tests.services import policy_oracle as oracle
+from workbench.cli.doctor import examine
 from workbench.errors import PoliciesRefused, SettingsError, WarehouseError
 from workbench.resources import resource
 from workbench.security.policies.compile.postgresql import Surroundings, compile_policies
@@ -506,6 +507,18 @@ def test_pods_get_no_passwords_in_their_description(monkeypatch):
 
     with pytest.raises(SettingsError, match="WORKBENCH_HUB_SPAWNER is kubernetes"):
         warehouse_roles.check(settings)
+
+
+@pytest.mark.parametrize(
+    ("own_roles", "spawner", "ok"), [("false", "simple", True), ("true", "simple", False), ("true", "local", True)]
+)
+def test_the_doctor_says_when_policies_are_no_wall(monkeypatch, tmp_path, own_roles, spawner, ok):
+    monkeypatch.setenv("WORKBENCH_POLICIES_OWN_ROLES", own_roles)
+    monkeypatch.setenv("WORKBENCH_HUB_SPAWNER", spawner)
+
+    found = {each.subject: each for each in examine(tmp_path)}["policies"]
+
+    assert found.ok is ok
 
 
 @pytest.mark.parametrize(
