@@ -162,6 +162,16 @@ def test_the_example_fits_the_flights(tmp_path):
     assert set(read_policies(EXAMPLE).file.bindings) == EXCLUSIVE_GROUPS
 
 
+def test_the_example_of_the_documentation_is_right(tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "policies.md").read_text()
+    text = page.partition("```yaml\n")[2].partition("```")[0]
+    found = {each.role: each for each in resolved(tmp_path, text).grants}
+
+    assert found["analyst"].levels["tailnum"] == "hash"
+    assert found["steward"].levels["tailnum"] == "clear"
+    assert found["analyst"].denied_rows == (parse("origin = 'TEST'"),)
+
+
 def test_the_published_schema_is_that_of_the_code():
     published = json.loads((resource("pipelines") / "policies.schema.json").read_text())
 
