@@ -188,6 +188,21 @@ def test_a_table_that_leaves_the_file_is_closed(warehouse):
     warehouse.apply(POLICIES)
 
 
+def test_a_column_is_free_to_change_while_its_table_is_not_in_the_file(warehouse):
+    warehouse.ask("DROP VIEW IF EXISTS raw.everybody")  # of a deviation above
+    change = "ALTER TABLE raw.people ALTER COLUMN id TYPE bigint, ALTER COLUMN ssn TYPE varchar"
+    with pytest.raises(psycopg.errors.FeatureNotSupported):
+        warehouse.own(change)
+
+    warehouse.apply("version: 1\nroles: {}\n")
+    warehouse.own(change)
+    warehouse.apply(POLICIES)
+
+    with warehouse.person(POLICIES, "gh-ann", ["analysts"]) as connection:
+        assert connection.execute("SELECT ssn FROM raw_masked.people").fetchall() == []
+    warehouse.hand_out(POLICIES, "gh-eve", ["viewers"])
+
+
 def test_who_is_in_another_group_now_has_its_roles_only(warehouse):
     with warehouse.person(POLICIES, "gh-bob", ["analysts"]) as connection:
         assert connection.execute("SELECT name FROM raw.people").fetchall() == []

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from hub import warehouse_roles
 from tests.services import policy_oracle as oracle
+from workbench.cli.doctor import examine
 from workbench.errors import PoliciesRefused, SettingsError, WarehouseError
 from workbench.resources import resource
 from workbench.security.policies.compile.postgresql import Surroundings, compile_policies
@@ -159,6 +160,16 @@ def test_the_example_fits_the_flights(tmp_path):
     assert by_role["analyst"].levels["tailnum"] == "hash"
     assert by_role["steward"].levels["tailnum"] == "clear"
     assert set(read_policies(EXAMPLE).file.bindings) == EXCLUSIVE_GROUPS
+
+
+def test_the_example_of_the_documentation_is_right(tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "policies.md").read_text()
+    text = page.partition("```yaml\n")[2].partition("```")[0]
+    found = {each.role: each for each in resolved(tmp_path, text).grants}
+
+    assert found["analyst"].levels["tailnum"] == "hash"
+    assert found["steward"].levels["tailnum"] == "clear"
+    assert found["analyst"].denied_rows == (parse("origin = 'TEST'"),)
 
 
 def test_the_published_schema_is_that_of_the_code():
@@ -506,6 +517,18 @@ def test_pods_get_no_passwords_in_their_description(monkeypatch):
 
     with pytest.raises(SettingsError, match="WORKBENCH_HUB_SPAWNER is kubernetes"):
         warehouse_roles.check(settings)
+
+
+@pytest.mark.parametrize(
+    ("own_roles", "spawner", "ok"), [("false", "simple", True), ("true", "simple", False), ("true", "local", True)]
+)
+def test_the_doctor_says_when_policies_are_no_wall(monkeypatch, tmp_path, own_roles, spawner, ok):
+    monkeypatch.setenv("WORKBENCH_POLICIES_OWN_ROLES", own_roles)
+    monkeypatch.setenv("WORKBENCH_HUB_SPAWNER", spawner)
+
+    found = {each.subject: each for each in examine(tmp_path)}["policies"]
+
+    assert found.ok is ok
 
 
 @pytest.mark.parametrize(

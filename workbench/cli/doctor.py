@@ -53,6 +53,7 @@ def examine(home: Path) -> list[Finding]:
         ("files", lambda: _private_files(home)),
         ("checkpoints", lambda: _checkpoints(home)),
         ("login", _login),
+        ("policies", _policies),
         ("ports", lambda: _ports(home)),
     ]
     return [_finding(subject, check) for subject, check in checks]
@@ -142,6 +143,20 @@ def _login() -> str:
         return "the demo identity provider; register OAuth clients with Google or GitHub for real accounts"
     encrypted = "encrypted" if settings.hub.is_encrypted else "loopback only, not encrypted"
     return f"{', '.join(settings.login.providers)}; {encrypted}"
+
+
+def _policies() -> str:
+    """Whether people reach the warehouse with what policies allow them."""
+    settings = Settings.load()
+    if not settings.policies.own_roles:
+        return "everybody of the hub connects to the warehouse as one role, which reads everything"
+    if settings.hub.spawner == "simple":
+        raise WorkbenchError(
+            "people have roles of their own in the warehouse, but can read the password of the shared one: their "
+            "servers run as the OS user of the workbench",
+            remedy="Set WORKBENCH_HUB_SPAWNER to local or systemd.",
+        )
+    return "people connect to the warehouse as roles of their own; `workbench policy verify` looks at it"
 
 
 def _ports(home: Path) -> str:
