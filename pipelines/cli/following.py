@@ -19,7 +19,7 @@ from pipelines.states import State
 from pipelines.store.database import Store
 from pipelines.store.pages.runs import RunPage, read_run
 from pipelines.worker.naming import is_here
-from workbench.errors import StoreUnavailable
+from workbench.errors import EncryptionError, KeysetError, StoreUnavailable
 from workbench.security.keyset.opening import Keys
 
 LOOK_SECONDS = 0.2
@@ -38,7 +38,6 @@ def follow_run(store: Store, run_id: int, *, keys: Keys, with_output: bool, is_q
 
     Raises:
         NoSuchRun: when there is none.
-        KeysetError, EncryptionError: when its logs are encrypted and cannot be decrypted.
     """
     view = _View(keys, with_output=with_output and not is_quiet, is_quiet=is_quiet)
     after = 0
@@ -132,6 +131,10 @@ class Tail:
                 found.append(_text(parse_event(line)))
         except OSError:
             return found
+        except (KeysetError, EncryptionError) as error:
+            # Once: the state of the run goes on being told.
+            self._position = sys.maxsize
+            found.append(f"{error}\n")
         return found
 
 

@@ -15,6 +15,7 @@ from pipelines.engine.kernels.kernel import Kernel, KernelEnded
 from pipelines.engine.kernels.memory import MemoryWatch
 from pipelines.engine.kernels.pool import KernelPool
 from pipelines.engine.record.events import Event, Kind
+from pipelines.engine.record.keeping import new_sealer
 from pipelines.engine.record.log import EventLog
 from pipelines.engine.record.publishing import publish_notebook
 from pipelines.engine.record.recorder import OnEvent, Recorder
@@ -54,7 +55,8 @@ async def execute(
     verdict = Verdict(state=State.INFRASTRUCTURE_ERROR)
     last_lines: tuple[str, ...] = ()
     try:
-        with EventLog(job.log, job.keys) as log:
+        sealer = await asyncio.to_thread(new_sealer, job.log, job.keys)
+        with EventLog(job.log, sealer) as log:
             recorder = Recorder(log, redactor, job.limits, on_event)
             recorder.start(redactor.cleaned(source.notebook))
             verdict = await _Execution(job, source, kernels, cancel, recorder).run()
