@@ -244,6 +244,16 @@ def test_a_notebook_in_clear_is_not_taken_for_an_encrypted_one(tmp_path):
         read_output(output_of(tmp_path, encrypted=True), keys)
 
 
+@pytest.mark.parametrize(
+    ("path", "is_shown"),
+    [("r/output.ipynb", True), ("r/output.ipynb.enc", True), ("r/log.jsonl.enc", False), ("", False), (None, False)],
+)
+def test_the_page_offers_notebooks_in_clear_and_encrypted(path, is_shown):
+    template = build_templates().from_string("{{ path is notebook }}")
+
+    assert template.render(path=path) == str(is_shown)
+
+
 def test_what_steers_a_terminal_is_taken_out_of_text():
     assert plain("\x1b[31mred\x1b[0m \x1b]8;;http://evil\x07link\x1b]8;;\x07") == "red link"
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from workbench.errors import KeysetError
+from workbench.security.audit import Action, AuditLog
 from workbench.security.encryption.files import read_encrypted, write_encrypted
 from workbench.security.encryption.header import HEADER_BYTES
 from workbench.security.encryption.logs import FrameReader, FrameSealer
@@ -32,7 +33,8 @@ def recording_keys(settings: Settings) -> Keys | None:
     if not settings.pipelines.encrypt_outputs:
         return None
     keys = Keys.of(settings.home, settings.keys)
-    keys.ensure()
+    if keys.ensure():
+        AuditLog.of(settings.home).record(Action.KEYSET_CREATED, actor="pipelines", resource="keyset", version="1")
     return keys
 
 
