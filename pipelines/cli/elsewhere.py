@@ -12,7 +12,7 @@ import typer
 
 from pipelines.cli.asking import JSON, as_line, plan_of, reading_keys
 from pipelines.states import State
-from workbench.errors import StoreUnavailable, WorkbenchError
+from workbench.errors import RootKeyUnavailable, StoreUnavailable, WorkbenchError
 
 TRY_AGAIN = 75  # EX_TEMPFAIL of sysexits.h
 
@@ -98,7 +98,7 @@ def pipelines_exec(
     more: dict[str, Any] = {} if as_json else {"shown": partial(shown_log, keys=reading_keys())}
     try:
         done = execute(Settings.load(), Project.installed(), plan_of(name), order, **more)
-    except StoreUnavailable as error:
+    except (StoreUnavailable, RootKeyUnavailable) as error:
         typer.echo(f"{error.message} {error.remedy}", err=True)
         raise typer.Exit(TRY_AGAIN) from None
     if as_json:

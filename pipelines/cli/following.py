@@ -20,7 +20,7 @@ from pipelines.states import State
 from pipelines.store.database import Store
 from pipelines.store.pages.runs import RunPage, last_event, read_run
 from pipelines.worker.naming import is_here
-from workbench.errors import StoreUnavailable
+from workbench.errors import EncryptionError, KeysetError, StoreUnavailable
 from workbench.security.keyset.opening import Keys
 
 LOOK_SECONDS = 0.2
@@ -75,7 +75,6 @@ def follow_run(
 
     Raises:
         NoSuchRun: when there is none.
-        KeysetError, EncryptionError: when its logs are encrypted and cannot be decrypted.
     """
     seen = seen or Seen()
     view = _View(keys, with_output=with_output and not is_quiet, is_quiet=is_quiet, without=seen.attempts)
@@ -170,6 +169,10 @@ class Tail:
                 found.append(_text(parse_event(line)))
         except OSError:
             return found
+        except (KeysetError, EncryptionError) as error:
+            # Once: the state of the run goes on being told.
+            self._position = sys.maxsize
+            found.append(f"{error}\n")
         return found
 
 

@@ -16,6 +16,7 @@ from pipelines.engine.kernels.kernel import Kernel, KernelEnded
 from pipelines.engine.kernels.memory import MemoryWatch
 from pipelines.engine.kernels.pool import KernelPool
 from pipelines.engine.record.events import Event, Kind
+from pipelines.engine.record.keeping import new_sealer
 from pipelines.engine.record.log import EventLog
 from pipelines.engine.record.publishing import publish_notebook
 from pipelines.engine.record.recorder import OnEvent, Recorder
@@ -58,7 +59,8 @@ async def execute(
     verdict = Verdict(state=State.INFRASTRUCTURE_ERROR)
     last_lines: tuple[str, ...] = ()
     try:
-        with EventLog(job.log, job.keys) as log:
+        sealer = await asyncio.to_thread(new_sealer, job.log, job.keys)
+        with EventLog(job.log, sealer) as log:
             recorder = Recorder(log, redactor, job.limits, on_event)
             recorder.start(redactor.cleaned(source.notebook))
             for cell, content in (keeper.carried if keeper else {}).items():

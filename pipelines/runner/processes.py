@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pipelines.engine.record.events import Event, Kind
+from pipelines.engine.record.keeping import new_sealer
 from pipelines.engine.record.log import EventLog
 from pipelines.engine.record.publishing import publish_notebook
 from pipelines.engine.record.recorder import Recorder
@@ -42,7 +43,8 @@ async def run_process(assignment: Assignment, *, children: ChildPool, cancel: as
     redactor = Redactor(assignment.secrets)
     encrypted = assignment.keys is not None
     path = log_of(assignment.folder, encrypted=encrypted)
-    with EventLog(path, assignment.keys) as log:
+    sealer = await asyncio.to_thread(new_sealer, path, assignment.keys)
+    with EventLog(path, sealer) as log:
         recorder = Recorder(log, redactor, assignment.limits, lambda _: None)
         recorder.start(redactor.cleaned(call_notebook(assignment)))
         recorder.start_cell(CELL)

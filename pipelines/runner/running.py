@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from types import TracebackType
@@ -17,6 +18,8 @@ from pipelines.states import State
 from workbench.errors import EncryptionError, KeysetError, WorkbenchError
 from workbench.security.keyset.opening import Keys
 from workbench.security.secrets import private_folder
+
+logger = logging.getLogger(__name__)
 
 
 class Runner:
@@ -67,12 +70,12 @@ class Runner:
 
 
 def discard(result: Result, keys: Keys | None) -> None:
-    """Take the output of an attempt away that does not count; its log stays, for who wants to know.
-
-    Raises:
-        KeysetError: when it was encrypted, and the inventory cannot be written.
-    """
+    """Take the output of an attempt away that does not count; its log stays, for who wants to know."""
     if result.output is not None:
         result.output.unlink(missing_ok=True)
         if keys is not None:
-            keys.inventory.forget_path(result.output)
+            try:
+                keys.inventory.forget_path(result.output)
+            except KeysetError as error:
+                # `workbench keys rewrap` will name what is missing.
+                logger.warning("%s", error)

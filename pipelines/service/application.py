@@ -13,6 +13,7 @@ from typing import Any
 import jinja2
 from tornado.web import Application, RequestHandler, StaticFileHandler
 
+from pipelines.runner.folders import is_notebook
 from pipelines.service.operations import OPERATIONS
 from pipelines.service.web import pages
 from pipelines.service.web.api import Api, Document
@@ -71,6 +72,7 @@ def build_templates() -> jinja2.Environment:
     templates.filters["time"] = _time
     templates.filters["took"] = _took
     templates.filters["megabytes"] = lambda each: f"{each / 1e6:.0f} MB" if each else ""
+    templates.tests["notebook"] = lambda each: bool(each) and is_notebook(Path(each))
     templates.globals["version"] = _version(HERE.glob("static/*"))
     return templates
 

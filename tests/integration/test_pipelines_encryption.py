@@ -16,6 +16,7 @@ from pipelines.states import State
 from tests.services.keysets import turn
 from tests.services.pipelines_project import Site, cells, running_site
 from workbench.sections import KeysSettings
+from workbench.security.audit import Action, AuditLog, read_last_events
 from workbench.security.encryption.rewrapping import retire
 from workbench.security.keyset.opening import Keys
 
@@ -82,6 +83,8 @@ def test_nothing_of_an_output_is_in_a_file_and_commands_show_it(site: Site, comm
     command("output", number, "--step", "a", "--to", str(tmp_path / "it.ipynb"))
     assert json.loads((tmp_path / "it.ipynb").read_text())["nbformat"] == 4
     assert [entry.is_being_written for entry in site.keys.inventory.entries()] == [False, False]
+    created = read_last_events(AuditLog.of(site.home).path, action=Action.KEYSET_CREATED, count=2)
+    assert [each.actor for each in created] == ["pipelines"]
 
 
 def test_keys_turn_while_a_step_runs_and_its_log_grows_on(site: Site, command, tmp_path: Path):

@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from tests.services.keysets import open_keys
+from workbench.cli import doctor
 from workbench.cli.main import make_application
 from workbench.errors import KeysetError
 from workbench.security.audit import AuditLog, read_events
@@ -95,3 +96,14 @@ def test_without_a_keyset_each_command_says_how_to_make_one(home: Path, command:
 @pytest.mark.parametrize("command", ["init", "list", "rotate", "promote", "rewrap", "retire"])
 def test_every_command_has_an_example(command: str):
     assert f"Example: workbench keys {command}" in keys(command, "--help").stdout
+
+
+def test_doctor_says_whether_what_is_encrypted_can_be_read(home: Path):
+    assert doctor._keys() == "no keyset yet; the worker of pipelines makes one"
+    keys("init")
+    write_encrypted(open_keys(home), b"text", home / "file", "here")
+    assert doctor._keys() == "version 1 encrypts, root key file, 1 in the inventory"
+
+    (home / "keys" / "keyset.json").unlink()
+    with pytest.raises(KeysetError, match="cannot be read"):
+        doctor._keys()

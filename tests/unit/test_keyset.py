@@ -20,7 +20,7 @@ from workbench.errors import (
     UnsupportedFormat,
     WrongKey,
 )
-from workbench.sections import KeysSettings
+from workbench.sections import KeysSettings, variables, without_keys
 from workbench.security.keyset.document import read_document, write_document
 from workbench.security.keyset.file import KeysetFile
 from workbench.security.keyset.opening import Keys
@@ -282,3 +282,10 @@ def test_settings_that_fit_have_no_problems():
 
     assert KeysSettings().problems() == []
     assert KeysSettings(**{f"WORKBENCH_KEYS_{name}": value for name, value in vault.items()}).problems() == []
+
+
+def test_what_runs_other_peoples_code_is_not_told_of_the_root_key():
+    environment = {name: "x" for name, section in variables().items() if section is KeysSettings}
+
+    assert without_keys({**environment, "DW_HOST": "y", "PATH": "z"}) == {"DW_HOST": "y", "PATH": "z"}
+    assert "WORKBENCH_KEYS_ROOT_KEY" in environment

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from pipelines.engine.record.events import Event, Kind
-from pipelines.engine.record.keeping import write_file
+from pipelines.engine.record.keeping import new_sealer, write_file
 from pipelines.engine.record.log import EventLog
 from pipelines.engine.record.publishing import publish_notebook
 from pipelines.parameters import REQUIRED, Parameter, form_schema, parse_hint, parse_texts
@@ -151,7 +151,7 @@ def kept_log(request, tmp_path):
     log = log_of(tmp_path, encrypted=keys is not None)
 
     def content(*events: Event) -> bytes:
-        with EventLog(log, keys) as file:
+        with EventLog(log, new_sealer(log, keys)) as file:
             for each in events:
                 file.append(each)
         found = log.read_bytes()
@@ -196,7 +196,7 @@ def test_who_comes_late_to_a_long_log_is_told_how_much_was_left_out(kept_log):
 def test_a_log_that_was_changed_is_told_once_and_never_shown(tmp_path):
     keys = make_keys(tmp_path / "home")
     log = log_of(tmp_path, encrypted=True)
-    with EventLog(log, keys) as file:
+    with EventLog(log, new_sealer(log, keys)) as file:
         file.append(text("first"))
         size = log.stat().st_size
         file.append(text("second"))
@@ -214,13 +214,13 @@ def test_a_log_that_was_changed_is_told_once_and_never_shown(tmp_path):
 
 def test_an_output_is_decrypted_for_the_page_and_for_nobody_without_keys(tmp_path):
     keys = make_keys(tmp_path / "home")
-    output = output_of(tmp_path, encrypted=True)
-    with EventLog(log_of(tmp_path, encrypted=True), keys) as file:
+    output, log = output_of(tmp_path, encrypted=True), log_of(tmp_path, encrypted=True)
+    with EventLog(log, new_sealer(log, keys)) as file:
         file.append(Event(at=0, kind=Kind.STARTED, cell=None, content={"notebook": NOTEBOOK}))
-    publish_notebook(log_of(tmp_path, encrypted=True), output, keys=keys)
+    publish_notebook(log, output, keys=keys)
 
     assert "canary" in render(output, keys)
-    assert b"canary" in read_output(log_of(tmp_path, encrypted=True), keys)
+    assert b"canary" in read_output(log, keys)
     assert not [each for each in tmp_path.iterdir() if each.is_file() and b"canary" in each.read_bytes()]
     with pytest.raises(KeysetError, match="is encrypted, and there is no keyset"):
         read_output(output, None)
@@ -242,6 +242,16 @@ def test_a_notebook_in_clear_is_not_taken_for_an_encrypted_one(tmp_path):
 
     with pytest.raises(UnsupportedFormat, match="is not encrypted"):
         read_output(output_of(tmp_path, encrypted=True), keys)
+
+
+@pytest.mark.parametrize(
+    ("path", "is_shown"),
+    [("r/output.ipynb", True), ("r/output.ipynb.enc", True), ("r/log.jsonl.enc", False), ("", False), (None, False)],
+)
+def test_the_page_offers_notebooks_in_clear_and_encrypted(path, is_shown):
+    template = build_templates().from_string("{{ path is notebook }}")
+
+    assert template.render(path=path) == str(is_shown)
 
 
 def test_what_steers_a_terminal_is_taken_out_of_text():

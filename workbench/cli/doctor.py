@@ -52,6 +52,7 @@ def examine(home: Path) -> list[Finding]:
         ("disk", lambda: _disk(home)),
         ("files", lambda: _private_files(home)),
         ("checkpoints", lambda: _checkpoints(home)),
+        ("keys", _keys),
         ("login", _login),
         ("policies", _policies),
         ("ports", lambda: _ports(home)),
@@ -135,6 +136,20 @@ def _checkpoints(home: Path) -> str:
             remedy="Put it on a disk with LUKS or into a folder with fscrypt; or use engine: spark, which keeps no checkpoint.",
         )
     return f"{folder} is private, and encrypted on its disk ({found.detail})"
+
+
+def _keys() -> str:
+    """Whether what is encrypted can be read."""
+    from workbench.security.keyset.opening import Keys
+
+    settings = Settings.load()
+    keys = Keys.of(settings.home, settings.keys)
+    if not keys.file.exists and not keys.inventory.path.exists():
+        return "no keyset yet; the worker of pipelines makes one"
+    keyset = keys.file.read()
+    keys.inventory.check(keyset.inventory)
+    needed = sum(keys.inventory.counts().values())
+    return f"version {keyset.primary.number} encrypts, root key {keys.file.root.name}, {needed:,} in the inventory"
 
 
 def _login() -> str:

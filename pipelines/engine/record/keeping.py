@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from workbench.errors import KeysetError
+from workbench.security.audit import Action, AuditLog
 from workbench.security.encryption.files import read_encrypted, write_encrypted
 from workbench.security.encryption.header import HEADER_BYTES
-from workbench.security.encryption.logs import FrameReader
+from workbench.security.encryption.logs import FrameReader, FrameSealer
 from workbench.security.keyset.opening import Keys
 from workbench.security.secrets import sync_folder, write_private
 from workbench.settings import Settings
@@ -32,8 +33,18 @@ def recording_keys(settings: Settings) -> Keys | None:
     if not settings.pipelines.encrypt_outputs:
         return None
     keys = Keys.of(settings.home, settings.keys)
-    keys.ensure()
+    if keys.ensure():
+        AuditLog.of(settings.home).record(Action.KEYSET_CREATED, actor="pipelines", resource="keyset", version="1")
     return keys
+
+
+def new_sealer(log: Path, keys: Keys | None) -> FrameSealer | None:
+    """What encrypts the lines of a new log; None for one in clear. May wait while the keyset is changed.
+
+    Raises:
+        KeysetError, EncryptionError: when it is to be encrypted and the keyset cannot be used.
+    """
+    return FrameSealer.of(needed(keys, log), log, context_of(log)) if is_encrypted(log) else None
 
 
 def is_encrypted(path: Path) -> bool:

@@ -10,27 +10,24 @@ from types import TracebackType
 from typing import Self
 
 from pipelines.engine.record.events import Event
-from pipelines.engine.record.keeping import context_of, is_encrypted, needed
 from workbench.errors import KeysetError
 from workbench.security.encryption.logs import FrameSealer
-from workbench.security.keyset.opening import Keys
 
 SYNC_SECONDS = 0.5
 
 
 class EventLog:
-    """Appends events to a new file of mode 0600; with *keys*, each is encrypted in a frame of its own.
+    """Appends events to a new file of mode 0600; with a *sealer*, each is encrypted in a frame of its own.
 
     An event is handed to the operating system before `append` returns, so a kill -9 of this process
     loses none. A thread syncs the file to its disk twice a second while something is new, so an
     end of the machine loses no more than that.
     """
 
-    def __init__(self, path: Path, keys: Keys | None = None) -> None:
-        self._path, self._keys = path, keys
+    def __init__(self, path: Path, sealer: FrameSealer | None = None) -> None:
+        self._path, self._sealer = path, sealer
         self._file = -1
         self._position = 0
-        self._sealer: FrameSealer | None = None
         self._is_new = threading.Event()
         self._is_closing = threading.Event()
         self._failure: OSError | None = None
@@ -39,11 +36,10 @@ class EventLog:
     def __enter__(self) -> Self:
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
-        if is_encrypted(self._path):
+        if self._sealer is not None:
             try:
-                self._sealer = FrameSealer.of(needed(self._keys, self._path), self._path, context_of(self._path))
                 self._write(self._sealer.header)
-            except BaseException:
+            except OSError:
                 os.close(self._file)
                 raise
         self._thread.start()

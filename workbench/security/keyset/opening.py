@@ -35,20 +35,23 @@ class Keys:
         """
         return cls(KeysetFile(home / "keys" / "keyset.json", _root(home, settings)), Inventory.of(home))
 
-    def ensure(self) -> None:
-        """Make them when there is no keyset yet, and make sure that it can be used.
+    def ensure(self) -> bool:
+        """Make them when there is no keyset yet, and make sure that it can be used; tells whether it was made.
 
         Raises:
             As `create` and `KeysetFile.read`.
         """
+        is_new = False
         if not self.file.exists:
             try:
                 self.create()
+                is_new = True
             except KeysetError:
                 # Another process may have been quicker.
                 if not self.file.exists:
                     raise
         self.file.read()
+        return is_new
 
     def create(self) -> Keyset:
         """Make root key (if it is a file that is not there), keyset and inventory.
