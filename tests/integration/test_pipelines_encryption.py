@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 from pathlib import Path
@@ -11,9 +12,14 @@ import typer
 from typer.testing import CliRunner
 
 from pipelines.cli import add_commands
+from pipelines.engine import Limits
 from pipelines.engine.record.keeping import read_file
+from pipelines.planning.bindings import Bindings
+from pipelines.runner.assignment import Assignment, Result
+from pipelines.runner.running import Runner
 from pipelines.states import State
-from tests.services.keysets import turn
+from tests.services.keysets import make_keys, turn
+from tests.services.notebooks import write_notebook
 from tests.services.pipelines_project import Site, cells, running_site
 from workbench.sections import KeysSettings
 from workbench.security.audit import Action, AuditLog, read_last_events
@@ -110,6 +116,32 @@ def test_without_the_setting_they_are_in_clear(site: Site):
 
     assert run.output("a").name == "output.ipynb"
     assert CANARY in json.dumps(json.loads(run.output("a").read_text()))
+
+
+@pytest.mark.parametrize("kind", ["notebook", "function"])
+def test_a_keyset_that_cannot_be_used_ends_a_step_and_leaves_nothing_in_clear(kind: str, tmp_path: Path):
+    keys = make_keys(tmp_path / "home")
+    (tmp_path / "home" / "keys" / "root.key").unlink()
+    assignment = Assignment(
+        kind=kind,
+        target="canary:canary",
+        roots=(),
+        file=write_notebook(tmp_path / "n.ipynb", f"print('{CANARY}')") if kind == "notebook" else None,
+        folder=tmp_path / "attempt",
+        bindings=Bindings(),
+        limits=Limits(),
+        keys=keys,
+    )
+
+    async def run() -> Result:
+        async with Runner(environment={}) as runner:
+            return await runner.run(assignment, asyncio.Event())
+
+    result = asyncio.run(run())
+
+    assert result.state is State.INFRASTRUCTURE_ERROR
+    assert "root.key cannot be read" in result.error
+    assert list((tmp_path / "attempt").iterdir()) == []
 
 
 def test_what_leads_to_the_root_key_is_not_in_the_environment_of_steps(site: Site, tmp_path: Path):

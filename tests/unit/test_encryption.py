@@ -131,6 +131,12 @@ def test_a_log_is_read_from_any_frame_on_and_up_to_what_is_whole(keys: Keys, tmp
         reader = FrameReader.of(keys, file, "log", subject="the log")
         positions = list(reader.positions())
         assert [content for content, _ in reader.frames(positions[1])] == [b"two", bytes(40_000)]
+        assert [reader.late_position(begin) for begin in (0, positions[1] - 1, positions[2], size)] == [
+            positions[0],
+            positions[1],
+            positions[2],
+            positions[2],
+        ]
 
         for end in (size - 1, positions[2] + 3, positions[2]):
             file.truncate(end)
@@ -157,13 +163,14 @@ def test_frames_cannot_be_moved_repeated_or_taken_from_another_log(keys: Keys, t
 def test_a_length_that_was_made_up_claims_no_memory(keys: Keys, tmp_path: Path):
     path = tmp_path / "log"
     sealer = write_log(keys, path, [])
-    for length in (0, 71):
+    for length in (1, 71, 72):
         path.write_bytes(sealer.header + length.to_bytes(4, "big") + bytes(100))
         with pytest.raises(Corrupt):
             read_log(keys, path)
-    path.write_bytes(sealer.header + b"\xff\xff\xff\xff" + bytes(100))
-
-    assert read_log(keys, path) == []
+    # Not whole yet; and the zeros that a loss of power may leave.
+    for rest in (b"\xff\xff\xff\xff" + bytes(100), bytes(5000)):
+        path.write_bytes(sealer.header + sealer.frame(b"one", HEADER_BYTES) + rest)
+        assert read_log(keys, path) == [b"one"]
 
 
 def test_a_rewrap_changes_the_header_and_nothing_else(keys: Keys, tmp_path: Path):

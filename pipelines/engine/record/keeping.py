@@ -114,7 +114,7 @@ def late_position(log: Path, keys: Keys | None, last_bytes: int) -> int:
         begin = max(0, log.stat().st_size - last_bytes)
         if is_encrypted(log):
             reader = _frames(file, log, keys)
-            return next((each for each in reader.positions() if each >= begin), HEADER_BYTES) if reader else 0
+            return reader.late_position(begin) if reader else 0
         file.seek(begin)
         file.readline()
         return file.tell()

@@ -92,6 +92,14 @@ class FrameReader:
             position += LENGTH_BYTES + len(message)
             yield content, position
 
+    def late_position(self, begin: int) -> int:
+        """Where the first whole frame behind byte *begin* begins, or the last one, when all begin before."""
+        position = HEADER_BYTES
+        for position in self.positions():
+            if position >= begin:
+                break
+        return position
+
     def positions(self, position: int = HEADER_BYTES) -> Iterator[int]:
         """Where each whole frame from *position* on begins, by their lengths alone."""
         end = os.fstat(self.file.fileno()).st_size
@@ -109,6 +117,9 @@ class FrameReader:
         if len(prefix) < LENGTH_BYTES:
             return None
         length = int.from_bytes(prefix, "big")
+        if length == 0:
+            # What a loss of power may leave behind the last frame that was synced. It hides no more than a cut would.
+            return None
         if length < message_bytes(0):
             raise self._corrupt(position)
         # A length that was made up claims no memory.
