@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -110,6 +111,19 @@ def test_a_service_that_does_not_answer_is_named(vault: KeysSettings, kms: KeysS
         Keys.of(tmp_path / "home", closed).create()
     with pytest.raises(RootKeyUnavailable, match="AWS KMS does not give the use of aws-kms:alias/workbench"):
         Keys.of(tmp_path / "home", kms).create()
+
+
+@pytest.mark.parametrize(("kind", "package"), [("vault", "httpx2"), ("kms", "boto3")])
+def test_a_package_that_is_not_installed_is_named_with_its_extra(
+    kind: str, package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+):
+    settings: KeysSettings = request.getfixturevalue(kind)
+    monkeypatch.setitem(sys.modules, package, None)
+
+    with pytest.raises(RootKeyUnavailable, match=f"{package} is not installed") as caught:
+        Keys.of(tmp_path / "home", settings).create()
+
+    assert "Install analytics-workbench[" in caught.value.remedy
 
 
 def test_kms_that_has_no_such_key_says_so(kms: KeysSettings, tmp_path: Path):

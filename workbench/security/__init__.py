@@ -1,1 +1,1 @@
-"""Secrets, and later keys, encryption, audit and policies."""
+"""Secrets, certificates, keys, encryption and audit; policies later."""

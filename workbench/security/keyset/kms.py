@@ -33,9 +33,13 @@ class KmsRoot:
         return bytes(self._ask("decrypt", context, CiphertextBlob=wrapped)["Plaintext"])
 
     def _ask(self, operation: str, context: bytes, **fields: bytes) -> Any:
-        import boto3
-        from botocore.exceptions import BotoCoreError, ClientError
-
+        try:
+            import boto3
+            from botocore.exceptions import BotoCoreError, ClientError
+        except ModuleNotFoundError as error:
+            raise RootKeyUnavailable(
+                f"{error.name} is not installed", remedy="Install analytics-workbench[aws]."
+            ) from None
         try:
             client = boto3.client("kms")
             return getattr(client, operation)(KeyId=self.key, EncryptionContext={"keyset": context.hex()}, **fields)

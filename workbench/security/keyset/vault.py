@@ -50,8 +50,12 @@ class VaultRoot:
             raise self._unavailable("its answer has no plaintext") from None
 
     def _ask(self, verb: str, body: dict[str, str]) -> dict[str, Any]:
-        import httpx2
-
+        try:
+            import httpx2
+        except ModuleNotFoundError as error:
+            raise RootKeyUnavailable(
+                f"{error.name} is not installed", remedy="Install analytics-workbench[vault]."
+            ) from None
         url = f"{self.address.rstrip('/')}/v1/{self.mount}/{verb}/{self.key}"
         headers = {"X-Vault-Token": self.token.get_secret_value(), "X-Vault-Request": "true"}
         try:
