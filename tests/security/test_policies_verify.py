@@ -200,6 +200,7 @@ def test_a_column_is_free_to_change_while_its_table_is_not_in_the_file(warehouse
 
     with warehouse.person(POLICIES, "gh-ann", ["analysts"]) as connection:
         assert connection.execute("SELECT ssn FROM raw_masked.people").fetchall() == []
+    warehouse.own("INSERT INTO raw.people VALUES (1); DELETE FROM raw.people")
     warehouse.hand_out(POLICIES, "gh-eve", ["viewers"])
 
 
@@ -306,7 +307,7 @@ def test_what_does_not_fit_the_tables_is_told_with_its_line(warehouse):
 
     told = [str(each).partition("policies.yaml:")[2] for each in caught.value.problems]
     assert told == [
-        "9: roles.viewer.tables.raw.people.deny.rows: id is integer, and x is not of that type; write a value that is.",
+        "9: roles.viewer.tables.raw.people.deny.rows: id is bigint, and x is not of that type; write a value that is.",
         "12: roles.analyst.tables.raw.people.columns[1]: raw.people has no column regiom; did you mean region?",
         "13: roles.analyst.tables.raw.plane: the warehouse has no table raw.plane; correct the name, or make the table first.",
     ]

@@ -35,27 +35,30 @@ JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdroppe
 WHERE c.relkind IN ('r', 'p') AND NOT {SYSTEM.format("n.nspname")} AND n.nspname <> '{SCHEMA}'
 ORDER BY 1, 2, a.attnum"""
 GRANTEE = "CASE x.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid(x.grantee) END"
+# What owners may do with what is theirs is no grant: taken away, the next owner would lack it too.
 CONCERNED = (
     f"({OURS.format('g.name')} OR (g.name = 'PUBLIC' AND NOT {SYSTEM.format('n.nspname')}) "
     f"OR (n.nspname = '{SCHEMA}' AND x.grantee <> n.nspowner))"
 )
 RELATIONS = f"""
 SELECT n.nspname, c.relname, c.relkind, g.name, x.privilege_type, NULL FROM pg_class c
-JOIN pg_namespace n ON n.oid = c.relnamespace, aclexplode(c.relacl) x, LATERAL (SELECT {GRANTEE} AS name) g WHERE {CONCERNED}
+JOIN pg_namespace n ON n.oid = c.relnamespace, aclexplode(c.relacl) x, LATERAL (SELECT {GRANTEE} AS name) g
+WHERE x.grantee <> c.relowner AND {CONCERNED}
 UNION ALL
 SELECT n.nspname, c.relname, c.relkind, g.name, x.privilege_type, a.attname FROM pg_attribute a
 JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace,
-aclexplode(a.attacl) x, LATERAL (SELECT {GRANTEE} AS name) g WHERE NOT a.attisdropped AND {CONCERNED}"""
+aclexplode(a.attacl) x, LATERAL (SELECT {GRANTEE} AS name) g WHERE NOT a.attisdropped AND x.grantee <> c.relowner AND {CONCERNED}"""
 SCHEMAS = f"""
 SELECT n.nspname, g.name, x.privilege_type FROM pg_namespace n,
-aclexplode(coalesce(n.nspacl, acldefault('n', n.nspowner))) x, LATERAL (SELECT {GRANTEE} AS name) g WHERE {CONCERNED}"""
+aclexplode(coalesce(n.nspacl, acldefault('n', n.nspowner))) x, LATERAL (SELECT {GRANTEE} AS name) g
+WHERE x.grantee <> n.nspowner AND {CONCERNED}"""
 DATABASE = f"""
 SELECT d.datname, g.name, x.privilege_type FROM pg_database d, aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) x,
-LATERAL (SELECT {GRANTEE} AS name) g WHERE d.datname = current_database() AND (g.name = 'PUBLIC' OR {OURS.format("g.name")})"""
+LATERAL (SELECT {GRANTEE} AS name) g WHERE d.datname = current_database() AND x.grantee <> d.datdba AND (g.name = 'PUBLIC' OR {OURS.format("g.name")})"""
 FUNCTIONS = f"""
 SELECT p.oid::regprocedure::text, g.name FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace,
 aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) x, LATERAL (SELECT {GRANTEE} AS name) g
-WHERE p.prosecdef AND NOT {SYSTEM.format("n.nspname")} AND (g.name = 'PUBLIC' OR {OURS.format("g.name")})"""
+WHERE p.prosecdef AND x.grantee <> p.proowner AND NOT {SYSTEM.format("n.nspname")} AND (g.name = 'PUBLIC' OR {OURS.format("g.name")})"""
 DEFAULTS = f"""
 SELECT pg_get_userbyid(d.defaclrole), coalesce(n.nspname, ''),
 CASE d.defaclobjtype WHEN 'r' THEN 'TABLES' WHEN 'S' THEN 'SEQUENCES' ELSE 'SCHEMAS' END, g.name
