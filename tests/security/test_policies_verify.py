@@ -86,6 +86,28 @@ DEVIATIONS: dict[str, tuple[str, str]] = {
     "a view dropped": ("DROP VIEW raw_masked.people", "view raw_masked.people: is missing"),
     "another view": ("CREATE VIEW raw.everybody AS SELECT * FROM raw.people; GRANT SELECT ON raw.everybody TO wb_users", "privileges on view raw.everybody to wb_users"),
     "a function with its owner's rights": ("CREATE FUNCTION raw.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'", "function raw.f(): runs as its owner, and PUBLIC may call it"),
+    "a function with its owner's rights, for one": (
+        (f"CREATE FUNCTION raw.g() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'; "
+        f"REVOKE ALL ON FUNCTION raw.g() FROM PUBLIC; GRANT EXECUTE ON FUNCTION raw.g() TO {EVE}"),
+        "privileges on function raw.g() to wb_u_gh-eve: granted, but should not be",
+    ),
+    "a function of the system": (
+        f"GRANT EXECUTE ON FUNCTION pg_read_file(text) TO {EVE}",
+        "privileges on function pg_catalog.pg_read_file(pg_catalog.text) to wb_u_gh-eve: granted",
+    ),
+    "a function of the system for all": (
+        "GRANT EXECUTE ON FUNCTION pg_read_file(text) TO PUBLIC",
+        "privileges on routine pg_read_file(text) to PUBLIC: EXECUTE",
+    ),
+    "passwords for all": ("GRANT SELECT ON pg_authid TO PUBLIC", "privileges on table pg_authid to PUBLIC: SELECT"),
+    "a setting of the superuser": (
+        f"GRANT SET ON PARAMETER log_statement TO {EVE}",
+        "privileges on parameter ACL log_statement to wb_u_gh-eve: granted",
+    ),
+    "a large object": (
+        f"SELECT lo_create(4242); GRANT SELECT ON LARGE OBJECT 4242 TO {EVE}",
+        "privileges on large object 4242 to wb_u_gh-eve: granted",
+    ),
     "a role that nobody knows": ("CREATE ROLE wb_u_mallory LOGIN", "role wb_u_mallory: exists, but should not be"),
 }  # fmt: skip
 
@@ -200,6 +222,7 @@ def test_a_column_is_free_to_change_while_its_table_is_not_in_the_file(warehouse
 
     with warehouse.person(POLICIES, "gh-ann", ["analysts"]) as connection:
         assert connection.execute("SELECT ssn FROM raw_masked.people").fetchall() == []
+    warehouse.own("INSERT INTO raw.people VALUES (1); DELETE FROM raw.people")
     warehouse.hand_out(POLICIES, "gh-eve", ["viewers"])
 
 
@@ -306,7 +329,7 @@ def test_what_does_not_fit_the_tables_is_told_with_its_line(warehouse):
 
     told = [str(each).partition("policies.yaml:")[2] for each in caught.value.problems]
     assert told == [
-        "9: roles.viewer.tables.raw.people.deny.rows: id is integer, and x is not of that type; write a value that is.",
+        "9: roles.viewer.tables.raw.people.deny.rows: id is bigint, and x is not of that type; write a value that is.",
         "12: roles.analyst.tables.raw.people.columns[1]: raw.people has no column regiom; did you mean region?",
         "13: roles.analyst.tables.raw.plane: the warehouse has no table raw.plane; correct the name, or make the table first.",
     ]

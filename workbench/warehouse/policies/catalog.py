@@ -35,27 +35,46 @@ JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdroppe
 WHERE c.relkind IN ('r', 'p') AND NOT {SYSTEM.format("n.nspname")} AND n.nspname <> '{SCHEMA}'
 ORDER BY 1, 2, a.attnum"""
 GRANTEE = "CASE x.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid(x.grantee) END"
+# What owners may do with what is theirs is no grant: taken away, the next owner would lack it too.
 CONCERNED = (
     f"({OURS.format('g.name')} OR (g.name = 'PUBLIC' AND NOT {SYSTEM.format('n.nspname')}) "
     f"OR (n.nspname = '{SCHEMA}' AND x.grantee <> n.nspowner))"
 )
 RELATIONS = f"""
 SELECT n.nspname, c.relname, c.relkind, g.name, x.privilege_type, NULL FROM pg_class c
-JOIN pg_namespace n ON n.oid = c.relnamespace, aclexplode(c.relacl) x, LATERAL (SELECT {GRANTEE} AS name) g WHERE {CONCERNED}
+JOIN pg_namespace n ON n.oid = c.relnamespace, aclexplode(c.relacl) x, LATERAL (SELECT {GRANTEE} AS name) g
+WHERE x.grantee <> c.relowner AND {CONCERNED}
 UNION ALL
 SELECT n.nspname, c.relname, c.relkind, g.name, x.privilege_type, a.attname FROM pg_attribute a
 JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace,
-aclexplode(a.attacl) x, LATERAL (SELECT {GRANTEE} AS name) g WHERE NOT a.attisdropped AND {CONCERNED}"""
+aclexplode(a.attacl) x, LATERAL (SELECT {GRANTEE} AS name) g WHERE NOT a.attisdropped AND x.grantee <> c.relowner AND {CONCERNED}"""
 SCHEMAS = f"""
 SELECT n.nspname, g.name, x.privilege_type FROM pg_namespace n,
-aclexplode(coalesce(n.nspacl, acldefault('n', n.nspowner))) x, LATERAL (SELECT {GRANTEE} AS name) g WHERE {CONCERNED}"""
+aclexplode(coalesce(n.nspacl, acldefault('n', n.nspowner))) x, LATERAL (SELECT {GRANTEE} AS name) g
+WHERE x.grantee <> n.nspowner AND {CONCERNED}"""
 DATABASE = f"""
 SELECT d.datname, g.name, x.privilege_type FROM pg_database d, aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) x,
-LATERAL (SELECT {GRANTEE} AS name) g WHERE d.datname = current_database() AND (g.name = 'PUBLIC' OR {OURS.format("g.name")})"""
+LATERAL (SELECT {GRANTEE} AS name) g WHERE d.datname = current_database() AND x.grantee <> d.datdba AND (g.name = 'PUBLIC' OR {OURS.format("g.name")})"""
 FUNCTIONS = f"""
-SELECT p.oid::regprocedure::text, g.name FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace,
-aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) x, LATERAL (SELECT {GRANTEE} AS name) g
-WHERE p.prosecdef AND NOT {SYSTEM.format("n.nspname")} AND (g.name = 'PUBLIC' OR {OURS.format("g.name")})"""
+SELECT p.oid::regprocedure::text FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace,
+aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) x
+WHERE p.prosecdef AND x.grantee = 0 AND NOT {SYSTEM.format("n.nspname")}"""
+# What initdb has given to PUBLIC is in pg_init_privs.
+OPENED = """
+SELECT 'TABLE', c.oid::regclass::text, x.privilege_type FROM pg_class c, aclexplode(c.relacl) x
+WHERE c.relnamespace = 'pg_catalog'::regnamespace AND x.grantee = 0 AND NOT EXISTS (
+    SELECT FROM pg_init_privs i, aclexplode(i.initprivs) y WHERE i.objoid = c.oid AND i.classoid = 'pg_class'::regclass
+    AND i.objsubid = 0 AND y.grantee = 0 AND y.privilege_type = x.privilege_type)
+UNION ALL
+SELECT 'ROUTINE', p.oid::regprocedure::text, x.privilege_type FROM pg_proc p, aclexplode(p.proacl) x
+WHERE p.pronamespace = 'pg_catalog'::regnamespace AND x.grantee = 0 AND EXISTS (
+    SELECT FROM pg_init_privs i WHERE i.objoid = p.oid AND i.classoid = 'pg_proc'::regclass
+    AND NOT EXISTS (SELECT FROM aclexplode(i.initprivs) y WHERE y.grantee = 0))"""
+OTHERS = f"""
+SELECT i.type, i.identity, r.rolname FROM pg_shdepend s JOIN pg_roles r ON r.oid = s.refobjid,
+LATERAL pg_identify_object(s.classid, s.objid, s.objsubid) i
+WHERE s.refclassid = 'pg_authid'::regclass AND s.deptype = 'a' AND {OURS.format("r.rolname")}
+AND s.dbid IN (0, (SELECT oid FROM pg_database WHERE datname = current_database())) AND i.type = ANY (%s)"""
 DEFAULTS = f"""
 SELECT pg_get_userbyid(d.defaclrole), coalesce(n.nspname, ''),
 CASE d.defaclobjtype WHEN 'r' THEN 'TABLES' WHEN 'S' THEN 'SEQUENCES' ELSE 'SCHEMAS' END, g.name
@@ -175,8 +194,12 @@ def _privileges(connection: Connection) -> Iterator[Fact]:
 
 
 def _openings(connection: Connection) -> Iterator[Fact]:
-    for signature, grantee in connection.execute(FUNCTIONS):
-        yield facts.open_function(signature, grantee)
+    for (signature,) in connection.execute(FUNCTIONS):
+        yield facts.open_function(signature)
+    for kind, name, privilege in connection.execute(OPENED):
+        yield facts.open_catalog(kind, name, privilege)
+    for kind, identity, role in connection.execute(OTHERS, [list(facts.GRANTABLE)]):
+        yield facts.other_privilege(kind, identity, role)
     for owner, schema, kind, grantee in connection.execute(DEFAULTS):
         yield facts.default_privileges(owner, schema, kind, grantee)
 

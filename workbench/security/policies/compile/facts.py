@@ -13,6 +13,19 @@ from enum import IntEnum
 from workbench.security.policies.compile.writing import SCHEMA, quoted, text
 
 PUBLIC = "PUBLIC"
+#: Kinds of `pg_identify_object`, in the words of REVOKE.
+GRANTABLE = {
+    "function": "FUNCTION",
+    "procedure": "PROCEDURE",
+    "aggregate": "FUNCTION",
+    "type": "TYPE",
+    "language": "LANGUAGE",
+    "foreign-data wrapper": "FOREIGN DATA WRAPPER",
+    "server": "FOREIGN SERVER",
+    "large object": "LARGE OBJECT",
+    "tablespace": "TABLESPACE",
+    "parameter ACL": "PARAMETER",
+}
 
 
 class Kind(IntEnum):
@@ -148,11 +161,28 @@ def owned(name: str, what: str, heir: str) -> Fact:
     return Fact(Kind.OWNER, f"role {name}", f"owns {what}", remove=remove)
 
 
-def open_function(signature: str, grantee: str) -> Fact:
-    """A function that runs with its owner's rights and that *grantee* may call."""
-    who = grantee if grantee == PUBLIC else quoted(grantee)
-    remove = f"REVOKE ALL ON ROUTINE {signature} FROM {who}"
-    return Fact(Kind.FUNCTION, f"function {signature}", f"runs as its owner, and {grantee} may call it", remove=remove)
+def open_function(signature: str) -> Fact:
+    """A function that runs with its owner's rights and that everybody may call."""
+    remove = f"REVOKE ALL ON ROUTINE {signature} FROM PUBLIC"
+    return Fact(Kind.FUNCTION, f"function {signature}", "runs as its owner, and PUBLIC may call it", remove=remove)
+
+
+def open_catalog(kind: str, name: str, privilege: str) -> Fact:
+    """Something of the system that everybody may use though PostgreSQL comes without; *kind* is TABLE or ROUTINE."""
+    remove = f"REVOKE {privilege} ON {kind} {name} FROM PUBLIC"
+    return Fact(Kind.PRIVILEGES, f"{kind.lower()} {name} to PUBLIC", privilege, remove=remove)
+
+
+def other_privilege(kind: str, identity: str, grantee: str) -> Fact:
+    """A grant of what policies never grant: functions, types, large objects, parameters and the like.
+
+    Args:
+        kind: as `pg_identify_object` has it.
+        identity: likewise.
+        grantee: a role of ours.
+    """
+    remove = f"REVOKE ALL ON {GRANTABLE[kind]} {identity} FROM {quoted(grantee)}"
+    return Fact(Kind.PRIVILEGES, f"{kind} {identity} to {grantee}", "granted", remove=remove)
 
 
 def default_privileges(owner: str, schema: str, kind: str, grantee: str) -> Fact:
