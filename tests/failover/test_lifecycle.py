@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -101,7 +102,8 @@ def test_a_second_up_tells_of_the_first(own_workbench):
 
 def test_status_tells_state_address_pid_and_memory(own_workbench):
     def components() -> dict[str, dict[str, Any]]:
-        return {each["name"]: each for each in own_workbench.status()["components"]}
+        told = json.loads(run("status", "--json", home=own_workbench.home).stdout)
+        return {each["name"]: each for each in told["components"]}
 
     def without_process() -> list[dict[str, Any]]:
         return [

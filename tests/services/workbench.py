@@ -18,6 +18,7 @@ import psutil
 
 from workbench.embedded.jars import ensure_jars, read_lock
 from workbench.resources import resource
+from workbench.runtime.state import read_status
 from workbench.sections import variables
 
 ROOT = resource("pyproject.toml").parent
@@ -34,7 +35,8 @@ class RunningWorkbench:
     process: subprocess.Popen[bytes] | psutil.Process
 
     def status(self) -> dict[str, Any]:
-        return json.loads(run("status", "--json", home=self.home).stdout)
+        """What `workbench status --json` prints, without a second of processor time for its imports."""
+        return json.loads(read_status(self.home).as_json())
 
     def component(self, name: str) -> dict[str, Any]:
         return next(each for each in self.status()["components"] if each["name"] == name)
@@ -99,8 +101,7 @@ def running_workbench(home: Path, *, until: str = "spark", **extra: str) -> Iter
 
 def is_running(workbench: RunningWorkbench, name: str) -> bool:
     """Whether the hub's address is out and the component runs."""
-    found = run("status", "--json", home=workbench.home).stdout
-    status = json.loads(found) if found else {"components": [], "url": ""}
+    status = workbench.status()
     return bool(status["url"]) and any(
         each["name"] == name and each["state"] == "running" for each in status["components"]
     )
