@@ -25,6 +25,7 @@ ROOT = resource("pyproject.toml").parent
 COMMAND = Path(sys.executable).parent / "workbench"
 UP_SECONDS = 180
 POLL_SECONDS = 0.1
+STARTING_POLL_SECONDS = 0.5  # each look adds up the memory of all processes
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,12 @@ def running_workbench(home: Path, *, until: str = "spark", **extra: str) -> Iter
         )
     workbench = RunningWorkbench(home, process)
     try:
-        wait_until(lambda: is_running(workbench, until) or process.poll() is not None, UP_SECONDS, f"{until} to run")
+        wait_until(
+            lambda: is_running(workbench, until) or process.poll() is not None,
+            UP_SECONDS,
+            f"{until} to run",
+            every_seconds=STARTING_POLL_SECONDS,
+        )
         assert process.poll() is None, log.read_text()
         yield workbench
     finally:
