@@ -91,6 +91,11 @@ def flow_hash(project: Project, name: str) -> str | None:
         return None
 
 
+def is_flow_name(name: str) -> bool:
+    """Whether a flow of this name may be kept running: it is part of the names of files."""
+    return NAME.fullmatch(name) is not None
+
+
 def check_flow_name(project: Project, name: str) -> None:
     """Let names of flows pass that have a file.
 
@@ -103,7 +108,7 @@ def check_flow_name(project: Project, name: str) -> None:
         raise NoSuchRun(
             f"there is no flow {name!r}; flows are {known}", remedy="Name one of them, or write its file: pipelines/flows/."
         )  # fmt: skip
-    if not NAME.fullmatch(name):
+    if not is_flow_name(name):
         raise WorkbenchError(
             f"the flow {name!r} cannot be kept running: its name is no {NAME.pattern}", remedy="Rename its file."
         )

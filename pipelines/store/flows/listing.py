@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import sqlalchemy as sa
@@ -18,14 +19,28 @@ FROM pipelines.flows WHERE :name = '' OR name = :name ORDER BY name
 """)
 
 
-def list_flows(connection: sa.Connection) -> list[Row]:
-    """All flows that somebody has ever asked for, by name."""
-    return _rows(connection, "")
+def list_flows(connection: sa.Connection, files: Collection[str]) -> list[Row]:
+    """All flows by name: those that somebody has asked for, and those that have a file.
+
+    Args:
+        connection: in a transaction.
+        files: names of flows that have one.
+    """
+    rows = {each["name"]: each for each in _rows(connection, "")}
+    return [{**rows.get(name, _unasked(name)), "has_file": name in files} for name in sorted({*rows, *files})]
 
 
 def read_flow_row(connection: sa.Connection, name: str) -> Row | None:
     """One of them; None when nobody has asked for it."""
     return next(iter(_rows(connection, name)), None)
+
+
+def _unasked(name: str) -> Row:
+    nothing = ("asked_at", "worker", "reason", "last_lines", "started_at", "next_start_at", "since")
+    return {
+        "name": name, "desired": "stopped", "asked_by": "", "restarts": 0, "is_held": False, "state": "stopped",
+        **dict.fromkeys(nothing),
+    }  # fmt: skip
 
 
 def _rows(connection: sa.Connection, name: str) -> list[Row]:
