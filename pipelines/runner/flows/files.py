@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,16 +57,18 @@ class FlowFiles:
         try:
             if self.log.stat().st_size <= most_bytes:
                 return
-            fresh = self.older_log.with_suffix(".new")
+        except FileNotFoundError:
+            return
+        fresh = self.older_log.with_suffix(".new")
+        # On a full disk the older log stays as it is: to bound this one comes first.
+        with suppress(OSError):
             fresh.unlink(missing_ok=True)
             with self.log.open("rb") as source, os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as to:
                 source.seek(-most_bytes, os.SEEK_END)
                 shutil.copyfileobj(source, to)
             fresh.replace(self.older_log)
-            # Its process appends: it goes on at the new end.
-            os.truncate(self.log, 0)
-        except FileNotFoundError:
-            return
+        # Its process appends: it goes on at the new end.
+        os.truncate(self.log, 0)
 
     def last_lines(self, lines: int = TAIL_LINES) -> str:
         """The end of the log; empty when there is none on this machine."""

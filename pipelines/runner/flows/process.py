@@ -59,7 +59,9 @@ class FlowProcess:
     @property
     def is_up(self) -> bool:
         """Whether it has read its file and its settings, and has been at work for a while."""
-        assert self.pid != 0  # asked for while it runs, for the end of what a guard leaves that is killed
+        # To know its process id also serves the end: what a guard leaves that is killed is found by it.
+        if self.pid is None:
+            return False
         if not self._begun and self._told().get("begun"):
             self._begun = time.monotonic()
         return bool(self._begun) and time.monotonic() - self._begun > UP_SECONDS

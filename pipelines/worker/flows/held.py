@@ -61,6 +61,7 @@ class HeldFlow:
         try:
             process.start()
         except OSError as error:
+            process.release()
             self._ending = Ending(None, 0.0, f"its process could not be started: {error}")
             return
         self.process = process

@@ -79,11 +79,6 @@ class FlowKeeper:
         # What is left then ends with this process: its guard sees that we are gone.
         self._ended.wait(LEAVE_SECONDS)
 
-    @property
-    def count(self) -> int:
-        """How many flows it has."""
-        return len(self._now_held())
-
     def _keep(self) -> None:
         while not (self._leaving.is_set() and not self._held and not self._lost):
             try:
