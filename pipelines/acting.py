@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from pipelines.definition.targets.flow import check_flow_name
 from pipelines.parameters import Parameter, parse_texts, validate
 from pipelines.planning.partitions import partition_runs
 from pipelines.planning.registering import ensure_registered
 from pipelines.planning.runs import Start
-from pipelines.runner.flows.files import check_flow_name
 from pipelines.store.claims.reaping import reap
 from pipelines.store.database import Store, notify
 from pipelines.store.flows.asking import want_running, want_stopped

@@ -89,7 +89,8 @@ def flows_log(
 
     Example: workbench pipelines flows log flights --follow
     """
-    from pipelines.runner.flows.files import FlowFiles, is_flow_name
+    from pipelines.definition.targets.flow import is_flow_name
+    from pipelines.runner.flows.files import FlowFiles
     from pipelines.runner.flows.log import LogTail
     from workbench.settings import Settings
 
@@ -113,7 +114,7 @@ def _miss(name: str) -> None:
         WorkbenchError: when it is elsewhere, or there is none yet.
     """
     from pipelines.definition import Project
-    from pipelines.runner.flows.files import check_flow_name
+    from pipelines.definition.targets.flow import check_flow_name
     from pipelines.store.flows.listing import read_flow_row
 
     with open_store() as store, store.transaction() as connection:

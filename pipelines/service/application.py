@@ -13,7 +13,7 @@ from typing import Any
 import jinja2
 from tornado.web import Application, RequestHandler, StaticFileHandler
 
-from pipelines.runner.flows import files as flows
+from pipelines.definition.targets.flow import NAME as FLOW_NAME
 from pipelines.service.operations import OPERATIONS
 from pipelines.service.web import pages
 from pipelines.service.web.api import Api, Document
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 HERE = Path(__file__).parent
 NAME, NUMBER = r"([a-z0-9][a-z0-9_-]{0,49})", r"(\d{1,18})"
-FLOW = flows.NAME.pattern
+FLOW = FLOW_NAME.pattern
 LISTINGS = {
     "runs": "list_runs",
     "backfills": "list_backfills",

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import jsonschema  # type: ignore[import-untyped] # ships no types
 
 from pipelines import acting
-from pipelines.runner.flows.files import NAME
+from pipelines.definition.targets.flow import NAME
 from pipelines.service.rights import Forbidden, Person, Right, demand
 from pipelines.service.site import flows, reading
 from pipelines.service.site.site import Site

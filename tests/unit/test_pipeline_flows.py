@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from pipelines.definition import Project
+from pipelines.definition.targets.flow import check_flow_name, flow_hash, is_flow_name
 from pipelines.runner.flows.child import main
-from pipelines.runner.flows.files import FlowFiles, check_flow_name, flow_hash, is_flow_name
+from pipelines.runner.flows.files import FlowFiles
 from pipelines.runner.flows.log import LogTail
 from pipelines.runner.flows.rules import (
     CORRECT,

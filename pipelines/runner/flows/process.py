@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.definition import Project
-from pipelines.runner.flows.files import FlowFiles, flow_folder
+from pipelines.definition.targets.flow import flow_folder
+from pipelines.runner.flows.files import FlowFiles
 from pipelines.runner.flows.rules import Ending
 from workbench.runtime.process import GuardedProcess, Launch
 

@@ -6,7 +6,8 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.runner.flows.files import FlowFiles, flow_hash
+from pipelines.definition.targets.flow import flow_hash
+from pipelines.runner.flows.files import FlowFiles
 from pipelines.runner.flows.process import FlowProcess
 from pipelines.runner.flows.rules import Cause, Ending, Started, Wanted, cause_to_end, judge
 from pipelines.states import FlowState

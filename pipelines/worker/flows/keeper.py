@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from pipelines.runner.flows.files import flow_hash
+from pipelines.definition.targets.flow import flow_hash
 from pipelines.runner.flows.process import STOP_SECONDS
 from pipelines.runner.flows.rules import Cause
 from pipelines.store.database import Store
