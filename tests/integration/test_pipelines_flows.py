@@ -22,7 +22,7 @@ from pipelines.store.flows.holding import (
 )
 from pipelines.store.flows.listing import list_flows, read_flow_row
 from tests.services.pipelines_store import emptied, new_store, store_server
-from workbench.errors import ClaimLost
+from workbench.errors import ClaimLost, StoreError
 
 
 @pytest.fixture(scope="module")
@@ -184,6 +184,12 @@ def test_what_a_dead_worker_was_to_stop_is_stopped(store: Store):
     with store.transaction() as connection:
         settle_stopped(connection)
     assert (look(store)["state"], take(store)) == ("stopped", None)
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", ".a", "a\n", ""])
+def test_a_name_that_leads_out_of_a_folder_is_not_kept(store: Store, name: str):
+    with pytest.raises(StoreError):
+        start(store, name)
 
 
 def test_all_flows_are_those_with_a_file_and_those_that_somebody_asked_for(store: Store):

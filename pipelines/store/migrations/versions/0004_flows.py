@@ -7,9 +7,10 @@ from alembic import op
 revision = "0004"
 down_revision = "0003"
 
+# The name is part of the names of files: whoever writes it here, it leads out of no folder.
 TABLE = """
 CREATE TABLE pipelines.flows (
-  name          text PRIMARY KEY,
+  name          text PRIMARY KEY CHECK (name ~ '^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$'),
   desired       text NOT NULL CHECK (desired IN ('running', 'stopped')),
   asked_by      text NOT NULL,
   asked_at      timestamptz NOT NULL,
