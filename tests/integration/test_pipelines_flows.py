@@ -11,6 +11,7 @@ from pipelines.store.database import Store
 from pipelines.store.flows.asking import want_running, want_stopped
 from pipelines.store.flows.holding import (
     FlowClaim,
+    FlowEnd,
     read_failed,
     read_orders,
     renew_flows,
@@ -51,9 +52,15 @@ def take(store: Store, worker: str = "one", *changed: str) -> FlowClaim | None:
         return take_flow(connection, worker, changed)
 
 
-def end(store: Store, claim: FlowClaim, state: FlowState, reason: str = "why", delay: float = 0.0) -> None:
+def end(store: Store, claim: FlowClaim, state: FlowState, *, delay: float = 0.0, generation: int = 0) -> None:
     with store.transaction() as connection:
-        write_end(connection, claim, state, reason, "last line", delay_seconds=delay, failures=3)
+        write_end(connection, claim, ending(state, generation or claim.generation, delay))
+
+
+def ending(state: FlowState, generation: int, delay: float = 0.0) -> FlowEnd:
+    return FlowEnd(
+        state=state, generation=generation, reason="why", last_lines="last line", delay_seconds=delay, failures=3
+    )
 
 
 def look(store: Store, name: str = "f") -> dict[str, object]:
@@ -101,7 +108,7 @@ def test_a_lease_that_is_not_renewed_is_anothers_and_the_first_writes_nothing_mo
     for write in (
         lambda connection: write_started(connection, zombie, "hash"),
         lambda connection: write_running(connection, zombie),
-        lambda connection: write_end(connection, zombie, FlowState.FAILED, "", "", delay_seconds=0, failures=1),
+        lambda connection: write_end(connection, zombie, ending(FlowState.FAILED, zombie.generation)),
     ):
         with pytest.raises(ClaimLost), store.transaction() as connection:
             write(connection)
@@ -168,8 +175,23 @@ def test_to_ask_twice_changes_nothing_and_a_restart_is_seen_by_who_runs_it(store
         (order,) = read_orders(connection, "one").values()
     assert (order.is_wanted, order.asked_by) == (False, "grace")
     assert look(store)["state"] == "stopping"
-    end(store, claim, FlowState.STOPPED)
+    end(store, claim, FlowState.STOPPED, generation=claim.generation + 2)
     assert (look(store)["state"], take(store)) == ("stopped", None)
+
+
+@pytest.mark.parametrize("state", [FlowState.STOPPED, FlowState.FAILED, FlowState.WAITING])
+def test_what_somebody_asks_for_while_a_worker_writes_how_it_ended_counts(store: Store, state: FlowState):
+    start(store)
+    claim = take(store)
+    stop(store)
+    start(store)
+    end(store, claim, state, delay=60, generation=claim.generation + 1)
+    assert look(store)["state"] == "waiting"
+    again = take(store)
+
+    stop(store)
+    end(store, again, state, delay=60)
+    assert look(store)["state"] == "stopped"
 
 
 def test_what_a_dead_worker_was_to_stop_is_stopped(store: Store):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -142,20 +143,32 @@ def write_reason(connection: sa.Connection, claim: FlowClaim, reason: str, last_
     _write(connection, claim, failures=0, **_told(reason, last_lines))
 
 
-def write_end(
-    connection: sa.Connection, claim: FlowClaim, state: FlowState, reason: str, last_lines: str, *, delay_seconds: float,
-    failures: int,
-) -> None:  # fmt: skip
-    """Say that its process has ended, and let it go: it is free for any worker after *delay_seconds*.
+@dataclass(frozen=True, kw_only=True)
+class FlowEnd:
+    """How a flow stands when its worker lets it go."""
+
+    state: FlowState
+    generation: int  #: of what was wanted when that was decided
+    reason: str
+    last_lines: str = ""
+    delay_seconds: float = 0.0  #: after which any worker may start it again, when it waits
+    failures: int = 0
+
+
+def write_end(connection: sa.Connection, claim: FlowClaim, end: FlowEnd) -> None:
+    """Say that its process has ended, and let it go. When somebody has asked for something else meanwhile, that counts.
 
     Raises:
         ClaimLost: when another worker has it.
     """
     now = sa.func.clock_timestamp()
-    later = now + sa.func.make_interval(0, 0, 0, 0, 0, 0, delay_seconds) if state is FlowState.WAITING else None
+    is_same, is_wanted = FLOWS.c.generation == end.generation, FLOWS.c.desired == "running"
+    later = now + timedelta(seconds=end.delay_seconds) if end.state is FlowState.WAITING else sa.null()
     _write(
-        connection, claim, state=state, state_at=now, lease_until=None, next_start_at=later, failures=failures,
-        **_told(reason, last_lines),
+        connection, claim, state_at=now, lease_until=None, failures=end.failures,
+        state=sa.case((is_same, end.state), (is_wanted, FlowState.WAITING), else_=FlowState.STOPPED),
+        next_start_at=sa.case((is_same, later), (is_wanted, now), else_=sa.null()),
+        **_told(end.reason, end.last_lines),
     )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from pipelines.states import FlowState
 from pipelines.store.database import Store
 from pipelines.store.flows.holding import (
     FlowClaim,
+    FlowEnd,
     Order,
     write_end,
     write_reason,
@@ -128,11 +129,12 @@ class HeldFlow:
             self.process, self.started, self._failures = None, None, 0
             self.begin(store, wanted.generation)
             return False
+        end = FlowEnd(
+            state=found.state, generation=wanted.generation, reason=found.reason, last_lines=lines,
+            delay_seconds=found.delay_seconds, failures=found.failures,
+        )  # fmt: skip
         with store.transaction() as connection:
-            write_end(
-                connection, self.claim, found.state, found.reason, lines, delay_seconds=found.delay_seconds,
-                failures=found.failures,
-            )  # fmt: skip
+            write_end(connection, self.claim, end)
         if found.state is FlowState.FAILED and self.started is not None:
             self.file_failed_with = self.started.file_sha256
         return True
