@@ -58,12 +58,13 @@ def follow(name: str, folder: Path, told: Path, stop: threading.Event) -> None:
     from workbench.flows import follow_flow
     from workbench.ingestion.definition import read_flow
     from workbench.settings import Settings
-    from workbench.streams import run_stream
 
     settings, flow = Settings.load(), read_flow(folder, name)
     logger.info("%s begins: %s into %s", name, flow.topic, flow.into)
     write_private(told, json.dumps({"begun": True}))
     if flow.engine == "stream":
+        from workbench.streams import run_stream
+
         signal.signal(signal.SIGTERM, lambda *_: stop.set())
         run_stream(settings, flow, follow=True, stop=stop)
     else:
