@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0
 AT_ONCE = 2  # taken at one look: other workers get some, too
-# What runs is ended so early that nothing of it is left when another worker may take it.
+# What runs is told to end so early that even what has to be killed is gone about when another worker may take it.
 LATE_SECONDS = LEASE_SECONDS - STOP_SECONDS
 LEAVE_SECONDS = 2 * STOP_SECONDS + 5.0  # a process ends, its guard sees to its tree, and the store is told
 
