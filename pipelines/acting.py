@@ -11,18 +11,22 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from pipelines.definition.targets.flow import check_flow_name
 from pipelines.parameters import Parameter, parse_texts, validate
 from pipelines.planning.partitions import partition_runs
 from pipelines.planning.registering import ensure_registered
 from pipelines.planning.runs import Start
 from pipelines.store.claims.reaping import reap
 from pipelines.store.database import Store, notify
+from pipelines.store.flows.asking import want_running, want_stopped
+from pipelines.store.flows.listing import read_flow_row
 from pipelines.store.records import Reprocess, Trigger
 from pipelines.store.runs import backfills, stopping
 from pipelines.store.runs.making import find_run, make_runs, set_pool
 from pipelines.store.runs.schedules import pause_schedules, resume_schedules
 
 if TYPE_CHECKING:
+    from pipelines.definition import Project
     from pipelines.planning.runs import Plan
     from pipelines.store.records import NewRun
 
@@ -155,6 +159,43 @@ def resize_pool(store: Store, by: str, *, pool: str, size: int) -> Row:
         set_pool(connection, pool, size)
         notify(connection, "queue")
     return {"pool": pool, "size": size}
+
+
+def start_flow(store: Store, by: str, project: Project, *, flow: str) -> Row:
+    """Let workers keep a flow running.
+
+    Raises:
+        NoSuchRun: when it has no file.
+    """
+    check_flow_name(project, flow)
+    with store.transaction() as connection:
+        is_changed = want_running(connection, flow, by)
+    return {"flow": flow, "desired": "running", "changed": is_changed}
+
+
+def restart_flow(store: Store, by: str, project: Project, *, flow: str) -> Row:
+    """End the process of a flow and start another; one that was stopped is started.
+
+    Raises:
+        NoSuchRun: when it has no file.
+    """
+    check_flow_name(project, flow)
+    with store.transaction() as connection:
+        is_changed = want_running(connection, flow, by, anew=True)
+    return {"flow": flow, "desired": "running", "changed": is_changed}
+
+
+def stop_flow(store: Store, by: str, project: Project, *, flow: str) -> Row:
+    """Let nobody run a flow any more; also one whose file is gone.
+
+    Raises:
+        NoSuchRun: when nobody has asked for it, and it has no file.
+    """
+    with store.transaction() as connection:
+        is_changed = want_stopped(connection, flow, by)
+        if not is_changed and read_flow_row(connection, flow) is None:
+            check_flow_name(project, flow)
+    return {"flow": flow, "desired": "stopped", "changed": is_changed}
 
 
 def _pause_backfill(store: Store, backfill: int, *, paused: bool) -> Row:

@@ -13,11 +13,13 @@ from typing import Any
 import jinja2
 from tornado.web import Application, RequestHandler, StaticFileHandler
 
+from pipelines.definition.targets.flow import NAME as FLOW_NAME
 from pipelines.runner.folders import is_notebook
 from pipelines.service.operations import OPERATIONS
 from pipelines.service.web import pages
 from pipelines.service.web.api import Api, Document
 from pipelines.service.web.base import HEADERS, Handler, Service
+from pipelines.service.web.flows import LiveFlow, OfFlow
 from pipelines.service.web.live import Live
 from pipelines.service.web.output import NotebookFile, Output
 from pipelines.service.web.webhook import Webhook
@@ -27,7 +29,14 @@ logger = logging.getLogger(__name__)
 
 HERE = Path(__file__).parent
 NAME, NUMBER = r"([a-z0-9][a-z0-9_-]{0,49})", r"(\d{1,18})"
-LISTINGS = {"runs": "list_runs", "backfills": "list_backfills", "schedules": "list_schedules", "queue": "show_queue"}
+FLOW = FLOW_NAME.pattern
+LISTINGS = {
+    "runs": "list_runs",
+    "backfills": "list_backfills",
+    "schedules": "list_schedules",
+    "queue": "show_queue",
+    "flows": "list_flows",
+}
 
 
 def build_application(service: Service) -> Application:
@@ -45,6 +54,8 @@ def build_application(service: Service) -> Application:
         (f"{at}runs/{NUMBER}/events", Live, given),
         (f"{at}runs/{NUMBER}/output/{NUMBER}", Output, given),
         (f"{at}runs/{NUMBER}/output/{NUMBER}/notebook", NotebookFile, given),
+        (f"{at}flows/({FLOW})", OfFlow, given),
+        (f"{at}flows/({FLOW})/events", LiveFlow, given),
         (f"{at}do/([a-z_]+)", pages.Action, given),
         (f"{at}api/v1/openapi.json", Document, given),
         (f"{at}api/v1/webhooks/{NAME}", Webhook, given),
@@ -112,7 +123,7 @@ def _log(handler: RequestHandler) -> None:
 
 
 def _pattern(path: str) -> str:
-    kinds = {"run": r"\d{1,18}", "backfill": r"\d{1,18}"}
+    kinds = {"run": r"\d{1,18}", "backfill": r"\d{1,18}", "flow": FLOW}
     return re.sub(r"{(\w+)}", lambda found: f"(?P<{found[1]}>{kinds.get(found[1], NAME[1:-1])})", path)
 
 

@@ -10,8 +10,9 @@ from typing import Any, Literal
 import jsonschema  # type: ignore[import-untyped] # ships no types
 
 from pipelines import acting
+from pipelines.definition.targets.flow import NAME
 from pipelines.service.rights import Forbidden, Person, Right, demand
-from pipelines.service.site import reading
+from pipelines.service.site import flows, reading
 from pipelines.service.site.site import Site
 from workbench.errors import ParametersRefused
 from workbench.security.audit import Action, Outcome
@@ -33,6 +34,7 @@ IN_PATHS: Mapping[str, Row] = {
     "run": NUMBER,
     "backfill": NUMBER,
     "pool": {"type": "string", "pattern": "^[a-z0-9]([a-z0-9_-]{0,48}[a-z0-9])?$"},
+    "flow": {"type": "string", "pattern": f"^{NAME.pattern}$"},
 }
 BEFORE = {"before": {**NUMBER, "description": "Only runs with a lesser number."}}
 REQUEST = {
@@ -138,7 +140,7 @@ def _audit(
     # Values of parameters are with the run. Here they would tell everybody who reads the log.
     details = {name: values[name] for name in ("run", "backfill", "pool", "size") if name in values}
     outcome = Outcome.REFUSED if refused else Outcome.SUCCESS
-    resource = f"pipeline:{pipeline}" if pipeline else "pipelines"
+    resource = f"pipeline:{pipeline}" if pipeline else f"flow:{values['flow']}" if "flow" in values else "pipelines"
     site.audit.record(operation.action, actor=person.name, resource=resource, outcome=outcome, **details)
 
 
@@ -186,6 +188,8 @@ OPERATIONS = {
         _look("list_schedules", "/schedules", "See schedules and when they are due.", reading.schedules, **LIMIT),
         _look("list_schedules_of", "/pipelines/{pipeline}/schedules", "See schedules of one pipeline, and instants that were skipped.", reading.schedules_of),
         _look("show_queue", "/queue", "See what runs and waits, pools, and workers.", reading.queue),
+        _look("list_flows", "/flows", "See all flows and how they stand.", flows.flows),
+        _look("show_flow", "/flows/{flow}", "See one flow with the end of its log.", flows.flow),
         _do("start_run", "/pipelines/{pipeline}/runs", Right.RUNNER, "Run a pipeline now.", _of_plan(acting.start_run), Action.RUN_STARTED, parameters=VALUES, **REQUEST),
         _do("cancel_run", "/runs/{run}/cancel", Right.RUNNER, "Cancel a run.", _in_store(acting.cancel_run), Action.RUN_CANCELLED, reason=TEXT),
         _do("repair_run", "/runs/{run}/repair", Right.RUNNER, "Repair a run.", _in_store(acting.repair_run), Action.RUN_REPAIRED, steps={"type": "array", "items": TEXT}, from_start=FROM_START),
@@ -193,6 +197,9 @@ OPERATIONS = {
         _do("pause_backfill", "/backfills/{backfill}/pause", Right.EDITOR, "Pause a backfill.", _in_store(acting.pause_backfill), Action.BACKFILL_PAUSED),
         _do("resume_backfill", "/backfills/{backfill}/resume", Right.EDITOR, "Resume a backfill.", _in_store(acting.resume_backfill), Action.BACKFILL_RESUMED),
         _do("cancel_backfill", "/backfills/{backfill}/cancel", Right.EDITOR, "Cancel a backfill.", _in_store(acting.cancel_backfill), Action.BACKFILL_CANCELLED),
+        _do("start_flow", "/flows/{flow}/start", Right.EDITOR, "Keep a flow running.", flows.start, Action.FLOW_STARTED),
+        _do("stop_flow", "/flows/{flow}/stop", Right.EDITOR, "Stop a flow.", flows.stop, Action.FLOW_STOPPED),
+        _do("restart_flow", "/flows/{flow}/restart", Right.EDITOR, "Start a flow anew.", flows.restart, Action.FLOW_RESTARTED),
         _do("pause_pipeline", "/pipelines/{pipeline}/pause", Right.OWNER, "Pause the schedule of a pipeline.", _in_store(acting.pause_pipeline), Action.PIPELINE_PAUSED),
         _do("resume_pipeline", "/pipelines/{pipeline}/resume", Right.OWNER, "Resume the schedule of a pipeline.", _in_store(acting.resume_pipeline), Action.PIPELINE_RESUMED),
         _do("resize_pool", "/pools/{pool}", Right.OWNER, "Change the size of a pool.", _in_store(acting.resize_pool), Action.POOL_RESIZED, size={"type": "integer", "minimum": 0, "maximum": 10000}),

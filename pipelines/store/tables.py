@@ -202,3 +202,24 @@ OUTBOX = _table(
     _time("not_before", null=False),
     sa.UniqueConstraint("key", name="outbox_key"),
 )
+# `worker` is who has it, or had it last: its machine has the log. It is held while `lease_until` is not over.
+FLOWS = _table(
+    "flows",
+    _text("name", key=True),
+    _text("desired"),
+    _text("asked_by"),
+    _time("asked_at", null=False),
+    _number("generation"),
+    _text("worker", null=True),
+    _number("fence"),
+    _time("lease_until"),
+    _text("state"),
+    _time("state_at", null=False),
+    _text("reason", null=True),
+    _text("last_lines", null=True),
+    _number("restarts"),
+    _number("failures"),
+    _text("file_sha256", null=True),
+    _time("started_at"),
+    _time("next_start_at"),
+)

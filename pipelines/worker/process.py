@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from pipelines.definition import Project
@@ -13,6 +15,7 @@ from pipelines.lineage.telling import Lineage
 from pipelines.processes.life import Sign
 from pipelines.processes.opening import opened_store
 from pipelines.store.database import Store, store_address
+from pipelines.worker.flows.keeper import FlowKeeper
 from pipelines.worker.surroundings import Surroundings
 from pipelines.worker.worker import WorkerLoop, new_worker
 from workbench.sections import without_keys
@@ -34,6 +37,7 @@ class WorkerOptions:
 
     slots: int
     project: Project
+    flows: bool = True  #: whether it keeps flows running beside its steps
 
 
 def run_worker(settings: Settings, options: WorkerOptions) -> None:
@@ -62,14 +66,36 @@ async def _work(settings: Settings, options: WorkerOptions) -> None:
     store = await asyncio.to_thread(opening.__enter__)
     try:
         with Store(store_address(settings), connections=1) as heart_store:
-            worker = WorkerLoop(new_worker(options.slots), store, heart_store, surroundings)
+            worker = new_worker(options.slots)
+            loop = WorkerLoop(worker, store, heart_store, surroundings)
             signing = asyncio.create_task(_sign(Sign(settings.home, SIGN)))
             try:
-                await worker.run(stopping)
+                async with _kept_flows(settings, options, worker.id, surroundings, stopping):
+                    await loop.run(stopping)
             finally:
                 signing.cancel()
     finally:
         opening.__exit__(None, None, None)
+
+
+@asynccontextmanager
+async def _kept_flows(
+    settings: Settings, options: WorkerOptions, worker: str, surroundings: Surroundings, stopping: asyncio.Event
+) -> AsyncIterator[None]:
+    """Keep flows running; they are told to end when steps are, not after them."""
+    if not options.flows:
+        yield
+        return
+    with Store(store_address(settings), connections=1) as store:
+        keeper = FlowKeeper(worker, store, surroundings)
+        leaving = asyncio.create_task(stopping.wait())
+        leaving.add_done_callback(lambda _: keeper.leave())
+        keeper.start()
+        try:
+            yield
+        finally:
+            leaving.cancel()
+            await asyncio.to_thread(keeper.close)
 
 
 async def _sign(sign: Sign) -> None:

@@ -12,7 +12,8 @@ from pipelines.cli import add_commands
 from pipelines.definition import Project
 from pipelines.states import State
 from tests.services.pipelines_project import Site, running_site
-from workbench.errors import NoSuchRun, ParametersRefused
+from tests.services.workbench import wait_until
+from workbench.errors import NoSuchRun, ParametersRefused, WorkbenchError
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +35,7 @@ def site(tmp_path_factory):
         # Two steps that both make a table if it is not there fail in PostgreSQL when they do it at once.
         site.ask("CREATE TABLE public.days (day date)")
         site.file("sql/day.sql", "INSERT INTO public.days VALUES (:day);")
+        site.file("pipelines/flows/wrong.yaml", "topic: t\ninto: a.b\nmode: sideways\n")
         with site.worker():
             yield site
 
@@ -69,6 +71,30 @@ def test_a_run_is_followed_to_its_end_and_shown(command):
     assert made["run"]["parameters"]["run"] == {"n": 5}
     assert "succeeded" in shown
     assert "n = 5" in shown
+
+
+def test_a_flow_is_started_shown_read_and_stopped(command, site: Site):
+    def row():
+        (found,) = json.loads(command("flows", "--json"))["flows"]
+        return found
+
+    with pytest.raises(WorkbenchError, match="wrong has no log"):
+        command("flows", "log", "wrong")
+    assert (row()["state"], row()["asked_by"], row()["has_file"]) == ("stopped", "", True)
+    done = json.loads(command("flows", "start", "wrong", "--json"))
+    assert done == {"flow": "wrong", "desired": "running", "changed": True}
+    wait_until(lambda: row()["state"] == "failed", 60, "the flow to fail")
+
+    assert "mode is 'sideways'" in row()["reason"]
+    assert "failed" in command("flows")
+    assert command("flows", "log", "wrong", "-n", "1").count("\n") == 1
+    assert "mode is 'sideways'" in command("flows", "log", "wrong")
+    assert "is to be started anew" in command("flows", "restart", "wrong")
+    assert "is to stop" in command("flows", "stop", "wrong")
+    assert "already" in command("flows", "stop", "wrong")
+    for what in ("start", "stop", "restart", "log"):
+        with pytest.raises(NoSuchRun, match="no flow 'absent'; flows are wrong"):
+            command("flows", what, "absent")
 
 
 def test_a_run_that_fails_ends_the_command_with_1_and_says_why(command):

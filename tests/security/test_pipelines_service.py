@@ -27,6 +27,7 @@ def site(tmp_path_factory):
         hook = {"webhook": {"secret": "env:HOOK_SECRET"}, "parameters": {"n": 1}}
         step = {"function": "say:say", "parameters": {"n": "${n}"}}
         site.pipeline("hooked", parameters={"n": "int"}, triggers=[hook], steps={"a": step})
+        site.file("pipelines/flows/orders.yaml", "topic: orders\ninto: raw.orders\n")
         Scheduler(site.store, site.project).sync()
         yield site
 
@@ -77,6 +78,21 @@ def test_a_viewer_of_the_hub_sees_and_starts_nothing(hub: ProxiedHub):
     assert "Run now" not in page.text
     assert answer.status_code == 403
     assert "takes the right of a runner; you have a viewer" in answer.text
+
+
+def test_a_viewer_of_the_hub_sees_flows_and_starts_none(hub: ProxiedHub, site: Site):
+    with signed_in(hub, "grace") as client:
+        pages = [client.get(f"{AT}{path}") for path in ("flows", "flows/orders")]
+        token = re.search(r'name="_token" value="(\w+)"', client.get(f"{AT}pipelines/say/start").text)[1]
+        for what in ("start", "stop", "restart"):
+            answer = client.post(f"{AT}do/{what}_flow", data={"_token": token, "flow": "orders"})
+            assert (answer.status_code, "takes the right of an editor" in answer.text) == (403, True)
+        wrong = client.get(f"{AT}flows/..%2F..%2Fetc")
+
+    assert [each.status_code for each in pages] == [200, 200]
+    assert not any("<button" in each.text for each in pages)
+    assert wrong.status_code == 404
+    assert site.ask("SELECT count(*) FROM pipelines.flows") == [(0,)]
 
 
 def test_a_token_of_the_hub_is_as_much_as_its_owner(hub: ProxiedHub):

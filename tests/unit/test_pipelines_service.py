@@ -41,7 +41,8 @@ ADDED = {
     Right.NONE: set(),
     Right.VIEWER: {name for name, each in OPERATIONS.items() if each.method == "GET"},
     Right.RUNNER: {"start_run", "cancel_run", "repair_run"},
-    Right.EDITOR: {"start_backfill", "pause_backfill", "resume_backfill", "cancel_backfill"},
+    Right.EDITOR: {"start_backfill", "pause_backfill", "resume_backfill", "cancel_backfill"}
+    | {"start_flow", "stop_flow", "restart_flow"},
     Right.OWNER: {"pause_pipeline", "resume_pipeline", "resize_pool"},
 }
 

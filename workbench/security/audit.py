@@ -63,6 +63,9 @@ class Action(StrEnum):
     PIPELINE_PAUSED = "pipeline.paused"
     PIPELINE_RESUMED = "pipeline.resumed"
     POOL_RESIZED = "pool.resized"
+    FLOW_STARTED = "flow.started"  #: somebody wants it kept running
+    FLOW_STOPPED = "flow.stopped"
+    FLOW_RESTARTED = "flow.restarted"
     WEBHOOK_ACCEPTED = "webhook.accepted"  #: it has made a run
     WEBHOOK_REFUSED = "webhook.refused"  #: nobody was proven to have the secret
     POLICIES_APPLIED = "policies.applied"

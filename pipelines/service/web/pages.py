@@ -175,6 +175,8 @@ def _number(handler: Handler, name: str) -> int:
 def _next(operation: str, values: Row) -> str:
     if "backfill" in values:
         return "backfills"
+    if "flow" in values:
+        return f"flows/{values['flow']}"
     if "run" in values:
         return f"runs/{values['run']}"
     return f"pipelines/{values['pipeline']}" if "pipeline" in values else "queue"
