@@ -41,6 +41,12 @@ def recovers(workbench: RunningWorkbench, name: str, restarts: int) -> None:
     wait_until(is_back, 90, f"{name} to run again")
 
 
+def secrets_of(home: Path) -> list[str]:
+    """The texts in keys/ that nobody else may know; certificates, locks and the inventory are none."""
+    files = [path for path in (home / "keys").rglob("*") if path.suffix not in {".db", ".lock"} and path.is_file()]
+    return [path.read_text().strip() for path in files if "pem" not in path.name]
+
+
 @pytest.mark.parametrize("name", ["warehouse", "kafka", "identity", "hub"])
 def test_a_server_that_is_killed_is_started_again(own_workbench, name):
     before = own_workbench.component(name)
@@ -123,9 +129,7 @@ def test_status_tells_state_address_pid_and_memory(own_workbench):
 
 def test_no_secret_is_in_a_command_line_and_no_private_file_is_readable(own_workbench):
     home = own_workbench.home
-    secrets = [
-        path.read_text().strip() for path in (home / "keys").rglob("*") if path.is_file() and "pem" not in path.name
-    ]
+    secrets = secrets_of(home)
 
     shown = " ".join(process_arguments(own_workbench.descendants()).values())
 
@@ -138,9 +142,7 @@ def test_no_secret_is_in_a_command_line_and_no_private_file_is_readable(own_work
 
 def test_no_secret_is_in_a_log(own_workbench):
     home = own_workbench.home
-    secrets = [
-        path.read_text().strip() for path in (home / "keys").rglob("*") if path.is_file() and "pem" not in path.name
-    ]
+    secrets = secrets_of(home)
 
     logs = "".join(path.read_text(errors="replace") for path in (home / "logs").glob("*.log"))
 
