@@ -40,6 +40,7 @@ def project(hub: ProxiedHub) -> Path:
     write_notebook(project.parent / NOTEBOOK, "print(day)", parameters=PARAMETERS)
     shutil.copy(resource("notebooks") / "production" / f"{DEPLOYED}.ipynb", project / "notebooks" / "production")
     shutil.copy(resource("pipelines") / "jobs" / f"{DEPLOYED}.yaml", project / "pipelines" / "jobs")
+    shutil.copy(resource("pipelines") / "alerts.yaml", project / "pipelines")  # it names the channel
     return project
 
 
