@@ -8,11 +8,11 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from pipelines.alerting.texts import as_notification
+from pipelines.processes.background import Background
 from pipelines.store.alerts import TO, due_channels, hand_out, wait_no_longer, wait_together
 from pipelines.store.database import Store
 from pipelines.store.outbox import TAKEN_SECONDS, Taken, sent, take_messages
@@ -105,36 +105,23 @@ def _by_pipeline(taken: Sequence[Taken]) -> list[list[Taken]]:
     return list(groups.values())
 
 
-class Courier:
-    """A context manager that delivers in a thread while it is open. Several processes may do so.
+def courier(store: Store, post: Post) -> Background:
+    """Deliver in a thread while the context is open. Several processes may do so.
 
     Args:
         store: entered; a connection of it is used for a moment before and after each message.
         post: how to send.
     """
+    return Background("alerts", partial(_keep_delivering, store, post), end_seconds=SEND_SECONDS)
 
-    def __init__(self, store: Store, post: Post) -> None:
-        self._store, self._post = store, post
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="alerts", daemon=True)
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stopping.set()
-        self._thread.join(SEND_SECONDS)
-
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                deliver(self._store, self._post)
-            except StoreError as error:
-                logger.warning("alerts are sent later: %s", error)
-            except Exception:
-                # A fault in one message must not end the thread that sends the others.
-                logger.exception("alerts are sent later")
-            self._stopping.wait(LOOK_SECONDS)
+def _keep_delivering(store: Store, post: Post, stopping: threading.Event) -> None:
+    while not stopping.is_set():
+        try:
+            deliver(store, post)
+        except StoreError as error:
+            logger.warning("alerts are sent later: %s", error)
+        except Exception:
+            # A fault in one message must not end the thread that sends the others.
+            logger.exception("alerts are sent later")
+        stopping.wait(LOOK_SECONDS)

@@ -12,13 +12,14 @@ import urllib.request
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol
 
 from pydantic import SecretStr
 
 from pipelines.lineage.messages import KIND
+from pipelines.processes.background import Background
 from pipelines.store.database import Store
 from pipelines.store.outbox import Taken, sent, take_messages
 from workbench.errors import StoreError
@@ -98,9 +99,16 @@ OPENER = urllib.request.build_opener(_NoRedirect)
 
 
 def couriers(store: Store, settings: PipelinesSettings) -> AbstractContextManager[object]:
-    """A courier while the context is open, if the settings want somebody to be told."""
+    """Deliver while the context is open, if the settings want somebody to be told. Several processes may do so.
+
+    Args:
+        store: entered; one connection of it is used.
+        settings: say where events go.
+    """
     sink = sink_of(settings)
-    return nullcontext() if sink is None else Courier(store, sink)
+    if sink is None:
+        return nullcontext()
+    return Background("lineage", partial(_keep_delivering, store, sink), end_seconds=HTTP_SECONDS * AT_ONCE)
 
 
 def sink_of(settings: PipelinesSettings) -> Sink | None:
@@ -132,41 +140,18 @@ def deliver(store: Store, sink: Sink) -> int:
     return len(arrived)
 
 
-class Courier:
-    """A context manager that delivers in a thread while it is open. Several processes may do so.
-
-    Args:
-        store: entered; one connection of it is used.
-        sink: where events go.
-    """
-
-    def __init__(self, store: Store, sink: Sink) -> None:
-        self._store, self._sink = store, sink
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="lineage", daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stopping.set()
-        self._thread.join(HTTP_SECONDS * AT_ONCE)
-
-    def _run(self) -> None:
-        """Until it is to end, and then once more: what has just ended is told by who ends with it."""
-        is_last = False
-        while not is_last:
-            is_last = self._stopping.is_set()
-            try:
-                arrived = deliver(self._store, self._sink)
-            except StoreError as error:
-                logger.warning("lineage is sent later: %s", error)
-                arrived = 0
-            if arrived < AT_ONCE:
-                self._stopping.wait(LOOK_SECONDS)
+def _keep_delivering(store: Store, sink: Sink, stopping: threading.Event) -> None:
+    """Until it is to end, and then once more: what has just ended is told by who ends with it."""
+    is_last = False
+    while not is_last:
+        is_last = stopping.is_set()
+        try:
+            arrived = deliver(store, sink)
+        except StoreError as error:
+            logger.warning("lineage is sent later: %s", error)
+            arrived = 0
+        if arrived < AT_ONCE:
+            stopping.wait(LOOK_SECONDS)
 
 
 def _is_cut(descriptor: int) -> bool:

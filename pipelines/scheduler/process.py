@@ -12,7 +12,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.alerting.delivery import Courier, Post
+from pipelines.alerting.delivery import Post, courier
 from pipelines.alerting.texts import run_pages
 from pipelines.definition import Project
 from pipelines.lineage.delivery import couriers
@@ -68,7 +68,7 @@ def run_scheduler(settings: Settings, options: SchedulerOptions) -> None:
     with opened_store(settings, connections=CONNECTIONS, is_stopping=stopping.is_set) as store:
         scheduler = Scheduler(store, options.project, outside)
         loop = _Loop(store, scheduler, settings.home, wake, lost_by(Lineage.wanted(settings)))
-        sending = Courier(store, Post(options.project.alerts, dict(os.environ), run_pages(settings)))
+        sending = courier(store, Post(options.project.alerts, dict(os.environ), run_pages(settings)))
         with Listener(store, loop.hear), couriers(store, settings.pipelines), sending, closing(outside):
             while not stopping.is_set():
                 loop.turn()
