@@ -20,6 +20,7 @@ from pydantic.fields import FieldInfo
 from workbench.errors import SettingsError
 from workbench.sections import (
     SECTIONS,
+    AuditSettings,
     EmbeddedSettings,
     HubSettings,
     KafkaSettings,
@@ -49,6 +50,7 @@ class Settings(BaseModel):
     pipelines: PipelinesSettings
     login: LoginSettings
     hub: HubSettings
+    audit: AuditSettings
     embedded: EmbeddedSettings
 
     @classmethod

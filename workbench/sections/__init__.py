@@ -4,6 +4,7 @@ A field's alias is the name of its variable, its description the line in docs/se
 `workbench.settings` reads them; tests and the documentation look at them.
 """
 
+from workbench.sections.audit import AuditSettings
 from workbench.sections.base import Section, is_loopback
 from workbench.sections.embedded import EmbeddedSettings
 from workbench.sections.hub import HubSettings
@@ -15,6 +16,7 @@ from workbench.sections.warehouse import EMBEDDED_SUPERUSER, PipelinesSettings, 
 __all__ = [
     "EMBEDDED_SUPERUSER",
     "SECTIONS",
+    "AuditSettings",
     "EmbeddedSettings",
     "HubSettings",
     "KafkaSettings",
@@ -36,6 +38,7 @@ SECTIONS: dict[str, type[Section]] = {
     "pipelines": PipelinesSettings,
     "login": LoginSettings,
     "hub": HubSettings,
+    "audit": AuditSettings,
     "embedded": EmbeddedSettings,
 }
 

@@ -51,11 +51,11 @@ def _ensure(path: Path, fresh: str) -> str:
         path.unlink()
     if not path.is_file():
         private_folder(path.parent)
-        _write_first(path, fresh + "\n")
+        ensure_content(path, fresh + "\n")
     return path.read_text(encoding="utf-8").strip()
 
 
-def _write_first(path: Path, content: str) -> None:
+def ensure_content(path: Path, content: str | bytes) -> None:
     """Write *path* unless somebody else has just done so; both then read the same secret."""
     fresh = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     write_private(fresh, content)
