@@ -161,19 +161,23 @@ def _check_keys(signed: Iterable[_Signed], keys: Iterable[str], chain: Chain, re
 
 
 def _check_hashes(signed: Sequence[_Signed], chain: Chain, report: Report) -> None:
-    for each in signed:
-        made = each.checkpoint
-        if made.sequence > chain.sequence:
-            message = f"the log ends with line {chain.sequence} and had {made.sequence}: {made.sequence - chain.sequence} are gone."
-            report.problems.append(Problem("truncation", message, each.name))
-        elif made.sequence >= max(1, chain.first) and chain.hashes.get(made.sequence) != made.hash:
-            message = f"line {made.sequence}, or one before it, is not what it was."
-            report.problems.append(Problem("change", message, each.name))
-    # One proof of a kind is enough; the first is the strongest for changes, the last for what is gone.
-    changes = [each for each in report.problems if each.kind == "change" and each.proof]
-    gone = [each for each in report.problems if each.kind == "truncation"]
-    for surplus in (*changes[1:], *gone[:-1]):
-        report.problems.remove(surplus)
+    changed = [
+        each
+        for each in signed
+        if max(1, chain.first) <= each.checkpoint.sequence <= chain.sequence
+        and chain.hashes.get(each.checkpoint.sequence) != each.checkpoint.hash
+    ]
+    gone = [each for each in signed if each.checkpoint.sequence > chain.sequence]
+    # One proof of a kind is enough.
+    if changed:
+        first = min(changed, key=lambda each: each.checkpoint.sequence)
+        message = f"line {first.checkpoint.sequence}, or one before it, is not what it was."
+        report.problems.append(Problem("change", message, first.name))
+    if gone:
+        last = max(gone, key=lambda each: each.checkpoint.sequence)
+        had = last.checkpoint.sequence
+        message = f"the log ends with line {chain.sequence} and had {had}: {had - chain.sequence} are gone."
+        report.problems.append(Problem("truncation", message, last.name))
 
 
 def _check_order(ours: Sequence[_Signed], chain: Chain, report: Report) -> None:
