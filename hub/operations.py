@@ -10,11 +10,16 @@ from jupyterhub.spawner import SpawnException
 from jupyterhub.utils import maybe_future
 
 from hub import status
-from hub.auditing import AuditTrail, ServerStarts, record_stop, server_resource
+from hub.api_auditing import actor_of, audited_handlers
+from hub.auditing import ACTOR, AuditTrail, ServerStarts, record_stop, server_resource, tell_failure
 from hub.departure import remove_unfinished_archives
 from hub.keys import note_in_use
 from hub.offboarding import CUSTOM_SCOPES, ROLE, offboarding_handlers, operator_service
-from workbench.security.audit import Action, AuditLog
+from workbench.errors import AuditError
+from workbench.security.audit import Action, AuditLog, Event, Outcome
+from workbench.security.audit.lines import canonical, digest
+from workbench.security.audit.proof.anchors import anchors_of
+from workbench.security.audit.proof.checkpoints import Checkpointer
 from workbench.settings import Settings
 
 Hook = Callable[[Any], Any]
@@ -24,35 +29,50 @@ SPAWNERS = ("Spawner", "UnitSpawner", "KubeSpawner")  #: sections of the configu
 def set_operations(c: Any, settings: Settings) -> None:
     """Add pages, the service that the commands use, and hooks. Comes after storage, login, roles and spawner are set."""
     audit = AuditTrail(AuditLog.of(settings.home))
+    _tell_configuration(audit, settings)
     remove_unfinished_archives(settings.home)
     if keys := c.CryptKeeper.get("keys"):
         note_in_use(settings.home / "keys" / "hub-auth-state", keys)
     c.WorkbenchAuthenticator.audit = audit
-    c.WorkbenchAuthenticator.pages = [*status.HANDLERS, *offboarding_handlers(settings)]
+    c.WorkbenchAuthenticator.checkpointer = Checkpointer.of(settings.home, anchors_of(settings.audit))
+    c.WorkbenchAuthenticator.pages = [*status.HANDLERS, *offboarding_handlers(settings), *audited_handlers()]
     c.JupyterHub.custom_scopes = CUSTOM_SCOPES
     c.JupyterHub.services.append(operator_service(settings.home))
     c.JupyterHub.load_roles.append(ROLE)
     c.EventLogger.handlers = [ServerStarts(audit)]
     for name in SPAWNERS:
         section = c[name]
-        if hook := section.get("pre_spawn_hook"):
-            section.pre_spawn_hook = partial(starting, audit, hook)
+        if name == "Spawner" or "pre_spawn_hook" in section:
+            section.pre_spawn_hook = partial(starting, audit, section.get("pre_spawn_hook"))
         if name == "Spawner" or "post_stop_hook" in section:
             section.post_stop_hook = partial(stopped, audit, section.get("post_stop_hook"))
 
 
-async def starting(audit: AuditTrail, hook: Hook, spawner: Any) -> None:
-    """Before each start of a server: the spawner's own hook, and a line in the audit log when it says no.
+async def starting(audit: AuditTrail, hook: Hook | None, spawner: Any) -> None:
+    """Before each start of a server: the spawner's own hook, and a line in the audit log, without which it is not started.
 
     Raises:
-        SpawnException: of the hook.
+        SpawnException: of the hook, and when the log cannot be written.
     """
+    resource = server_resource(spawner.user.name, spawner.name)
     try:
-        await maybe_future(hook(spawner))
+        if hook:
+            await maybe_future(hook(spawner))
     except SpawnException as error:
-        resource = server_resource(spawner.user.name, spawner.name)
         await audit.record(Action.SERVER_REFUSED, actor=spawner.user.name, resource=resource, reason=error.reason)
         raise
+    try:
+        await audit.record(Action.SERVER_STARTED, actor=_who(spawner), resource=resource, outcome=Outcome.BEGUN)
+    except AuditError as error:
+        raise SpawnException(
+            "The audit log cannot be written, so no server is started.", status_code=503, reason="audit"
+        ) from error
+
+
+def _who(spawner: Any) -> str:
+    """Who asked for the server: its owner, or an administrator."""
+    handler = getattr(spawner, "handler", None)
+    return actor_of(handler.current_user) if handler is not None else ACTOR
 
 
 async def stopped(audit: AuditTrail, hook: Hook | None, spawner: Any) -> None:
@@ -60,3 +80,16 @@ async def stopped(audit: AuditTrail, hook: Hook | None, spawner: Any) -> None:
     if hook:
         await maybe_future(hook(spawner))
     await record_stop(audit, spawner)
+
+
+def _tell_configuration(audit: AuditTrail, settings: Settings) -> None:
+    """Who may enter and how, as the hub starts with it: names and lists, and no secret."""
+    hub, login = settings.hub, settings.login
+    lists = {role: ",".join(sorted(names)) for role, names in login.roles.items() if names}
+    shown = canonical(settings.model_dump(mode="json", exclude={"home"}))  # secrets are dumped as asterisks
+    event = Event.of(
+        Action.HUB_CONFIGURED, actor=ACTOR, resource="hub", spawner=hub.spawner, host=hub.host, tls=hub.tls,
+        providers=",".join(login.providers), demo=login.is_demo, default_role=login.default_role,
+        sha256=digest(shown), **lists,
+    )  # fmt: skip
+    audit.begin(event).add_done_callback(partial(tell_failure, "hub"))

@@ -12,6 +12,8 @@ import typer
 from pipelines.cli.asking import JSON, as_line, plan_of
 from pipelines.states import State
 from workbench.errors import StoreUnavailable, WorkbenchError
+from workbench.security.audit import Action
+from workbench.security.audit.commands import audited, not_audited
 
 TRY_AGAIN = 75  # EX_TEMPFAIL of sysexits.h
 
@@ -22,6 +24,7 @@ def add_commands(group: typer.Typer) -> None:
     group.command("exec")(pipelines_exec)
 
 
+@not_audited("It writes files of the project.")
 def pipelines_compile(
     names: list[str] = typer.Argument(None, help="Pipelines: files of pipelines/jobs/ without .yaml; none is all."),
     *,
@@ -59,6 +62,7 @@ def pipelines_compile(
             typer.echo(f"{write_compiled(each, out)}")
 
 
+@audited(Action.RUN_STARTED, "pipeline:{name}")
 def pipelines_exec(
     name: str = typer.Argument(help="The pipeline: a file of pipelines/jobs/ without .yaml."),
     *,

@@ -21,6 +21,8 @@ from pipelines.cli.asking import (
     shown_time,
 )
 from pipelines.states import State
+from workbench.security.audit import Action
+from workbench.security.audit.commands import audited, not_audited
 
 if TYPE_CHECKING:
     from pipelines.planning.runs import Plan
@@ -38,6 +40,7 @@ def add_commands(group: typer.Typer) -> None:
     group.command("repair")(pipelines_repair)
 
 
+@audited(Action.RUN_STARTED, "pipeline:{name}")
 def pipelines_run(
     name: str = typer.Argument(help="The pipeline: a file of pipelines/jobs/ without .yaml."),
     given: list[str] = PARAMETER,
@@ -57,6 +60,7 @@ def pipelines_run(
         _report(store, run_id, wait=wait, follow=follow, as_json=as_json)
 
 
+@not_audited("It only looks.")
 def pipelines_show(run_id: int = RUN, as_json: bool = JSON) -> None:
     """Show a run: its steps, what became of each attempt, where their outputs are.
 
@@ -72,6 +76,7 @@ def pipelines_show(run_id: int = RUN, as_json: bool = JSON) -> None:
         _print(page)
 
 
+@audited(Action.RUN_CANCELLED, "run:{run_id}")
 def pipelines_cancel(
     run_id: int = RUN,
     reason: str = typer.Option("", help="Why; people read it."),
@@ -91,6 +96,7 @@ def pipelines_cancel(
         typer.echo(f"Run {run_id} is being ended." if is_stopped else f"Run {run_id} has ended or is being ended.")
 
 
+@audited(Action.RUN_REPAIRED, "run:{run_id}")
 def pipelines_repair(
     run_id: int = RUN,
     steps: list[str] = typer.Option([], "--step", help="Run this step again, whatever became of it."),

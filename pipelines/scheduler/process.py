@@ -23,6 +23,8 @@ from pipelines.store.database import Store
 from pipelines.store.records import LostAttempt, Message
 from pipelines.store.retention import let_go
 from workbench.errors import StoreUnavailable
+from workbench.security.audit.proof.anchors import anchors_of
+from workbench.security.audit.proof.checkpoints import Checkpointer, making_checkpoints
 from workbench.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -60,7 +62,8 @@ def run_scheduler(settings: Settings, options: SchedulerOptions) -> None:
         signal.signal(number, stop)
     with opened_store(settings, connections=CONNECTIONS, is_stopping=stopping.is_set) as store:
         loop = _Loop(store, Scheduler(store, options.project), settings.home, wake, lost_by(Lineage.wanted(settings)))
-        with Listener(store, loop.hear), couriers(store, settings.pipelines):
+        checkpointer = Checkpointer.of(settings.home, anchors_of(settings.audit))
+        with Listener(store, loop.hear), couriers(store, settings.pipelines), making_checkpoints(checkpointer):
             while not stopping.is_set():
                 loop.turn()
 

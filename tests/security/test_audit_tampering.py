@@ -12,10 +12,10 @@ import pytest
 
 from tests.services.audit_forger import OLD_LINE, Forgery, new_key, renamed
 from workbench.security.audit import Action, AuditLog, Event, read_events
-from workbench.security.audit.checkpoints import Checkpoint
+from workbench.security.audit.proof.checkpoints import Checkpoint
 from workbench.security.audit.lines import NOTHING, Seal, digest, sealed
-from workbench.security.audit.signing import hand_over
-from workbench.security.audit.verification import Verdict
+from workbench.security.audit.proof.signing import hand_over
+from workbench.security.audit.proof.verification import Verdict
 
 OUR_FILE, ELSEWHERE = "checkpoints.log", "elsewhere.log"
 TAMPERINGS: dict[str, tuple[Callable[[Forgery], None], str, str]] = {}
@@ -362,7 +362,7 @@ def test_without_a_checkpoint_or_a_key_it_cannot_be_told(tmp_path: Path):
     log.record(Action.LOGOUT, actor="gh-ada", resource="hub")
     at = Forgery(tmp_path / "other")
 
-    from workbench.security.audit.verification import verify
+    from workbench.security.audit.proof.verification import verify
 
     assert verify(log.path, []).verdict is Verdict.UNKNOWN
     assert verify(tmp_path / "nothing", []).verdict is Verdict.UNKNOWN
@@ -394,7 +394,7 @@ def test_strangers_lines_in_the_anchor_are_no_checkpoints(tmp_path: Path):
 
 def test_the_key_is_private_and_one_that_others_can_read_is_refused(tmp_path: Path):
     from workbench.errors import AuditError
-    from workbench.security.audit.signing import SigningKey
+    from workbench.security.audit.proof.signing import SigningKey
 
     at = Forgery(tmp_path)
     path = at.checkpointer.key_path

@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 
 from workbench import __version__
-from workbench.cli import batch, data, dead_letters, ingestion, machine, quality, spark, topics
+from workbench.cli import audit, batch, data, dead_letters, ingestion, machine, quality, spark, topics
 from workbench.errors import WorkbenchError
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
@@ -41,6 +41,7 @@ def make_application() -> typer.Typer:
     quality.add_commands(application)
     spark.add_commands(application)
     batch.add_commands(application)
+    audit.add_commands(application)
     for entry in sorted(entry_points(group="workbench.commands"), key=lambda entry: entry.name):
         entry.load()(application)
     return application

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,7 @@ class Site:
     project: Project
     home: Path
 
-    @property
+    @cached_property
     def audit(self) -> AuditLog:
         """The same that the hub writes."""
         return AuditLog.of(self.home)

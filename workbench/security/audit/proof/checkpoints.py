@@ -25,10 +25,10 @@ from typing import Self
 
 from workbench.errors import AuditError, WorkbenchError
 from workbench.security.audit.actions import Action
-from workbench.security.audit.anchors import Anchor
 from workbench.security.audit.lines import NOTHING, canonical, digest
 from workbench.security.audit.log import ACTOR, CLOCK_TOLERANCE, RESOURCE, AuditLog
-from workbench.security.audit.signing import SigningKey, hand_over, is_signed
+from workbench.security.audit.proof.anchors import Anchor
+from workbench.security.audit.proof.signing import SigningKey, hand_over, is_signed
 from workbench.security.secrets import private_folder
 
 ORIGIN = "workbench-audit/1"

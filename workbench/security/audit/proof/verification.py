@@ -14,13 +14,13 @@ from itertools import pairwise
 from pathlib import Path
 
 from workbench.errors import AuditError
-from workbench.security.audit.anchors import ReadableAnchor
-from workbench.security.audit.chain import Chain, Problem, follow_chain
-from workbench.security.audit.checkpoints import Checkpoint, checkpoint_bytes, read_checkpoints
 from workbench.security.audit.lines import NOTHING, digest
 from workbench.security.audit.log import CLOCK_TOLERANCE
+from workbench.security.audit.proof.anchors import ReadableAnchor
+from workbench.security.audit.proof.chain import Chain, Problem, follow_chain
+from workbench.security.audit.proof.checkpoints import Checkpoint, checkpoint_bytes, read_checkpoints
+from workbench.security.audit.proof.signing import linked_keys
 from workbench.security.audit.segments import CLOSED, segments
-from workbench.security.audit.signing import linked_keys
 
 LATE_SECONDS = 300.0  #: between a checkpoint's time and when its anchor received it
 

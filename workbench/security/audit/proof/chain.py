@@ -114,8 +114,8 @@ class _Follower:
     def _tell(self, line: bytes, seal: Seal) -> None:
         """Take note of a line that tells of the log itself, or that bytes without a seal stand before."""
         chain = self._chain
-        event = Event.of_ocsf(json.loads(line)["event"]) if ABOUT_ITSELF in line else None
-        action, details = (event.action, event.details) if event and event.actor else ("", {})
+        event = self._event(line, seal) if ABOUT_ITSELF in line else None
+        action, details = (event.action, event.details) if event else ("", {})
         text = bytes(self._gap)
         self._gap.clear()
         if not chain.sequence and not chain.lines:
@@ -137,6 +137,13 @@ class _Follower:
         elif action == Action.AUDIT_CLOCK_WENT_BACK:
             chain.clock_set_back.append(seal.sequence)
             chain.notes.append(f"line {seal.sequence}: the clock was set back by {details.get('milliseconds')} ms")
+
+    def _event(self, line: bytes, seal: Seal) -> Event | None:
+        try:
+            return Event.of_line(line)
+        except ValueError:
+            self._problem("change", f"line {seal.sequence} holds no event")
+            return None
 
     def _begin(self, seal: Seal, action: str, details: Mapping[str, str], text: bytes) -> None:
         chain = self._chain

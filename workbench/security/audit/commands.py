@@ -1,0 +1,133 @@
+"""How a command of the command line says that it is audited, or why it need not be.
+
+>>> @audited(Action.TOPICS_CHANGED, "topics")
+... def apply() -> None: ...
+
+The decorator looks up WORKBENCH_HOME when the command runs. Who types a command writes a log of
+their own: a hub user with an OS user of their own has a WORKBENCH_HOME, too.
+"""
+
+from __future__ import annotations
+
+import functools
+import getpass
+import inspect
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+from workbench.errors import AuditError
+from workbench.security.audit.actions import MEANINGS, Action, Outcome
+from workbench.security.audit.event import Event
+from workbench.security.audit.log import AuditLog
+
+P = ParamSpec("P")
+R = TypeVar("R")
+ATTRIBUTE = "auditing"  #: of a command: an `Auditing`
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Auditing:
+    """What is recorded of a command; without an action nothing is, and `reason` says why."""
+
+    action: Action | None
+    reason: str = ""
+
+
+def audited(
+    action: Action, resource: str, *, home: Callable[[], Path] | None = None
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Record that a command begins, and how it ends. When that cannot be written, it is not run if its action fails closed.
+
+    Args:
+        action: what it does.
+        resource: what it is done to; `{name}` stands for the parameter of that name.
+        home: finds WORKBENCH_HOME.
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        signature = inspect.signature(function)
+
+        @functools.wraps(function)
+        def run(*args: P.args, **kwargs: P.kwargs) -> R:
+            trail = _Trail(
+                AuditLog.of((home or _find_home)()),
+                action,
+                resource.format(**signature.bind_partial(*args, **kwargs).arguments),
+            )
+            trail.record(Outcome.BEGUN)
+            try:
+                result = function(*args, **kwargs)
+            except BaseException as error:
+                trail.end(_outcome(error), error)
+                raise
+            trail.end(Outcome.SUCCESS)
+            return result
+
+        setattr(run, ATTRIBUTE, Auditing(action))
+        return run
+
+    return decorate
+
+
+def audits_itself(action: Action) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Say that a command, or what it asks to do its work, writes the event with that action."""
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        setattr(function, ATTRIBUTE, Auditing(action))
+        return function
+
+    return decorate
+
+
+def not_audited(reason: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Say why nothing is recorded of a command."""
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        setattr(function, ATTRIBUTE, Auditing(None, reason))
+        return function
+
+    return decorate
+
+
+def operator() -> str:
+    """Who types, as the audit log names them."""
+    try:
+        return f"operator:{getpass.getuser()}"
+    except (KeyError, OSError):
+        return "operator:"
+
+
+@dataclass(frozen=True)
+class _Trail:
+    log: AuditLog
+    action: Action
+    resource: str
+
+    def record(self, outcome: Outcome, **details: str) -> None:
+        event = Event(operator(), self.action, self.resource, outcome, details)
+        try:
+            self.log.append(event)
+        except AuditError as error:
+            if MEANINGS[self.action].fails_closed and outcome is Outcome.BEGUN:
+                raise
+            logger.warning("%s", error)
+
+    def end(self, outcome: Outcome, error: BaseException | None = None) -> None:
+        self.record(outcome, **({"error": type(error).__name__} if error and outcome is Outcome.FAILED else {}))
+
+
+def _outcome(error: BaseException) -> Outcome:
+    # typer's own way to end with a code; 0 is no failure.
+    code: Any = getattr(error, "exit_code", None) if type(error).__name__ == "Exit" else 1
+    return Outcome.SUCCESS if code == 0 else Outcome.FAILED
+
+
+def _find_home() -> Path:
+    from workbench.settings import find_home
+
+    return find_home()
