@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from workbench.errors import WorkbenchError
-from workbench.security.audit import Action
+from workbench.security.audit import Action, Outcome
 from workbench.security.audit.commands import audits_itself, not_audited
 from workbench.settings import Settings
 
@@ -120,8 +120,10 @@ def rotate_keys(as_json: bool = AS_JSON) -> None:
 
     settings = Settings.load()
     path = settings.home / "keys" / "hub-auth-state"
+    log, told = AuditLog.of(settings.home), {"actor": f"operator:{_who()}", "resource": path.name}
+    log.record(Action.KEYS_ROTATED, **told, outcome=Outcome.BEGUN)
     keys = rotate(path, sorted((settings.home / "hub").glob("jupyterhub*.sqlite")))
-    AuditLog.of(settings.home).record(Action.KEYS_ROTATED, actor=f"operator:{_who()}", resource=path.name, keys=keys)
+    log.record(Action.KEYS_ROTATED, **told, keys=keys)
     if as_json:
         typer.echo(json.dumps({"file": str(path), "keys": keys, "effective": "after the next start of the hub"}))
     else:

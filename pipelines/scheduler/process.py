@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from pipelines.definition import Project
@@ -22,7 +23,8 @@ from pipelines.store.claims.reaping import reap
 from pipelines.store.database import Store
 from pipelines.store.records import LostAttempt, Message
 from pipelines.store.retention import let_go
-from workbench.errors import StoreUnavailable
+from workbench.errors import AuditError, StoreUnavailable
+from workbench.security.audit import Action, AuditLog
 from workbench.security.audit.proof.anchors import anchors_of
 from workbench.security.audit.proof.checkpoints import Checkpointer, making_checkpoints
 from workbench.settings import Settings
@@ -61,11 +63,20 @@ def run_scheduler(settings: Settings, options: SchedulerOptions) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
     with opened_store(settings, connections=CONNECTIONS, is_stopping=stopping.is_set) as store:
-        loop = _Loop(store, Scheduler(store, options.project), settings.home, wake, lost_by(Lineage.wanted(settings)))
+        scheduler = Scheduler(store, options.project, partial(_audit, AuditLog.of(settings.home)))
+        loop = _Loop(store, scheduler, settings.home, wake, lost_by(Lineage.wanted(settings)))
         checkpointer = Checkpointer.of(settings.home, anchors_of(settings.audit))
         with Listener(store, loop.hear), couriers(store, settings.pipelines), making_checkpoints(checkpointer):
             while not stopping.is_set():
                 loop.turn()
+
+
+def _audit(log: AuditLog, pipeline: str, run: int) -> None:
+    try:
+        log.record(Action.RUN_STARTED, actor="scheduler", resource=f"pipeline:{pipeline}", run=run)
+    except AuditError as error:
+        # The run is in the store, with what made it. What is due does not wait for room on a disk.
+        logger.error("%s", error)  # noqa: TRY400 - it says all
 
 
 def let_go_of_old(store: Store, home: Path) -> int:

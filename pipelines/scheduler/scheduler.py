@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -38,10 +38,13 @@ class Scheduler:
     Args:
         store: entered.
         project: where files are.
+        tell: called with a pipeline and a run of it that was made, once it is in the store.
     """
 
-    def __init__(self, store: Store, project: Project) -> None:
-        self._store, self._project = store, project
+    def __init__(
+        self, store: Store, project: Project, tell: Callable[[str, int], None] = lambda _pipeline, _run: None
+    ) -> None:
+        self._store, self._project, self._tell = store, project, tell
         self._catalog = Catalog(project)
         self._agenda = Agenda()
         self._pins: Pins | None = None
@@ -86,7 +89,8 @@ class Scheduler:
                     continue
                 try:
                     with self._store.transaction() as connection:
-                        self._watch_one(connection, rule, schedule, self._plan(name))
+                        made = self._watch_one(connection, rule, schedule, self._plan(name))
+                    self._tell_all((name, run) for run in made)
                 except StoreUnavailable:
                     raise
                 except WorkbenchError as error:
@@ -133,9 +137,14 @@ class Scheduler:
 
     def _tick_some(self, due: list[Schedule], now: datetime) -> None:
         """In one transaction; when something is wrong with one of them, each in its own."""
+        made: list[tuple[str, int]] = []
+
+        def note(pipeline: str, runs: Iterable[int]) -> None:
+            made.extend((pipeline, run) for run in runs)
+
         try:
             with self._store.transaction() as connection:
-                ticked = [tick_schedule(connection, each, self._plan(each.pipeline), now) for each in due]
+                ticked = [tick_schedule(connection, each, self._plan(each.pipeline), now, note) for each in due]
         except StoreUnavailable:
             self._put(due)
             raise
@@ -148,16 +157,21 @@ class Scheduler:
             logger.error("%s: %s", due[0].pipeline, error)  # noqa: TRY400 - it says all
             return
         self._put(each for each in ticked if each is not None)
+        self._tell_all(made)
+
+    def _tell_all(self, made: Iterable[tuple[str, int]]) -> None:
+        for pipeline, run in made:
+            self._tell(pipeline, run)
 
     def _put(self, schedules: Iterable[Schedule]) -> None:
         for each in schedules:
             self._agenda.put(each)
 
-    def _watch_one(self, connection: Connection, rule: TriggerRule, schedule: Schedule, plan: Plan) -> None:
+    def _watch_one(self, connection: Connection, rule: TriggerRule, schedule: Schedule, plan: Plan) -> Iterable[int]:
         found = self._happenings(connection, rule, schedule.cursor)
         new = [each for each in found if (plan.pipeline.name, each.id) not in self._seen]
         if not new:
-            return
+            return ()
         runs = [_event_run(plan, rule, each) for each in new]
         cursor = max(schedule.cursor, *(each.seen for each in new))
         wanted = Tick(
@@ -168,14 +182,15 @@ class Scheduler:
             next_at=None,
             runs=runs,
         )
-        if advance(connection, wanted) is None:
+        if (made := advance(connection, wanted)) is None:
             # Another scheduler was here: its cursor comes with the next `sync`, and until then nothing is lost.
             self._put(each for each in read_schedules(connection, schedule.pipeline) if each.name == schedule.name)
-            return
+            return ()
         self._put([Schedule(schedule.pipeline, schedule.name, cursor, None, False, None, None)])
         if len(self._seen) > MOST_SEEN:
             self._seen.clear()
         self._seen |= {(plan.pipeline.name, each.id) for each in new}
+        return made.values()
 
     def _happenings(self, connection: Connection, rule: TriggerRule, cursor: datetime) -> list[Happening]:
         if rule.file is not None:

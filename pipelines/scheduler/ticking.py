@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -16,7 +17,13 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 
-def tick_schedule(connection: Connection, schedule: Schedule, plan: Plan, now: datetime) -> Schedule | None:
+def tick_schedule(
+    connection: Connection,
+    schedule: Schedule,
+    plan: Plan,
+    now: datetime,
+    made: Callable[[str, Iterable[int]], None] = lambda _pipeline, _runs: None,
+) -> Schedule | None:
     """Make the runs that are due, and return the schedule as it stands then; None when it is gone.
 
     Args:
@@ -24,9 +31,11 @@ def tick_schedule(connection: Connection, schedule: Schedule, plan: Plan, now: d
         schedule: as it stood when it was read last.
         plan: of its pipeline.
         now: the time of the database.
+        made: called with the pipeline and its new runs.
     """
     wanted = _tick(connection, schedule, plan, now)
-    if advance(connection, wanted) is not None:
+    if (runs := advance(connection, wanted)) is not None:
+        made(schedule.pipeline, runs.values())
         return replace(schedule, cursor=wanted.cursor, next_at=wanted.next_at)
     # Another scheduler was here, or somebody has paused it.
     there = read_schedules(connection, schedule.pipeline)

@@ -20,6 +20,7 @@ from pipelines.service.web.base import HEADERS, Handler, Service
 from pipelines.service.web.live import Live
 from pipelines.service.web.output import NotebookFile, Output
 from workbench.errors import NoSuchRun
+from workbench.security.audit.commands import not_audited
 
 logger = logging.getLogger(__name__)
 
@@ -76,6 +77,7 @@ def build_templates() -> jinja2.Environment:
 class Health(RequestHandler):
     """Answers without asking who asks: whether the process serves."""
 
+    @not_audited("It says that the process serves.")
     def get(self) -> None:
         """Called by tornado."""
         self.finish("ok")

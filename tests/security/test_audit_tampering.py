@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +11,8 @@ import pytest
 
 from tests.services.audit_forger import OLD_LINE, Forgery, new_key, renamed
 from workbench.security.audit import Action, AuditLog, Event, read_events
-from workbench.security.audit.proof.checkpoints import Checkpoint
 from workbench.security.audit.lines import NOTHING, Seal, digest, sealed
+from workbench.security.audit.proof.checkpoints import Checkpoint
 from workbench.security.audit.proof.signing import hand_over
 from workbench.security.audit.proof.verification import Verdict
 
@@ -306,7 +305,9 @@ def test_there_are_more_than_twenty_kinds():
     assert len(TAMPERINGS) >= 35
 
 
-@pytest.mark.parametrize("change", [lambda old: old[:-40] + b"\n", lambda old: OLD_LINE + old, lambda old: old.replace(b"old", b"new")])
+@pytest.mark.parametrize(
+    "change", [lambda old: old[:-40] + b"\n", lambda old: OLD_LINE + old, lambda old: old.replace(b"old", b"new")]
+)
 def test_what_was_written_before_there_were_seals_is_sealed_as_it_was_then(tmp_path: Path, change):
     at = Forgery(tmp_path, 3 * OLD_LINE)
     report = at.verify()
@@ -400,7 +401,7 @@ def test_the_key_is_private_and_one_that_others_can_read_is_refused(tmp_path: Pa
     path = at.checkpointer.key_path
     assert (path.stat().st_mode & 0o777, path.parent.stat().st_mode & 0o777) == (0o600, 0o700)
     assert at.key.as_pem().decode().splitlines()[1] not in repr(at.key)
-    os.chmod(path, 0o640)
+    path.chmod(0o640)
 
     with pytest.raises(AuditError, match="can be read by others"):
         SigningKey.read(path)

@@ -16,7 +16,13 @@ import pytest
 
 from hub.auditing import SCHEMA, AuditTrail, ServerStarts, Throttle, record_stop
 from workbench.errors import WorkbenchError
-from workbench.security.audit import Action, AuditLog, read_events
+from workbench.security.audit import Action, AuditLog, Event
+from workbench.security.audit import read_events as read_all_events
+
+
+def read_events(path: Path) -> list[Event]:
+    """Without what the log tells of itself."""
+    return [each for each in read_all_events(path) if each.actor != "audit"]
 
 
 @pytest.fixture
@@ -84,7 +90,7 @@ def test_events_are_written_in_their_order_though_nobody_waits_for_a_start(log, 
 
     asyncio.run(asyncio.wait_for(act(), 20))
 
-    events = list(read_events(log.path))[1:]
+    events = read_events(log.path)[1:]
     assert [each.action for each in events] == [Action.SERVER_STARTED, Action.SERVER_STOPPED]
     assert {each.resource for each in events} == {"server:gh-ada/"}
 
