@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 from workbench.errors import AuditError
 from workbench.security.audit.actions import Action, Outcome
@@ -38,6 +39,10 @@ class _Queue:
     joining: threading.Lock = field(default_factory=threading.Lock)
     leading: threading.Lock = field(default_factory=threading.Lock)
     tail: Tail | None = None  #: as this process has left it
+
+    def __deepcopy__(self, memo: object) -> Self:
+        # A lock cannot be copied; copies of a log write the same file.
+        return self
 
 
 @dataclass(frozen=True)
