@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import threading
 import time
@@ -117,12 +118,14 @@ class AuditLog:
             with locked(self.path) as descriptor:
                 tail = self._tail(descriptor)
                 if not tail.unsealed and tail.file[2] >= self.segment_bytes:
-                    # Whoever waits for the lock will see that the file has another name.
+                    # Whoever waits for the lock will see that the file has another name. Its lines come first on the disk.
+                    os.fsync(descriptor)
                     self.path.rename(closed_name(self.path, tail.sequence))
                     sync_folder(self.path.parent)
                     continue
                 tail = _write(descriptor, tail, events)
-                # The lock is held: what another process would seal after lines that are lost could not be verified.
+                # Others write meanwhile, and their fsync does for us what ours does for them: all of the file goes along.
+                fcntl.flock(descriptor, fcntl.LOCK_UN)
                 os.fsync(descriptor)
                 return tail
 
