@@ -16,6 +16,7 @@ from workbench.cli import audit as commands
 from workbench.errors import AuditError, WorkbenchError
 from workbench.security.audit import Action, AuditLog, Event, Outcome, read_events
 from workbench.security.audit.commands import audited, operator
+from workbench.security.audit.proof.anchors import FileAnchor
 from workbench.security.audit.proof.checkpoints import Checkpointer
 from workbench.security.audit.retention import removable, remove_segments
 from workbench.security.audit.segments import segments
@@ -126,25 +127,29 @@ def test_an_anchor_may_be_given_as_a_file(log, home, tmp_path, monkeypatch):
     assert {each["kind"] for each in found["problems"]} == {"fork"}
 
 
-def test_old_segments_are_removed_with_a_line_that_says_so(home):
+def test_old_segments_and_their_checkpoints_are_removed_with_a_line_that_says_so(home, tmp_path):
     log = AuditLog(home / "audit" / "events.jsonl", segment_bytes=1500)
     for _ in range(9):
         log.record(Action.LOGOUT, actor="gh-ada", resource="hub")
-    checkpointer = Checkpointer(log, home / "keys" / "audit-signing")
+    checkpointer = Checkpointer(log, home / "keys" / "audit-signing", (FileAnchor(tmp_path / "anchor"),))
     checkpointer.tick()
+    for _ in range(3):
+        log.record(Action.LOGOUT, actor="gh-ada", resource="hub")
+        checkpointer.tick(is_forced=True)
     assert "Nothing is old enough" in run("remove", "1d").output
     files = removable(log, datetime.now(UTC) + timedelta(days=1))
     assert files == segments(log.path)[:-1]
 
-    last = remove_segments(log, files[:1], "operator:ada")
+    last = remove_segments(checkpointer, files, "operator:ada")
 
-    report = json.loads(run("verify", "--json").output)
-    assert report["verdict"] == "whole"
+    report = json.loads(run("verify", "--json", "--anchor", str(tmp_path / "anchor")).output)
+    assert (report["verdict"], report["anchored"], report["checkpoints"] < 4) == ("whole", 4, True)
     assert any(f"removed lines to {last}" in each for each in report["notes"])
+    for _ in range(6):
+        log.record(Action.LOGOUT, actor="gh-ada", resource="hub")
     assert run("remove", "0d", "--yes").output.startswith("Removed lines 1 to ")
     assert run("verify").exit_code == 0
-    files_left = segments(log.path)
-    assert len(files_left) == 1
+    assert len(segments(log.path)) == 1
 
 
 # --- what is recorded of commands -------------------------------------------------------

@@ -228,19 +228,20 @@ def remove(
 
     Example: workbench audit remove 400d
     """
+    from workbench.security.audit.proof.checkpoints import Checkpointer
     from workbench.security.audit.retention import removable, remove_segments
 
-    log = AuditLog.of(find_home())
+    checkpointer = Checkpointer.of(find_home())
     limit = _time(before)
     assert limit is not None, "typer demands it"
-    files = removable(log, limit)
+    files = removable(checkpointer.log, limit)
     if not files:
         typer.echo("Nothing is old enough.")
         return
     if not yes:
         names = ", ".join(each.name for each in files)
         typer.confirm(f"{names} will be removed. Go on?", abort=True)
-    typer.echo(f"Removed lines 1 to {remove_segments(log, files, operator())}.")
+    typer.echo(f"Removed lines 1 to {remove_segments(checkpointer, files, operator())}.")
 
 
 def _search(actor: str, action: str, resource: str, outcome: str, since: str, until: str) -> Search:  # noqa: PLR0917

@@ -10,9 +10,10 @@ their own: a hub user with an OS user of their own has a WORKBENCH_HOME, too.
 from __future__ import annotations
 
 import functools
-import getpass
 import inspect
 import logging
+import os
+import pwd
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,10 +97,11 @@ def not_audited(reason: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
 
 def operator() -> str:
     """Who types, as the audit log names them."""
+    # Not by the environment, which whoever types may set.
     try:
-        return f"operator:{getpass.getuser()}"
-    except (KeyError, OSError):
-        return "operator:"
+        return f"operator:{pwd.getpwuid(os.getuid()).pw_name}"
+    except KeyError:
+        return f"operator:{os.getuid()}"
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ HIDDEN = "***"
 OCSF_VERSION = "1.6.0"
 PRODUCT = "Analytics Workbench"
 #: OCSF's `status_id`: 1 is success, 2 failure, 99 another, whose name is in `status`.
-STATUS = {Outcome.SUCCESS: 1, Outcome.REFUSED: 2, Outcome.FAILED: 2}
-SEVERITY = {Outcome.REFUSED: 3, Outcome.FAILED: 3}  #: medium; 1 is informational
+STATUS: dict[str, int] = {Outcome.BEGUN: 99, Outcome.SUCCESS: 1, Outcome.REFUSED: 2, Outcome.FAILED: 2}
+SEVERITY: dict[str, int] = {Outcome.REFUSED: 3, Outcome.FAILED: 3}  #: medium; 1 is informational
 OTHER = Meaning(Class.API_ACTIVITY, 99, fails_closed=False)  #: of an action that this version does not know
 
 
@@ -78,9 +78,9 @@ class Event:
                 "version": OCSF_VERSION,
             },
             "resources": [{"name": self.resource}],
-            "severity_id": SEVERITY.get(Outcome(self.outcome), 1) if self.outcome in set(Outcome) else 0,
+            "severity_id": SEVERITY.get(self.outcome, 1),
             "status": self.outcome,
-            "status_id": STATUS.get(Outcome(self.outcome), 99) if self.outcome in set(Outcome) else 0,
+            "status_id": STATUS.get(self.outcome, 0),
             "time": int(self.time.timestamp() * 1000 + 0.5),
             "type_uid": kind * 100 + activity,
             # RFC 8785 sorts names by their UTF-16 code units.

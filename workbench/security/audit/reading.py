@@ -68,7 +68,7 @@ def read_events(
 def read_last_events(
     path: Path, *, count: int, action: str = "", search: Search | None = None, at_most: int = 0
 ) -> list[Event]:
-    """The newest events, the newest first, as far as the last bytes of the newest segment have them.
+    """The newest events, the newest first, as far as the last bytes of the log have them.
 
     Args:
         path: of the log.
@@ -77,13 +77,20 @@ def read_last_events(
         search: only those that it finds.
         at_most: bytes that are read; 0 is a MiB.
     """
-    try:
-        start = max(0, path.stat().st_size - (at_most or TAIL_BYTES))
-    except FileNotFoundError:
-        return []
-    wanted = search or Search()
-    found = [each for each in _events(path, start) if (not action or each.action == action) and wanted.finds(each)]
-    return found[: -count - 1 : -1]
+    wanted, left = search or Search(), at_most or TAIL_BYTES
+    newest: list[Event] = []
+    for each in reversed(segments(path)):
+        size = each.stat().st_size
+        found = [
+            event
+            for event in _events(each, max(0, size - left))
+            if (not action or event.action == action) and wanted.finds(event)
+        ]
+        newest += reversed(found)
+        left -= size
+        if left <= 0 or len(newest) >= count:
+            break
+    return newest[:count]
 
 
 def follow_events(path: Path, search: Search, *, wait: Callable[[float], object] = time.sleep) -> Iterator[Event]:

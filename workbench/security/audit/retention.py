@@ -9,7 +9,9 @@ from pathlib import Path
 
 from workbench.security.audit.actions import Action
 from workbench.security.audit.log import RESOURCE, AuditLog
+from workbench.security.audit.proof.checkpoints import Checkpoint, Checkpointer, read_checkpoints
 from workbench.security.audit.segments import read_tail_of_closed, segments, sync_folder
+from workbench.security.secrets import write_private
 
 
 def removable(log: AuditLog, before: datetime) -> list[Path]:
@@ -23,16 +25,33 @@ def removable(log: AuditLog, before: datetime) -> list[Path]:
     return list(takewhile(is_old, closed))
 
 
-def remove_segments(log: AuditLog, files: Sequence[Path], actor: str) -> int:
-    """Remove what `removable` has found; returns the number of the last line that is gone.
+def remove_segments(checkpointer: Checkpointer, files: Sequence[Path], actor: str) -> int:
+    """Remove what `removable` has found, and the checkpoints of it; returns the number of the last line that is gone.
 
     Raises:
         AuditError: when the log cannot be told; nothing is removed then.
     """
     with files[-1].open("rb") as file:
         tail = read_tail_of_closed(file.fileno())
-    log.record(Action.AUDIT_REMOVED, actor=actor, resource=RESOURCE, last=tail.sequence, hash=tail.hash)
-    for each in files:
-        each.unlink()
-    sync_folder(log.path.parent)
+    with checkpointer.alone():
+        kept, number, previous = _later(checkpointer.path, tail.sequence)
+        checkpointer.log.record(
+            Action.AUDIT_REMOVED, actor=actor, resource=RESOURCE,
+            last=tail.sequence, hash=tail.hash, checkpoint=number, checkpoint_hash=previous,
+        )  # fmt: skip
+        if number:
+            write_private(checkpointer.path, b"".join(kept))
+        for each in files:
+            each.unlink()
+        sync_folder(checkpointer.path.parent)
     return tail.sequence
+
+
+def _later(path: Path, sequence: int) -> tuple[list[bytes], int, str]:
+    """Lines of checkpoints that are of later lines, at least the last; the number and hash of what was before them."""
+    lines = read_checkpoints(path)
+    found = [(index, each) for index, line in enumerate(lines) if (each := Checkpoint.of_line(line))]
+    if not found:
+        return lines, 0, ""
+    index, first = next(((index, each) for index, each in found if each.sequence > sequence), found[-1])
+    return lines[index:], first.number - 1, first.previous

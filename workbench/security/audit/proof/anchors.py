@@ -178,8 +178,12 @@ class PostgresAnchor:
 
     @contextlib.contextmanager
     def _connection(self) -> Iterator[Any]:
-        import psycopg
-
+        try:
+            import psycopg
+        except ImportError:
+            raise AuditError(
+                "psycopg is not installed", remedy="pip install 'analytics-workbench[warehouse]'"
+            ) from None
         try:
             with psycopg.connect(self.url.get_secret_value(), connect_timeout=SECONDS) as connection:
                 yield connection

@@ -37,6 +37,7 @@ class Chain:
     notes: list[str] = field(default_factory=list)
     handed_over: list[Mapping[str, str]] = field(default_factory=list)
     removed: dict[int, str] = field(default_factory=dict)  #: last line of segments that were removed, and its hash
+    removed_checkpoints: dict[int, str] = field(default_factory=dict)  #: the same of checkpoints, by number
     clock_set_back: list[int] = field(default_factory=list)  #: sequences of lines that tell of it
     hashes: dict[int, str] = field(default_factory=dict)  #: of the lines that were asked for
     first: int = 0
@@ -131,6 +132,8 @@ class _Follower:
             chain.handed_over.append(details)
         elif action == Action.AUDIT_REMOVED and details.get("last", "").isdecimal():
             chain.removed[int(details["last"])] = details.get("hash", "")
+            if details.get("checkpoint", "0").isdecimal():
+                chain.removed_checkpoints[int(details.get("checkpoint", "0"))] = details.get("checkpoint_hash", "")
             chain.notes.append(
                 f"line {seal.sequence}: {event.actor if event else ''} removed lines to {details['last']}"
             )

@@ -107,7 +107,7 @@ class Checkpointer:
         Raises:
             AuditError: when it cannot be written here; one that an anchor did not take is in our log only.
         """
-        with self._alone(is_forced) as is_alone:
+        with self.alone(waits=is_forced) as is_alone:
             if not is_alone:
                 return False
             last_line = self._last_line()
@@ -127,7 +127,7 @@ class Checkpointer:
         """
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-        with self._alone(True):
+        with self.alone():
             old, new = SigningKey.ensure(self.key_path), SigningKey(Ed25519PrivateKey.generate())
             self.log.record(Action.AUDIT_KEY_ROTATED, actor=actor, resource=RESOURCE, **hand_over(old, new))
             self._make(Checkpoint.of_line(self._last_line()), self._last_line(), old)
@@ -203,7 +203,8 @@ class Checkpointer:
         return next((each + b"\n" for each in reversed(lines) if Checkpoint.of_line(each)), b"")
 
     @contextmanager
-    def _alone(self, waits: bool) -> Iterator[bool]:
+    def alone(self, *, waits: bool = True) -> Iterator[bool]:
+        """Keep others from making checkpoints; False when another keeps us, and we do not wait."""
         path = private_folder(self.log.path.parent) / "checkpoints.lock"
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:

@@ -91,7 +91,7 @@ def verify(path: Path, keys: Iterable[str], anchors: Sequence[ReadableAnchor] = 
     _check_keys((*ours, *anchored), keys, chain, report)
     _check_hashes((*ours, *anchored), chain, report)
     _check_order(ours, chain, report)
-    _check_anchored(ours, anchored, report)
+    _check_anchored(ours, anchored, chain, report)
     _doubt(path, ours, anchored, chain, report)
     return report
 
@@ -182,7 +182,7 @@ def _check_hashes(signed: Sequence[_Signed], chain: Chain, report: Report) -> No
 
 def _check_order(ours: Sequence[_Signed], chain: Chain, report: Report) -> None:
     first = ours[0] if ours else None
-    if first is not None and (first.checkpoint.number != 1 or first.checkpoint.previous != NOTHING):
+    if first is not None and not _is_first(first.checkpoint, chain):
         message = f"checkpoints.log begins with number {first.checkpoint.number}: those before it are gone."
         report.problems.append(Problem("checkpoint", message, first.name))
     for before, after in pairwise(ours):
@@ -200,11 +200,19 @@ def _check_order(ours: Sequence[_Signed], chain: Chain, report: Report) -> None:
             report.problems.append(Problem("clock", message, after.name))
 
 
-def _check_anchored(ours: Sequence[_Signed], anchored: Sequence[_Signed], report: Report) -> None:
+def _is_first(checkpoint: Checkpoint, chain: Chain) -> bool:
+    """Whether nothing is missing before it but what was removed with a word."""
+    if checkpoint.number == 1:
+        return checkpoint.previous == NOTHING
+    return chain.removed_checkpoints.get(checkpoint.number - 1) == checkpoint.previous
+
+
+def _check_anchored(ours: Sequence[_Signed], anchored: Sequence[_Signed], chain: Chain, report: Report) -> None:
     known = {each.line for each in ours}
     numbers = {each.checkpoint.number for each in ours}
+    removed = max(chain.removed_checkpoints, default=0) if numbers and min(numbers) > 1 else 0
     for each in anchored:
-        if each.line not in known:
+        if each.line not in known and each.checkpoint.number > removed:
             is_other = each.checkpoint.number in numbers
             message = "checkpoints.log has another of that number." if is_other else "checkpoints.log does not have it."
             report.problems.append(Problem("fork", message, each.name))
