@@ -88,7 +88,9 @@ class AuditedRequest(BaseHandler):  # type: ignore[misc]
     def _event(self, outcome: Outcome, **details: str) -> Event:
         path = self.request.path.partition("/hub/")[2]
         told = {"method": str(self.request.method), "address": str(self.request.remote_ip), **details}
-        return Event(actor_of(self.current_user), self.auditing, f"hub:{path}", outcome, told)
+        # What is refused before anybody asked who it is has no user at all.
+        who = actor_of(getattr(self, "_jupyterhub_user", None))
+        return Event(who, self.auditing, f"hub:{path}", outcome, told)
 
 
 def audited_handlers() -> list[tuple[Any, ...]]:

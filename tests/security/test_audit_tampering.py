@@ -407,6 +407,24 @@ def test_the_key_is_private_and_one_that_others_can_read_is_refused(tmp_path: Pa
         SigningKey.read(path)
 
 
+def test_nonsense_that_somebody_signs_and_anchors_stops_nobody_who_verifies(tmp_path: Path):
+    at, key = Forgery(tmp_path), new_key()
+    good = Checkpoint.of_line(at.checkpoints.read_bytes().splitlines()[0])
+    assert good is not None
+    for change in (
+        {"sequence": "x"},
+        {"time": 1 << 900},
+        {"number": None},
+        {"hash": ["a"]},
+        {"previous": 1},
+        {"key": 7},
+    ):
+        with at.anchor.path.open("ab") as file:
+            file.write(replace(good, **{"key": key.public, **change}).signed(key))
+
+    assert at.verify().verdict is Verdict.WHOLE
+
+
 def test_a_checkpoint_reads_nothing_that_its_key_did_not_sign():
     key = new_key()
     made = Checkpoint(

@@ -340,6 +340,19 @@ def test_a_clock_that_was_set_back_is_told(audit, monkeypatch):
     assert len(chain.notes) == 1
 
 
+def test_a_torn_line_and_a_clock_that_was_set_back_at_once_are_both_told(audit, monkeypatch):
+    audit.append(an_event())
+    with audit.path.open("ab") as file:
+        file.write(b'{"event":')
+    now = time.time_ns()
+    monkeypatch.setattr(time, "time_ns", lambda: now - 3600_000_000_000)
+    audit.append(an_event())
+
+    chain = follow_chain(audit.path, segments(audit.path), ())
+    assert chain.problems == []
+    assert len(chain.notes) == 2
+
+
 def test_events_are_searched_with_patterns(audit):
     for actor, action in (
         ("gh-ada", Action.LOGIN_SUCCEEDED),

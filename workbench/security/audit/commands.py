@@ -58,7 +58,7 @@ def audited(
             trail = _Trail(
                 AuditLog.of((home or _find_home)()),
                 action,
-                resource.format(**signature.bind_partial(*args, **kwargs).arguments),
+                resource.format(**_values(signature, args, kwargs)),
             )
             trail.record(Outcome.BEGUN)
             try:
@@ -83,6 +83,12 @@ def audits_itself(action: Action) -> Callable[[Callable[P, R]], Callable[P, R]]:
         return function
 
     return decorate
+
+
+def _values(signature: inspect.Signature, args: Any, kwargs: Any) -> dict[str, Any]:
+    bound = signature.bind(*args, **kwargs)
+    bound.apply_defaults()
+    return bound.arguments
 
 
 def not_audited(reason: str) -> Callable[[Callable[P, R]], Callable[P, R]]:

@@ -95,6 +95,7 @@ class AuditLog:
         try:
             with locked(self.path) as descriptor:
                 tail = _write(descriptor, read_tail(descriptor, self.path), ())
+                fcntl.flock(descriptor, fcntl.LOCK_UN)
                 os.fsync(descriptor)
                 return tail
         except OSError as error:
@@ -154,26 +155,19 @@ def _write(descriptor: int, tail: Tail, events: Sequence[Event]) -> Tail:
     mended, lead, told = _mend(tail)
     if mended.sequence and now < mended.time - CLOCK_TOLERANCE:
         told.append(_own(Action.AUDIT_CLOCK_WENT_BACK, milliseconds=mended.time - now))
-        mended = Tail(mended.sequence, mended.hash, now)
-    now = max(now, mended.time)
-    lines = [lead]
-    sequence, previous = mended.sequence, mended.hash
+    lines, sequence, previous, written = [lead], mended.sequence, mended.hash, mended.time
     for event in (*told, *events):
         sequence += 1
-        line = sealed(event, Seal(previous, sequence, now))
+        # Time goes back at the line that says so, and at no other.
+        written = now if event.action == Action.AUDIT_CLOCK_WENT_BACK else max(now, written)
+        line = sealed(event, Seal(previous, sequence, written))
         previous = digest(line)
         lines.append(line)
     content = b"".join(lines)
-    device, inode, size = tail.file
     if content:
-        _append(descriptor, content)
-    return Tail(
-        sequence,
-        previous,
-        now if sequence > mended.sequence else mended.time,
-        b"",
-        (device, inode, size + len(content)),
-    )
+        append_whole(descriptor, content)
+    device, inode, size = tail.file
+    return Tail(sequence, previous, written, b"", (device, inode, size + len(content)))
 
 
 def _mend(tail: Tail) -> tuple[Tail, bytes, list[Event]]:
@@ -198,8 +192,12 @@ def _own(action: Action, **details: object) -> Event:
     return Event(ACTOR, action, RESOURCE, Outcome.SUCCESS, {name: str(value) for name, value in details.items()})
 
 
-def _append(descriptor: int, content: bytes) -> None:
-    """Append all of it or nothing."""
+def append_whole(descriptor: int, content: bytes) -> None:
+    """Append all of it or nothing.
+
+    Raises:
+        OSError: when there is no room.
+    """
     end = os.lseek(descriptor, 0, os.SEEK_END)
     view = memoryview(content)
     try:

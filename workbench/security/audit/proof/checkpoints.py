@@ -26,7 +26,7 @@ from typing import Self
 from workbench.errors import AuditError, WorkbenchError
 from workbench.security.audit.actions import Action
 from workbench.security.audit.lines import NOTHING, canonical, digest
-from workbench.security.audit.log import ACTOR, CLOCK_TOLERANCE, RESOURCE, AuditLog
+from workbench.security.audit.log import ACTOR, CLOCK_TOLERANCE, RESOURCE, AuditLog, append_whole
 from workbench.security.audit.proof.anchors import Anchor
 from workbench.security.audit.proof.signing import SigningKey, hand_over, is_signed
 from workbench.security.secrets import private_folder
@@ -69,10 +69,16 @@ class Checkpoint:
             signature = base64.b64decode(found[2], validate=True)
             if set(values) != {each.name for each in fields(cls)} or values["origin"] != ORIGIN:
                 return None
+            if not all(_is_right(each.type, values[each.name]) for each in fields(cls)):
+                return None
             made = cls(**values)
             return made if is_signed(made.key, signature, found[1]) else None
         except (ValueError, TypeError, AttributeError, binascii.Error):
             return None
+
+
+def _is_right(kind: object, value: object) -> bool:
+    return isinstance(value, str) if kind == "str" else isinstance(value, int) and 0 <= value < 1 << 53
 
 
 def checkpoint_bytes(line: bytes) -> bytes:
@@ -147,10 +153,8 @@ class Checkpointer:
         return self.log.path.stat().st_mtime_ns // 1_000_000 > last.time
 
     def _make(self, last: Checkpoint | None, last_line: bytes, key: SigningKey) -> None:
-        if last is not None and _now() < last.time - CLOCK_TOLERANCE:
-            self.log.record(
-                Action.AUDIT_CLOCK_WENT_BACK, actor=ACTOR, resource=RESOURCE, milliseconds=last.time - _now()
-            )
+        if last is not None and (back := last.time - _now()) > CLOCK_TOLERANCE:
+            self.log.record(Action.AUDIT_CLOCK_WENT_BACK, actor=ACTOR, resource=RESOURCE, milliseconds=back)
         tail = self.log.tail()
         if last is not None and tail.sequence < last.sequence:
             log.error(
@@ -181,9 +185,7 @@ class Checkpointer:
                 end = os.lseek(descriptor, 0, os.SEEK_END)
                 torn = end > 0 and os.pread(descriptor, 1, end - 1) != b"\n"
                 content = (b"\n" if torn else b"") + line
-                if os.write(descriptor, content) != len(content):
-                    os.ftruncate(descriptor, end)
-                    raise OSError(None, "no room for a whole line")
+                append_whole(descriptor, content)
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
@@ -208,12 +210,17 @@ class Checkpointer:
         path = private_folder(self.log.path.parent) / "checkpoints.lock"
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
-            yield True
-        except BlockingIOError:
-            yield False
+            yield _is_locked(descriptor, waits=waits)
         finally:
             os.close(descriptor)
+
+
+def _is_locked(descriptor: int, *, waits: bool) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    return True
 
 
 @contextmanager
