@@ -19,7 +19,7 @@ from typing import Any
 
 from benchmarks.machine import machine, measure_part
 from workbench.security.audit import Action, AuditLog, Event
-from workbench.security.audit.proof.checkpoints import Checkpointer
+from workbench.security.audit.proof.checkpointer import Checkpointer
 from workbench.security.audit.proof.signing import SigningKey
 from workbench.security.audit.proof.verification import verify
 

@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from workbench.errors import WorkbenchError
 from workbench.security.audit import Action, AuditLog, Event
-from workbench.security.audit.proof.checkpoints import LOOK_SECONDS, Checkpointer
+from workbench.security.audit.proof.checkpointer import LOOK_SECONDS, Checkpointer
 
 SCHEMA = "https://schema.jupyter.org/jupyterhub/events/server-action"
 ACTOR = "hub"  # JupyterHub's event does not say who pressed the button

@@ -19,7 +19,7 @@ from workbench.errors import AuditError
 from workbench.security.audit import Action, AuditLog, Event, Outcome
 from workbench.security.audit.lines import canonical, digest
 from workbench.security.audit.proof.anchors import anchors_of
-from workbench.security.audit.proof.checkpoints import Checkpointer
+from workbench.security.audit.proof.checkpointer import Checkpointer
 from workbench.settings import Settings
 
 Hook = Callable[[Any], Any]

@@ -23,7 +23,7 @@ from hub.roles import GROUPS, role_for
 from workbench.errors import ProviderRefused, ProviderUnavailable
 from workbench.sections.login import LoginSettings
 from workbench.security.audit import Action
-from workbench.security.audit.proof.checkpoints import Checkpointer
+from workbench.security.audit.proof.checkpointer import Checkpointer
 
 FRESH_SECONDS = 5.0  # several tabs ask at once: the answer of the first serves all
 UNANSWERED_SECONDS = 20.0  # the same while the provider does not answer, when each question takes long

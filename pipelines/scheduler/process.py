@@ -26,7 +26,7 @@ from pipelines.store.retention import let_go
 from workbench.errors import AuditError, StoreUnavailable
 from workbench.security.audit import Action, AuditLog
 from workbench.security.audit.proof.anchors import anchors_of
-from workbench.security.audit.proof.checkpoints import Checkpointer, making_checkpoints
+from workbench.security.audit.proof.checkpointer import Checkpointer, making_checkpoints
 from workbench.settings import Settings
 
 logger = logging.getLogger(__name__)

@@ -28,7 +28,7 @@ from pipelines.store.database import Store, store_address
 from workbench.errors import PortTaken, StoreError, WorkbenchError
 from workbench.runtime.ports import LOOPBACK
 from workbench.security.audit.proof.anchors import anchors_of
-from workbench.security.audit.proof.checkpoints import Checkpointer, making_checkpoints
+from workbench.security.audit.proof.checkpointer import Checkpointer, making_checkpoints
 from workbench.security.secrets import ensure_token
 from workbench.settings import Settings
 

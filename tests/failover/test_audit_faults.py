@@ -17,7 +17,7 @@ import pytest
 from tests.conftest import needs
 from tests.services.workbench import ROOT
 from workbench.security.audit import AuditLog, read_events
-from workbench.security.audit.proof.checkpoints import Checkpointer
+from workbench.security.audit.proof.checkpointer import Checkpointer
 from workbench.security.audit.proof.signing import SigningKey
 from workbench.security.audit.proof.verification import Verdict, verify
 
@@ -27,7 +27,7 @@ WRITER = """
 import sys, threading
 from pathlib import Path
 from workbench.security.audit import AuditLog, Event
-from workbench.security.audit.proof.checkpoints import Checkpointer
+from workbench.security.audit.proof.checkpointer import Checkpointer
 
 log = AuditLog(Path(sys.argv[1]) / "audit" / "events.jsonl", 20_000)
 checkpointer = Checkpointer(log, Path(sys.argv[1]) / "keys" / "audit-signing", seconds=0.05)

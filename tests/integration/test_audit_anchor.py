@@ -19,7 +19,8 @@ from workbench.runtime.ports import LOOPBACK, any_free
 from workbench.sections import AuditSettings
 from workbench.security.audit import Action, AuditLog
 from workbench.security.audit.proof.anchors import DDL, FileAnchor, PostgresAnchor, SyslogAnchor, anchors_of
-from workbench.security.audit.proof.checkpoints import Checkpoint, Checkpointer, making_checkpoints
+from workbench.security.audit.proof.checkpointer import Checkpointer, making_checkpoints
+from workbench.security.audit.proof.checkpoints import Checkpoint
 from workbench.security.audit.proof.signing import SigningKey
 from workbench.security.audit.proof.verification import Verdict, verify
 
@@ -170,7 +171,7 @@ def test_checkpoints_are_made_while_nothing_happens_and_by_one_process_at_a_time
     checkpointer = checkpointer_of(tmp_path, seconds=0.3)
     program = (
         "import sys; from pathlib import Path; from workbench.security.audit import AuditLog\n"
-        "from workbench.security.audit.proof.checkpoints import Checkpointer, making_checkpoints\n"
+        "from workbench.security.audit.proof.checkpointer import Checkpointer, making_checkpoints\n"
         "home = Path(sys.argv[1])\n"
         "made = Checkpointer(AuditLog.of(home), home / 'keys' / 'audit-signing', seconds=0.3)\n"
         "with making_checkpoints(made, 0.05): sys.stdin.read()\n"

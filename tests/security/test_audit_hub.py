@@ -12,7 +12,7 @@ from tests.services.identity_provider import IdentityProvider
 from tests.services.login_hub import LoginHub, running_login_hub
 from tests.services.workbench import wait_until
 from workbench.security.audit import Action, AuditLog, Event, read_events
-from workbench.security.audit.proof.checkpoints import Checkpointer
+from workbench.security.audit.proof.checkpointer import Checkpointer
 from workbench.security.audit.proof.signing import SigningKey
 from workbench.security.audit.proof.verification import Verdict, verify
 

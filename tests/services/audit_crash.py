@@ -16,7 +16,7 @@ from typing import Any
 
 from workbench.errors import AuditError
 from workbench.security.audit import Action, AuditLog, Event, read_events
-from workbench.security.audit.proof.checkpoints import Checkpointer
+from workbench.security.audit.proof.checkpointer import Checkpointer
 from workbench.security.audit.proof.signing import SigningKey
 from workbench.security.audit.proof.verification import verify
 

@@ -12,7 +12,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from workbench.security.audit import Action, AuditLog, Event
 from workbench.security.audit.lines import NOTHING, Seal, digest, sealed
 from workbench.security.audit.proof.anchors import FileAnchor
-from workbench.security.audit.proof.checkpoints import Checkpoint, Checkpointer
+from workbench.security.audit.proof.checkpointer import Checkpointer
+from workbench.security.audit.proof.checkpoints import Checkpoint
 from workbench.security.audit.proof.signing import SigningKey, read_public
 from workbench.security.audit.proof.verification import Report, verify
 from workbench.security.audit.segments import closed_name, segments

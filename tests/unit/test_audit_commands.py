@@ -17,7 +17,7 @@ from workbench.errors import AuditError, WorkbenchError
 from workbench.security.audit import Action, AuditLog, Event, Outcome, read_events
 from workbench.security.audit.commands import audited, operator
 from workbench.security.audit.proof.anchors import FileAnchor
-from workbench.security.audit.proof.checkpoints import Checkpointer
+from workbench.security.audit.proof.checkpointer import Checkpointer
 from workbench.security.audit.retention import removable, remove_segments
 from workbench.security.audit.segments import segments
 
@@ -71,7 +71,8 @@ def test_search_finds_by_pattern_and_time_and_says_when_there_is_nothing(log):
     assert run("search", "--outcome", "refused").output.count("\n") == 1
     nothing = run("search", "--actor", "nobody")
     assert (nothing.exit_code, nothing.output) == (1, "")
-    assert isinstance(run("search", "--since", "yesterday").exception, AuditError)
+    for wrong in ("yesterday", "99999999999d", "12", "2026-13-01"):
+        assert isinstance(run("search", "--since", wrong).exception, AuditError)
 
 
 def test_an_export_is_private_recorded_and_runs_no_formula(log, tmp_path):

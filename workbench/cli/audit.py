@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import sys
-from collections.abc import Callable, Iterable
-from datetime import UTC, datetime, timedelta
-from enum import StrEnum
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import typer
-from rich.console import Console
 
+from workbench.cli.audit_shown import (
+    Format,
+    make_search,
+    parse_time,
+    print_event,
+    report_as_dict,
+    show_report,
+    write_events,
+)
 from workbench.errors import AuditError
-from workbench.security.audit import Action, AuditLog, Event, Search, read_last_events, search_events
+from workbench.security.audit import Action, AuditLog, Search, read_last_events, search_events
 from workbench.security.audit.commands import audits_itself, not_audited, operator
 from workbench.security.audit.reading import follow_events
 from workbench.settings import Settings, find_home
-
-if TYPE_CHECKING:
-    from workbench.security.audit.proof.verification import Report
 
 LOOKS = "It only reads the log, whose file says by its mode who may."
 AS_JSON = typer.Option(False, "--json", help="Print one JSON object of OCSF a line.")
@@ -31,16 +32,7 @@ RESOURCE = typer.Option("", "--resource", help="What it was done to, such as pip
 OUTCOME = typer.Option("", "--outcome", help="begun, success, refused or failed.")
 SINCE = typer.Option("", "--since", help="From this time on: 2026-01-31, 2026-01-31T08:00, or 90m, 12h, 7d ago.")
 UNTIL = typer.Option("", "--until", help="Before this time, written alike.")
-UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 TAIL_BYTES = 16 << 20
-COLUMNS = ("time", "actor", "action", "resource", "outcome", "details", "id")
-
-
-class Format(StrEnum):
-    """Of an export."""
-
-    OCSF = "ocsf"
-    CSV = "csv"
 
 
 def add_commands(application: typer.Typer) -> None:
@@ -74,10 +66,10 @@ def tail(
     """
     path = AuditLog.of(find_home()).path
     for event in reversed(read_last_events(path, count=count, at_most=TAIL_BYTES)):
-        _print(event, as_json=as_json)
+        print_event(event, as_json=as_json)
     if follow:
         for event in follow_events(path, Search()):
-            _print(event, as_json=as_json)
+            print_event(event, as_json=as_json)
             sys.stdout.flush()
 
 
@@ -95,10 +87,10 @@ def search(  # noqa: PLR0917 - typer
 
     Example: workbench audit search --action 'login.*' --outcome refused --since 7d
     """
-    wanted = _search(actor, action, resource, outcome, since, until)
+    wanted = make_search(actor, action, resource, outcome, since, until)
     found = 0
     for event in search_events(AuditLog.of(find_home()).path, wanted):
-        _print(event, as_json=as_json)
+        print_event(event, as_json=as_json)
         found += 1
     if not found:
         raise typer.Exit(1)
@@ -120,15 +112,15 @@ def export(  # noqa: PLR0917 - typer
     Example: workbench audit export january.jsonl --since 2026-01-01 --until 2026-02-01
     """
     log = AuditLog.of(find_home())
-    wanted = _search(actor, action, resource, outcome, since, until)
+    wanted = make_search(actor, action, resource, outcome, since, until)
     log.record(Action.AUDIT_EXPORTED, actor=operator(), resource="audit", file=str(file), format=form.value)
     events = search_events(log.path, wanted)
     if str(file) == "-":
-        _export(events, form, sys.stdout.write)
+        write_events(events, form, sys.stdout.write)
         return
     file.touch(mode=0o600)
     with file.open("w", encoding="utf-8", newline="") as out:
-        count = _export(events, form, out.write)
+        count = write_events(events, form, out.write)
     typer.echo(f"{count} events are in {file}.")
 
 
@@ -159,9 +151,9 @@ def verify(
     places = (*anchors.readable_anchors_of(settings.audit), *(anchors.FileAnchor(each.absolute()) for each in anchor))
     report = verification.verify(AuditLog.of(settings.home).path, keys, places)
     if as_json:
-        typer.echo(json.dumps(_as_dict(report)))
+        typer.echo(json.dumps(report_as_dict(report)))
     else:
-        _show(report)
+        show_report(report)
     if report.verdict:
         raise typer.Exit(int(report.verdict))
 
@@ -173,7 +165,7 @@ def checkpoint() -> None:
     Example: workbench audit checkpoint
     """
     from workbench.security.audit.proof.anchors import anchors_of
-    from workbench.security.audit.proof.checkpoints import Checkpointer
+    from workbench.security.audit.proof.checkpointer import Checkpointer
 
     settings = Settings.load()
     Checkpointer.of(settings.home, anchors_of(settings.audit)).tick(is_forced=True)
@@ -187,7 +179,7 @@ def rotate_key() -> None:
     Example: workbench audit rotate-key
     """
     from workbench.security.audit.proof.anchors import anchors_of
-    from workbench.security.audit.proof.checkpoints import Checkpointer
+    from workbench.security.audit.proof.checkpointer import Checkpointer
 
     settings = Settings.load()
     public = Checkpointer.of(settings.home, anchors_of(settings.audit)).rotate_key(operator())
@@ -228,11 +220,11 @@ def remove(
 
     Example: workbench audit remove 400d
     """
-    from workbench.security.audit.proof.checkpoints import Checkpointer
+    from workbench.security.audit.proof.checkpointer import Checkpointer
     from workbench.security.audit.retention import removable, remove_segments
 
     checkpointer = Checkpointer.of(find_home())
-    limit = _time(before)
+    limit = parse_time(before)
     assert limit is not None, "typer demands it"
     files = removable(checkpointer.log, limit)
     if not files:
@@ -242,88 +234,3 @@ def remove(
         names = ", ".join(each.name for each in files)
         typer.confirm(f"{names} will be removed. Go on?", abort=True)
     typer.echo(f"Removed lines 1 to {remove_segments(checkpointer, files, operator())}.")
-
-
-def _search(actor: str, action: str, resource: str, outcome: str, since: str, until: str) -> Search:  # noqa: PLR0917
-    return Search(
-        actor=actor, action=action, resource=resource, outcome=outcome, since=_time(since), until=_time(until)
-    )  # fmt: skip
-
-
-def _time(text: str) -> datetime | None:
-    if not text:
-        return None
-    if text[:-1].isdecimal() and text[-1] in UNITS:
-        return datetime.now(UTC) - timedelta(**{UNITS[text[-1]]: int(text[:-1])})
-    try:
-        # Without a zone it is the time where whoever types is.
-        return datetime.fromisoformat(text).astimezone(UTC)
-    except ValueError as error:
-        raise AuditError(
-            f"{text!r} is no time", remedy="Write 2026-01-31, 2026-01-31T08:00, 90m, 12h or 7d."
-        ) from error
-
-
-def _print(event: Event, *, as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps(event.as_ocsf(), separators=(",", ":"), ensure_ascii=False))
-        return
-    details = " ".join(f"{name}={value}" for name, value in event.details.items())
-    shown = f"{event.time:%Y-%m-%d %H:%M:%S}Z {event.actor or '-'} {event.action} {event.resource} {event.outcome} {details}"
-    # What comes from outside moves no cursor and rings no bell.
-    typer.echo("".join(each if each.isprintable() else ascii(each)[1:-1] for each in shown.rstrip()))
-
-
-def _export(events: Iterable[Event], form: Format, write: Callable[[str], object]) -> int:
-    count = 0
-    table = csv.writer(_Writing(write), lineterminator="\n")
-    if form is Format.CSV:
-        table.writerow(COLUMNS)
-    for count, event in enumerate(events, 1):  # noqa: B007 - it is returned
-        if form is Format.OCSF:
-            write(json.dumps(event.as_ocsf(), separators=(",", ":"), ensure_ascii=False) + "\n")
-            continue
-        details = json.dumps(event.details, ensure_ascii=False)
-        row = (event.actor, event.action, event.resource, event.outcome, details, event.id)
-        table.writerow((f"{event.time:%Y-%m-%dT%H:%M:%S.%f}"[:-3] + "Z", *map(_harmless, row)))
-    return count
-
-
-class _Writing:
-    """What `csv` writes to."""
-
-    def __init__(self, write: Callable[[str], object]) -> None:
-        self.write = write
-
-
-def _harmless(text: str) -> str:
-    """For spreadsheets, which compute what begins like a formula (CWE-1236)."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
-
-
-def _show(report: Report) -> None:
-    console = Console(soft_wrap=True, highlight=False, markup=False)
-    for problem in report.problems:
-        console.print(f"✗ {problem}", style="red")
-    for doubt in report.doubts:
-        console.print(f"? {doubt}", style="yellow")
-    for note in report.notes:
-        console.print(f"· {note}")
-    verdict = {0: "The log is whole", 1: "The log was tampered with", 2: "It cannot be told whether the log is whole"}
-    console.print(
-        f"{verdict[int(report.verdict)]}: {report.events} events, {report.checkpoints} checkpoints, "
-        f"{report.anchored} of anchors; the last is {report.last_checkpoint or 'none'}."
-    )
-
-
-def _as_dict(report: Report) -> dict[str, object]:
-    return {
-        "verdict": report.verdict.name.lower(),
-        "events": report.events,
-        "checkpoints": report.checkpoints,
-        "anchored": report.anchored,
-        "last_checkpoint": report.last_checkpoint,
-        "problems": [{"kind": each.kind, "message": each.message, "proof": each.proof} for each in report.problems],
-        "doubts": report.doubts,
-        "notes": report.notes,
-    }

@@ -66,7 +66,7 @@ def _run(settings: Settings, console: Console) -> None:
     from workbench.embedded.archive import ensure_archive
     from workbench.embedded.machine import plan_machine
     from workbench.security.audit.proof.anchors import anchors_of
-    from workbench.security.audit.proof.checkpoints import Checkpointer, making_checkpoints
+    from workbench.security.audit.proof.checkpointer import Checkpointer, making_checkpoints
 
     for number in STOP_SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has set SIGHUP

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from workbench.security.audit.actions import Action
 from workbench.security.audit.log import RESOURCE, AuditLog
-from workbench.security.audit.proof.checkpoints import Checkpoint, Checkpointer, read_checkpoints
+from workbench.security.audit.proof.checkpointer import Checkpointer
+from workbench.security.audit.proof.checkpoints import Checkpoint, read_checkpoints
 from workbench.security.audit.segments import read_tail_of_closed, segments, sync_folder
 from workbench.security.secrets import write_private
 
