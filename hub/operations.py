@@ -9,7 +9,7 @@ from typing import Any
 from jupyterhub.spawner import SpawnException
 from jupyterhub.utils import maybe_future
 
-from hub import status
+from hub import kernels, status
 from hub.api_auditing import actor_of, audited_handlers
 from hub.auditing import ACTOR, AuditTrail, ServerStarts, record_stop, server_resource, tell_failure
 from hub.departure import remove_unfinished_archives
@@ -35,7 +35,8 @@ def set_operations(c: Any, settings: Settings) -> None:
         note_in_use(settings.home / "keys" / "hub-auth-state", keys)
     c.WorkbenchAuthenticator.audit = audit
     c.WorkbenchAuthenticator.checkpointer = Checkpointer.of(settings.home, anchors_of(settings.audit))
-    c.WorkbenchAuthenticator.pages = [*status.HANDLERS, *offboarding_handlers(settings), *audited_handlers()]
+    ours = [*status.HANDLERS, *kernels.HANDLERS, *offboarding_handlers(settings)]
+    c.WorkbenchAuthenticator.pages = [*ours, *audited_handlers()]
     c.JupyterHub.custom_scopes = CUSTOM_SCOPES
     c.JupyterHub.services.append(operator_service(settings.home))
     c.JupyterHub.load_roles.append(ROLE)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.services.browser import Browser
+from tests.services.browser import Browser, send
 from tests.services.identity_provider import IdentityProvider
 from tests.services.login_hub import LoginHub, running_login_hub
 from tests.services.workbench import wait_until
@@ -107,12 +107,34 @@ def test_strangers_are_recorded_without_a_line_for_each(hub: LoginHub):
     assert len(known) <= 20
 
 
-def test_a_server_names_who_asked_for_it(hub: LoginHub, admin: Browser):
+def test_nobody_tells_of_kernels_but_a_user_of_their_own(hub: LoginHub, admin: Browser):
+    token = admin.api(f"/users/{ADMIN}/tokens", "POST", json={"expires_in": 600}).json()["token"]
+
+    def tell(token: str, **body: object) -> int:
+        return send("POST", f"{hub.url}/hub/api/workbench/kernels", token=token, json=body).status_code
+
+    assert tell("", action="start") == 403
+    assert tell("0" * 32, action="start") == 403
+    assert hub.api("/workbench/kernels", "POST", json={"action": "start"}).status_code == 403  # a service
+    assert tell(token, action="explode") == tell(token) == tell(token, action=["start"]) == 400
+    for _ in range(70):
+        assert tell(token, action="shutdown", kernel="x" * 5000, server="s") == 204
+    told = events(hub, Action.KERNEL_STOPPED, f"server:{ADMIN}/s")
+    assert {each.actor for each in told} == {ADMIN}
+    assert len(told) == 60
+
+
+def test_a_server_names_who_asked_for_it_and_its_kernels(hub: LoginHub, admin: Browser, member: Browser):
     admin.api(f"/users/{MEMBER}/server", "POST")
     resource = f"server:{MEMBER}/"
 
     assert told(hub, Action.SERVER_STARTED, resource, 1)[0] == (ADMIN, "begun")
     wait_until(lambda: hub.has_running_server(MEMBER), 90, "the server")
+    token = member.api(f"/users/{MEMBER}/tokens", "POST", json={"expires_in": 600}).json()["token"]
+    made = send("POST", f"{hub.url}/user/{MEMBER}/api/kernels", token=token, json={"name": "python3"}).json()
+    wait_until(lambda: bool(events(hub, Action.KERNEL_STARTED)), 30, "the kernel to be recorded")
+    (kernel,) = events(hub, Action.KERNEL_STARTED)
+    assert (kernel.actor, kernel.resource, kernel.details["kernel"]) == (MEMBER, resource, made["id"])
     assert admin.api(f"/users/{MEMBER}/server", "DELETE").status_code in {202, 204}
     told(hub, Action.SERVER_STOPPED, resource, 1)
     asked = told(hub, Action.SERVER_REQUESTED, f"hub:api/users/{MEMBER}/server", 4)

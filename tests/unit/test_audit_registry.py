@@ -13,7 +13,7 @@ import typer
 from jupyterhub import apihandlers, handlers
 from tornado.web import RequestHandler, StaticFileHandler
 
-from hub import status
+from hub import kernels, status
 from hub.api_auditing import AUDITED, NOT_AUDITED, AuditedRequest, audited_handlers
 from hub.authentication.github import GitHub
 from hub.authentication.handlers import login_handlers
@@ -68,10 +68,10 @@ def test_every_command_is_audited_or_says_why_not():
 
 def test_every_page_of_the_hub_is_audited_or_says_why_not():
     settings = Settings.load()
-    ours = [*login_handlers([GitHub()]), *status.HANDLERS, *offboarding_handlers(settings)]
+    ours = [*login_handlers([GitHub()]), *status.HANDLERS, *kernels.HANDLERS, *offboarding_handlers(settings)]
     handlers_of_ours = {route[1] for route in ours if not issubclass(route[1], StaticFileHandler)}
 
-    assert len(handlers_of_ours) >= 11
+    assert len(handlers_of_ours) >= 12
     assert [each for handler in handlers_of_ours for each in undeclared(handler)] == []
 
 

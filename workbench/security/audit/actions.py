@@ -49,6 +49,8 @@ class Action(StrEnum):
     SERVER_STARTED = "server.started"
     SERVER_STOPPED = "server.stopped"
     SERVER_REFUSED = "server.refused"
+    KERNEL_STARTED = "kernel.started"  #: as the server says that it runs in
+    KERNEL_STOPPED = "kernel.stopped"
     KEYS_ROTATED = "keys.rotated"
     WORKBENCH_STARTED = "workbench.started"
     WORKBENCH_STOPPED = "workbench.stopped"
@@ -105,6 +107,7 @@ MEANINGS: dict[Action, Meaning] = {
     **_of(Class.APPLICATION_LIFECYCLE, (A.COMPONENT_STARTED, 3), (A.HUB_CONFIGURED, 8), fails_closed=False),
     **_of(Class.APPLICATION_LIFECYCLE, (A.SERVER_REQUESTED, 3), (A.SERVER_STARTED, 3)),
     **_of(Class.APPLICATION_LIFECYCLE, (A.SERVER_STOPPED, 4), (A.SERVER_REFUSED, 3), fails_closed=False),
+    **_of(Class.APPLICATION_LIFECYCLE, (A.KERNEL_STARTED, 3), (A.KERNEL_STOPPED, 4), fails_closed=False),
     **_of(Class.API_ACTIVITY, (A.RUN_STARTED, 1), (A.RUN_REPAIRED, 3), (A.BACKFILL_STARTED, 1)),
     **_of(Class.API_ACTIVITY, (A.BACKFILL_RESUMED, 3), (A.PIPELINE_RESUMED, 3), (A.POOL_RESIZED, 3)),
     **_of(Class.API_ACTIVITY, (A.RUN_CANCELLED, 3), (A.BACKFILL_PAUSED, 3), (A.BACKFILL_CANCELLED, 3)),
