@@ -9,6 +9,7 @@ one process writes as many bytes with an fsync each.
 from __future__ import annotations
 
 import os
+import random
 import statistics
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from workbench.security.audit.proof.verification import verify
 OUTPUT = Path(__file__).parent / "results" / "audit.json"
 SECONDS = 4.0
 PROCESSES, THREADS = 4, 8
+PACE = 2000
 VERIFIED = 100_000
 LINE_BYTES = 600
 SHARED: dict[str, Any] = {"actor": "gh-octo", "resource": "hub", "provider": "github", "address": "127.0.0.1"}
@@ -34,7 +36,13 @@ SHARED: dict[str, Any] = {"actor": "gh-octo", "resource": "hub", "provider": "gi
 def main() -> None:
     """Measure, print and keep it."""
     result: dict[str, Any] = {"machine": machine()}
-    for name, part in {"bare_fsync": bare, "one_writer": one, "many_writers": many, "verify": verified}.items():
+    for name, part in {
+        "bare_fsync": bare,
+        "one_writer": one,
+        "many_writers": many,
+        "paced_writers": paced,
+        "verify": verified,
+    }.items():
         measure_part(result, name, part, command="python -m benchmarks.audit", output=OUTPUT)
         print(name, result[name]["measured"], "load", result[name]["load_before"][0])
 
@@ -57,11 +65,20 @@ def one(folder: Path) -> dict[str, Any]:
 
 
 def many(folder: Path) -> dict[str, Any]:
-    """Processes of several threads on one log."""
+    """Processes of several threads on one log, each as fast as it goes."""
+    return _many(folder, 0)
+
+
+def paced(folder: Path) -> dict[str, Any]:
+    """The same at a given pace; an event's time counts from when it was due."""
+    return {"offered_per_second": PACE, **_many(folder, PACE)}
+
+
+def _many(folder: Path, pace: float) -> dict[str, Any]:
     AuditLog.of(folder).tail()
     processes = [
         subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.audit", str(folder)],
+            [sys.executable, "-m", "benchmarks.audit", str(folder), str(pace)],
             stdout=subprocess.PIPE,
             stdin=subprocess.PIPE,
             text=True,
@@ -82,14 +99,15 @@ def many(folder: Path) -> dict[str, Any]:
     return {"processes": PROCESSES, "threads": THREADS, **figures(outputs, SECONDS)}
 
 
-def write_many(folder: Path) -> None:
+def write_many(folder: Path, pace: float) -> None:
     """What each process does once its input is closed."""
     log, took = AuditLog.of(folder), []
     print("ready", flush=True)
     sys.stdin.read()
 
     def write() -> None:
-        took.extend(_repeat(lambda: log.record(Action.LOGIN_SUCCEEDED, **SHARED), SECONDS))
+        interval = PROCESSES * THREADS / pace if pace else 0.0
+        took.extend(_repeat(lambda: log.record(Action.LOGIN_SUCCEEDED, **SHARED), SECONDS, interval))
 
     threads = [threading.Thread(target=write) for _ in range(THREADS)]
     for each in threads:
@@ -123,13 +141,16 @@ def figures(took: list[float], seconds: float) -> dict[str, Any]:
     }
 
 
-def _repeat(call: Any, seconds: float) -> list[float]:
-    took, end = [], time.perf_counter() + seconds
-    while (started := time.perf_counter()) < end:
+def _repeat(call: Any, seconds: float, interval: float = 0.0) -> list[float]:
+    took, due = [], time.perf_counter() + random.random() * interval
+    end = due + seconds
+    while due < end:
+        time.sleep(max(0.0, due - time.perf_counter()))
         call()
-        took.append(time.perf_counter() - started)
+        took.append(time.perf_counter() - due)
+        due = due + interval if interval else time.perf_counter()
     return took
 
 
 if __name__ == "__main__":
-    write_many(Path(sys.argv[1])) if len(sys.argv) > 1 else main()
+    write_many(Path(sys.argv[1]), float(sys.argv[2])) if len(sys.argv) > 1 else main()

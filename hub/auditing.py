@@ -14,9 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
-from workbench.errors import WorkbenchError
 from workbench.security.audit import Action, AuditLog, Event
-from workbench.security.audit.proof.checkpointer import LOOK_SECONDS, Checkpointer
+from workbench.security.audit.proof.checkpointer import LOOK_SECONDS, Checkpointer, try_tick
 
 SCHEMA = "https://schema.jupyter.org/jupyterhub/events/server-action"
 ACTOR = "hub"  # JupyterHub's event does not say who pressed the button
@@ -130,13 +129,11 @@ class ServerStarts(logging.Handler):
             writing.add_done_callback(partial(tell_failure, resource))
 
 
-async def keep_checkpoints(checkpointer: Checkpointer, logger: logging.Logger) -> None:
+async def keep_checkpoints(checkpointer: Checkpointer) -> None:
     """Sign what the audit log is, every minute, for as long as the hub runs; another process may do it as well."""
+    told = ""
     while True:
-        try:
-            await asyncio.to_thread(checkpointer.tick)
-        except (WorkbenchError, OSError):
-            logger.exception("no checkpoint of the audit log was made; the next look tries again")
+        told = await asyncio.to_thread(try_tick, checkpointer, told)
         await asyncio.sleep(LOOK_SECONDS)
 
 

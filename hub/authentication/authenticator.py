@@ -63,7 +63,7 @@ class WorkbenchAuthenticator(Authenticator):  # type: ignore[misc]
         """The pages of login, linking and logout; also begins to watch who may still be here."""
         self._app = app
         self._in_background(watch_members(app, self))
-        self._in_background(keep_checkpoints(self.checkpointer, app.log))
+        self._in_background(keep_checkpoints(self.checkpointer))
         return [*login_handlers(self.providers), *self.pages]
 
     async def authenticate(self, handler: Any, data: Any = None) -> dict[str, Any] | None:

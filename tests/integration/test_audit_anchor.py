@@ -19,7 +19,7 @@ from workbench.runtime.ports import LOOPBACK, any_free
 from workbench.sections import AuditSettings
 from workbench.security.audit import Action, AuditLog
 from workbench.security.audit.proof.anchors import DDL, FileAnchor, PostgresAnchor, SyslogAnchor, anchors_of
-from workbench.security.audit.proof.checkpointer import Checkpointer, making_checkpoints
+from workbench.security.audit.proof.checkpointer import Checkpointer, making_checkpoints, try_tick
 from workbench.security.audit.proof.checkpoints import Checkpoint
 from workbench.security.audit.proof.signing import SigningKey
 from workbench.security.audit.proof.verification import Verdict, verify
@@ -191,6 +191,16 @@ def test_checkpoints_are_made_while_nothing_happens_and_by_one_process_at_a_time
     assert min(gaps) >= 250
     key = SigningKey.read(checkpointer.key_path).public
     assert verify(checkpointer.log.path, [key]).verdict is Verdict.WHOLE
+
+
+def test_what_keeps_checkpoints_from_being_made_is_told_once(tmp_path: Path, caplog):
+    (tmp_path / "audit").write_text("in the way")
+    checkpointer = Checkpointer.of(tmp_path)
+
+    told = try_tick(checkpointer, try_tick(checkpointer))
+
+    assert told
+    assert caplog.text.count("no checkpoint of the audit log was made") == 1
 
 
 def checkpoints(checkpointer: Checkpointer) -> list[Checkpoint]:

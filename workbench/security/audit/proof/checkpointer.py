@@ -7,7 +7,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -165,30 +165,35 @@ def _is_locked(descriptor: int, *, waits: bool) -> bool:
     return True
 
 
+def try_tick(checkpointer: Checkpointer, told: str = "", *, is_forced: bool = False) -> str:
+    """Make a checkpoint if one is due; what went wrong is logged, unless it is what was *told* before. Returns it."""
+    try:
+        checkpointer.tick(is_forced=is_forced)
+    except (WorkbenchError, OSError) as error:
+        if str(error) != told:
+            log.error("no checkpoint of the audit log was made, the next look tries again: %s", error)  # noqa: TRY400
+        return str(error)
+    return ""
+
+
 @contextmanager
 def making_checkpoints(checkpointer: Checkpointer, look_seconds: float = LOOK_SECONDS) -> Iterator[None]:
     """A thread that makes checkpoints when they are due, and a last one at the end."""
     ending = threading.Event()
 
-    def make(*, is_forced: bool = False) -> None:
-        try:
-            checkpointer.tick(is_forced=is_forced)
-        except (WorkbenchError, OSError):
-            log.exception("no checkpoint of the audit log was made; the next look tries again")
+    def run() -> None:
+        told = try_tick(checkpointer)
+        while not ending.wait(look_seconds):
+            told = try_tick(checkpointer, told)
 
-    def run(wait: Callable[[float], bool]) -> None:
-        make()
-        while not wait(look_seconds):
-            make()
-
-    thread = threading.Thread(target=run, args=(ending.wait,), name="audit-checkpoints", daemon=True)
+    thread = threading.Thread(target=run, name="audit-checkpoints", daemon=True)
     thread.start()
     try:
         yield
     finally:
         ending.set()
         thread.join()
-        make(is_forced=True)
+        try_tick(checkpointer, is_forced=True)
 
 
 def _now() -> int:
