@@ -65,6 +65,20 @@ def test_two_schedulers_make_each_instant_once(site: Site):
     assert len(found) == len(set(found))
 
 
+def test_each_run_that_it_makes_is_told_once_it_is_in_the_store(site: Site):
+    told: list[tuple[str, int]] = []
+    site.pipeline("minutely", schedule=EVERY_MINUTE, steps=NOTHING)
+    scheduler = Scheduler(site.store, site.project, lambda pipeline, run: told.append((pipeline, run)))
+    scheduler.sync()
+    set_back(site, 3)
+
+    scheduler.sync()
+    scheduler.tick()
+
+    assert len(told) >= 3
+    assert sorted(told) == [("minutely", run) for (run,) in site.ask("SELECT id FROM pipelines.runs ORDER BY id")]
+
+
 def test_what_passed_is_skipped_with_its_reason_when_nothing_is_caught_up(site: Site):
     site.pipeline("minutely", schedule={**EVERY_MINUTE, "catch_up": "last"}, steps=NOTHING)
     scheduler = Scheduler(site.store, site.project)

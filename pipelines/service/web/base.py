@@ -22,6 +22,7 @@ from pipelines.service.rights import Forbidden, NotFromOurPage, NotSignedIn, Per
 from pipelines.service.site.site import Site
 from pipelines.service.web.hints import Hints
 from workbench.errors import (
+    AuditError,
     DefinitionError,
     NoSuchRun,
     ParametersRefused,
@@ -55,6 +56,7 @@ STATUSES: tuple[tuple[type[WorkbenchError], HTTPStatus], ...] = (
     (NotFromOurPage, HTTPStatus.FORBIDDEN),
     (NoSuchRun, HTTPStatus.NOT_FOUND),
     (StoreUnavailable, HTTPStatus.SERVICE_UNAVAILABLE),
+    (AuditError, HTTPStatus.SERVICE_UNAVAILABLE),
     (StoreError, HTTPStatus.CONFLICT),
     (DefinitionError, HTTPStatus.CONFLICT),
     (ParametersRefused, HTTPStatus.BAD_REQUEST),
