@@ -190,6 +190,18 @@ def test_a_command_is_recorded_when_it_begins_and_when_it_ends(home, error, outc
     assert told(home) == [(operator(), "pool:p", "begun"), (operator(), "pool:p", outcome)]
 
 
+def test_after_its_end_is_recorded_a_command_may_sign_it(home):
+    seen: list[int] = []
+
+    @audited(Action.WORKBENCH_STOPPED, "it", after=lambda folder: seen.append(len(told(folder))))
+    def command() -> None:
+        pass
+
+    command()
+
+    assert seen == [2]
+
+
 @pytest.mark.parametrize(("action", "is_run"), [(Action.POOL_RESIZED, False), (Action.WORKBENCH_STOPPED, True)])
 def test_without_its_line_a_command_that_fails_closed_is_not_run(home, action, is_run):
     home.mkdir()

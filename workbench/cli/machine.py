@@ -38,7 +38,19 @@ def add_commands(application: typer.Typer) -> None:
         application.command()(command)
 
 
-@audited(Action.WORKBENCH_STARTED, "workbench")
+def _sign(home: Path) -> None:
+    """Sign the audit log with its last events: until the next start nobody else does."""
+    from workbench.security.audit.proof.anchors import anchors_of
+    from workbench.security.audit.proof.checkpointer import Checkpointer, try_tick
+
+    try:
+        anchors = anchors_of(Settings.load().audit)
+    except WorkbenchError:
+        anchors = ()  # the settings are wrong, and the workbench stops all the same
+    try_tick(Checkpointer.of(home, anchors), is_forced=True)
+
+
+@audited(Action.WORKBENCH_STARTED, "workbench", after=_sign)
 def up(
     detach: bool = typer.Option(
         False, "--detach", "-d", help="Return as soon as everything runs, and keep it running."
@@ -203,7 +215,7 @@ def _print_status(found: WorkbenchStatus) -> None:
             console.print(f"{each.name}: {each.reason}", markup=False)
 
 
-@audited(Action.WORKBENCH_STOPPED, "workbench")
+@audited(Action.WORKBENCH_STOPPED, "workbench", after=_sign)
 def down() -> None:
     """Stop everything that `workbench up` started, users' servers included.
 

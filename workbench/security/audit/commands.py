@@ -40,14 +40,14 @@ class Auditing:
 
 
 def audited(
-    action: Action, resource: str, *, home: Callable[[], Path] | None = None
+    action: Action, resource: str, *, after: Callable[[Path], object] = lambda _home: None
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Record that a command begins, and how it ends. When that cannot be written, it is not run if its action fails closed.
 
     Args:
         action: what it does.
         resource: what it is done to; `{name}` stands for the parameter of that name.
-        home: finds WORKBENCH_HOME.
+        after: called with WORKBENCH_HOME once the end is recorded.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
@@ -55,18 +55,17 @@ def audited(
 
         @functools.wraps(function)
         def run(*args: P.args, **kwargs: P.kwargs) -> R:
-            trail = _Trail(
-                AuditLog.of((home or _find_home)()),
-                action,
-                resource.format(**_values(signature, args, kwargs)),
-            )
+            home = _find_home()
+            trail = _Trail(AuditLog.of(home), action, resource.format(**_values(signature, args, kwargs)))
             trail.record(Outcome.BEGUN)
             try:
                 result = function(*args, **kwargs)
             except BaseException as error:
                 trail.end(_outcome(error), error)
+                after(home)
                 raise
             trail.end(Outcome.SUCCESS)
+            after(home)
             return result
 
         setattr(run, ATTRIBUTE, Auditing(action))
