@@ -6,6 +6,7 @@ a line, without which it does not run, and another when it has answered.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from jupyterhub import apihandlers, handlers
@@ -16,6 +17,7 @@ from hub.auditing import Throttle, tell_failure
 from workbench.errors import AuditError
 from workbench.security.audit import MEANINGS, Action, Event, Outcome
 
+TOKEN_IN_PATH = re.compile(r"^(api/authorizations/token)/.*", re.DOTALL)
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 #: Handlers of JupyterHub that change something, by name.
 AUDITED = {
@@ -86,7 +88,8 @@ class AuditedRequest(BaseHandler):  # type: ignore[misc]
         self.authenticator.audit.begin(event).add_done_callback(lambda done: tell_failure(event.resource, done))
 
     def _event(self, outcome: Outcome, **details: str) -> Event:
-        path = self.request.path.partition("/hub/")[2]
+        # Old clients put a token there.
+        path = TOKEN_IN_PATH.sub(r"\1", self.request.path.partition("/hub/")[2])
         told = {"method": str(self.request.method), "address": str(self.request.remote_ip), **details}
         # What is refused before anybody asked who it is has no user at all.
         who = actor_of(getattr(self, "_jupyterhub_user", None))

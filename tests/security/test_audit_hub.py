@@ -89,6 +89,14 @@ def test_tokens_that_people_make_and_revoke_are_recorded_and_not_shown(hub: Logi
     assert made["token"] not in AuditLog.of(hub.home).path.read_text()
 
 
+def test_a_token_in_an_address_is_not_written(hub: LoginHub, member: Browser):
+    secret = "0123456789abcdef0123456789abcdef"
+    assert member.api(f"/authorizations/token/{secret}", "POST").status_code >= 400
+
+    assert told(hub, Action.TOKEN_CHANGED, "hub:api/authorizations/token")[0] == (MEMBER, "begun")
+    assert secret not in AuditLog.of(hub.home).path.read_text()
+
+
 def test_what_somebody_may_not_do_is_recorded_as_refused(hub: LoginHub, member: Browser):
     assert member.api(f"/users/{ADMIN}", "DELETE").status_code in {403, 404}
     assert member.api("/groups/admins", "POST", json={}).status_code == 403

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.services.audit_forger import OLD_LINE, Forgery, new_key, renamed
 from workbench.security.audit import Action, AuditLog, Event, read_events
@@ -15,6 +20,7 @@ from workbench.security.audit.lines import NOTHING, Seal, digest, sealed
 from workbench.security.audit.proof.checkpoints import Checkpoint
 from workbench.security.audit.proof.signing import hand_over
 from workbench.security.audit.proof.verification import Verdict
+from workbench.security.audit.retention import removable, remove_segments
 
 OUR_FILE, ELSEWHERE = "checkpoints.log", "elsewhere.log"
 TAMPERINGS: dict[str, tuple[Callable[[Forgery], None], str, str]] = {}
@@ -338,6 +344,65 @@ def test_every_length_to_which_it_is_cut_is_found(tmp_path: Path):
     for size in range(len(content) - 1500, len(content) - 1, 97):
         at.put([content[:size]])
         assert at.verify().verdict is Verdict.TAMPERED, size
+
+
+FLIP = st.tuples(st.integers(0, 9), st.integers(0, 1_000_000), st.integers(0, 7))  # which file, where, which bit
+STEPS = ("event", "batch", "checkpoint", "torn", "clock", "key", "remove")
+
+
+def take(at: Forgery, step: str) -> None:
+    """What honest processes, crashes and clocks do to a log."""
+    if step == "event":
+        at.write(1)
+    elif step == "batch":
+        at.log.append(*(Event.of(Action.LOGOUT, actor="é\u2028\U0001f600", resource="hub", ü="\x00") for _ in range(5)))
+    elif step == "checkpoint":
+        at.checkpointer.tick(is_forced=True)
+    elif step == "torn":
+        with at.log.path.open("ab") as file:
+            file.write(b'{"event":{"activity_id":1,\r"\x00')
+        with at.checkpoints.open("ab") as file:
+            file.write(b'{"hash":"12')
+    elif step == "clock":
+        now = time.time_ns()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(time, "time_ns", lambda: now - 10_000_000_000)
+            at.write(1)
+    elif step == "key":
+        at.checkpointer.rotate_key("operator:ada")
+    elif files := removable(at.log, datetime.now(UTC) + timedelta(days=1)):
+        remove_segments(at.checkpointer, files[: len(files) // 2 + 1], "operator:ada")
+
+
+@settings(max_examples=15)
+@given(st.lists(st.sampled_from(STEPS), max_size=25), st.lists(FLIP, min_size=4, max_size=4))
+def test_whatever_happens_honestly_it_is_whole_and_any_bit_that_is_changed_is_found(steps, flips):
+    with tempfile.TemporaryDirectory() as folder:
+        at = Forgery(Path(folder))
+        for step in steps:
+            take(at, step)
+        take(at, "event")
+        take(at, "checkpoint")
+        report = at.verify()
+        assert (report.verdict, [str(each) for each in report.problems]) == (Verdict.WHOLE, [])
+        files = [*at.closed, at.log.path, at.checkpoints]
+        for which, where, bit in flips:
+            path = files[which % len(files)]
+            content = path.read_bytes()
+            place = where % (len(content) - 1)
+            # What a crash has left of a checkpoint is nobody's, and may be anything.
+            if path == at.checkpoints and Checkpoint.of_line(line_at(content, place)) is None:
+                continue
+            changed = bytearray(content)
+            changed[place] ^= 1 << bit
+            path.write_bytes(changed)
+            assert at.verify().verdict is Verdict.TAMPERED, (path.name, place)
+            path.write_bytes(content)
+
+
+def line_at(content: bytes, place: int) -> bytes:
+    """The line that the byte is of."""
+    return content[content.rfind(b"\n", 0, place) + 1 : content.find(b"\n", place) + 1]
 
 
 def test_events_that_nobody_sealed_are_not_read_as_events(tmp_path: Path):

@@ -77,6 +77,8 @@ class AuditLog:
         Raises:
             AuditError: when they are not. A full disk leaves nothing of them that a reader would take for an event.
         """
+        if not events:
+            return
         ticket, queue = _Ticket(events), self._queue
         with queue.joining:
             queue.waiting.append(ticket)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
-from datetime import datetime
+from dataclasses import replace
+from datetime import UTC, datetime
 from itertools import takewhile
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from workbench.security.audit.actions import Action
 from workbench.security.audit.log import RESOURCE, AuditLog
 from workbench.security.audit.proof.checkpointer import Checkpointer
 from workbench.security.audit.proof.checkpoints import Checkpoint, read_checkpoints
+from workbench.security.audit.reading import Search, search_segments
 from workbench.security.audit.segments import read_tail_of_closed, segments, sync_folder
 from workbench.security.secrets import write_private
 
@@ -36,6 +39,9 @@ def remove_segments(checkpointer: Checkpointer, files: Sequence[Path], actor: st
         tail = read_tail_of_closed(file.fileno())
     with checkpointer.alone():
         kept, number, previous = _later(checkpointer.path, tail.sequence)
+        # Checkpoints of an anchor may be signed by keys whose hand-over goes now: it is said again.
+        handed_over = search_segments(files, Search(action=Action.AUDIT_KEY_ROTATED))
+        checkpointer.log.append(*(replace(each, id=uuid.uuid4().hex, time=datetime.now(UTC)) for each in handed_over))
         checkpointer.log.record(
             Action.AUDIT_REMOVED, actor=actor, resource=RESOURCE,
             last=tail.sequence, hash=tail.hash, checkpoint=number, checkpoint_hash=previous,

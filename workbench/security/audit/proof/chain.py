@@ -121,8 +121,7 @@ class _Follower:
         self._gap.clear()
         if not chain.sequence and not chain.lines:
             self._begin(seal, action, details, text)
-            return
-        if action == Action.AUDIT_LINE_TORN and _is_told(text, details) and not _has_whole_line(text):
+        elif action == Action.AUDIT_LINE_TORN and _is_told(text, details) and not _has_whole_line(text):
             chain.notes.append(
                 f"line {seal.sequence} of {self._where} tells of {len(text)} bytes before it that a crash has left"
             )
