@@ -1,1 +1,1 @@
-"""Secrets, and later keys, encryption, audit and policies."""
+"""Secrets, certificates and the audit log; later keys, encryption and policies."""
