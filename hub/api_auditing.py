@@ -13,9 +13,10 @@ from jupyterhub import apihandlers, handlers
 from jupyterhub.handlers.base import BaseHandler
 from tornado import web
 
-from hub.auditing import Throttle, tell_failure
+from hub.auditing import tell_failure
 from workbench.errors import AuditError
 from workbench.security.audit import MEANINGS, Action, Event, Outcome
+from workbench.security.throttle import Throttle
 
 TOKEN_IN_PATH = re.compile(r"^(api/authorizations/token)/.*", re.DOTALL)
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})

@@ -16,6 +16,7 @@ from hub.proxy import ensure_hub_certificates
 from workbench.resources import resource
 from workbench.runtime.ports import any_free, choose
 from workbench.runtime.process import Contribution, Launch
+from workbench.sections import without_keys
 from workbench.security.secrets import ensure_code, private_folder, write_private
 from workbench.settings import Settings
 
@@ -86,7 +87,7 @@ def contribute(settings: Settings) -> Contribution:
     )
     url, issuer = public_url(settings, ports), f"http://127.0.0.1:{ports.identity}"
     # Each process reads the settings anew, in another folder: what `.env` said goes along.
-    environment = settings.as_environment()
+    environment = without_keys(settings.as_environment())
     hub = _HttpComponent(
         name="hub",
         home=settings.home,

@@ -7,9 +7,10 @@ from collections import defaultdict
 from jupyterhub.apihandlers.base import APIHandler
 from tornado import web
 
-from hub.auditing import Throttle, server_resource
+from hub.auditing import server_resource
 from workbench.security.audit import Action, Event, Outcome
 from workbench.security.audit.commands import audits_itself
+from workbench.security.throttle import Throttle
 
 ACTIONS = {"start": Action.KERNEL_STARTED, "restart": Action.KERNEL_STARTED, "shutdown": Action.KERNEL_STOPPED}
 PER_MINUTE = 60

@@ -22,6 +22,7 @@ from hub.authentication.expulsion import expel
 from hub.departure import offboard_account, readmit_account
 from hub.identities import LinkedAccount
 from hub.status import read_people
+from hub.warehouse_roles import remove_role
 from workbench.errors import WorkbenchError
 from workbench.security.audit import Action, Outcome
 from workbench.security.audit.commands import audits_itself, not_audited
@@ -118,6 +119,7 @@ class Offboard(_Handler):
             for part in (
                 partial(self._block, name),
                 partial(self._expel, user),
+                partial(remove_role, self.workbench, name),
                 partial(self._leave_machine, name, keeps_home),
             ):
                 try:

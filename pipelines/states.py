@@ -23,3 +23,13 @@ class State(StrEnum):
     def is_end(self) -> bool:
         """Whether nothing follows without somebody's decision."""
         return self not in {State.QUEUED, State.RUNNING}
+
+
+class FlowState(StrEnum):
+    """How a flow stands that workers keep running."""
+
+    STOPPED = "stopped"  #: nobody wants it to run
+    STARTING = "starting"  #: its process is there, and not yet at work
+    RUNNING = "running"
+    WAITING = "waiting"  #: to be started, by any worker
+    FAILED = "failed"  #: for a reason that a person has to remove

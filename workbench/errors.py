@@ -33,7 +33,19 @@
     │   ├── ClaimLost            another worker has the step now; nothing was written
     │   └── NoSuchRun            it has no run, schedule, pool or backfill of that name
     ├── DefinitionError          files of pipelines are wrong
+    ├── NotAgreed                something would be replaced or made that nobody has agreed to; nothing was written
+    ├── PoliciesRefused          a file of policies is wrong, or does not fit the tables
     ├── ParametersRefused        values of a run do not fit its parameters
+    ├── KeysetError              the keyset cannot be used, or not be changed as was asked
+    │   └── RootKeyUnavailable   the root key is not there, or who keeps it does not answer
+    ├── EncryptionError          what is encrypted cannot be read; nothing of it was handed out
+    │   ├── WrongKey             it was encrypted with another key
+    │   ├── UnknownKeyVersion    the keyset has no such version
+    │   ├── KeyDisabled          the version is disabled or destroyed
+    │   ├── OtherContext         it was encrypted for another place
+    │   ├── Truncated            its end is missing
+    │   ├── Corrupt              a part of it is not what was written
+    │   └── UnsupportedFormat    it is of no format that this version reads
     └── NotebookFailed           a notebook ran and did not succeed
 
 Each says what happened, with the value, and what to do about it:
@@ -223,6 +235,21 @@ class DefinitionError(WorkbenchError):
         super().__init__(f"{count} in pipelines:" + "".join(f"\n  - {problem}" for problem in problems))
 
 
+class NotAgreed(WorkbenchError):
+    """A file would be replaced, or a folder made a project, and nobody has said that it may; nothing was written."""
+
+
+class PoliciesRefused(WorkbenchError):
+    """Policies are wrong; the text of each of `problems` is `FILE:LINE: field: what, and the remedy`."""
+
+    exit_code = 1
+
+    def __init__(self, problems: Sequence[Any]) -> None:
+        self.problems = tuple(problems)
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        super().__init__(f"{count} in policies:" + "".join(f"\n  - {problem}" for problem in problems))
+
+
 class ParametersRefused(WorkbenchError):
     """Values that a run was given do not fit its parameters; `problems` holds every one of them."""
 
@@ -238,3 +265,47 @@ class NotebookFailed(WorkbenchError):
     """A notebook ran and did not succeed: a cell raised, the kernel died, time was up; the output notebook shows where."""
 
     exit_code = 1
+
+
+class KeysetError(WorkbenchError):
+    """The keyset cannot be read or written, or a change was asked for that would lose data."""
+
+
+class RootKeyUnavailable(KeysetError):
+    """The root key is not there, or the service that keeps it refuses or does not answer."""
+
+
+class EncryptionError(WorkbenchError):
+    """Something encrypted cannot be read. No part of it was handed out, and no file was written."""
+
+
+class WrongKey(EncryptionError):
+    """It was encrypted with another key, or what says so was damaged."""
+
+
+class UnknownKeyVersion(EncryptionError):
+    """The keyset, read again just now, has no version of that number."""
+
+
+class KeyDisabled(EncryptionError):
+    """The version it was encrypted with is disabled or destroyed."""
+
+
+class OtherContext(EncryptionError):
+    """It was encrypted for another context than the one it is read in: it was moved or exchanged."""
+
+
+class Truncated(EncryptionError):
+    """Its end is missing."""
+
+
+class Corrupt(EncryptionError):
+    """A part is not what was written; `chunk` is the first of 16 KiB that is not, counted from 0, or None for the header."""
+
+    def __init__(self, message: str, *, chunk: int | None = None, remedy: str = "") -> None:
+        self.chunk = chunk
+        super().__init__(message, remedy=remedy)
+
+
+class UnsupportedFormat(EncryptionError):
+    """It does not begin as encrypted data does, or is of a newer format."""

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from workbench.errors import SettingsError
 from workbench.ingestion.batch import Commit, Limits
+from workbench.ingestion.cluster.clusters import open_cluster
 from workbench.ingestion.cluster.connection import KafkaConnection
 from workbench.ingestion.decoding import TYPES, Decoder
 from workbench.ingestion.decoding.contract import QUARANTINE, Contract
@@ -30,7 +31,6 @@ from workbench.ingestion.inference import infer_columns
 from workbench.ingestion.loads import LoadBuilder
 from workbench.loading import Warehouse
 from workbench.observability import metrics
-from workbench.resources import resource
 from workbench.sections import SchemaRegistrySettings
 from workbench.sessions import open_session
 from workbench.settings import Settings
@@ -181,9 +181,7 @@ def table_columns(flow: Flow, columns: pa.Schema) -> pa.Schema:
 
 def open_connection(settings: Settings, flow: Flow) -> KafkaConnection:
     """The cluster that the flow names, else that of KAFKA_BROKERS."""
-    if not flow.cluster:
-        return KafkaConnection.from_settings(settings.kafka)
-    return KafkaConnection.named(flow.cluster, settings.kafka.clusters_file or resource("pipelines") / "clusters.yaml")
+    return open_cluster(settings.kafka, flow.cluster)
 
 
 def measure_commit(flow: Flow, commit: Commit) -> None:

@@ -24,8 +24,10 @@ from workbench.sections import (
     EmbeddedSettings,
     HubSettings,
     KafkaSettings,
+    KeysSettings,
     LoginSettings,
     PipelinesSettings,
+    PoliciesSettings,
     SchemaRegistrySettings,
     Section,
     SparkSettings,
@@ -48,10 +50,12 @@ class Settings(BaseModel):
     spark: SparkSettings
     warehouse: WarehouseSettings
     pipelines: PipelinesSettings
+    policies: PoliciesSettings
     login: LoginSettings
     hub: HubSettings
     audit: AuditSettings
     embedded: EmbeddedSettings
+    keys: KeysSettings
 
     @classmethod
     def load(cls, *, embedded: bool = True, env_file: Path = Path(".env")) -> Self:

@@ -12,7 +12,7 @@ from jupyterhub.auth import Authenticator
 from traitlets import Any as Value
 from traitlets import Bool, Bytes, List, Unicode
 
-from hub.auditing import AuditTrail, Throttle, keep_checkpoints
+from hub.auditing import AuditTrail, keep_checkpoints
 from hub.authentication.expulsion import expel
 from hub.authentication.flows import Flow
 from hub.authentication.handlers import login_handlers
@@ -24,6 +24,7 @@ from workbench.errors import ProviderRefused, ProviderUnavailable
 from workbench.sections.login import LoginSettings
 from workbench.security.audit import Action
 from workbench.security.audit.proof.checkpointer import Checkpointer
+from workbench.security.throttle import Throttle
 
 FRESH_SECONDS = 5.0  # several tabs ask at once: the answer of the first serves all
 UNANSWERED_SECONDS = 20.0  # the same while the provider does not answer, when each question takes long

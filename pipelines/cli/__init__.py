@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import typer
 
-from pipelines.cli import backfills, definitions, demo, elsewhere, overview, processes, runs
+from pipelines.cli import backfills, definitions, demo, elsewhere, flows, overview, processes, runs
 
 
 def add_commands(application: typer.Typer) -> None:
     """Called through the entry point group `workbench.commands`."""
     demo.add_commands(application)
     group = typer.Typer(help="Notebooks on a schedule: pipelines/jobs/.", no_args_is_help=True)
-    for module in (definitions, runs, overview, backfills, processes, elsewhere):
+    for module in (definitions, runs, overview, backfills, flows, processes, elsewhere):
         module.add_commands(group)
     application.add_typer(group, name="pipelines")

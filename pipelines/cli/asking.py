@@ -16,6 +16,7 @@ from workbench.errors import WorkbenchError
 if TYPE_CHECKING:
     from pipelines.planning.runs import Plan
     from pipelines.store.database import Store
+    from workbench.security.keyset.opening import Keys
 
 JSON = typer.Option(False, "--json", help="Print one JSON object.")
 PARAMETER = typer.Option([], "--parameter", "-p", help="NAME=VALUE; may be given several times.")
@@ -63,6 +64,19 @@ def parse_given(texts: list[str]) -> dict[str, str]:
             raise WorkbenchError(f"{text!r} is no NAME=VALUE", remedy="Write it as -p day=2013-01-31.")
         found[name] = value
     return found
+
+
+def reading_keys() -> Keys:
+    """What logs and outputs of this workbench are decrypted with.
+
+    Raises:
+        KeysetError: when the token for a Vault that keeps the root key cannot be read.
+    """
+    from workbench.security.keyset.opening import Keys
+    from workbench.settings import Settings
+
+    settings = Settings.load()
+    return Keys.of(settings.home, settings.keys)
 
 
 def person() -> str:

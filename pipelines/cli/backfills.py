@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 
@@ -11,10 +10,7 @@ from pipelines.cli.asking import JSON, PARAMETER, as_line, open_store, parse_giv
 from workbench.security.audit import Action
 from workbench.security.audit.commands import audited, not_audited
 
-if TYPE_CHECKING:
-    from pipelines.store.records import Reprocess as ReprocessRule
-    from pipelines.store.runs.backfills import Planned
-
+Row = dict[str, Any]
 BACKFILL = typer.Argument(help="The number of the backfill.")
 REPROCESS = ("missing", "failed", "all")
 
@@ -47,24 +43,22 @@ def backfill_run(  # noqa: PLR0917 - typer
 
     Example: workbench pipelines backfill run daily --since 2013-01-01 --until 2013-12-31 --preview
     """
-    from pipelines.planning.partitions import partition_runs
-    from pipelines.planning.registering import ensure_registered
-    from pipelines.store.runs.backfills import make_backfill
-    from pipelines.store.runs.backfills import preview as preview_backfill
+    from pipelines.acting import preview_backfill, start_backfill
 
-    rule, plan = _rule(reprocess), plan_of(name)
-    values = _typed(plan.pipeline.parameters, parse_given(given))
-    runs = partition_runs(plan, since=since, until=until, given=values, requested_by=person())
-    with open_store() as store, store.transaction() as connection:
+    if reprocess not in REPROCESS:
+        raise typer.BadParameter(f"--reprocess is one of {', '.join(REPROCESS)}")
+    plan, texts = plan_of(name), parse_given(given)
+    asked: Row = {"since": since, "until": until, "reprocess": reprocess, "slots": slots, "texts": texts}
+    with open_store() as store:
         if preview:
-            _show(preview_backfill(connection, name, [str(each.partition) for each in runs], rule), as_json=as_json)
+            _show(preview_backfill(store, person(), plan, **asked)["partitions"], as_json=as_json)
             return
-        ensure_registered(connection, plan.pipeline)
-        number, count = make_backfill(connection, runs, rule, slots=slots, requested_by=person())
+        done = start_backfill(store, person(), plan, **asked)
     if as_json:
-        typer.echo(as_line({"backfill": number, "runs": count, "partitions": len(runs)}))
+        typer.echo(as_line(done))
     else:
-        typer.echo(f"Backfill {number}: {count} of {len(runs)} partitions run, {slots} steps at once.")
+        counts = f"{done['runs']} of {done['partitions']} partitions run, {slots} steps at once."
+        typer.echo(f"Backfill {done['backfill']}: {counts}")
 
 
 @not_audited("It only looks.")
@@ -90,7 +84,11 @@ def backfill_pause(number: int = BACKFILL, as_json: bool = JSON) -> None:
 
     Example: workbench pipelines backfill pause 3
     """
-    _pause(number, paused=True, as_json=as_json)
+    from pipelines.acting import pause_backfill
+
+    with open_store() as store:
+        done = pause_backfill(store, person(), backfill=number)
+    typer.echo(as_line(done) if as_json else f"Backfill {number} is paused.")
 
 
 @audited(Action.BACKFILL_RESUMED, "backfill:{number}")
@@ -99,7 +97,11 @@ def backfill_resume(number: int = BACKFILL, as_json: bool = JSON) -> None:
 
     Example: workbench pipelines backfill resume 3
     """
-    _pause(number, paused=False, as_json=as_json)
+    from pipelines.acting import resume_backfill
+
+    with open_store() as store:
+        done = resume_backfill(store, person(), backfill=number)
+    typer.echo(as_line(done) if as_json else f"Backfill {number} goes on.")
 
 
 @audited(Action.BACKFILL_CANCELLED, "backfill:{number}")
@@ -108,50 +110,20 @@ def backfill_cancel(number: int = BACKFILL, as_json: bool = JSON) -> None:
 
     Example: workbench pipelines backfill cancel 3
     """
-    from pipelines.store.claims.reaping import reap
-    from pipelines.store.runs.backfills import stop_backfill
+    from pipelines.acting import cancel_backfill
 
     with open_store() as store:
-        with store.transaction() as connection:
-            count = stop_backfill(connection, number, f"backfill {number} was cancelled by {person()}")
-        reap(store, limit=count + 1)
-    typer.echo(as_line({"backfill": number, "cancelled": count}) if as_json else f"{count} runs are being ended.")
+        done = cancel_backfill(store, person(), backfill=number)
+    typer.echo(as_line(done) if as_json else f"{done['cancelled']} runs are being ended.")
 
 
-def _pause(number: int, *, paused: bool, as_json: bool) -> None:
-    from pipelines.store.runs.backfills import pause_backfill
-
-    with open_store() as store, store.transaction() as connection:
-        pause_backfill(connection, number, paused=paused)
+def _show(planned: list[Row], *, as_json: bool) -> None:
     if as_json:
-        typer.echo(as_line({"backfill": number, "paused": paused}))
-    else:
-        typer.echo(f"Backfill {number} {'is paused' if paused else 'goes on'}.")
-
-
-def _rule(text: str) -> ReprocessRule:
-    from pipelines.store.records import Reprocess
-
-    if text not in REPROCESS:
-        raise typer.BadParameter(f"--reprocess is one of {', '.join(REPROCESS)}")
-    return Reprocess(text)
-
-
-def _typed(parameters: tuple[Any, ...], texts: dict[str, str]) -> dict[str, Any]:
-    """Values of those parameters that are given; the others come with the partition, or have a default."""
-    from pipelines.parameters.declared import parse_texts
-
-    known = {each.name: each for each in parameters}
-    return parse_texts([known[name] for name in texts if name in known], texts)
-
-
-def _show(planned: tuple[Planned, ...], *, as_json: bool) -> None:
-    if as_json:
-        typer.echo(as_line({"partitions": [asdict(each) for each in planned]}))
+        typer.echo(as_line({"partitions": planned}))
         return
-    rows = [[each.partition, str(each.state or "never ran"), "runs" if each.runs else ""] for each in planned]
+    rows = [[each["partition"], str(each["state"] or "never ran"), "runs" if each["runs"] else ""] for each in planned]
     print_table(["partition", "last run", ""], rows, typer.echo)
-    typer.echo(f"{sum(each.runs for each in planned)} of {len(planned)} partitions would run.")
+    typer.echo(f"{sum(each['runs'] for each in planned)} of {len(planned)} partitions would run.")
 
 
 def _counts(states: dict[str, int]) -> str:

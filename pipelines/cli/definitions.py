@@ -18,7 +18,7 @@ from workbench.errors import WorkbenchError
 from workbench.security.audit.commands import not_audited
 
 if TYPE_CHECKING:
-    from pipelines.definition import Pipeline, Problem
+    from pipelines.definition import Pipeline, Problem, Project
 
 FILE = typer.Option(None, "--file", help="A file other than that of pipelines/jobs/.")
 JSON = typer.Option(False, "--json", help="Print one JSON object.")
@@ -29,6 +29,7 @@ def add_commands(group: typer.Typer) -> None:
     group.command("check")(pipelines_check)
     group.command("next")(pipelines_next)
     group.command("schema")(pipelines_schema)
+    group.command("webhook")(pipelines_webhook)
 
 
 @not_audited("It only reads files.")
@@ -38,25 +39,31 @@ def pipelines_check(
 ) -> None:
     """Find what would keep pipelines from running: every problem with its file, line, field and remedy.
 
+    A file is checked in the project that it lies in, the nearest folder above it with pipelines/jobs.
     Modules of functions are imported, each in a process of its own; nothing else is run. Exits with 1
     when something is wrong.
 
     Example: workbench pipelines check
     """
     from pipelines.definition import Project, check_files
+    from pipelines.definition.channels import channel_problems
     from pipelines.planning.unsupported import unsupported_problems
 
-    project = Project.installed(imports=True)
-    paths = files or sorted(project.jobs.glob("*.yaml"))
-    checked = check_files(paths, project)
-    problems = _from_here([*checked.problems, *unsupported_problems(checked.pipelines, paths)])
+    found: list[Problem] = []
+    pipelines: list[Pipeline] = []
+    for project, paths in _by_project(files or sorted(Project.installed().jobs.glob("*.yaml"))).items():
+        checked = check_files(paths, project)
+        found += [*checked.problems, *unsupported_problems(checked.pipelines, paths)]
+        found += channel_problems(project.alerts)
+        pipelines += checked.pipelines
+    problems = _from_here(found)
     if as_json:
-        names = [{"name": each.name, "sha256": each.definition.sha256} for each in checked.pipelines]
+        names = [{"name": each.name, "sha256": each.definition.sha256} for each in pipelines]
         typer.echo(json.dumps({"pipelines": names, "problems": [each.as_dict() for each in problems]}))
     else:
         for each in problems:
             typer.echo(str(each))
-        count = len({each.name for each in checked.pipelines} - {each.file.stem for each in problems})
+        count = len({each.name for each in pipelines} - {each.file.stem for each in problems})
         typer.echo(f"{count} pipeline is in order." if count == 1 else f"{count} pipelines are in order.")
     if problems:
         raise typer.Exit(1)
@@ -107,13 +114,66 @@ def pipelines_schema(
     typer.echo(json.dumps(schema, indent=2, ensure_ascii=False))
 
 
+@not_audited("It signs with a secret of who types it; what the service makes of the request is recorded.")
+def pipelines_webhook(
+    name: str = typer.Argument("", help="The pipeline: a file of pipelines/jobs/ without .yaml."),
+    body: Path = typer.Option(..., "--body", help="File with what will be sent, byte for byte.", dir_okay=False),
+    request: str = typer.Option(
+        "", "--id", help="Of the request; the same id makes the same run. A new one unless given."
+    ),
+    file: Path | None = FILE,
+    as_json: bool = JSON,
+) -> None:
+    """Sign a request as a sender does, and print its headers; the secret is read here, as the trigger names it.
+
+    They are good for five minutes. Nothing is sent.
+
+    Example: workbench pipelines webhook orders --body event.json > headers; curl -H @headers --data-binary @event.json $URL
+    """
+    import time
+    import uuid
+
+    from pipelines.parameters import SecretReference
+    from pipelines.planning.secrets import read_secret
+    from pipelines.service.webhooks.signing import IDS, Signed, key_of
+
+    triggers = (pipeline := _named(name, file)).definition.triggers
+    rules = [each.webhook for each in triggers if each.webhook is not None]
+    if not rules:
+        raise WorkbenchError(
+            f"{pipeline.name} has no trigger by webhook", remedy="Give it one; docs/pipelines.md has the format."
+        )
+    if request and not IDS.fullmatch(request):
+        raise WorkbenchError(f"{request!r} is no id", remedy="Take letters, digits, - and _; no full stop.")
+    scheme, _, place = rules[0].secret.partition(":")
+    key = key_of(read_secret(SecretReference(scheme, place), os.environ, remedy="Set it for this command, too."))
+    try:
+        content = body.read_bytes()
+    except OSError as error:
+        raise WorkbenchError(f"{body}: {error.strerror}", remedy="Name a file with what will be sent.") from None
+    headers = Signed(id=request or f"msg_{uuid.uuid4().hex}", timestamp=int(time.time()), body=content).headers(key)
+    typer.echo(json.dumps(headers) if as_json else "\n".join(f"{each}: {value}" for each, value in headers.items()))
+
+
 def _named(name: str, file: Path | None) -> Pipeline:
     from pipelines.definition import Project, find_pipeline, read_pipeline
 
     if bool(name) == (file is not None):
         raise typer.BadParameter("give either the name of a pipeline or --file")
-    project = Project.installed()
-    return read_pipeline(file, project) if file is not None else find_pipeline(project, name)
+    if file is None:
+        return find_pipeline(Project.installed(), name)
+    return read_pipeline(file, Project.around(file) or Project.installed())
+
+
+def _by_project(files: Iterable[Path]) -> dict[Project, list[Path]]:
+    """The files of each project; those that lie in none belong to that of the workbench."""
+    from pipelines.definition import Project
+
+    found: dict[Project, list[Path]] = {}
+    for each in files:
+        project = Project.around(each, imports=True) or Project.installed(imports=True)
+        found.setdefault(project, []).append(each)
+    return found
 
 
 def _from_here(problems: Iterable[Problem]) -> list[Problem]:

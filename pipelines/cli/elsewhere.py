@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from pipelines.cli.asking import JSON, as_line, plan_of
+from pipelines.cli.asking import JSON, as_line, plan_of, reading_keys
 from pipelines.states import State
-from workbench.errors import StoreUnavailable, WorkbenchError
+from workbench.errors import RootKeyUnavailable, StoreUnavailable, WorkbenchError
 from workbench.security.audit import Action
 from workbench.security.audit.commands import audited, not_audited
 
@@ -98,10 +99,10 @@ def pipelines_exec(
         is_new_cycle=step is not None and is_new_cycle(attempt, first_attempt),
         given=_given(given),
     )
-    more: dict[str, Any] = {} if as_json else {"shown": shown_log}
+    more: dict[str, Any] = {} if as_json else {"shown": partial(shown_log, keys=reading_keys())}
     try:
         done = execute(Settings.load(), Project.installed(), plan_of(name), order, **more)
-    except StoreUnavailable as error:
+    except (StoreUnavailable, RootKeyUnavailable) as error:
         typer.echo(f"{error.message} {error.remedy}", err=True)
         raise typer.Exit(TRY_AGAIN) from None
     if as_json:

@@ -7,37 +7,78 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from pipelines.engine.record.events import Event, Kind, parse_event
-from pipelines.runner.folders import LOG
+from pipelines.engine.record.keeping import read_lines
+from pipelines.runner.folders import log_beside
 from pipelines.states import State
 from pipelines.store.database import Store
-from pipelines.store.pages.runs import RunPage, read_run
+from pipelines.store.pages.runs import RunPage, last_event, read_run
 from pipelines.worker.naming import is_here
-from workbench.errors import StoreUnavailable
+from workbench.errors import EncryptionError, KeysetError, StoreUnavailable
+from workbench.security.keyset.opening import Keys
 
 LOOK_SECONDS = 0.2
-WORDS = {"stop": "is being ended", "retry": "is tried again", "reused": "is reused", "changed": "has changed meanwhile"}
+WORDS = {
+    "repair": "is repaired",
+    "stop": "is being ended",
+    "retry": "is tried again",
+    "reused": "is reused",
+    "changed": "has changed meanwhile",
+    "resumed": "went on from a checkpoint",
+    "not_resumed": "began with its first cell",
+}
 
 
-def follow_run(store: Store, run_id: int, *, with_output: bool, is_quiet: bool = False) -> None:
+@dataclass(frozen=True)
+class Seen:
+    """What of a run was there before: it is not shown."""
+
+    event: int = 0  #: the id of the last event
+    attempts: frozenset[int] = frozenset()  #: their ids
+
+
+def seen_of_run(store: Store, run_id: int) -> Seen:
+    """All that there is of a run now.
+
+    Raises:
+        NoSuchRun: when there is none.
+    """
+    with store.transaction() as connection:
+        page = read_run(connection, run_id, events=0)
+        return Seen(last_event(connection, run_id), frozenset(each["id"] for each in page.attempts))
+
+
+def follow_run(
+    store: Store,
+    run_id: int,
+    *,
+    keys: Keys,
+    with_output: bool,
+    is_quiet: bool = False,
+    seen: Seen | None = None,
+) -> None:
     """Return when the run has ended. A store that does not answer for a while is waited for.
 
     Args:
         store: where the run is.
         run_id: of the run.
+        keys: that decrypt its logs.
         with_output: show what steps print; their logs have to be on this machine.
         is_quiet: show nothing.
+        seen: show only what came after it.
 
     Raises:
         NoSuchRun: when there is none.
     """
-    view = _View(with_output=with_output and not is_quiet, is_quiet=is_quiet)
-    after = 0
+    seen = seen or Seen()
+    view = _View(keys, with_output=with_output and not is_quiet, is_quiet=is_quiet, without=seen.attempts)
+    after = seen.event
     while True:
         try:
             with store.transaction() as connection:
@@ -54,9 +95,9 @@ def follow_run(store: Store, run_id: int, *, with_output: bool, is_quiet: bool =
 
 
 @contextmanager
-def shown_log(path: Path) -> Iterator[None]:
+def shown_log(path: Path, *, keys: Keys) -> Iterator[None]:
     """Print what a log says while the context is open, and all of it at its end."""
-    tail, ended = Tail(path), threading.Event()
+    tail, ended = Tail(path, keys), threading.Event()
 
     def show() -> None:
         for text in tail.new_text():
@@ -80,9 +121,10 @@ def shown_log(path: Path) -> Iterator[None]:
 class _View:
     """What is on the terminal."""
 
-    def __init__(self, *, with_output: bool, is_quiet: bool) -> None:
+    def __init__(self, keys: Keys, *, with_output: bool, is_quiet: bool, without: frozenset[int]) -> None:
+        self._keys = keys
         self._console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
-        self._with_output, self._is_quiet = with_output, is_quiet
+        self._with_output, self._is_quiet, self._without = with_output, is_quiet, without
         self._tails: dict[int, Tail] = {}
 
     def say(self, text: str) -> None:
@@ -99,9 +141,9 @@ class _View:
 
     def _show_output(self, page: RunPage) -> None:
         for attempt in page.attempts:
-            if attempt["id"] not in self._tails and attempt["output_path"]:
-                log = Path(attempt["output_path"]).with_name(LOG)
-                self._tails[attempt["id"]] = Tail(log)
+            if attempt["id"] not in {*self._without, *self._tails} and attempt["output_path"]:
+                log = log_beside(Path(attempt["output_path"]))
+                self._tails[attempt["id"]] = Tail(log, self._keys)
                 self.say(f"{attempt['step']}, attempt {attempt['number']}, on worker {attempt['worker']}")
                 # On this machine it comes with the first event.
                 if not is_here(str(attempt["worker"])):
@@ -115,22 +157,22 @@ class _View:
 class Tail:
     """What one log has that was not read yet."""
 
-    def __init__(self, path: Path) -> None:
-        self._path, self._position = path, 0
+    def __init__(self, path: Path, keys: Keys) -> None:
+        self._path, self._keys, self._position = path, keys, 0
 
     def new_text(self) -> list[str]:
         """What was put out since the last time."""
         found = []
         try:
-            with self._path.open("rb") as file:
-                file.seek(self._position)
-                for line in file:
-                    if not line.endswith(b"\n"):
-                        break
-                    self._position += len(line)
-                    found.append(_text(parse_event(line)))
+            for line, behind in read_lines(self._path, self._keys, self._position):
+                self._position = behind
+                found.append(_text(parse_event(line)))
         except OSError:
             return found
+        except (KeysetError, EncryptionError) as error:
+            # Once: the state of the run goes on being told.
+            self._position = sys.maxsize
+            found.append(f"{error}\n")
         return found
 
 

@@ -8,7 +8,6 @@ from typing import Any
 import typer
 
 from pipelines.cli.asking import JSON, as_line, open_store, person, print_table, shown_time
-from workbench.errors import NoSuchRun
 from workbench.security.audit import Action
 from workbench.security.audit.commands import audited, not_audited
 
@@ -82,13 +81,11 @@ def pipelines_pool(
 
     Example: workbench pipelines pool warehouse 4
     """
-    from pipelines.store.database import notify
-    from pipelines.store.runs.making import set_pool
+    from pipelines.acting import resize_pool
 
-    with open_store() as store, store.transaction() as connection:
-        set_pool(connection, name, size)
-        notify(connection, "queue")
-    typer.echo(as_line({"pool": name, "size": size}) if as_json else f"{name} has {size} slots.")
+    with open_store() as store:
+        done = resize_pool(store, person(), pool=name, size=size)
+    typer.echo(as_line(done) if as_json else f"{name} has {size} slots.")
 
 
 @audited(Action.PIPELINE_PAUSED, "pipeline:{name}")
@@ -97,10 +94,11 @@ def pipelines_pause(name: str = typer.Argument(help="The pipeline."), as_json: b
 
     Example: workbench pipelines pause daily-delays
     """
-    from pipelines.store.runs.schedules import pause_schedule
+    from pipelines.acting import pause_pipeline
 
-    _each_schedule(name, lambda connection, each: pause_schedule(connection, name, each, person()))
-    typer.echo(as_line({"pipeline": name, "paused": True}) if as_json else f"{name} is paused.")
+    with open_store() as store:
+        done = pause_pipeline(store, person(), pipeline=name)
+    typer.echo(as_line(done) if as_json else f"{name} is paused.")
 
 
 @audited(Action.PIPELINE_RESUMED, "pipeline:{name}")
@@ -109,26 +107,11 @@ def pipelines_resume(name: str = typer.Argument(help="The pipeline."), as_json: 
 
     Example: workbench pipelines resume daily-delays
     """
-    from pipelines.store.runs.schedules import resume_schedule
+    from pipelines.acting import resume_pipeline
 
-    _each_schedule(name, lambda connection, each: resume_schedule(connection, name, each))
-    typer.echo(as_line({"pipeline": name, "paused": False}) if as_json else f"{name} goes on.")
-
-
-def _each_schedule(name: str, action: Any) -> None:
-    from pipelines.store.database import notify
-    from pipelines.store.runs.schedules import read_schedules
-
-    with open_store() as store, store.transaction() as connection:
-        schedules = read_schedules(connection, name)
-        if not schedules:
-            raise NoSuchRun(
-                f"no scheduler has seen a schedule or a trigger of {name}",
-                remedy="Correct the name; `workbench pipelines list` shows what there is.",
-            )
-        for each in schedules:
-            action(connection, each.name)
-        notify(connection, "schedules")
+    with open_store() as store:
+        done = resume_pipeline(store, person(), pipeline=name)
+    typer.echo(as_line(done) if as_json else f"{name} goes on.")
 
 
 def _next(row: dict[str, Any]) -> str:

@@ -34,8 +34,9 @@ def pipelines_scheduler() -> None:
 @audited(Action.COMPONENT_STARTED, "pipelines-worker")
 def pipelines_worker(
     slots: int = typer.Option(0, min=0, help="How many steps run at once; 0 is as many as there are processors."),
+    flows: bool = typer.Option(True, "--flows/--no-flows", help="Whether it keeps flows running, too."),
 ) -> None:
-    """Run steps until Ctrl-C or `kill`. Any number of workers may run, on any machine that reaches the store.
+    """Run steps, and keep flows running, until Ctrl-C or `kill`. Any number of workers may run, on any machine that reaches the store.
 
     Example: workbench pipelines worker --slots 2
     """
@@ -44,7 +45,7 @@ def pipelines_worker(
     from workbench.settings import Settings
 
     _log()
-    run_worker(Settings.load(), WorkerOptions(slots=slots or default_slots(), project=Project.installed()))
+    run_worker(Settings.load(), WorkerOptions(slots=slots or default_slots(), project=Project.installed(), flows=flows))
 
 
 @audited(Action.COMPONENT_STARTED, "pipelines-service")

@@ -1,7 +1,7 @@
 """Pipelines as code: one file of pipelines/jobs/ says what runs, when, and what becomes of failures."""
 
 from pipelines.definition.document import Problem
-from pipelines.definition.files import Checked, check_files, find_pipeline, read_pipeline
+from pipelines.definition.files import Checked, check_files, check_text, find_pipeline, read_pipeline
 from pipelines.definition.model import Definition, Step, file_schema
 from pipelines.definition.plan import Pipeline, PlannedStep, run_scope
 from pipelines.definition.targets import Project, Target
@@ -16,6 +16,7 @@ __all__ = [
     "Step",
     "Target",
     "check_files",
+    "check_text",
     "file_schema",
     "find_pipeline",
     "read_pipeline",

@@ -8,6 +8,7 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
+from pipelines.definition.channels import unknown_channels
 from pipelines.definition.document import Document, Place, Problem
 from pipelines.definition.model import Declaration, Definition
 from pipelines.definition.plan import OF_RUN, Pipeline, PlannedStep, constant, fits, reference
@@ -43,6 +44,7 @@ def check(definition: Definition, document: Document, project: Project) -> tuple
     wrong += _start_problems(definition, parameters, declared)
     wrong += _partition_problems(definition, parameters, declared)
     wrong += _trigger_problems(definition, document.path, project)
+    wrong += unknown_channels(definition, project.alerts)
     problems = [document.problem(*each) for each in wrong]
     return (None if problems else Pipeline(definition, parameters, steps)), problems
 
@@ -230,7 +232,15 @@ def _partition_problems(definition: Definition, parameters: tuple[Parameter, ...
 
 
 def _trigger_problems(definition: Definition, path: Path, project: Project) -> Wrong:
+    waits = [each.model_copy(update={"parameters": {}}) for each in definition.triggers]
+    for number, wait in enumerate(waits):
+        if (first := waits.index(wait)) < number:
+            text = f"triggers[{first}] waits for the same, and an event starts one run; take one out."
+            yield ("triggers", number), text
+    named = {n: each.pipeline.name for n, each in enumerate(definition.triggers) if each.pipeline is not None}
+    if not named:
+        return  # all files are looked at for those only that name one
     known = sorted({each.stem for folder in (project.jobs, path.parent) for each in folder.glob("*.yaml")})
-    for number, trigger in enumerate(definition.triggers):
-        if trigger.pipeline is not None and trigger.pipeline.name not in known:
-            yield ("triggers", number, "pipeline", "name"), unknown_name(trigger.pipeline.name, known, "pipeline")
+    for number, name in named.items():
+        if name not in known:
+            yield ("triggers", number, "pipeline", "name"), unknown_name(name, known, "pipeline")

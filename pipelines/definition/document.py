@@ -1,68 +1,18 @@
-"""A YAML file whose every field knows its line, and problems that say where they are.
-
-Numbers, true, false and null are read as YAML 1.2 and JSON have them; all else is text, dates too:
-what they are depends on the type of the parameter. In YAML 1.1, `on` is true and `1:30` is 90.
-"""
+"""A file of a pipeline, as `workbench.documents` reads it."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar
 
-import yaml
-
+from workbench import documents
+from workbench.documents import RESOLVERS, Document, DocumentProblem, Place, Problem, matching
 from workbench.errors import DefinitionError
 
-Place = tuple[str | int, ...]
+__all__ = ["RESOLVERS", "Document", "Place", "Problem", "matching", "parse_document", "read_document"]
 
-MOST_FIELDS = 100_000
-RESOLVERS = (
-    ("tag:yaml.org,2002:null", r"(?:~|null|)", ["~", "n", ""]),
-    ("tag:yaml.org,2002:bool", r"(?:true|false)", list("tf")),
-    ("tag:yaml.org,2002:int", r"[-+]?[0-9]+", list("-+0123456789")),
-    ("tag:yaml.org,2002:float", r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.inf|\.nan", list("-+.0123456789")),
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One thing that is wrong with a file."""
-
-    file: Path
-    line: int
-    field: str  #: such as steps.delays.retries.on; empty for the whole file
-    message: str  #: what is wrong, with the value, and what to do
-
-    def __str__(self) -> str:
-        return f"{self.file}:{self.line}: {f'{self.field}: ' if self.field else ''}{self.message}"
-
-    def as_dict(self) -> dict[str, object]:
-        """For programs."""
-        return {"file": str(self.file), "line": self.line, "field": self.field, "message": self.message}
-
-
-@dataclass(frozen=True)
-class Document:
-    """What a file holds, and on which line each field begins."""
-
-    path: Path
-    value: Mapping[str, Any]
-    lines: Mapping[Place, int] = field(default_factory=dict)
-
-    def names(self, field: str) -> tuple[str, ...]:
-        """The keys of a field that is a mapping; none of any other."""
-        value = self.value.get(field)
-        return tuple(value) if isinstance(value, dict) else ()
-
-    def problem(self, place: Place, message: str) -> Problem:
-        """A problem at a field, or at the nearest one around it that is in the file."""
-        around = place
-        while around and around not in self.lines:
-            around = around[:-1]
-        return Problem(self.path, self.lines.get(around, 1), _dotted(place), message)
+FORM = "with `steps:`; docs/pipelines.md has the format"
 
 
 def read_document(path: Path) -> Document:
@@ -71,59 +21,23 @@ def read_document(path: Path) -> Document:
     Raises:
         DefinitionError: with the line, when it cannot be read or is no such YAML.
     """
+    with _reported():
+        return documents.read_document(path, FORM)
+
+
+def parse_document(path: Path, text: str) -> Document:
+    """Read *text* as if it stood at *path*, where there may be no file.
+
+    Raises:
+        DefinitionError: as `read_document`.
+    """
+    with _reported():
+        return documents.parse_document(path, text, FORM)
+
+
+@contextmanager
+def _reported() -> Iterator[None]:
     try:
-        node = yaml.compose(path.read_text(encoding="utf-8"), _Loader)
-        lines: dict[Place, int] = {}
-        value = _value(node, (), lines) if node is not None else None
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        quote = "; write what begins with * in quotes" if "alias" in f"{error.context} {error.problem}" else ""
-        raise _refused(path, mark.line + 1 if mark else 1, f"{error.problem}{quote}.") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, ValueError, RecursionError) as error:
-        raise _refused(path, 1, f"the file cannot be read: {error}") from None
-    if not isinstance(value, dict):
-        raise _refused(path, 1, "the file is no mapping with `steps:`; docs/pipelines.md has the format")
-    return Document(path, value, lines)
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML with the scalars of JSON."""
-
-    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}  # type: ignore[misc]
-
-
-for _tag, _pattern, _first in RESOLVERS:
-    _Loader.add_implicit_resolver(_tag, re.compile(f"^(?:{_pattern})$"), _first)
-
-
-def _value(node: yaml.Node, place: Place, lines: dict[Place, int]) -> Any:
-    lines.setdefault(place, node.start_mark.line + 1)
-    if len(lines) > MOST_FIELDS:  # aliases of aliases
-        raise ValueError(f"it has more than {MOST_FIELDS} fields")
-    if isinstance(node, yaml.MappingNode):
-        return _mapping(node, place, lines)
-    if isinstance(node, yaml.SequenceNode):
-        return [_value(each, (*place, number), lines) for number, each in enumerate(node.value)]
-    constructor = yaml.constructor.SafeConstructor()
-    return constructor.construct_object(node)
-
-
-def _mapping(node: yaml.MappingNode, place: Place, lines: dict[Place, int]) -> dict[str, Any]:
-    made: dict[str, Any] = {}
-    for key, value in node.value:
-        if not isinstance(key, yaml.ScalarNode):
-            raise yaml.constructor.ConstructorError(None, None, "a key is text, and no list", key.start_mark)
-        if key.value in made:
-            raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} stands twice", key.start_mark)
-        lines[*place, key.value] = key.start_mark.line + 1
-        made[key.value] = _value(value, (*place, key.value), lines)
-    return made
-
-
-def _refused(path: Path, line: int, message: str) -> DefinitionError:
-    return DefinitionError([Problem(path, line, "", message)])
-
-
-def _dotted(place: Place) -> str:
-    text = "".join(f"[{each}]" if isinstance(each, int) else f".{each}" for each in place)
-    return text.removeprefix(".")
+        yield
+    except DocumentProblem as error:
+        raise DefinitionError([error.problem]) from None

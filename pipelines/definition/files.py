@@ -15,7 +15,7 @@ from typing import Any, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from pipelines.definition.checks import check
-from pipelines.definition.document import Place, Problem, read_document
+from pipelines.definition.document import Document, Place, Problem, parse_document, read_document
 from pipelines.definition.model import Definition
 from pipelines.definition.plan import Pipeline
 from pipelines.definition.rules import NAME
@@ -95,6 +95,16 @@ def check_files(paths: Iterable[Path], project: Project) -> Checked:
     return Checked(tuple(each for each in pipelines if each.name not in circle), tuple(problems))
 
 
+def check_text(name: str, text: str, project: Project) -> Checked:
+    """Check *text* as the file of the pipeline *name*, whether or not there is one; nothing is written."""
+    path = project.jobs / f"{name}.yaml"
+    try:
+        pipeline, found = _check_document(parse_document(path, text), name, project)
+    except DefinitionError as error:
+        return Checked((), tuple(error.problems))
+    return Checked((pipeline,) if pipeline else (), tuple(sorted(found, key=lambda each: each.line)))
+
+
 def _circle(pipelines: Iterable[Pipeline]) -> list[str]:
     """The names of pipelines that start each other for ever; empty when there are none."""
     starts = {
@@ -110,12 +120,15 @@ def _circle(pipelines: Iterable[Pipeline]) -> list[str]:
 
 def _check_file(path: Path, project: Project) -> tuple[Pipeline | None, list[Problem]]:
     try:
-        document = read_document(path)
+        return _check_document(read_document(path), path.stem, project)
     except DefinitionError as error:
         return None, list(error.problems)
+
+
+def _check_document(document: Document, name: str, project: Project) -> tuple[Pipeline | None, list[Problem]]:
     if "name" in document.value:
         return None, [document.problem(("name",), "there is no such field: a pipeline has the name of its file.")]
-    definition, wrong = _definition({**document.value, "name": path.stem})
+    definition, wrong = _definition({**document.value, "name": name})
     problems = [document.problem(*each) for each in wrong]
     if definition is None:
         return None, problems

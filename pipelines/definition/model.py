@@ -27,6 +27,7 @@ from pipelines.definition.rules import (
 )
 from pipelines.definition.triggers import Trigger
 from pipelines.parameters import REQUIRED, parse_hint
+from pipelines.parameters.carried import CHECKPOINT
 from pipelines.parameters.declared import is_name
 
 Kind = Literal["notebook", "function", "sql", "flow"]
@@ -83,7 +84,7 @@ class Step(Rule):
     retries: Retries = Retries()
     timeout_seconds: Seconds | None = Field(default=None, alias="timeout")
     cell_timeout_seconds: Seconds | None = Field(default=None, alias="cell_timeout")
-    checkpoints: tuple[str, ...] = ()  #: tags or ids of cells from which a repair may go on
+    checkpoints: tuple[str, ...] = (CHECKPOINT,)  #: tags or ids of cells from which a later attempt may go on
     cache: Flag = False
     pool: Name = "default"
 
@@ -92,7 +93,7 @@ class Step(Rule):
         named = [each for each in TARGETS if getattr(self, each) is not None]
         if len(named) != 1:
             raise ValueError(f"write exactly one of {', '.join(TARGETS)}; there is {' and '.join(named) or 'none'}")
-        if self.notebook is None and (self.checkpoints or self.cell_timeout_seconds is not None):
+        if self.notebook is None and ("checkpoints" in self.model_fields_set or self.cell_timeout_seconds is not None):
             raise ValueError(f"checkpoints and cell_timeout are for notebooks, and this is a {self.kind}")
         return self
 

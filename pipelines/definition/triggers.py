@@ -78,3 +78,4 @@ class Trigger(Rule):
 
 
 KINDS = ("kafka", "file", "table", "pipeline", "webhook")
+WEBHOOK = "webhook "  #: and the reference of its secret: the name of its schedule

@@ -21,6 +21,7 @@ from typing import Any
 from pipelines.definition import Project
 from pipelines.elsewhere.order import Order
 from pipelines.elsewhere.runs import ensure_run
+from pipelines.engine.record.keeping import recording_keys
 from pipelines.lineage.delivery import couriers
 from pipelines.lineage.telling import Lineage, lost_by
 from pipelines.planning.runs import Plan
@@ -40,6 +41,7 @@ from pipelines.worker.heart import Heart
 from pipelines.worker.surroundings import Surroundings
 from pipelines.worker.worker import new_worker
 from workbench.errors import NoSuchRun, StoreError
+from workbench.sections import without_keys
 from workbench.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -78,6 +80,7 @@ def execute(
         ParametersRefused: when a value does not fit.
         NoSuchRun: when the run has no such step.
         StoreError: when the store refuses, or a step is asked for whose turn it is not.
+        KeysetError: when outputs are to be encrypted and the keyset cannot be used.
     """
     return asyncio.run(_execute(settings, project, plan, order, shown))
 
@@ -91,7 +94,11 @@ async def _execute(settings: Settings, project: Project, plan: Plan, order: Orde
     try:
         run_id = await asyncio.to_thread(ensure_run, store, plan, order, requested_by=NAME)
         surroundings = Surroundings(
-            home=settings.home, project=project, environment=dict(os.environ), lineage=Lineage.wanted(settings)
+            home=settings.home,
+            project=project,
+            environment=without_keys(os.environ),
+            lineage=Lineage.wanted(settings),
+            keys=recording_keys(settings),
         )
         # There may be no scheduler of ours that delivers.
         with Store(store_address(settings), connections=1) as heart_store, couriers(store, settings.pipelines):
@@ -186,7 +193,7 @@ class _Execution:
         if self._stopping.is_set():
             attempt.stop(_told_to_end())
         try:
-            with self._shown(log_of(folder)):
+            with self._shown(log_of(folder, encrypted=self._surroundings.keys is not None)):
                 while not (await asyncio.wait({task}, timeout=LOOK_SECONDS))[0]:
                     # Cut off from the store for so long, somebody else may have the step.
                     if heart.is_late and not task.cancelling():

@@ -10,11 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pipelines.engine.checkpoints.resuming import Keeper, make_keeper
 from pipelines.engine.job import NotebookJob, Outcome
 from pipelines.engine.kernels.kernel import Kernel, KernelEnded
 from pipelines.engine.kernels.memory import MemoryWatch
 from pipelines.engine.kernels.pool import KernelPool
 from pipelines.engine.record.events import Event, Kind
+from pipelines.engine.record.keeping import new_sealer
 from pipelines.engine.record.log import EventLog
 from pipelines.engine.record.publishing import publish_notebook
 from pipelines.engine.record.recorder import OnEvent, Recorder
@@ -24,7 +26,7 @@ from pipelines.engine.running.conversation import Conversation
 from pipelines.engine.running.verdict import MAKE_ROOM, Verdict
 from pipelines.engine.source import Source, read_source
 from pipelines.states import State
-from workbench.errors import ComponentError
+from workbench.errors import ComponentError, EncryptionError, KeysetError, WorkbenchError
 
 REFILL_SECONDS = 1.0
 QUIET_SECONDS = 0.02  # of a kernel that has ended in order
@@ -51,17 +53,24 @@ async def execute(
     began = time.monotonic()
     redactor = Redactor(job.secrets)
     source = await asyncio.to_thread(read_source, job)
+    keeper = None
+    if job.checkpoints is not None:
+        keeper = await asyncio.to_thread(make_keeper, job.checkpoints, source, job.keys)
     verdict = Verdict(state=State.INFRASTRUCTURE_ERROR)
     last_lines: tuple[str, ...] = ()
     try:
-        with EventLog(job.log) as log:
+        sealer = await asyncio.to_thread(new_sealer, job.log, job.keys)
+        with EventLog(job.log, sealer) as log:
             recorder = Recorder(log, redactor, job.limits, on_event)
             recorder.start(redactor.cleaned(source.notebook))
-            verdict = await _Execution(job, source, kernels, cancel, recorder).run()
+            for cell, content in (keeper.carried if keeper else {}).items():
+                recorder.carry(cell, content)
+            verdict = await _Execution(job, source, kernels, cancel, recorder, keeper=keeper).run()
+            verdict = verdict.with_resumption(keeper)
             last_lines = recorder.last_lines
             verdict = verdict.cleaned(redactor)
             recorder.end(verdict.cell, verdict.as_content())
-    except OSError as error:
+    except (OSError, KeysetError, EncryptionError) as error:
         verdict = _unwritable(verdict, job.log, error).cleaned(redactor)
     verdict, has_output = await _publish(job, verdict)
     seconds = time.monotonic() - began
@@ -72,17 +81,20 @@ async def _publish(job: NotebookJob, verdict: Verdict) -> tuple[Verdict, bool]:
     """Write the output notebook. When that is impossible the verdict is another: it is no success."""
     end = Event(at=time.time(), kind=Kind.ENDED, cell=verdict.cell, content=verdict.as_content())
     try:
-        await asyncio.to_thread(publish_notebook, job.log, job.output, end=end)
+        await asyncio.to_thread(publish_notebook, job.log, job.output, end=end, keys=job.keys)
     except ValueError:  # the log has no beginning: the disk was full before
         return verdict, False
-    except OSError as error:
+    except (OSError, KeysetError, EncryptionError) as error:
         return _unwritable(verdict, job.output, error), False
     return verdict, True
 
 
-def _unwritable(verdict: Verdict, path: Path, error: OSError) -> Verdict:
+def _unwritable(verdict: Verdict, path: Path, error: OSError | WorkbenchError) -> Verdict:
     if verdict.state is State.INFRASTRUCTURE_ERROR and verdict.message:
         return verdict  # the first cause is the one to tell
+    if isinstance(error, WorkbenchError):
+        message = f"{path} cannot be encrypted: {error.message}"
+        return replace(verdict, state=State.INFRASTRUCTURE_ERROR, message=message, remedy=error.remedy)
     message = f"{path} cannot be written: {error.strerror or error}"
     return replace(verdict, state=State.INFRASTRUCTURE_ERROR, message=message, remedy=MAKE_ROOM)
 
@@ -95,9 +107,17 @@ class _Execution:
     """One notebook between the choice of its kernel and the end of it."""
 
     def __init__(
-        self, job: NotebookJob, source: Source, kernels: KernelPool, cancel: asyncio.Event, recorder: Recorder
+        self,
+        job: NotebookJob,
+        source: Source,
+        kernels: KernelPool,
+        cancel: asyncio.Event,
+        recorder: Recorder,
+        *,
+        keeper: Keeper | None,
     ) -> None:
         self._job, self._source, self._kernels, self._cancel, self._recorder = job, source, kernels, cancel, recorder
+        self._keeper = keeper
 
     async def run(self) -> Verdict:
         """Run the notebook.
@@ -120,7 +140,14 @@ class _Execution:
         later = asyncio.get_running_loop().call_later(REFILL_SECONDS, refill)
         try:
             async with Conversation(kernel, self._recorder) as conversation:
-                runner = CellRunner(kernel, conversation, self._recorder, limits=self._job.limits, cancel=self._cancel)
+                runner = CellRunner(
+                    kernel,
+                    conversation,
+                    self._recorder,
+                    limits=self._job.limits,
+                    cancel=self._cancel,
+                    keeper=self._keeper,
+                )
                 verdict = await runner.run(self._source.notebook["cells"])
                 if verdict.state in {State.SUCCEEDED, State.FAILED}:
                     # Files are flushed and Spark sessions closed by what Python does at its end.
@@ -142,10 +169,11 @@ class _Execution:
         """
         job = self._job
         spec = self._kernels.spec(self._source.kernel)
-        if job.secrets and not spec.is_python:
+        wants = {"secrets": job.secrets, "checkpoints": self._keeper and self._keeper.declared}
+        for what in (name for name, each in wants.items() if each and not spec.is_python):
             raise ComponentError(
-                f"the kernel {spec.name!r} is for {spec.language} and cannot be given secrets",
-                remedy="Use a kernel for Python, or take the secrets away from the notebook.",
+                f"the kernel {spec.name!r} is for {spec.language} and cannot be given {what}",
+                remedy=f"Use a kernel for Python, or take the {what} away from the notebook.",
             )
         folder = (job.folder or job.notebook.parent).absolute()
         kernel = await self._kernels.take(

@@ -9,6 +9,7 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from pipelines.states import State
+from workbench.security.keyset.opening import Keys
 
 MEGABYTE = 1_000_000
 
@@ -23,6 +24,25 @@ class Limits:
     grace_seconds: float = 10.0  #: between the interrupt and the kill, for a cell that is cancelled or out of time
     cell_output_bytes: int = 10 * MEGABYTE  #: what exceeds it is counted and left out
     run_output_bytes: int = 100 * MEGABYTE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Earlier:
+    """An execution of the same notebook that did not succeed."""
+
+    number: int  #: of the attempt
+    folder: Path  #: where its checkpoints are
+    log: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoints:
+    """Where an execution keeps what it has reached, and whose checkpoints it may go on from."""
+
+    folder: Path
+    marks: tuple[str, ...]  #: tags or ids of the cells that are checkpoints
+    given: Mapping[str, str] = field(default_factory=dict)  #: what else has to be the same, by what it is called
+    earlier: tuple[Earlier, ...] = ()  #: the newest first
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +64,8 @@ class NotebookJob:
     folder: Path | None = None  #: working folder of the kernel; None is the notebook's
     kernel: str = ""  #: name of a kernel specification; empty is the notebook's own
     limits: Limits = Limits()
+    checkpoints: Checkpoints | None = None  #: None keeps nothing
+    keys: Keys | None = field(default=None, repr=False)  #: of output and log whose names say that they are encrypted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,3 +88,6 @@ class Outcome:
     limit: str = ""  #: "cell" or "run" for State.TIMED_OUT
     peak_memory_bytes: int | None = None  #: of the kernel; None when it never ran
     seconds: float = 0.0
+    resumed_from: int | None = None  #: number of the attempt whose checkpoint it went on from
+    resumed_cell: int | None = None  #: that checkpoint, counted from 0
+    not_resumed: str = ""  #: why it began with the first cell, when there were earlier attempts

@@ -8,16 +8,10 @@ from pathlib import Path
 from pipelines.definition import Pipeline, Problem
 from workbench.errors import WorkbenchError
 
-TRIGGERS = ("file", "pipeline")  #: those that are there
-
 
 def unsupported(pipeline: Pipeline) -> Iterator[tuple[str, str, str]]:
     """Each field that asks for what is not there: where it is, what it asks for, and the remedy."""
     definition = pipeline.definition
-    for number, each in enumerate(definition.triggers):
-        if each.kind not in TRIGGERS:
-            remedy = f"Take a schedule, or a trigger by {' or '.join(TRIGGERS)}."
-            yield f"triggers.{number}", f"triggers by {each.kind} are not there yet", remedy
     if definition.run_as:
         remedy = "Leave run_as out, and start a worker under that user."
         yield "run_as", f"run_as is {definition.run_as}, but steps run as the user of the worker", remedy

@@ -9,9 +9,10 @@ from typing import Literal
 
 from pydantic import SecretStr
 
-from pipelines.engine import Limits
+from pipelines.engine import Checkpoints, Limits
 from pipelines.planning.bindings import Bindings
 from pipelines.states import State
+from workbench.security.keyset.opening import Keys
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +28,8 @@ class Assignment:
     limits: Limits
     secrets: Mapping[str, SecretStr] = field(default_factory=dict, repr=False)  #: by name of the parameter
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)  #: over that of the worker
+    checkpoints: Checkpoints | None = None  #: of a notebook that has some
+    keys: Keys | None = field(default=None, repr=False)  #: that encrypt log and output; None leaves them in clear
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +43,9 @@ class Result:
     signal: int | None = None  #: that ended the kernel or the child process
     peak_memory_bytes: int | None = None
     output: Path | None = None
+    resumed_from: int | None = None  #: number of the attempt whose checkpoint it went on from
+    resumed_cell: int | None = None  #: that checkpoint, counted from 0
+    not_resumed: str = ""  #: why it began with the first cell, when it might not have
 
 
 def told(message: str, remedy: str) -> str:

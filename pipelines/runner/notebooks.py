@@ -22,15 +22,17 @@ async def run_notebook(assignment: Assignment, *, kernels: KernelPool, cancel: a
         WorkbenchError: when the notebook, its parameters or its secrets are wrong; nothing has run.
     """
     assert assignment.file is not None, "a notebook is a file"
-    bindings = assignment.bindings
+    bindings, encrypted = assignment.bindings, assignment.keys is not None
     job = NotebookJob(
         notebook=assignment.file,
-        output=output_of(assignment.folder),
-        log=log_of(assignment.folder),
+        output=output_of(assignment.folder, encrypted=encrypted),
+        log=log_of(assignment.folder, encrypted=encrypted),
+        keys=assignment.keys,
         injected=_injected(assignment) if bindings.values else "",
         secrets=assignment.secrets,
         environment=assignment.environment,
         limits=assignment.limits,
+        checkpoints=assignment.checkpoints,
     )
     return _result(await execute(job, kernels=kernels, cancel=cancel))
 
@@ -49,6 +51,9 @@ def _result(outcome: Outcome) -> Result:
         signal=signal.Signals[outcome.signal].value if outcome.signal in signal.Signals.__members__ else None,
         peak_memory_bytes=outcome.peak_memory_bytes,
         output=outcome.output,
+        resumed_from=outcome.resumed_from,
+        resumed_cell=outcome.resumed_cell,
+        not_resumed=outcome.not_resumed,
     )
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pipelines.engine.record.events import Event, Kind
+from pipelines.engine.record.keeping import new_sealer
 from pipelines.engine.record.log import EventLog
 from pipelines.engine.record.publishing import publish_notebook
 from pipelines.engine.record.recorder import Recorder
@@ -36,10 +37,14 @@ async def run_process(assignment: Assignment, *, children: ChildPool, cancel: as
 
     Raises:
         WorkbenchError: when a secret cannot be kept out of outputs; nothing has run.
+        KeysetError, EncryptionError: when log or output cannot be encrypted.
         OSError: when the log or the output cannot be written, or no process can be started.
     """
     redactor = Redactor(assignment.secrets)
-    with EventLog(log_of(assignment.folder)) as log:
+    encrypted = assignment.keys is not None
+    path = log_of(assignment.folder, encrypted=encrypted)
+    sealer = await asyncio.to_thread(new_sealer, path, assignment.keys)
+    with EventLog(path, sealer) as log:
         recorder = Recorder(log, redactor, assignment.limits, lambda _: None)
         recorder.start(redactor.cleaned(call_notebook(assignment)))
         recorder.start_cell(CELL)
@@ -48,8 +53,8 @@ async def run_process(assignment: Assignment, *, children: ChildPool, cancel: as
         recorder.end(result.cell, _content(result))
         result = replace(result, last_lines=recorder.last_lines)
     end = Event(at=time.time(), kind=Kind.ENDED, cell=result.cell, content=_content(result))
-    output = output_of(assignment.folder)
-    await asyncio.to_thread(publish_notebook, log_of(assignment.folder), output, end=end)
+    output = output_of(assignment.folder, encrypted=encrypted)
+    await asyncio.to_thread(publish_notebook, path, output, end=end, keys=assignment.keys)
     return replace(result, output=output)
 
 

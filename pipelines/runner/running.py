@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from types import TracebackType
@@ -14,8 +15,11 @@ from pipelines.runner.children import ChildPool
 from pipelines.runner.notebooks import run_notebook
 from pipelines.runner.processes import run_process
 from pipelines.states import State
-from workbench.errors import WorkbenchError
+from workbench.errors import EncryptionError, KeysetError, WorkbenchError
+from workbench.security.keyset.opening import Keys
 from workbench.security.secrets import private_folder
+
+logger = logging.getLogger(__name__)
 
 
 class Runner:
@@ -55,6 +59,9 @@ class Runner:
             if assignment.kind == "notebook":
                 return await run_notebook(assignment, kernels=self._kernels, cancel=cancel)
             return await run_process(assignment, children=self._children, cancel=cancel)
+        except (KeysetError, EncryptionError) as error:
+            # Who keeps the root key may answer the next time.
+            return Result(state=State.INFRASTRUCTURE_ERROR, error=told(error.message, error.remedy))
         except WorkbenchError as error:
             # Nothing has run, and nothing would be better at a second time.
             return Result(state=State.FAILED, error=told(error.message, error.remedy))
@@ -62,7 +69,13 @@ class Runner:
             return Result(state=State.INFRASTRUCTURE_ERROR, error=f"{error.filename or assignment.folder}: {error}")
 
 
-def discard(result: Result) -> None:
+def discard(result: Result, keys: Keys | None) -> None:
     """Take the output of an attempt away that does not count; its log stays, for who wants to know."""
     if result.output is not None:
         result.output.unlink(missing_ok=True)
+        if keys is not None:
+            try:
+                keys.inventory.forget_path(result.output)
+            except KeysetError as error:
+                # `workbench keys rewrap` will name what is missing.
+                logger.warning("%s", error)

@@ -45,8 +45,9 @@ class Catalog:
             for pipeline in checked.pipelines:
                 self._stamps[path] |= {each: _stamp(each) for each in self._files(pipeline)}
                 changed[pipeline.name] = pipeline
-        gone = frozenset(path.stem for path in self._stamps if path not in files)
-        self._stamps = {path: stamps for path, stamps in self._stamps.items() if path in files}
+        there = set(files)
+        gone = frozenset(path.stem for path in self._stamps if path not in there)
+        self._stamps = {path: stamps for path, stamps in self._stamps.items() if path in there}
         self.pipelines = {name: each for name, each in (self.pipelines | changed).items() if name not in gone}
         return Changes(changed, gone, tuple(problems))
 

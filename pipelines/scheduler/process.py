@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from pipelines.alerting.delivery import Courier, Post
+from pipelines.alerting.texts import run_pages
 from pipelines.definition import Project
 from pipelines.lineage.delivery import couriers
 from pipelines.lineage.telling import Lineage, lost_by
@@ -18,13 +22,14 @@ from pipelines.processes.life import Sign
 from pipelines.processes.listening import Listener
 from pipelines.processes.opening import opened_store
 from pipelines.runner.folders import remove_attempt
+from pipelines.scheduler.outside.observing import Outside
 from pipelines.scheduler.scheduler import Scheduler
 from pipelines.store.claims.reaping import reap
 from pipelines.store.database import Store
 from pipelines.store.records import LostAttempt, Message
 from pipelines.store.retention import let_go
 from workbench.errors import AuditError, StoreUnavailable
-from workbench.security.audit import Action, AuditLog
+from workbench.security.audit import Action, AuditLog, Event
 from workbench.security.audit.proof.anchors import anchors_of
 from workbench.security.audit.proof.checkpointer import Checkpointer, making_checkpoints
 from workbench.settings import Settings
@@ -35,6 +40,7 @@ SIGN = "pipelines-scheduler"
 CONNECTIONS = 4
 SLEEP_SECONDS = 1.0  # at most, since hints may be missed
 SYNC_SECONDS = 5.0  # between two looks at files and at what others have changed
+LATEST_SYNC_SECONDS = 15.0  # when there is always something due
 LET_GO_SECONDS = 600.0  # between two looks at runs that are no longer kept
 CHORE_SECONDS = 1.0  # between two looks at what nobody sees to, and at what has happened
 
@@ -62,20 +68,26 @@ def run_scheduler(settings: Settings, options: SchedulerOptions) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
+    outside = Outside(settings)
     with opened_store(settings, connections=CONNECTIONS, is_stopping=stopping.is_set) as store:
-        scheduler = Scheduler(store, options.project, partial(_audit, AuditLog.of(settings.home)))
+        scheduler = Scheduler(store, options.project, outside, partial(_audit, AuditLog.of(settings.home)))
         loop = _Loop(store, scheduler, settings.home, wake, lost_by(Lineage.wanted(settings)))
-        checkpointer = Checkpointer.of(settings.home, anchors_of(settings.audit))
-        with Listener(store, loop.hear), couriers(store, settings.pipelines), making_checkpoints(checkpointer):
+        sending = Courier(store, Post(options.project.alerts, dict(os.environ), run_pages(settings)))
+        signing = making_checkpoints(Checkpointer.of(settings.home, anchors_of(settings.audit)))
+        with signing, Listener(store, loop.hear), couriers(store, settings.pipelines), sending, closing(outside):
             while not stopping.is_set():
                 loop.turn()
 
 
-def _audit(log: AuditLog, pipeline: str, run: int) -> None:
+def _audit(log: AuditLog, runs: Sequence[tuple[str, int]]) -> None:
+    def event(pipeline: str, run: int) -> Event:
+        return Event.of(Action.RUN_STARTED, actor="scheduler", resource=f"pipeline:{pipeline}", run=run)
+
     try:
-        log.record(Action.RUN_STARTED, actor="scheduler", resource=f"pipeline:{pipeline}", run=run)
+        # Many are due at the same instant: all of them go to the disk at once.
+        log.append(*(event(pipeline, run) for pipeline, run in runs))
     except AuditError as error:
-        # The run is in the store, with what made it. What is due does not wait for room on a disk.
+        # The runs are in the store, with what made them. What is due does not wait for room on a disk.
         logger.error("%s", error)  # noqa: TRY400 - it says all
 
 
@@ -110,6 +122,7 @@ class _Loop:
         self._store, self._scheduler, self._sign, self._wake = store, scheduler, Sign(home, SIGN), wake
         self._home, self._lost = home, lost
         self._synced = self._did_chores = self._let_go = float("-inf")
+        self._sync_takes = 0.0
 
     def hear(self, hint: str) -> None:
         """A hint has come, in another thread."""
@@ -121,9 +134,11 @@ class _Loop:
         """Do what is to be done now, and sleep until the next thing is."""
         self._wake.clear()
         try:
-            if self._is_time(self._synced, SYNC_SECONDS):
+            if self._is_time_to_sync:
+                began = time.monotonic()
                 self._scheduler.sync()
                 self._synced = time.monotonic()
+                self._sync_takes = self._synced - began
             self._scheduler.tick()
             if self._is_time(self._did_chores, CHORE_SECONDS):
                 self._did_chores = time.monotonic()
@@ -137,6 +152,14 @@ class _Loop:
         except StoreUnavailable as error:
             logger.warning("%s", error)
             self._wake.wait(SLEEP_SECONDS)
+
+    @property
+    def _is_time_to_sync(self) -> bool:
+        if not self._is_time(self._synced, SYNC_SECONDS):
+            return False
+        # A look at ten thousand files takes half a second, in which no run is made: not just before one is due.
+        is_quiet = self._scheduler.seconds_until_next(self._sync_takes) >= self._sync_takes
+        return is_quiet or self._is_time(self._synced, LATEST_SYNC_SECONDS)
 
     @staticmethod
     def _is_time(last: float, seconds: float) -> bool:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -14,11 +15,16 @@ from pipelines.planning.registering import ensure_registered
 from pipelines.planning.runs import Plan, Start
 from pipelines.scheduler.agenda import Agenda
 from pipelines.scheduler.catalog import Catalog
+from pipelines.scheduler.outside.asking import Key, Question
+from pipelines.scheduler.outside.judging import LAST_RUN
+from pipelines.scheduler.outside.observing import KINDS as OUTSIDE
+from pipelines.scheduler.outside.observing import Outside
 from pipelines.scheduler.schedules import cron_name, ensure_schedules, trigger_name
-from pipelines.scheduler.ticking import tick_schedule
+from pipelines.scheduler.ticking import tick_schedules
 from pipelines.scheduler.watching import Happening, watch_files, watch_pipeline
 from pipelines.store.database import Store
 from pipelines.store.events import database_time
+from pipelines.store.pages.runs import is_open
 from pipelines.store.records import NewRun, Trigger
 from pipelines.store.runs.schedules import Schedule, Tick, advance, read_schedules, remove_schedules
 from workbench.errors import StoreUnavailable, WorkbenchError
@@ -38,13 +44,18 @@ class Scheduler:
     Args:
         store: entered.
         project: where files are.
-        tell: called with a pipeline and a run of it that was made, once it is in the store.
+        outside: what is asked about Kafka and the warehouse; without it, triggers by them are not watched.
+        tell: called with runs that were made, each with its pipeline, once they are in the store.
     """
 
     def __init__(
-        self, store: Store, project: Project, tell: Callable[[str, int], None] = lambda _pipeline, _run: None
+        self,
+        store: Store,
+        project: Project,
+        outside: Outside | None = None,
+        tell: Callable[[Sequence[tuple[str, int]]], None] = lambda _runs: None,
     ) -> None:
-        self._store, self._project, self._tell = store, project, tell
+        self._store, self._project, self._outside, self._tell = store, project, outside, tell
         self._catalog = Catalog(project)
         self._agenda = Agenda()
         self._pins: Pins | None = None
@@ -88,9 +99,7 @@ class Scheduler:
                 if schedule is None:
                     continue
                 try:
-                    with self._store.transaction() as connection:
-                        made = self._watch_one(connection, rule, schedule, self._plan(name))
-                    self._tell_all((name, run) for run in made)
+                    self._watch_one(rule, schedule, self._plan(name))
                 except StoreUnavailable:
                     raise
                 except WorkbenchError as error:
@@ -137,14 +146,9 @@ class Scheduler:
 
     def _tick_some(self, due: list[Schedule], now: datetime) -> None:
         """In one transaction; when something is wrong with one of them, each in its own."""
-        made: list[tuple[str, int]] = []
-
-        def note(pipeline: str, runs: Iterable[int]) -> None:
-            made.extend((pipeline, run) for run in runs)
-
         try:
             with self._store.transaction() as connection:
-                ticked = [tick_schedule(connection, each, self._plan(each.pipeline), now, note) for each in due]
+                ticked = [*tick_schedules(connection, [(each, self._plan(each.pipeline)) for each in due], now)]
         except StoreUnavailable:
             self._put(due)
             raise
@@ -156,46 +160,86 @@ class Scheduler:
             # It is taken up again by the next `sync`.
             logger.error("%s: %s", due[0].pipeline, error)  # noqa: TRY400 - it says all
             return
-        self._put(each for each in ticked if each is not None)
-        self._tell_all(made)
-
-    def _tell_all(self, made: Iterable[tuple[str, int]]) -> None:
-        for pipeline, run in made:
-            self._tell(pipeline, run)
+        self._put(schedule for schedule, _ in ticked)
+        self._tell([(schedule.pipeline, run) for schedule, runs in ticked for run in runs])
 
     def _put(self, schedules: Iterable[Schedule]) -> None:
         for each in schedules:
             self._agenda.put(each)
 
-    def _watch_one(self, connection: Connection, rule: TriggerRule, schedule: Schedule, plan: Plan) -> Iterable[int]:
-        found = self._happenings(connection, rule, schedule.cursor)
-        new = [each for each in found if (plan.pipeline.name, each.id) not in self._seen]
-        if not new:
-            return ()
-        runs = [_event_run(plan, rule, each) for each in new]
-        cursor = max(schedule.cursor, *(each.seen for each in new))
+    def _watch_one(self, rule: TriggerRule, schedule: Schedule, plan: Plan) -> None:
+        if rule.webhook is not None:
+            return  # the service makes its runs
+        if rule.kind in OUTSIDE:
+            self._watch_outside(rule, schedule, plan)
+            return
+        with self._store.transaction() as connection:
+            found = self._happenings(connection, rule, schedule.cursor)
+            new = [each for each in found if (plan.pipeline.name, each.id) not in self._seen]
+            if not new:
+                return
+            runs = [_event_run(plan, rule, each) for each in new]
+            cursor = max(schedule.cursor, *(each.seen for each in new))
+            made = self._advance(connection, schedule, replace(schedule, cursor=cursor), runs)
+        if made is not None:
+            self._tell([(schedule.pipeline, run) for run in made])
+            if len(self._seen) > MOST_SEEN:
+                self._seen.clear()
+            self._seen |= {(plan.pipeline.name, each.id) for each in new}
+
+    def _watch_outside(self, rule: TriggerRule, schedule: Schedule, plan: Plan) -> None:
+        if self._outside is None:
+            return
+        verdict = self._outside.verdict(
+            Key(schedule.pipeline, schedule.name, schedule.cursor), self._question(rule, schedule)
+        )
+        if verdict is None:
+            return
+        with self._store.transaction() as connection:
+            # Each row has another cursor: an answer to an older one is none to it.
+            cursor = max(database_time(connection), schedule.cursor + timedelta(microseconds=1))
+            position, runs = verdict.position, []
+            if verdict.event is not None:
+                event_id = f"{schedule.name} {cursor.isoformat()}"
+                runs = [
+                    _event_run(plan, rule, Happening(id=event_id, event=verdict.event, instant=cursor, seen=cursor))
+                ]
+                position = {**position, LAST_RUN: runs[0].key}
+            made = self._advance(connection, schedule, replace(schedule, cursor=cursor, position=position), runs)
+        self._tell([(schedule.pipeline, run) for run in made or ()])
+
+    def _question(self, rule: TriggerRule, schedule: Schedule) -> Question:
+        """What is asked about a trigger, with what is known before."""
+        last_run = (schedule.position or {}).get(LAST_RUN)
+        if last_run is None or rule.kafka is None or rule.kafka.lag is None:
+            return Question(rule, schedule.position)
+        with self._store.transaction() as connection:
+            return Question(rule, schedule.position, is_running=is_open(connection, last_run))
+
+    def _advance(
+        self, connection: Connection, seen: Schedule, then: Schedule, runs: list[NewRun]
+    ) -> Collection[int] | None:
+        """Make the runs, move the schedule on, and return what was made; None when another scheduler was here."""
         wanted = Tick(
-            pipeline=schedule.pipeline,
-            schedule=schedule.name,
-            seen=schedule.cursor,
-            cursor=cursor,
+            pipeline=seen.pipeline,
+            schedule=seen.name,
+            seen=seen.cursor,
+            cursor=then.cursor,
             next_at=None,
             runs=runs,
+            position=then.position,
         )
-        if (made := advance(connection, wanted)) is None:
-            # Another scheduler was here: its cursor comes with the next `sync`, and until then nothing is lost.
-            self._put(each for each in read_schedules(connection, schedule.pipeline) if each.name == schedule.name)
-            return ()
-        self._put([Schedule(schedule.pipeline, schedule.name, cursor, None, False, None, None)])
-        if len(self._seen) > MOST_SEEN:
-            self._seen.clear()
-        self._seen |= {(plan.pipeline.name, each.id) for each in new}
-        return made.values()
+        if (made := advance(connection, wanted)) is not None:
+            self._put([then])
+            return made.values()
+        # Its row comes with the next `sync` at the latest, and until then nothing is lost.
+        self._put(each for each in read_schedules(connection, seen.pipeline) if each.name == seen.name)
+        return None
 
     def _happenings(self, connection: Connection, rule: TriggerRule, cursor: datetime) -> list[Happening]:
         if rule.file is not None:
             return [*watch_files(rule.file, self._project.roots[0], cursor)]
-        assert rule.pipeline is not None, "others are refused"
+        assert rule.pipeline is not None, "the others are watched elsewhere"
         return [*watch_pipeline(rule.pipeline, connection, cursor)]
 
     def _plan(self, name: str) -> Plan:

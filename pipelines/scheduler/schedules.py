@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from pipelines.calendar import instants
 from pipelines.definition import Pipeline
 from pipelines.definition.rules import ScheduleRule
-from pipelines.definition.triggers import Trigger
+from pipelines.definition.triggers import WEBHOOK, KafkaTrigger, Trigger
 from pipelines.scheduler.watching import OVERLAP
 from pipelines.store.events import database_time
 from pipelines.store.runs.schedules import Schedule, ensure_schedule, pause_schedule, read_schedules, remove_schedules
@@ -31,8 +31,21 @@ def trigger_name(trigger: Trigger) -> str:
     """The name of the schedule that says how far a trigger has come."""
     if trigger.file is not None:
         return f"file {trigger.file.path}"
-    assert trigger.pipeline is not None, "others are refused"
+    if trigger.kafka is not None:
+        return _kafka_name(trigger.kafka)
+    if trigger.table is not None:
+        return f"table {trigger.table.name}"
+    if trigger.webhook is not None:
+        return f"{WEBHOOK}{trigger.webhook.secret}"
+    assert trigger.pipeline is not None, "it is one of them"
     return f"pipeline {trigger.pipeline.name} {' '.join(trigger.pipeline.on)}"
+
+
+def _kafka_name(kafka: KafkaTrigger) -> str:
+    cluster = f"{kafka.cluster}/" if kafka.cluster else ""
+    if kafka.lag is not None:
+        return f"kafka {cluster}{kafka.topic} lag {kafka.lag} of {kafka.group}"
+    return f"kafka {cluster}{kafka.topic} records {kafka.records}"
 
 
 def next_after(rule: ScheduleRule, cursor: datetime) -> datetime | None:
@@ -64,5 +77,6 @@ def _wanted(
         cursor = there[name].cursor if name in there else now
         yield name, (cursor, next_after(rule, cursor))
     for trigger in pipeline.definition.triggers:
-        # What happened before the trigger was there starts nothing, though the watch looks back a while.
-        yield trigger_name(trigger), (now + OVERLAP, None)
+        # What happened before the trigger was there starts nothing, though the watch of these looks back a while.
+        looks_back = trigger.kind in {"file", "pipeline"}
+        yield trigger_name(trigger), (now + OVERLAP if looks_back else now, None)

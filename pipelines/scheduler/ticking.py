@@ -1,8 +1,8 @@
-"""What follows from the clock: the runs and skips of a schedule that is due."""
+"""What follows from the clock: the runs and skips of schedules that are due."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -11,35 +11,32 @@ from pipelines.calendar import due
 from pipelines.planning.runs import Plan
 from pipelines.scheduler.schedules import next_after
 from pipelines.store.pages.runs import open_runs
-from pipelines.store.runs.schedules import Schedule, Tick, advance, read_schedules
+from pipelines.store.runs.schedules import Schedule, Tick, advance_all, read_schedules
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 
-def tick_schedule(
-    connection: Connection,
-    schedule: Schedule,
-    plan: Plan,
-    now: datetime,
-    made: Callable[[str, Iterable[int]], None] = lambda _pipeline, _runs: None,
-) -> Schedule | None:
-    """Make the runs that are due, and return the schedule as it stands then; None when it is gone.
+def tick_schedules(
+    connection: Connection, schedules: Sequence[tuple[Schedule, Plan]], now: datetime
+) -> Iterator[tuple[Schedule, tuple[int, ...]]]:
+    """Make the runs that are due, and yield the schedules as they stand then, each with the ids of its new runs.
+
+    One that is gone is left out.
 
     Args:
         connection: in a transaction.
-        schedule: as it stood when it was read last.
-        plan: of its pipeline.
+        schedules: each as it stood when it was read last, and the plan of its pipeline.
         now: the time of the database.
-        made: called with the pipeline and its new runs.
     """
-    wanted = _tick(connection, schedule, plan, now)
-    if (runs := advance(connection, wanted)) is not None:
-        made(schedule.pipeline, runs.values())
-        return replace(schedule, cursor=wanted.cursor, next_at=wanted.next_at)
-    # Another scheduler was here, or somebody has paused it.
-    there = read_schedules(connection, schedule.pipeline)
-    return next((each for each in there if each.name == schedule.name), None)
+    wanted = {each.pipeline: (each, _tick(connection, each, plan, now)) for each, plan in schedules}
+    made = {tick.pipeline: runs for tick, runs in advance_all(connection, [tick for _, tick in wanted.values()])}
+    for name, (schedule, tick) in wanted.items():
+        if name in made:
+            yield replace(schedule, cursor=tick.cursor, next_at=tick.next_at), made[name]
+        else:
+            # Another scheduler was here, or somebody has paused it.
+            yield from ((each, ()) for each in read_schedules(connection, name) if each.name == schedule.name)
 
 
 def _tick(connection: Connection, schedule: Schedule, plan: Plan, now: datetime) -> Tick:

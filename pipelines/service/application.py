@@ -13,12 +13,16 @@ from typing import Any
 import jinja2
 from tornado.web import Application, RequestHandler, StaticFileHandler
 
+from pipelines.definition.targets.flow import NAME as FLOW_NAME
+from pipelines.runner.folders import is_notebook
 from pipelines.service.operations import OPERATIONS
 from pipelines.service.web import pages
 from pipelines.service.web.api import Api, Document
 from pipelines.service.web.base import HEADERS, Handler, Service
+from pipelines.service.web.flows import LiveFlow, OfFlow
 from pipelines.service.web.live import Live
 from pipelines.service.web.output import NotebookFile, Output
+from pipelines.service.web.webhook import Webhook
 from workbench.errors import NoSuchRun
 from workbench.security.audit.commands import not_audited
 
@@ -26,7 +30,14 @@ logger = logging.getLogger(__name__)
 
 HERE = Path(__file__).parent
 NAME, NUMBER = r"([a-z0-9][a-z0-9_-]{0,49})", r"(\d{1,18})"
-LISTINGS = {"runs": "list_runs", "backfills": "list_backfills", "schedules": "list_schedules", "queue": "show_queue"}
+FLOW = FLOW_NAME.pattern
+LISTINGS = {
+    "runs": "list_runs",
+    "backfills": "list_backfills",
+    "schedules": "list_schedules",
+    "queue": "show_queue",
+    "flows": "list_flows",
+}
 
 
 def build_application(service: Service) -> Application:
@@ -44,8 +55,11 @@ def build_application(service: Service) -> Application:
         (f"{at}runs/{NUMBER}/events", Live, given),
         (f"{at}runs/{NUMBER}/output/{NUMBER}", Output, given),
         (f"{at}runs/{NUMBER}/output/{NUMBER}/notebook", NotebookFile, given),
+        (f"{at}flows/({FLOW})", OfFlow, given),
+        (f"{at}flows/({FLOW})/events", LiveFlow, given),
         (f"{at}do/([a-z_]+)", pages.Action, given),
         (f"{at}api/v1/openapi.json", Document, given),
+        (f"{at}api/v1/webhooks/{NAME}", Webhook, given),
         *((f"{at}api/v1{_pattern(path)}", Api, {**given, "path": path}) for path in {each.path for each in OPERATIONS.values()}),
         *service.entrance.routes(at),
     ]  # fmt: skip
@@ -70,6 +84,7 @@ def build_templates() -> jinja2.Environment:
     templates.filters["time"] = _time
     templates.filters["took"] = _took
     templates.filters["megabytes"] = lambda each: f"{each / 1e6:.0f} MB" if each else ""
+    templates.tests["notebook"] = lambda each: bool(each) and is_notebook(Path(each))
     templates.globals["version"] = _version(HERE.glob("static/*"))
     return templates
 
@@ -110,7 +125,7 @@ def _log(handler: RequestHandler) -> None:
 
 
 def _pattern(path: str) -> str:
-    kinds = {"run": r"\d{1,18}", "backfill": r"\d{1,18}"}
+    kinds = {"run": r"\d{1,18}", "backfill": r"\d{1,18}", "flow": FLOW}
     return re.sub(r"{(\w+)}", lambda found: f"(?P<{found[1]}>{kinds.get(found[1], NAME[1:-1])})", path)
 
 

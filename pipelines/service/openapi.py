@@ -1,4 +1,4 @@
-"""The OpenAPI document of the API, made of the operations: nothing is in it that does not answer, and nothing answers that is not."""
+"""The OpenAPI document of the API, made of the operations and the webhook: nothing is in it that does not answer, and nothing answers that is not."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from importlib.metadata import version
 from typing import Any
 
 from pipelines.service.operations import IN_PATHS, OPERATIONS, Operation
+from pipelines.service.webhooks.signing import ID, IDS, LARGEST_BYTES, SIGNATURE, TIMES, TIMESTAMP
 
 Row = dict[str, Any]
 PROBLEM = {
@@ -28,6 +29,13 @@ PROBLEMS = {
     503: "The store does not answer; try again.",
 }
 
+WEBHOOK_PROBLEMS = {
+    401: "It is signed by nobody who may; whatever it is, the words are the same.",
+    413: "The body is too large.",
+    429: "Strangers have tried too often; try again later.",
+    503: "The pipeline is paused, or the store does not answer; try again later with the same id.",
+}
+
 
 def openapi(prefix: str) -> Row:
     """The document.
@@ -38,6 +46,7 @@ def openapi(prefix: str) -> Row:
     paths: dict[str, Row] = {}
     for each in OPERATIONS.values():
         paths.setdefault(each.path, {})[each.method.lower()] = _operation(each)
+    paths["/webhooks/{pipeline}"] = {"post": _webhook()}
     return {
         "openapi": "3.1.0",
         "info": {"title": "Pipelines", "version": version("analytics-workbench")},
@@ -55,6 +64,34 @@ def openapi(prefix: str) -> Row:
             },
         },
         "security": [{"token": []}],
+    }
+
+
+def _webhook() -> Row:
+    """Not an operation: nobody is signed in, and the body is what the sender has signed."""
+    headers = {
+        ID: {"type": "string", "pattern": f"^{IDS.pattern}$", "description": "The same each time it is tried."},
+        TIMESTAMP: {"type": "string", "pattern": f"^{TIMES.pattern}$", "description": "Seconds since 1970, of this try."},
+        SIGNATURE: {"type": "string", "description": "v1, and base64 of HMAC-SHA256 of id.timestamp.body; several are separated by spaces."},
+    }  # fmt: skip
+    sent = [{"name": name, "in": "header", "required": True, "schema": each} for name, each in headers.items()]
+    problem = {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/Problem"}}}}
+    problems = {**{name: PROBLEMS[name] for name in (400, 409)}, **WEBHOOK_PROBLEMS}
+    run = {"type": "object", "properties": {"run": IN_PATHS["run"]}, "required": ["run"]}
+    return {
+        "operationId": "post_webhook",
+        "summary": "Start a run by a signed request.",
+        "description": "The scheme of Standard Webhooks 1.0.0, with the secret of a trigger by webhook.",
+        "parameters": [{"name": "pipeline", "in": "path", "required": True, "schema": IN_PATHS["pipeline"]}, *sent],
+        "requestBody": {"content": {"*/*": {"schema": {"type": "string", "maxLength": LARGEST_BYTES}}}},
+        "security": [],
+        "responses": {
+            "202": {
+                "description": "The run of this id.",
+                "content": {"application/json": {"schema": run}},
+            },
+            **{str(status): {"description": text, **problem} for status, text in problems.items()},
+        },
     }
 
 

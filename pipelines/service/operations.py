@@ -10,8 +10,10 @@ from typing import Any, Literal
 
 import jsonschema  # type: ignore[import-untyped] # ships no types
 
+from pipelines import acting
+from pipelines.definition.targets.flow import NAME
 from pipelines.service.rights import Forbidden, Person, Right, demand
-from pipelines.service.site import acting, reading
+from pipelines.service.site import flows, reading
 from pipelines.service.site.site import Site
 from workbench.errors import AuditError, ParametersRefused
 from workbench.security.audit import Action, Outcome
@@ -35,6 +37,7 @@ IN_PATHS: Mapping[str, Row] = {
     "run": NUMBER,
     "backfill": NUMBER,
     "pool": {"type": "string", "pattern": "^[a-z0-9]([a-z0-9_-]{0,48}[a-z0-9])?$"},
+    "flow": {"type": "string", "pattern": f"^{NAME.pattern}$"},
 }
 BEFORE = {"before": {**NUMBER, "description": "Only runs with a lesser number."}}
 REQUEST = {
@@ -46,6 +49,10 @@ RANGE: Mapping[str, Row] = {
     "until": {**TEXT, "description": "The last one; without it the pipeline's, or the last that is complete."},
     "reprocess": {"enum": ["missing", "failed", "all"]},
     "slots": {"type": "integer", "minimum": 1, "maximum": 1000},
+}
+FROM_START = {
+    "type": "boolean",
+    "description": "Begin notebooks with their first cell, whatever checkpoints there are.",
 }
 FORMS = frozenset({"texts"})
 
@@ -83,7 +90,16 @@ class Operation:
         return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
 
 
-def perform(site: Site, person: Person, operation: Operation, given: Row, *, of_form: bool = False) -> Row:
+@dataclass(frozen=True)
+class Done:
+    """What an operation answers, and what was asked for before: who owns its pipeline, and may do what with it."""
+
+    answer: Row
+    owner: str
+    right: Right
+
+
+def perform(site: Site, person: Person, operation: Operation, given: Row, *, of_form: bool = False) -> Done:
     """Do it, if *person* may; a change is in the audit log before it is made, and so is one that was refused.
 
     Raises:
@@ -96,21 +112,22 @@ def perform(site: Site, person: Person, operation: Operation, given: Row, *, of_
     pipeline = reading.pipeline_of(site, given)
     try:
         owner = "" if pipeline is None else reading.owner_of(site, pipeline)
-        demand(person.right_for(owner), operation.right, operation.summary.lower().rstrip("."))
+        right = person.right_for(owner)
+        demand(right, operation.right, operation.summary.lower().rstrip("."))
     except Forbidden:
         _audit(site, person, operation, pipeline, given, Outcome.REFUSED)
         raise
     if not operation.changes:
-        return operation.call(site, **given)
+        return Done(operation.call(site, **given), owner, right)
     # First the line, then the deed: what cannot be recorded is not done.
     _audit(site, person, operation, pipeline, given, Outcome.BEGUN)
     try:
-        result = operation.call(site, person.name, **given)
+        answer = operation.call(site, person.name, **given)
     except BaseException:
         _audit(site, person, operation, pipeline, given, Outcome.FAILED)
         raise
-    _audit(site, person, operation, pipeline, {**given, **result}, Outcome.SUCCESS)
-    return result
+    _audit(site, person, operation, pipeline, {**given, **answer}, Outcome.SUCCESS)
+    return Done(answer, owner, right)
 
 
 def check(operation: Operation, given: Row, *, of_form: bool = False) -> None:
@@ -132,7 +149,7 @@ def _audit(  # noqa: PLR0917 - what an event holds
         return
     # Values of parameters are with the run. Here they would tell everybody who reads the log.
     details = {name: values[name] for name in ("run", "backfill", "pool", "size") if name in values}
-    resource = f"pipeline:{pipeline}" if pipeline else "pipelines"
+    resource = f"pipeline:{pipeline}" if pipeline else f"flow:{values['flow']}" if "flow" in values else "pipelines"
     try:
         site.audit.record(operation.action, actor=person.name, resource=resource, outcome=outcome, **details)
     except AuditError:
@@ -158,8 +175,18 @@ def _do(  # noqa: PLR0917 - a row of the table below
     )  # fmt: skip
 
 
+def _in_store(call: Call) -> Call:
+    """Something that needs no more of the site than its store."""
+    return lambda site, by, **given: call(site.store, by, **given)
+
+
+def _of_plan(call: Call) -> Call:
+    """Something that needs the pipeline as its files are now."""
+    return lambda site, by, *, pipeline, **given: call(site.store, by, site.plan(pipeline), **given)
+
+
 def _previewed(site: Site, **given: Any) -> Row:
-    return acting.preview_backfill(site, "", **given)
+    return _of_plan(acting.preview_backfill)(site, "", **given)
 
 
 OPERATIONS = {
@@ -176,15 +203,20 @@ OPERATIONS = {
         _look("list_schedules", "/schedules", "See schedules and when they are due.", reading.schedules, **LIMIT),
         _look("list_schedules_of", "/pipelines/{pipeline}/schedules", "See schedules of one pipeline, and instants that were skipped.", reading.schedules_of),
         _look("show_queue", "/queue", "See what runs and waits, pools, and workers.", reading.queue),
-        _do("start_run", "/pipelines/{pipeline}/runs", Right.RUNNER, "Run a pipeline now.", acting.start_run, Action.RUN_STARTED, parameters=VALUES, **REQUEST),
-        _do("cancel_run", "/runs/{run}/cancel", Right.RUNNER, "Cancel a run.", acting.cancel_run, Action.RUN_CANCELLED, reason=TEXT),
-        _do("repair_run", "/runs/{run}/repair", Right.RUNNER, "Repair a run.", acting.repair_run, Action.RUN_REPAIRED, steps={"type": "array", "items": TEXT}),
-        _do("start_backfill", "/pipelines/{pipeline}/backfills", Right.EDITOR, "Start a backfill.", acting.start_backfill, Action.BACKFILL_STARTED, **RANGE, parameters=VALUES),
-        _do("pause_backfill", "/backfills/{backfill}/pause", Right.EDITOR, "Pause a backfill.", acting.pause_backfill, Action.BACKFILL_PAUSED),
-        _do("resume_backfill", "/backfills/{backfill}/resume", Right.EDITOR, "Resume a backfill.", acting.resume_backfill, Action.BACKFILL_RESUMED),
-        _do("cancel_backfill", "/backfills/{backfill}/cancel", Right.EDITOR, "Cancel a backfill.", acting.cancel_backfill, Action.BACKFILL_CANCELLED),
-        _do("pause_pipeline", "/pipelines/{pipeline}/pause", Right.OWNER, "Pause the schedule of a pipeline.", acting.pause_pipeline, Action.PIPELINE_PAUSED),
-        _do("resume_pipeline", "/pipelines/{pipeline}/resume", Right.OWNER, "Resume the schedule of a pipeline.", acting.resume_pipeline, Action.PIPELINE_RESUMED),
-        _do("resize_pool", "/pools/{pool}", Right.OWNER, "Change the size of a pool.", acting.resize_pool, Action.POOL_RESIZED, size={"type": "integer", "minimum": 0, "maximum": 10000}),
+        _look("list_flows", "/flows", "See all flows and how they stand.", flows.flows),
+        _look("show_flow", "/flows/{flow}", "See one flow with the end of its log.", flows.flow),
+        _do("start_run", "/pipelines/{pipeline}/runs", Right.RUNNER, "Run a pipeline now.", _of_plan(acting.start_run), Action.RUN_STARTED, parameters=VALUES, **REQUEST),
+        _do("cancel_run", "/runs/{run}/cancel", Right.RUNNER, "Cancel a run.", _in_store(acting.cancel_run), Action.RUN_CANCELLED, reason=TEXT),
+        _do("repair_run", "/runs/{run}/repair", Right.RUNNER, "Repair a run.", _in_store(acting.repair_run), Action.RUN_REPAIRED, steps={"type": "array", "items": TEXT}, from_start=FROM_START),
+        _do("start_backfill", "/pipelines/{pipeline}/backfills", Right.EDITOR, "Start a backfill.", _of_plan(acting.start_backfill), Action.BACKFILL_STARTED, **RANGE, parameters=VALUES),
+        _do("pause_backfill", "/backfills/{backfill}/pause", Right.EDITOR, "Pause a backfill.", _in_store(acting.pause_backfill), Action.BACKFILL_PAUSED),
+        _do("resume_backfill", "/backfills/{backfill}/resume", Right.EDITOR, "Resume a backfill.", _in_store(acting.resume_backfill), Action.BACKFILL_RESUMED),
+        _do("cancel_backfill", "/backfills/{backfill}/cancel", Right.EDITOR, "Cancel a backfill.", _in_store(acting.cancel_backfill), Action.BACKFILL_CANCELLED),
+        _do("start_flow", "/flows/{flow}/start", Right.EDITOR, "Keep a flow running.", flows.start, Action.FLOW_STARTED),
+        _do("stop_flow", "/flows/{flow}/stop", Right.EDITOR, "Stop a flow.", flows.stop, Action.FLOW_STOPPED),
+        _do("restart_flow", "/flows/{flow}/restart", Right.EDITOR, "Start a flow anew.", flows.restart, Action.FLOW_RESTARTED),
+        _do("pause_pipeline", "/pipelines/{pipeline}/pause", Right.OWNER, "Pause the schedule of a pipeline.", _in_store(acting.pause_pipeline), Action.PIPELINE_PAUSED),
+        _do("resume_pipeline", "/pipelines/{pipeline}/resume", Right.OWNER, "Resume the schedule of a pipeline.", _in_store(acting.resume_pipeline), Action.PIPELINE_RESUMED),
+        _do("resize_pool", "/pools/{pool}", Right.OWNER, "Change the size of a pool.", _in_store(acting.resize_pool), Action.POOL_RESIZED, size={"type": "integer", "minimum": 0, "maximum": 10000}),
     )
 }  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -24,11 +25,13 @@ from pipelines.service.entrance import Entrance
 from pipelines.service.site.site import Site
 from pipelines.service.web.base import Service
 from pipelines.service.web.hints import Hints
+from pipelines.service.webhooks.receiving import Webhooks
 from pipelines.store.database import Store, store_address
 from workbench.errors import PortTaken, StoreError, WorkbenchError
 from workbench.runtime.ports import LOOPBACK
 from workbench.security.audit.proof.anchors import anchors_of
 from workbench.security.audit.proof.checkpointer import Checkpointer, making_checkpoints
+from workbench.security.keyset.opening import Keys
 from workbench.security.secrets import ensure_token
 from workbench.settings import Settings
 
@@ -62,6 +65,7 @@ def run_service(settings: Settings, options: ServiceOptions, *, ready: Callable[
     Raises:
         SettingsError: when no PostgreSQL is configured.
         PortTaken: when somebody else listens.
+        KeysetError: when the token for a Vault that keeps the root key cannot be read.
     """
     asyncio.run(_serve(settings, options, ready))
 
@@ -74,12 +78,15 @@ async def _serve(settings: Settings, options: ServiceOptions, ready: Callable[[]
     sign = Sign(settings.home, SIGN)
     with Store(store_address(settings), connections=THREADS + 2) as store:
         hints = Hints(asyncio.get_running_loop())
+        keys = Keys.of(settings.home, settings.keys)
+        site = Site(store=store, project=options.project, home=settings.home, keys=keys)
         service = Service(
-            site=Site(store=store, project=options.project, home=settings.home),
+            site=site,
             entrance=options.entrance,
             prefix=options.prefix,
             templates=build_templates(),
             hints=hints,
+            webhooks=Webhooks(site, dict(os.environ)),
             key=ensure_token(settings.home / "keys" / "pipelines-service").encode(),
         )
         # Behind a proxy that puts on its own headers: nothing here believes X-Forwarded-For.

@@ -27,6 +27,14 @@ class NotSignedIn(WorkbenchError):
     """Nobody knows who asks."""
 
 
+class TooManyRefused(WorkbenchError):
+    """So many strangers were refused that the next one has to wait."""
+
+
+class PipelinePaused(WorkbenchError):
+    """Somebody has paused the pipeline, so that it begins no runs by itself."""
+
+
 class NotFromOurPage(WorkbenchError):
     """A request that changes something came without the token of a page that we made for that person."""
 

@@ -17,7 +17,8 @@ from pipelines.store.tables import SCHEMA
 from workbench.errors import SettingsError, StoreError, StoreUnavailable
 from workbench.sections import WarehouseSettings
 from workbench.settings import Settings
-from workbench.warehouse.engine import is_refusal, libpq_options, url
+from workbench.warehouse.engine import url
+from workbench.warehouse.libpq import is_refusal, libpq_options
 
 CHANNEL = "pipelines"  #: of NOTIFY
 SESSION = {

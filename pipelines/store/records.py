@@ -217,6 +217,7 @@ class Outcome:
     output_path: str | None = None
     step_hash: str | None = None  #: of all that decides the result; a later step of the same may reuse it
     reused_from: int | None = None  #: the attempt whose output this is
+    resumed_from: int | None = None  #: the number of the attempt whose checkpoint it went on from
     events: Sequence[Event] = ()
     messages: Sequence[Message] = ()
 

@@ -5,17 +5,20 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 RUNS = 500  # in one transaction: others wait for none of it, but it should not be long
+# The same event may be seen, or sent, again for some minutes: the key of its run is what makes it one run.
+EVENT_SECONDS = 3600.0
 OLD = sa.text("""
 WITH ranked AS (
   SELECT r.id, r.ended_at, p.keep_runs, p.keep_days,
          row_number() OVER (PARTITION BY r.pipeline ORDER BY r.id DESC) AS place,
          r.id = max(r.id) FILTER (WHERE r.state NOT IN ('succeeded', 'skipped', 'cancelled', 'queued', 'running'))
-           OVER (PARTITION BY r.pipeline) AS is_last_failure
+           OVER (PARTITION BY r.pipeline) AS is_last_failure,
+         r.trigger = 'event' AND r.created_at > now() - make_interval(secs => :event_seconds) AS is_recent_event
   FROM pipelines.runs r JOIN pipelines.pipelines p ON p.name = r.pipeline
   WHERE p.keep_runs IS NOT NULL OR p.keep_days IS NOT NULL
 )
 SELECT id FROM ranked
-WHERE ended_at IS NOT NULL AND is_last_failure IS NOT TRUE
+WHERE ended_at IS NOT NULL AND is_last_failure IS NOT TRUE AND NOT is_recent_event
   AND (place > keep_runs OR ended_at < now() - make_interval(days => keep_days::int))
 ORDER BY id LIMIT :limit
 """)
@@ -58,7 +61,7 @@ def let_go(connection: sa.Connection, *, limit: int = RUNS) -> tuple[int, tuple[
 
     Commit before the files are removed: a file without a row is only litter, a row without its file would be a lie.
     """
-    ids = list(connection.execute(OLD, {"limit": limit}).scalars())
+    ids = list(connection.execute(OLD, {"limit": limit, "event_seconds": EVENT_SECONDS}).scalars())
     paths = list(connection.execute(PATHS, {"ids": ids}).scalars())
     gone = connection.execute(DELETE_RUNS, {"ids": ids}).scalars().all()
     for statement in LEFT_OVER:

@@ -79,6 +79,7 @@ SCHEDULES = _table(
     _flag("paused"),
     _text("paused_by", null=True),
     _time("paused_at"),
+    _json("position", null=True),
 )
 SKIPS = _table(
     "skips",
@@ -140,6 +141,7 @@ STEPS = _table(
     _text("reason", null=True),
     _number("attempts"),
     _number("first_attempt"),
+    _number("resume_after"),
     _text("hash", null=True),
     _text("output_path", null=True),
     _time("started_at"),
@@ -161,6 +163,7 @@ ATTEMPTS = _table(
     _number("peak_memory_bytes", null=True),
     _text("output_path", null=True),
     _number("reused_from", null=True),
+    _number("resumed_from", null=True),
     _time("started_at", null=False),
     _time("ended_at"),
     sa.UniqueConstraint("step_id", "number", name="attempts_number"),
@@ -198,4 +201,25 @@ OUTBOX = _table(
     _time("created_at", null=False),
     _time("not_before", null=False),
     sa.UniqueConstraint("key", name="outbox_key"),
+)
+# `worker` is who has it, or had it last: its machine has the log. It is held while `lease_until` is not over.
+FLOWS = _table(
+    "flows",
+    _text("name", key=True),
+    _text("desired"),
+    _text("asked_by"),
+    _time("asked_at", null=False),
+    _number("generation"),
+    _text("worker", null=True),
+    _number("fence"),
+    _time("lease_until"),
+    _text("state"),
+    _time("state_at", null=False),
+    _text("reason", null=True),
+    _text("last_lines", null=True),
+    _number("restarts"),
+    _number("failures"),
+    _text("file_sha256", null=True),
+    _time("started_at"),
+    _time("next_start_at"),
 )

@@ -8,14 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import SecretStr
-
 from pipelines.definition import Definition, Project, Step
 from pipelines.definition.targets.function import read_function
 from pipelines.definition.targets.notebook import read_notebook
 from pipelines.engine import Limits
-from pipelines.parameters import SecretReference
 from pipelines.planning.bindings import read_bindings
+from pipelines.planning.secrets import read_secret
 from pipelines.runner.assignment import Assignment
 from pipelines.runner.folders import attempt_folder
 from pipelines.store.records import Claim
@@ -52,26 +50,13 @@ def assign(
         file=file,
         folder=attempt_folder(home, claim.run_id, claim.step, claim.number, claim.attempt_id),
         bindings=bindings,
-        secrets={name: read_secret(each, environment) for name, each in bindings.secrets.items()},
+        secrets={
+            name: read_secret(each, environment, remedy="Set it where the worker runs, and repair the run.")
+            for name, each in bindings.secrets.items()
+        },
         environment={"WORKBENCH_HOME": str(home)},
         limits=Limits(run_seconds=step.timeout_seconds, cell_seconds=step.cell_timeout_seconds),
     )
-
-
-def read_secret(reference: SecretReference, environment: Mapping[str, str]) -> SecretStr:
-    """The secret that is meant.
-
-    Raises:
-        WorkbenchError: when it is not there.
-    """
-    try:
-        if reference.scheme == "env":
-            return SecretStr(environment[reference.name])
-        return SecretStr(Path(reference.name).read_text(encoding="utf-8").rstrip("\n"))
-    except (KeyError, OSError, UnicodeDecodeError):
-        raise WorkbenchError(
-            f"the secret {reference} is not there", remedy="Set it where the worker runs, and repair the run."
-        ) from None
 
 
 def content_hash(assignment: Assignment, project: Project) -> str:

@@ -23,6 +23,7 @@ from pipelines.store.pages.runs import read_run
 from pipelines.store.records import Claim, Event, Outcome
 from pipelines.store.runs.making import read_definition
 from pipelines.worker.assigning import assign, content_hash, results_before, step_hash
+from pipelines.worker.resuming import forget_checkpoints, resuming_events, with_checkpoints
 from pipelines.worker.surroundings import Surroundings
 from workbench.errors import ClaimLost, StoreUnavailable, WorkbenchError
 
@@ -78,10 +79,12 @@ class Attempt:
                 else:
                     outcome = _reused(*prepared.reused, prepared.hash)
             await self._finish(outcome, lineage)
+            if result is not None and result.state is State.SUCCEEDED:
+                await asyncio.to_thread(forget_checkpoints, prepared.assignment)
         except ClaimLost as error:
             logger.warning("%s", error.message)
             if result is not None:
-                discard(result)
+                discard(result, self.surroundings.keys)
 
     def _prepare(self, store: Store) -> _Prepared:
         claim = self.claim
@@ -89,6 +92,7 @@ class Attempt:
             definition = Definition.model_validate(read_definition(connection, claim.definition_sha256))
         around = self.surroundings
         assignment = assign(claim, definition, home=around.home, project=around.project, environment=around.environment)
+        assignment = replace(assignment, keys=around.keys)
         pinned = claim.notebook_hashes.get(claim.step, "")
         content = content_hash(assignment, around.project)
         events = [Event("changed", {"pinned": pinned, "runs": content})] if content != pinned else []
@@ -99,12 +103,13 @@ class Attempt:
             assignment = replace(assignment, environment={**assignment.environment, **lineage.environment})
         with store.transaction() as connection:
             record_events(connection, claim, events)
-            point_output(connection, claim, str(log_of(assignment.folder)))
+            point_output(connection, claim, str(log_of(assignment.folder, encrypted=around.keys is not None)))
             post(connection, [lineage.begun()] if lineage is not None else [])
             step = definition.steps[claim.step]
+            before = results_before(read_run(connection, claim.run_id, events=0).steps, step, claim.run_id)
+            assignment = with_checkpoints(connection, claim, assignment, step=step, before=before, home=around.home)
             if not step.cache:
                 return _Prepared(assignment, lineage=lineage)
-            before = results_before(read_run(connection, claim.run_id, events=0).steps, step, claim.run_id)
             known = step_hash(assignment, claim, content, before)
             reused = find_reusable(connection, known)
         is_there = reused is not None and Path(reused[1]).is_file()
@@ -120,6 +125,8 @@ class Attempt:
             peak_memory_bytes=result.peak_memory_bytes,
             output_path=None if result.output is None else str(result.output),
             step_hash=known if result.state is State.SUCCEEDED else None,
+            resumed_from=result.resumed_from,
+            events=resuming_events(result),
         )
         if result.state is State.CANCELLED and self.why is not None:
             return replace(outcome, state=self.why.state, error=self.why.reason)

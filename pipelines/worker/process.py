@@ -5,15 +5,20 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from pipelines.definition import Project
+from pipelines.engine.record.keeping import recording_keys
 from pipelines.lineage.telling import Lineage
 from pipelines.processes.life import Sign
 from pipelines.processes.opening import opened_store
 from pipelines.store.database import Store, store_address
+from pipelines.worker.flows.keeper import FlowKeeper
 from pipelines.worker.surroundings import Surroundings
 from pipelines.worker.worker import WorkerLoop, new_worker
+from workbench.sections import without_keys
 from workbench.settings import Settings
 
 SIGN = "pipelines-worker"
@@ -32,6 +37,7 @@ class WorkerOptions:
 
     slots: int
     project: Project
+    flows: bool = True  #: whether it keeps flows running beside its steps
 
 
 def run_worker(settings: Settings, options: WorkerOptions) -> None:
@@ -40,6 +46,7 @@ def run_worker(settings: Settings, options: WorkerOptions) -> None:
     Raises:
         SettingsError: when no PostgreSQL is configured.
         StoreError: when it refuses.
+        KeysetError: when outputs are to be encrypted and the keyset cannot be used.
     """
     asyncio.run(_work(settings, options))
 
@@ -51,21 +58,44 @@ async def _work(settings: Settings, options: WorkerOptions) -> None:
     surroundings = Surroundings(
         home=settings.home,
         project=options.project,
-        environment=dict(os.environ),
+        environment=without_keys(os.environ),
         lineage=Lineage.wanted(settings),
+        keys=recording_keys(settings),
     )
     opening = opened_store(settings, connections=options.slots + 3, is_stopping=stopping.is_set)
     store = await asyncio.to_thread(opening.__enter__)
     try:
         with Store(store_address(settings), connections=1) as heart_store:
-            worker = WorkerLoop(new_worker(options.slots), store, heart_store, surroundings)
+            worker = new_worker(options.slots)
+            loop = WorkerLoop(worker, store, heart_store, surroundings)
             signing = asyncio.create_task(_sign(Sign(settings.home, SIGN)))
             try:
-                await worker.run(stopping)
+                async with _kept_flows(settings, options, worker.id, surroundings, stopping):
+                    await loop.run(stopping)
             finally:
                 signing.cancel()
     finally:
         opening.__exit__(None, None, None)
+
+
+@asynccontextmanager
+async def _kept_flows(
+    settings: Settings, options: WorkerOptions, worker: str, surroundings: Surroundings, stopping: asyncio.Event
+) -> AsyncIterator[None]:
+    """Keep flows running; they are told to end when steps are, not after them."""
+    if not options.flows:
+        yield
+        return
+    with Store(store_address(settings), connections=1) as store:
+        keeper = FlowKeeper(worker, store, surroundings)
+        leaving = asyncio.create_task(stopping.wait())
+        leaving.add_done_callback(lambda _: keeper.leave())
+        keeper.start()
+        try:
+            yield
+        finally:
+            leaving.cancel()
+            await asyncio.to_thread(keeper.close)
 
 
 async def _sign(sign: Sign) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pipelines.definition import Project
 from pipelines.lineage.telling import Lineage
+from workbench.security.keyset.opening import Keys
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,3 +19,4 @@ class Surroundings:
     project: Project
     environment: Mapping[str, str] = field(repr=False)  #: secrets of the scheme `env` are in it
     lineage: Lineage | None = None  #: None tells nobody
+    keys: Keys | None = field(default=None, repr=False)  #: that encrypt logs and outputs; None leaves them in clear

@@ -76,7 +76,7 @@ def keep(page: Any, name: str) -> None:
         shutil.copyfile(SCREENSHOTS / f"{name}.png", PICTURES / f"{name}.png")
 
 
-SHOWN = {"login", "login-phone", "consent", "accounts", "lab", "status", "refused", "sql", "progress"}
+SHOWN = {"login", "login-phone", "consent", "accounts", "lab", "status", "refused", "sql", "progress", "schedule"}
 
 
 @pytest.fixture

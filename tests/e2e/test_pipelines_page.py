@@ -31,6 +31,7 @@ def site(tmp_path_factory):
         site.notebook("hostile", HOSTILE)
         site.pipeline("lines", steps={"a": {"notebook": "notebooks/lines.ipynb"}})
         site.pipeline("hostile", steps={"a": {"notebook": "notebooks/hostile.ipynb"}})
+        site.file("pipelines/flows/wrong.yaml", "topic: t\ninto: a.b\nmode: <img src=x onerror=alert(1)>\n")
         with site.worker():
             yield site
 
@@ -65,6 +66,21 @@ def test_lines_appear_while_the_cell_runs_and_cancel_keeps_them(chromium, servic
         assert "line 5" in page.locator("#output").inner_text()
         frame = page.frame_locator("iframe[name=output]")
         frame.get_by_text("line 5").first.wait_for(timeout=30 * SECOND)
+
+
+def test_a_flow_is_started_and_its_page_tells_by_itself_what_becomes_of_it(chromium, service: RunningService):
+    with watched_page(chromium) as page:
+        page.goto(f"{service.url}sign-in?token=editor-token")
+        page.get_by_role("link", name="Flows", exact=True).click()
+        page.get_by_role("link", name="wrong", exact=True).click()
+        page.get_by_role("button", name="Start").click()
+
+        page.locator("#state .state.failed").wait_for(timeout=60 * SECOND)
+        page.locator("#state .problem").get_by_text("mode is '<img src=x onerror=alert(1)>'").wait_for()
+        page.locator("#log").get_by_text("mode is '<img src=x onerror=alert(1)>'").wait_for(timeout=30 * SECOND)
+
+        page.get_by_role("button", name="Stop").click()
+        page.locator("#state .state.stopped").wait_for(timeout=30 * SECOND)
 
 
 # The browser says that it has blocked the script: that is what is asked for here.

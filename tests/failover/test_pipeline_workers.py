@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from pipelines.states import State
-from tests.services.pipelines_project import Site, running_site
+from tests.services.pipelines_project import Site, cells, running_site, stepped
 from tests.services.workbench import wait_until
 
 TAKE_OVER_SECONDS = 25
@@ -90,3 +90,26 @@ def test_a_worker_that_is_told_to_end_leaves_its_step_to_another_at_once(site: S
 
     assert run.page.run["state"] == State.SUCCEEDED
     assert "told to end" in run.attempts("a")[0]["error"]
+
+
+@pytest.mark.timeout(240)
+def test_after_a_killed_worker_another_goes_on_from_the_checkpoint(site: Site):
+    flag = site.folder / "go-checkpoint"
+    executed = stepped(site, "checkpoint", f"while not pathlib.Path({str(flag)!r}).exists(): time.sleep(0.1)")
+    site.pipeline("checkpoint", steps={"a": {"notebook": "notebooks/checkpoint.ipynb"}})
+    first = site.start("pipelines.worker")
+    run_id = site.start_run("checkpoint")
+    site.wait_for_output(run_id, "carried")
+
+    first.kill()
+    first.wait(10)
+    flag.touch()
+    with site.worker():
+        run = site.ended(run_id)
+
+    assert [(each["state"], each["resumed_from"]) for each in run.attempts("a")] == [
+        (State.LOST, None),
+        (State.SUCCEEDED, 1),
+    ]
+    assert executed.read_text() == "x\n"
+    assert "heavy" in cells(run.output("a")), "what the lost attempt has put out is shown"

@@ -27,7 +27,14 @@ from pipelines.store.database import Store
 from pipelines.store.events import read_events
 from pipelines.store.records import LEASE_SECONDS, Event, NewRun, NewStep, Outcome, Retries, Trigger
 from pipelines.store.runs.making import Limits, make_runs, register, set_pool
-from pipelines.store.runs.schedules import Tick, advance, ensure_schedule, read_schedules
+from pipelines.store.runs.schedules import (
+    Tick,
+    advance,
+    advance_all,
+    ensure_schedule,
+    pause_schedule,
+    read_schedules,
+)
 from pipelines.store.runs.stopping import repair, stop
 from tests.services.pipelines_store import (
     WORKER,
@@ -128,6 +135,44 @@ def test_two_schedulers_make_each_run_once(store):
 
     assert sum(together(schedule, 1, 2)) == 100
     assert ask(store, "SELECT count(*), count(DISTINCT instant) FROM pipelines.runs") == [(100, 100)]
+
+
+def test_schedulers_who_move_many_schedules_at_once_make_each_run_once(store):
+    names = [f"p{number:02}" for number in range(30)]
+    with store.transaction() as connection:
+        sha256 = {name: register(connection, name, {}) for name in names}
+        for name in names:
+            ensure_schedule(connection, name, "s", cursor=START, next_at=START)
+        pause_schedule(connection, "p07", "s", "test")
+
+    def ticks(schedules):
+        for each in schedules:
+            due = each.cursor + timedelta(days=1)
+            step = NewStep(name="a")
+            run = NewRun(
+                pipeline=each.pipeline, trigger=Trigger.SCHEDULE, definition_sha256=sha256[each.pipeline],
+                steps=(step,), instant=due,
+            )  # fmt: skip
+            yield Tick(pipeline=each.pipeline, schedule="s", seen=each.cursor, cursor=due, next_at=due, runs=[run])
+
+    def schedule(seed):
+        won = 0
+        for _ in range(20):
+            with store.transaction() as connection:
+                wanted = [*ticks(read_schedules(connection))]
+            random.Random(seed).shuffle(wanted)  # whoever calls need not know of the order
+            with store.transaction() as connection:
+                won += len(advance_all(connection, wanted))
+        return won
+
+    won = sum(together(schedule, 1, 2, 3))
+    made = ask(store, "SELECT count(*), count(DISTINCT (pipeline, instant)) FROM pipelines.runs")
+    assert made == [(won, won)]
+    assert won >= 20 * 29  # one of the three moves it each time
+    with store.transaction() as connection:
+        cursors = {each.pipeline: each.cursor for each in read_schedules(connection)}
+    assert sum((cursor - START).days for cursor in cursors.values()) == won
+    assert cursors["p07"] == START
 
 
 def test_eight_workers_claim_five_hundred_steps_once_each(store):
@@ -267,7 +312,7 @@ def test_stores_that_are_migrated_at_once_are_migrated_once(server):
             store.migrate()
             return ask(store, "SELECT version_num FROM pipelines.alembic_version")
 
-    assert together(bring, *stores) == [[("0001",)]] * 4
+    assert together(bring, *stores) == [[("0003",)]] * 4
 
 
 def test_a_reader_of_events_misses_none_while_several_write(store):

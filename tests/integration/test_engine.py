@@ -18,7 +18,7 @@ import nbformat
 import psutil
 import pytest
 
-from pipelines.engine import Limits, run_notebook
+from pipelines.engine import Checkpoints, Earlier, Limits, NotebookJob, run_notebook
 from pipelines.engine.kernels.pool import KernelPool, PoolLimits
 from pipelines.engine.record.events import Kind, read_events
 from pipelines.engine.record.notebook import read_notebook
@@ -439,3 +439,90 @@ def test_the_log_tells_cells_in_their_order(tmp_path):
     kinds = [(event.kind, event.cell) for event in read_events(job.log)]
     cells = [(kind, n) for n in (0, 1) for kind in (Kind.CELL_STARTED, Kind.OUTPUT, Kind.CELL_ENDED)]
     assert kinds == [(Kind.STARTED, None), *cells, (Kind.ENDED, None)]
+
+
+# What stands before the checkpoint says in a file that it was executed.
+STEPPED = (
+    "# checkpoint: frame, total\nimport pathlib, pandas as pd\n"
+    "print('heavy work', file=pathlib.Path('executed').open('a'))\nprint('worked')\n"
+    "frame = pd.DataFrame({'n': [1, 2, 3]})\ntotal = int(frame.n.sum())"
+)
+
+
+def attempt_of(place: Path, number: int, *cells: str, earlier: tuple[int, ...] = (), **fields) -> NotebookJob:
+    """An attempt of a notebook with parameters, a cell of imports, a checkpoint, and *cells* behind it."""
+    book = nbformat.read(write_notebook(place / "work.ipynb", "import math", STEPPED, *cells, parameters="day = ''"), 4)
+    book.cells[1].metadata["tags"], book.cells[2].metadata["tags"] = ["setup"], ["checkpoint"]
+    nbformat.write(book, place / "work.ipynb")
+    folders = {each: place / f"load.{each}" for each in (number, *earlier)}
+    checkpoints = Checkpoints(
+        folder=folders[number],
+        marks=("checkpoint",),
+        earlier=tuple(Earlier(number=each, folder=folders[each], log=folders[each] / "log.jsonl") for each in earlier),
+    )
+    return NotebookJob(
+        notebook=place / "work.ipynb", output=folders[number] / "output.ipynb", log=folders[number] / "log.jsonl",
+        checkpoints=checkpoints, **{"parameters": {"day": "monday"}, **fields},
+    )  # fmt: skip
+
+
+def times_executed(place: Path) -> int:
+    return len((place / "executed").read_text().splitlines())
+
+
+def test_what_stands_before_a_checkpoint_is_not_executed_again_and_the_notebook_says_so(tmp_path):
+    failed = ran(attempt_of(tmp_path, 1, "raise LookupError('later')"))
+    killed = ran(attempt_of(tmp_path, 2, "import os\nos.kill(os.getpid(), 9)", earlier=(1,)))
+    # The second attempt has come to no checkpoint of its own; the cell behind it has been corrected.
+    job = attempt_of(tmp_path, 3, "print(day, total, list(frame.n), math.pi > 3)\nsorted(globals())", earlier=(2, 1))
+    outcome = ran(job)
+
+    assert [each.state for each in (failed, killed, outcome)] == [State.FAILED, State.KERNEL_DIED, State.SUCCEEDED]
+    assert [each.resumed_from for each in (failed, killed, outcome)] == [None, 1, 1]
+    assert (outcome.resumed_cell, outcome.not_resumed, times_executed(tmp_path)) == (3, "", 1)
+    notebook = read_output(job.output)
+    nbformat.validate(nbformat.from_dict(notebook))
+    assert statuses(notebook) == ["completed", "completed", "completed", "skipped", "completed"]
+    assert printed(notebook, 3) == "[not executed in this attempt, but in attempt 1: ../load.1/output.ipynb]\nworked\n"
+    executed_in = notebook["cells"][3]["metadata"]["workbench"]["executed_in"]
+    assert (job.output.parent / executed_in["notebook"]).resolve() == failed.output
+    assert printed(notebook, 4) == "monday 6 [1, 2, 3] True\n"
+    assert "kept" not in str(notebook["cells"][4]["outputs"][1]), "nothing of ours is left in the notebook's names"
+    assert notebook["metadata"]["workbench"]["resumed_from"] == 1
+
+
+def test_what_has_changed_before_the_checkpoint_is_told_and_all_is_executed(tmp_path):
+    ran(attempt_of(tmp_path, 1, "raise LookupError('later')"))
+
+    outcome = ran(attempt_of(tmp_path, 2, "1", earlier=(1,), parameters={"day": "sunday"}))
+
+    assert (outcome.state, outcome.resumed_from, times_executed(tmp_path)) == (State.SUCCEEDED, None, 2)
+    assert outcome.not_resumed == "the checkpoint of attempt 1: the values of parameters changed since"
+    assert read_output(outcome.output)["metadata"]["workbench"]["not_resumed"] == outcome.not_resumed
+
+
+def test_a_secret_is_not_kept_and_its_variable_is_named(tmp_path):
+    job = attempt_of(tmp_path, 1, "1", parameters={}, secrets=secrets(token="canary-4711"))
+    text = job.notebook.read_text().replace("total = int(", "total = token + str(")
+    job.notebook.write_text(text)
+
+    outcome = ran(job)
+
+    assert (outcome.state, outcome.cell, outcome.error_name) == (State.FAILED, 3, "CheckpointRefused")
+    assert outcome.error_value == "the checkpoint carries total, which holds a secret; leave it out"
+    everything = b"".join(each.read_bytes() for each in tmp_path.rglob("*") if each.is_file())
+    assert b"canary-4711" not in everything
+    assert not [*job.log.parent.rglob("*.arrow")], "what did not become a checkpoint is gone"
+
+
+def test_a_checkpoint_that_takes_too_long_is_ended_like_its_cell(tmp_path):
+    keeping = "# checkpoint: x\nx = 1\nimport os, time\nos.fsync = lambda handle: time.sleep(600)"
+    job = attempt_of(tmp_path, 1, limits=Limits(cell_seconds=2, grace_seconds=1))
+    book = nbformat.read(job.notebook, 4)
+    book.cells[2].source = keeping
+    nbformat.write(book, job.notebook)
+
+    outcome = ran(job)
+
+    assert (outcome.state, outcome.limit, outcome.cell) == (State.TIMED_OUT, "cell", 3)
+    assert not [*job.log.parent.rglob("about.json")]

@@ -11,7 +11,8 @@ import nbformat
 import pytest
 
 from pipelines.states import State
-from tests.services.pipelines_project import Site, cells, running_site
+from tests.services.pipelines_project import Site, cells, kept, running_site, stepped
+from tests.services.workbench import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -45,13 +46,13 @@ def test_notebook_function_and_sql_run_one_after_the_other_and_leave_their_outpu
 
     assert run.states == {"a": State.SUCCEEDED, "b": State.SUCCEEDED, "c": State.SUCCEEDED}
     for step in run.states:
-        nbformat.validate(nbformat.read(run.output(step), as_version=4))
+        nbformat.validate(nbformat.reads(kept(run.output(step)), as_version=4))
     assert "day monday" in cells(run.output("a"))
     assert "doubling" in cells(run.output("b"))
     assert "40" in cells(run.output("b"))
     assert "statement 2: 2 rows" in cells(run.output("c"))
     assert site.ask("SELECT n FROM public.one ORDER BY n") == [(20,), (21,)]
-    assert len(json.loads(run.output("a").read_text())["cells"]) == 3
+    assert len(json.loads(kept(run.output("a")))["cells"]) == 3
 
 
 def test_a_failed_cell_is_told_and_repair_runs_only_it_and_what_follows(site: Site, worker):
@@ -140,6 +141,51 @@ def test_a_cancelled_run_keeps_what_was_printed(site: Site, worker):
 
     assert run.page.run["state"] == State.CANCELLED
     assert "so far" in cells(Path(run.attempts("a")[0]["output_path"]))
+
+
+def test_a_retry_and_a_repair_go_on_from_the_last_checkpoint_unless_what_stands_before_has_changed(site: Site, worker):
+    died, flag = site.folder / "died", site.folder / "resume-mended"
+    last = (
+        f"died = pathlib.Path({str(died)!r})\nif not died.exists():\n    died.touch()\n    os.kill(os.getpid(), 9)\n"
+        f"assert pathlib.Path({str(flag)!r}).exists(), 'not mended'"
+    )
+    executed = stepped(site, "resumes", last)
+    site.module("steps_resume", "def note() -> None:\n    print('noted')\n")
+    retries = {"times": 1, "on": ["kernel_died"], "wait": "1s"}
+    site.pipeline(
+        "resumes",
+        steps={
+            "before": {"function": "steps_resume:note"},
+            "load": {"notebook": "notebooks/resumes.ipynb", "after": ["before"], "retries": retries},
+        },
+    )
+
+    run = site.run("resumes")
+    run_id = run.page.run["id"]
+    assert [each["state"] for each in run.attempts("load")] == [State.KERNEL_DIED, State.FAILED]
+    assert [each["resumed_from"] for each in run.attempts("load")] == [None, 1]
+    assert executed.read_text() == "x\n"
+
+    # What stands before it has run again.
+    run = site.repaired(run, steps=["before"])
+    assert run.attempts("load")[-1]["resumed_from"] is None
+    # As far as is known, the checkpoint of the third attempt is good; this one is not to use it.
+    run = site.repaired(run, from_start=True)
+    assert (run.attempts("load")[-1]["resumed_from"], executed.read_text()) == (None, "x\n" * 3)
+    flag.touch()
+    run = site.repaired(run)
+
+    assert (run.page.run["state"], executed.read_text()) == (State.SUCCEEDED, "x\n" * 3)
+    assert run.attempts("load")[-1]["resumed_from"] == 4
+    assert "in attempt 4: ../load.4-" in cells(run.output("load"))
+    assert "heavy" in cells(run.output("load"))
+    assert "['carried']" in cells(run.output("load"))
+    told = [(each["attempt"], each["kind"]) for each in run.page.events if "resumed" in each["kind"]]
+    assert told == [(2, "resumed"), (3, "not_resumed"), (5, "resumed")]
+    (why,) = (each["body"]["reason"] for each in run.page.events if each["kind"] == "not_resumed")
+    assert why == "the checkpoint of attempt 1: what the steps before have made changed since"
+    folder = site.home / "pipelines" / "runs" / str(run_id)
+    wait_until(lambda: not [*folder.rglob("about.json")], 10, "checkpoints to be removed with the success")
 
 
 def test_a_cached_step_runs_once_for_the_same_values(site: Site, worker):

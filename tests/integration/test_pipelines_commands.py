@@ -12,7 +12,8 @@ from pipelines.cli import add_commands
 from pipelines.definition import Project
 from pipelines.states import State
 from tests.services.pipelines_project import Site, running_site
-from workbench.errors import NoSuchRun, ParametersRefused
+from tests.services.workbench import wait_until
+from workbench.errors import NoSuchRun, ParametersRefused, WorkbenchError
 
 
 @pytest.fixture(scope="module")
@@ -31,9 +32,10 @@ def site(tmp_path_factory):
             partitions={"by": "day", "from": "2013-01-01", "until": "2013-01-05", "parameter": "day"},
             steps={"a": {"sql": "sql/day.sql", "parameters": {"day": "${day}"}}},
         )
-        site.file(
-            "sql/day.sql", "CREATE TABLE IF NOT EXISTS public.days (day date);\nINSERT INTO public.days VALUES (:day);"
-        )
+        # Two steps that both make a table if it is not there fail in PostgreSQL when they do it at once.
+        site.ask("CREATE TABLE public.days (day date)")
+        site.file("sql/day.sql", "INSERT INTO public.days VALUES (:day);")
+        site.file("pipelines/flows/wrong.yaml", "topic: t\ninto: a.b\nmode: sideways\n")
         with site.worker():
             yield site
 
@@ -71,10 +73,48 @@ def test_a_run_is_followed_to_its_end_and_shown(command):
     assert "n = 5" in shown
 
 
+def test_a_flow_is_started_shown_read_and_stopped(command, site: Site):
+    def row():
+        (found,) = json.loads(command("flows", "--json"))["flows"]
+        return found
+
+    with pytest.raises(WorkbenchError, match="wrong has no log"):
+        command("flows", "log", "wrong")
+    assert (row()["state"], row()["asked_by"], row()["has_file"]) == ("stopped", "", True)
+    done = json.loads(command("flows", "start", "wrong", "--json"))
+    assert done == {"flow": "wrong", "desired": "running", "changed": True}
+    wait_until(lambda: row()["state"] == "failed", 60, "the flow to fail")
+
+    assert "mode is 'sideways'" in row()["reason"]
+    assert "failed" in command("flows")
+    assert command("flows", "log", "wrong", "-n", "1").count("\n") == 1
+    assert "mode is 'sideways'" in command("flows", "log", "wrong")
+    assert "is to be started anew" in command("flows", "restart", "wrong")
+    assert "is to stop" in command("flows", "stop", "wrong")
+    assert "already" in command("flows", "stop", "wrong")
+    for what in ("start", "stop", "restart", "log"):
+        with pytest.raises(NoSuchRun, match="no flow 'absent'; flows are wrong"):
+            command("flows", what, "absent")
+
+
 def test_a_run_that_fails_ends_the_command_with_1_and_says_why(command):
     told = command("run", "say", "-p", "n=0", "--wait", code=1)
 
     assert "ZeroDivisionError" in told
+
+
+def test_a_repair_is_followed_from_where_it_begins_and_the_same_error_is_shown_once(command):
+    run_id = str(json.loads(command("run", "say", "-p", "n=0", "--wait", "--json", code=1))["run"]["id"])
+
+    command("repair", run_id, "--wait", code=1)
+    told = command("repair", run_id, "--from-start", "--follow", code=1)
+    shown = command("show", run_id)
+
+    assert "the run is repaired" in told
+    assert told.count("number 0") == 1, "what earlier attempts have printed is not printed again"
+    assert told.count("the run failed") == 1
+    assert "a, same error in attempts 1-3, cell 1:" in shown
+    assert shown.count("in say\n") == 1
 
 
 def test_wrong_values_are_refused_before_anything_is_made(command):

@@ -42,6 +42,7 @@ def site(tmp_path_factory):
             steps={"a": {"sql": "sql/day.sql", "parameters": {"day": "${day}"}}},
         )
         site.file("sql/day.sql", "SELECT :day;")
+        site.file("pipelines/flows/wrong.yaml", "topic: t\ninto: a.b\nmode: <script>owned()</script>\n")
         with site.worker():
             yield site
 
@@ -63,7 +64,7 @@ def test_a_run_is_started_by_a_form_and_shown_with_its_steps(service: RunningSer
     page = browser.get(f"runs/{run_id}").text
     assert "succeeded" in page
     assert "&lt;b&gt;" in page
-    for path in ("", "pipelines/say", "runs", "queue", "schedules", "backfills", "pipelines/days/backfill"):
+    for path in ("", "pipelines/say", "runs", "queue", "schedules", "backfills", "flows", "pipelines/days/backfill"):
         answer = browser.get(path)
         assert answer.status_code == 200, (path, answer.text)
         assert "script-src 'self'" in answer.headers["content-security-policy"]
@@ -84,6 +85,21 @@ def test_what_was_typed_wrong_is_told_in_the_form(service: RunningService):
     assert answer.status_code == 400
     assert "n: " in answer.text
     assert 'value="five"' in answer.text
+
+
+def test_a_run_is_repaired_with_and_without_its_checkpoints(service: RunningService, site: Site):
+    run_id = service.api("runner", "POST", "/pipelines/say/runs", {"parameters": {"n": 0}}).json()["run"]
+    site.ended(run_id)
+
+    assert service.browser("runner").post("repair_run", run=run_id, from_start="true").status_code == 303
+    site.ended(run_id)
+    wrong = service.api("runner", "POST", f"/runs/{run_id}/repair", {"from_start": "yes"})
+    assert service.api("runner", "POST", f"/runs/{run_id}/repair", {}).json()["steps"] == ["a"]
+    run = site.ended(run_id)
+
+    assert (wrong.status_code, "from_start" in wrong.text) == (400, True)
+    told = [each["body"] for each in run.page.events if each["kind"] == "repair"]
+    assert told == [{"by": "runner", "steps": ["a"], "from_start": True}, {"by": "runner", "steps": ["a"]}]
 
 
 def test_a_printed_line_arrives_while_the_step_runs_and_cancel_keeps_it(service: RunningService, site: Site):
@@ -206,11 +222,38 @@ def test_a_backfill_is_previewed_run_paused_and_cancelled(service: RunningServic
         assert service.api("editor", "POST", f"/backfills/{made['backfill']}/{what}", {}).status_code == 200
 
 
+def test_a_flow_is_started_by_a_button_and_its_page_tells_why_it_failed(service: RunningService, site: Site):
+    editor, viewer = service.browser("editor"), service.browser("viewer")
+    assert ("Start</button>" in editor.get("flows").text, "Start</button>" in viewer.get("flows").text) == (True, False)
+
+    made = editor.post("start_flow", flow="wrong")
+    assert (made.status_code, made.headers["location"].rpartition("/services/")[2]) == (303, "pipelines/flows/wrong")
+    with events(service, "viewer", "flows/wrong/events?after=0") as stream:
+        told = iter(stream)
+        while "failed" not in (state := next(data for name, data in told if name == "state"))["html"]:
+            pass
+    page = viewer.get("flows/wrong").text
+    assert "&lt;script&gt;owned()" in state["html"]
+    for text in (page, state["html"]):
+        assert "<script>owned" not in text
+    assert "ERROR" in page
+    row = service.api("viewer", "GET", "/flows/wrong").json()
+    assert (row["flow"]["state"], row["log_bytes"] > 0, "mode is" in row["log"]) == ("failed", True, True)
+
+    assert service.api("editor", "POST", "/flows/wrong/restart", {}).json()["changed"]
+    assert service.api("owner", "POST", "/flows/wrong/stop", {}).json()["desired"] == "stopped"
+    assert service.api("editor", "POST", "/flows/absent/start", {}).status_code == 404
+    told = [(each.actor, each.action, each.resource, each.outcome) for each in read_events(AuditLog.of(site.home).path)]
+    assert ("editor", "flow.started", "flow:wrong", "success") in told
+    assert ("editor", "flow.restarted", "flow:wrong", "success") in told
+    assert ("owner", "flow.stopped", "flow:wrong", "success") in told
+
+
 def test_the_openapi_document_says_what_answers(service: RunningService):
     document = service.api("viewer", "GET", "/openapi.json").json()
 
     for path, methods in document["paths"].items():
-        address = path.format(pipeline="say", run=999_999, backfill=999_999, pool="none")
+        address = path.format(pipeline="say", run=999_999, backfill=999_999, pool="none", flow="none")
         for method in ("GET", "POST", "PUT"):
             status = service.api("viewer", method, address, None if method == "GET" else {}).status_code
             is_known = status != 405
@@ -219,14 +262,15 @@ def test_the_openapi_document_says_what_answers(service: RunningService):
 
 
 class events:  # noqa: N801 - reads as a function
-    """The events of a run: name and data, until the stream ends."""
+    """The events of a run, or at another address: name and data, until the stream ends."""
 
     def __init__(
-        self, service: RunningService, person: str, run_id: int, *, last: str = "", seen: list[str] | None = None
+        self, service: RunningService, person: str, run: int | str, *, last: str = "", seen: list[str] | None = None
     ):
         headers = {"Authorization": f"token {person}-token", **({"Last-Event-ID": last} if last else {})}
+        path = f"runs/{run}/events" if isinstance(run, int) else run
         self._client = httpx.Client(timeout=60, trust_env=False)
-        self._stream = self._client.stream("GET", f"{service.url}runs/{run_id}/events", headers=headers)
+        self._stream = self._client.stream("GET", f"{service.url}{path}", headers=headers)
         self._seen = [] if seen is None else seen
         self._until = time.monotonic() + 60
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import re
+import time
 
 import httpx
 import pytest
 
+from pipelines.scheduler.scheduler import Scheduler
+from pipelines.service.webhooks.signing import Signed
 from tests.services.pipelines_project import Site, running_site
 from tests.services.pipelines_store import store_url
 from tests.services.proxied_hub import ProxiedHub, running_hub
 from tests.services.workbench import wait_until
 
 AT = "/services/pipelines/"
+SECRET = "a-secret-of-more-than-24-bytes"
 
 
 @pytest.fixture(scope="module")
@@ -20,6 +24,11 @@ def site(tmp_path_factory):
     with running_site(tmp_path_factory.mktemp("site")) as site:
         site.module("say", "def say(n: int) -> None:\n    print(n)\n")
         site.pipeline("say", parameters={"n": "int"}, steps={"a": {"function": "say:say", "parameters": {"n": "${n}"}}})
+        hook = {"webhook": {"secret": "env:HOOK_SECRET"}, "parameters": {"n": 1}}
+        step = {"function": "say:say", "parameters": {"n": "${n}"}}
+        site.pipeline("hooked", parameters={"n": "int"}, triggers=[hook], steps={"a": step})
+        site.file("pipelines/flows/orders.yaml", "topic: orders\ninto: raw.orders\n")
+        Scheduler(site.store, site.project).sync()
         yield site
 
 
@@ -28,7 +37,7 @@ def hub(site: Site):
     roles = {"WORKBENCH_LOGIN_VIEWERS": "gh-grace"}
     store = {"WORKBENCH_PIPELINES_DATABASE_URL": store_url(site.server, site.database)}
     with running_hub(site.home, **roles, **store) as hub:
-        process = site.start("pipelines.service", HUB="1", **store)
+        process = site.start("pipelines.service", HUB="1", HOOK_SECRET=SECRET, **store)
         try:
             wait_until(lambda: send(hub, f"{AT}health").status_code == 200, 60, "the service behind the hub")
             yield hub
@@ -71,6 +80,21 @@ def test_a_viewer_of_the_hub_sees_and_starts_nothing(hub: ProxiedHub):
     assert "takes the right of a runner; you have a viewer" in answer.text
 
 
+def test_a_viewer_of_the_hub_sees_flows_and_starts_none(hub: ProxiedHub, site: Site):
+    with signed_in(hub, "grace") as client:
+        pages = [client.get(f"{AT}{path}") for path in ("flows", "flows/orders")]
+        token = re.search(r'name="_token" value="(\w+)"', client.get(f"{AT}pipelines/say/start").text)[1]
+        for what in ("start", "stop", "restart"):
+            answer = client.post(f"{AT}do/{what}_flow", data={"_token": token, "flow": "orders"})
+            assert (answer.status_code, "takes the right of an editor" in answer.text) == (403, True)
+        wrong = client.get(f"{AT}flows/..%2F..%2Fetc")
+
+    assert [each.status_code for each in pages] == [200, 200]
+    assert not any("<button" in each.text for each in pages)
+    assert wrong.status_code == 404
+    assert site.ask("SELECT count(*) FROM pipelines.flows") == [(0,)]
+
+
 def test_a_token_of_the_hub_is_as_much_as_its_owner(hub: ProxiedHub):
     with signed_in(hub, "ada"), signed_in(hub, "grace"):
         pass
@@ -90,6 +114,22 @@ def test_a_form_of_another_site_changes_nothing(hub: ProxiedHub):
         answer = client.post(f"{AT}do/start_run", data={"pipeline": "say", "p.n": "1"})
 
     assert answer.status_code == 403
+
+
+def test_a_webhook_needs_its_signature_and_no_login(hub: ProxiedHub):
+    signed = Signed(id="msg_1", timestamp=int(time.time()), body=b"{}")
+    statuses = [
+        post_webhook(hub, signed.headers(key), b"{}")
+        for key in (SECRET.encode(), SECRET.encode(), b"another-secret-of-24-bytes")
+    ]
+
+    assert [each.status_code for each in statuses] == [202, 202, 401]
+    assert statuses[0].json() == statuses[1].json()
+
+
+def post_webhook(hub: ProxiedHub, headers: dict[str, str], content: bytes) -> httpx.Response:
+    with hub.client() as client:
+        return client.post(f"{AT}api/v1/webhooks/hooked", headers=headers, content=content)
 
 
 def send(hub: ProxiedHub, path: str, method: str = "GET", token: str = "", **options) -> httpx.Response:

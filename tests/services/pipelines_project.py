@@ -19,6 +19,7 @@ import yaml
 
 from pipelines.definition import Project, read_pipeline
 from pipelines.engine.record.events import Kind, read_events
+from pipelines.engine.record.keeping import read_file, read_lines
 from pipelines.planning.pins import Pins
 from pipelines.planning.registering import ensure_registered
 from pipelines.planning.runs import Plan, Start
@@ -27,10 +28,12 @@ from pipelines.store.pages.runs import RunPage, read_run
 from pipelines.store.records import Trigger
 from pipelines.store.runs.making import make_runs
 from pipelines.store.runs.stopping import repair, stop
+from tests.services.keysets import open_keys
 from tests.services.pipelines_store import new_store
 from tests.services.postgres_server import OwnPostgres, running_postgres
 from tests.services.process_tree import kill, process_tree
 from tests.services.workbench import ROOT, environment, wait_until
+from workbench.security.keyset.opening import Keys
 
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 ENDED_SECONDS = 60
@@ -101,11 +104,11 @@ class Site:
         wait_until(lambda: self.look(run_id).page.run["ended_at"], seconds, f"run {run_id} to end")
         return self.look(run_id)
 
-    def repaired(self, run: Run) -> Run:
+    def repaired(self, run: Run, **options: Any) -> Run:
         """The run, when it was repaired and has ended again."""
         run_id = run.page.run["id"]
         with self.store.transaction() as connection:
-            repair(connection, run_id, by="test")
+            repair(connection, run_id, by="test", **options)
         return self.ended(run_id)
 
     def cancel(self, run_id: int) -> None:
@@ -117,24 +120,29 @@ class Site:
 
         def is_there() -> bool:
             paths = [each["output_path"] for each in self.look(run_id).page.attempts if each["output_path"]]
-            events = (event for each in paths if Path(each).exists() for event in read_events(Path(each)))
+            events = (event for each in paths if Path(each).exists() for event in read_events(Path(each), self.keys))
             return any(event.kind is Kind.OUTPUT and text in event.content.get("text", "") for event in events)
 
         wait_until(is_there, ENDED_SECONDS, f"run {run_id} to print {text}")
 
     def published(self, run_id: int) -> list[Path]:
         """The notebooks of a run that are there."""
-        return sorted((self.home / "pipelines" / "runs" / str(run_id)).rglob("*.ipynb"))
+        return sorted((self.home / "pipelines" / "runs" / str(run_id)).rglob("output.ipynb*"))
 
     def everything(self, run_id: int) -> str:
         """All that is kept of a run, in files and in the store, and what processes have logged."""
         texts = [each.read_text(errors="replace") for each in self.folder.rglob("*.log")]
         folder = self.home / "pipelines" / "runs" / str(run_id)
-        texts += [each.read_text(errors="replace") for each in folder.rglob("*") if each.is_file()]
+        texts += [kept(each) for each in folder.rglob("*") if each.is_file()]
         tables = self.ask("SELECT tablename FROM pg_tables WHERE schemaname = 'pipelines'")
         for (table,) in tables:
             texts += [str(row) for row in self.ask(f"SELECT t::text FROM pipelines.{table} t")]
         return "\n".join(texts)
+
+    @property
+    def keys(self) -> Keys:
+        """As the processes of this home have them."""
+        return open_keys(self.home)
 
     def look(self, run_id: int) -> Run:
         with self.store.transaction() as connection:
@@ -198,14 +206,34 @@ class Run:
         return [each for each in self.page.attempts if each["step"] == step]
 
 
+def kept(path: Path) -> str:
+    """What a file of an attempt says, decrypted."""
+    home = path.parents[4]  # home/pipelines/runs/RUN/ATTEMPT/FILE
+    if path.name.startswith("log."):
+        return "".join(line.decode() for line, _ in read_lines(path, open_keys(home)))
+    return read_file(path, open_keys(home)).decode("utf-8", "replace")
+
+
 def cells(path: Path) -> str:
     """All texts that the cells of a notebook have put out."""
     found = []
-    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+    for cell in json.loads(kept(path))["cells"]:
         for output in cell.get("outputs", ()):
             found += [output.get("text", ""), output.get("data", {}).get("text/plain", "")]
             found += output.get("traceback", [])
     return "\n".join("".join(each) for each in found)
+
+
+def stepped(site: Site, name: str, last: str) -> Path:
+    """A notebook with a checkpoint before *last*; returns the file with a line for each time it was executed up to there."""
+    executed = site.folder / f"{name}-executed"
+    heavy = f"# checkpoint: kept\nprint('x', file=open({str(executed)!r}, 'a'))\nkept = ['carried']\nprint('heavy')"
+    site.notebook(name, "import os, time, pathlib", heavy, f"print(kept, flush=True)\n{last}", tags=["setup"])
+    path = site.folder / "project" / "notebooks" / f"{name}.ipynb"
+    content = json.loads(path.read_text())
+    content["cells"][1]["metadata"]["tags"] = ["checkpoint"]
+    path.write_text(json.dumps(content))
+    return executed
 
 
 @contextmanager

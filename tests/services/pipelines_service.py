@@ -70,10 +70,10 @@ class RunningService:
 
 
 @contextmanager
-def running_service(site: Site) -> Iterator[RunningService]:
+def running_service(site: Site, **extra: str) -> Iterator[RunningService]:
     """A process of its own, on the site's store and files."""
     port = any_free()
-    process = site.start("pipelines.service", PORT=str(port))
+    process = site.start("pipelines.service", PORT=str(port), **extra)
     service = RunningService(f"http://127.0.0.1:{port}{PREFIX}")
 
     def answers() -> bool:

@@ -19,6 +19,7 @@ from hub.api_auditing import AUDITED, NOT_AUDITED, AuditedRequest, audited_handl
 from hub.authentication.github import GitHub
 from hub.authentication.handlers import login_handlers
 from hub.offboarding import offboarding_handlers
+from pipelines.jupyter import handlers as jupyter
 from pipelines.service.application import build_application, build_templates
 from pipelines.service.entrance.alone import AloneEntrance
 from pipelines.service.entrance.hub import _Callback
@@ -49,6 +50,8 @@ def is_declared(found: Auditing | None) -> bool:
 
 def commands(command: Any, path: str = "workbench") -> Iterator[tuple[str, Callable[..., object]]]:
     if isinstance(command, click.Group) or hasattr(command, "commands"):
+        if command.invoke_without_command:
+            yield path, command.callback
         for name, each in command.commands.items():
             yield from commands(each, f"{path} {name}")
     else:
@@ -70,7 +73,7 @@ def test_every_action_has_a_class_and_says_whether_it_fails_closed():
 def test_every_command_is_audited_or_says_why_not():
     found = dict(commands(typer.main.get_command(make_application())))
 
-    assert len(found) > 45
+    assert len(found) > 60
     missing = [path for path, callback in found.items() if not is_declared(getattr(callback, ATTRIBUTE, None))]
     assert missing == []
 
@@ -99,15 +102,28 @@ def test_every_request_of_jupyterhub_that_changes_something_is_audited_or_says_w
 
 def test_every_route_of_the_service_of_pipelines_is_audited_or_says_why_not():
     service = Service(
-        site=None, entrance=AloneEntrance({}), prefix="/", templates=build_templates(), hints=None, key=b"k"
+        site=None,
+        entrance=AloneEntrance({}),
+        prefix="/",
+        templates=build_templates(),
+        hints=None,
+        webhooks=None,
+        key=b"k",
     )
     application = build_application(service)
     found = {rule.target for router in application.default_router.rules for rule in getattr(router.target, "rules", [])}
     ours = {handler for handler in found if not issubclass(handler, StaticFileHandler)}
 
     ours.add(_Callback)
-    assert len(ours) >= 12
+    assert len(ours) >= 15
     assert [each for handler in ours for each in undeclared(handler)] == []
+
+
+def test_every_address_of_pipelines_in_a_users_server_is_audited_or_says_why_not():
+    ours = (jupyter.Pipelines, jupyter.Check, jupyter.File)
+
+    assert [each for handler in ours for each in undeclared(handler)] == []
+    assert set(jupyter.Handler.__subclasses__()) == set(ours)
 
 
 def test_every_operation_that_changes_something_names_its_action():

@@ -7,6 +7,7 @@ import base64
 import itertools
 import json
 import os
+import resource
 import stat
 from pathlib import Path
 from urllib.parse import quote, quote_plus
@@ -19,14 +20,18 @@ from pydantic import SecretStr
 
 from pipelines.engine.job import Limits, NotebookJob
 from pipelines.engine.record.events import Event, Kind, parse_event, read_events
+from pipelines.engine.record.keeping import new_sealer
 from pipelines.engine.record.log import EventLog
 from pipelines.engine.record.notebook import build_notebook, read_notebook
 from pipelines.engine.record.publishing import notebook_bytes, publish_notebook
 from pipelines.engine.record.recorder import Recorder
 from pipelines.engine.record.redaction import Redactor
 from pipelines.engine.source import read_source
+from pipelines.runner.folders import log_of
+from tests.services.keysets import make_keys
 from tests.services.notebooks import printed, secrets, statuses, write_notebook
 from workbench.errors import WorkbenchError
+from workbench.security.keyset.opening import Keys
 
 TEXTS = st.text(st.characters(exclude_categories=()), max_size=40)  # lone surrogates too
 VALUES = st.recursive(
@@ -113,6 +118,44 @@ def test_a_log_is_private_and_never_another_s(tmp_path):
     assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o700
     with pytest.raises(FileExistsError), EventLog(tmp_path / "new" / "log.jsonl"):
         pass
+
+
+@pytest.fixture(params=["in clear", "encrypted"])
+def keys(request, tmp_path) -> Keys | None:
+    return make_keys(tmp_path / "home") if request.param == "encrypted" else None
+
+
+def test_an_event_that_finds_no_room_leaves_the_log_as_it_was(tmp_path, keys):
+    path = log_of(tmp_path, encrypted=keys is not None)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with EventLog(path, new_sealer(path, keys)) as log:
+        log.append(STARTED)
+        size = path.stat().st_size
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size + 10, limits[1]))
+        try:
+            with pytest.raises(OSError, match="File too large"):
+                log.append(stream(0, "x" * 1000))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert path.stat().st_size == size
+        log.append(stream(0, "after"))
+
+    assert [each.kind for each in read_events(path, keys)] == [Kind.STARTED, Kind.OUTPUT]
+
+
+def test_an_encrypted_log_that_is_cut_anywhere_gives_what_was_whole(tmp_path):
+    keys, path = make_keys(tmp_path / "home"), log_of(tmp_path, encrypted=True)
+    events = [STARTED, event(Kind.CELL_STARTED, 0), stream(0, "ä\n"), event(Kind.CELL_ENDED, 0, **ENDED_CELL)]
+    ends = []
+    with EventLog(path, new_sealer(path, keys)) as log:
+        for each in events:
+            log.append(each)
+            ends.append(path.stat().st_size)
+    whole = path.read_bytes()
+
+    for cut in range(0, len(whole) + 1, 7):
+        path.write_bytes(whole[:cut])
+        assert list(read_events(path, keys)) == events[: sum(end <= cut for end in ends)]
 
 
 @pytest.mark.parametrize("torn", [b'{"at": 1, "kind": "out', b"\0\0\0\0\n", b'{"at": 1}\n', b"\xff\n"])

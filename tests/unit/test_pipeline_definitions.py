@@ -16,9 +16,10 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from pipelines.definition import Definition, Project, check_files, file_schema, find_pipeline, read_pipeline, run_scope
-from pipelines.definition.document import read_document
+from pipelines.definition.document import parse_document, read_document
 from pipelines.definition.rules import Cause, End, parse_duration
 from pipelines.definition.targets.notebook import read_notebook
+from pipelines.definition.writing import AS_TARGET, write_document
 from pipelines.parameters import REQUIRED, SecretReference, cell_source
 from pipelines.states import State
 from workbench.errors import DefinitionError, WorkbenchError
@@ -31,7 +32,8 @@ def write_notebook(path: Path, *cells: str, kernel: str = "python3", parameters:
     book = nbformat.v4.new_notebook(metadata={"kernelspec": {"name": kernel, "display_name": kernel}} if kernel else {})
     if parameters is not None:
         book.cells.append(nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]}))
-    book.cells += [nbformat.v4.new_code_cell(each, metadata={"tags": ["loaded"]}) for each in cells]
+    tags = {each: {"tags": ["loaded"]} if each.startswith("# checkpoint:") else {} for each in cells}
+    book.cells += [nbformat.v4.new_code_cell(each, metadata=tags[each]) for each in cells]
     path.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(book, path)
     return path
@@ -42,9 +44,10 @@ def project(tmp_path: Path) -> Project:
     (tmp_path / "pipelines" / "jobs").mkdir(parents=True)
     (tmp_path / "pipelines" / "flows").mkdir()
     (tmp_path / "pipelines" / "flows" / "flights.yaml").write_text("topic: flights\ninto: raw.flights\n")
+    (tmp_path / "pipelines" / "alerts.yaml").write_text("channels:\n  team: {url: env:TEAM}\n")
     (tmp_path / "sql").mkdir()
     (tmp_path / "sql" / "clean.sql").write_text("DELETE FROM t WHERE day::date = :day AND name = :name")
-    write_notebook(tmp_path / "n.ipynb", "%%sql\nSELECT 1", "x = await f()\n!ls")
+    write_notebook(tmp_path / "n.ipynb", "%%sql\nSELECT 1", "# checkpoint: x\nx = await f()\n!ls")
     return Project((tmp_path,))
 
 
@@ -221,6 +224,7 @@ def test_all_problems_of_a_file_are_told_at_once_with_their_lines(project):
         ("a: {function: 'os.path:'}", "steps.a.function", "does not fit"),
         ("a: {flow: flights, checkpoints: [x]}", "steps.a", "are for notebooks"),
         ("a: {notebook: n.ipynb, checkpoints: [x]}", "steps.a.notebook", "tag or id 'x'"),
+        ("a: {notebook: n.ipynb, checkpoints: [parameters]}", "steps.a.notebook", "n.ipynb, cell 1: a checkpoint says what it carries"),
         ("a: {notebook: n.ipynb, parameters: {dya: 2013-01-01}}", "steps.a.parameters.dya", "did you mean day?"),
         ("a: {notebook: n.ipynb, parameters: {day: 2013-02-30}}", "steps.a.parameters.day", "no date"),
         ("a: {notebook: n.ipynb, parameters: {day: '${count}'}}", "steps.a.parameters.day", "${count} is int, and the parameter takes date"),
@@ -264,7 +268,21 @@ def test_a_notebook_that_could_not_run_is_refused(project, cells, more, part):
     assert any(part in message and line == 3 for line, _, message in found), found
 
 
-@pytest.mark.parametrize("text", ["", "[", '{"nbformat": 3}', '{"nbformat": 4, "cells": 1}', "\x00", "[" * 100_000])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "",
+            "[",
+            "\x00",
+            "[" * 100_000,
+            '{"nbformat": 3}',
+            '{"nbformat": 4, "cells": 1}',
+            '{"nbformat": 4, "cells": [1]}',
+        ),
+        '{"nbformat": 4, "cells": [], "metadata": []}',
+    ],
+)
 def test_a_file_that_is_no_notebook_is_refused(project, text):
     (project.roots[0] / "bad.ipynb").write_text(text)
 
@@ -412,7 +430,18 @@ def test_what_refers_to_something_wrong_is_not_told_as_well(project):
     ]
 
 
+def test_alerts_name_a_channel_that_is_there(project):
+    found = problems(project, "steps: {a: {flow: flights}}\nalerts:\n  to: [team, taem]")
+
+    assert [(line, field) for line, field, _ in found] == [(3, "alerts.to[1]")]
+    assert "did you mean team" in found[0][2]
+
+
 def test_a_trigger_names_a_pipeline_that_is_there(project):
+    twice = (
+        "steps: {a: {flow: flights}}\ntriggers:\n- {table: {name: a.b}}\n- {table: {name: a.c}}\n- {table: {name: a.b}}"
+    )
+    assert [(line, field) for line, field, _ in problems(project, twice)] == [(5, "triggers[2]")]
     found = problems(project, "steps: {a: {flow: flights}}\ntriggers: [{pipeline: {name: nightly}}]")
     assert [(line, field) for line, field, _ in found] == [(2, "triggers[0].pipeline.name")]
 
@@ -494,3 +523,46 @@ def test_parameters_of_runs_without_a_default_stay_required(project):
     pipeline = read_pipeline(write(project, "parameters: {n: int}\nsteps: {a: {flow: flights}}"), project)
 
     assert pipeline.parameters[0].default is REQUIRED
+
+
+# What YAML 1.1, YAML 1.2 or PyYAML's writer could take for something else.
+ODD = (
+    "1e5",
+    "on",
+    "1:30",
+    "~",
+    "",
+    "null",
+    "2013-01-01",
+    "${a}",
+    "*x",
+    "-0.0",
+    "a: b",
+    "# x",
+    "\x85",
+    "\u2028",
+    "\ufeff",
+)
+TEXTS = st.text(st.characters(codec="utf-8")) | st.sampled_from(ODD)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | TEXTS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(st.dictionaries(TEXTS, VALUES, min_size=1))
+def test_what_is_written_is_read_as_it_was(fields):
+    assert parse_document(Path("x.yaml"), write_document(fields, "a comment")).value == fields
+
+
+def test_a_parameter_as_its_target_has_it_is_a_name_alone():
+    assert write_document({"parameters": {"day": AS_TARGET}}) == "parameters:\n  day:\n"
+
+
+def test_a_project_is_found_around_its_files_and_not_above_what_was_said(project, tmp_path):
+    file = project.jobs / "x.yaml"
+
+    assert Project.around(file) == Project((tmp_path,))
+    assert Project.around(file, within=project.jobs) is None
+    assert Project.around(Project.installed().jobs / "x.yaml") == Project.installed()

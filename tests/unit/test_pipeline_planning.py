@@ -134,7 +134,6 @@ def test_a_pipeline_without_partitions_has_no_backfill(tmp_path):
     ("fields", "told"),
     [
         ({"run_as": "somebody"}, "run_as is somebody"),
-        ({"triggers": [{"table": {"name": "raw.t"}, "parameters": {"day": "2013-01-01"}}]}, "triggers by table"),
     ],
 )
 def test_what_is_not_there_yet_is_named(tmp_path, fields, told):

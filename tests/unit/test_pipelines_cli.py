@@ -8,6 +8,7 @@ import typer
 from typer.testing import CliRunner
 
 from pipelines.cli import add_commands
+from pipelines.cli.runs import named_attempts
 from workbench.errors import DefinitionError, WorkbenchError
 
 
@@ -36,6 +37,19 @@ def test_check_tells_problems_with_file_and_line_and_exits_with_1(tmp_path: Path
 
     (problem,) = json.loads(run("check", "--json", "bad.yaml").stdout)["problems"]
     assert (problem["file"], problem["line"], problem["field"]) == ("bad.yaml", 2, "steps.a.flow")
+
+
+def test_a_file_is_checked_in_the_project_that_it_lies_in(tmp_path: Path):
+    for name in ("one", "two"):
+        (tmp_path / name / "pipelines" / "jobs").mkdir(parents=True)
+        (tmp_path / name / "pipelines" / "jobs" / "x.yaml").write_text("steps: {a: {sql: a.sql}}\n")
+    (tmp_path / "one" / "a.sql").write_text("SELECT 1")
+
+    done = run("check", *(str(tmp_path / name / "pipelines" / "jobs" / "x.yaml") for name in ("one", "two")))
+
+    assert done.exit_code == 1
+    assert f"there is no file a.sql in {tmp_path / 'two'}" in done.stdout
+    assert str(tmp_path / "one") not in done.stdout
 
 
 def test_next_shows_local_and_utc(tmp_path: Path):
@@ -69,3 +83,15 @@ def test_a_wrong_file_is_an_error_with_all_its_problems(tmp_path: Path):
     (tmp_path / "x.yaml").write_text("steps: {a: {flow: nothing}}")
 
     assert isinstance(run("schema", "--file", str(tmp_path / "x.yaml")).exception, DefinitionError)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "text"),
+    [
+        ([2], "attempt 2"),
+        ([1, 2, 3], "same error in attempts 1-3"),
+        ([1, 3, 4, 6], "same error in attempts 1, 3-4, 6"),
+    ],
+)
+def test_attempts_that_failed_alike_are_counted_together(numbers, text):
+    assert named_attempts(numbers) == text

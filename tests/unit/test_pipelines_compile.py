@@ -42,6 +42,7 @@ FULL = {
 @pytest.fixture
 def project(tmp_path: Path):
     (tmp_path / "pipelines/jobs").mkdir(parents=True)
+    (tmp_path / "pipelines/alerts.yaml").write_text("channels:\n  team: {url: env:TEAM}\n")
     (tmp_path / "sql").mkdir()
     (tmp_path / "sql/a.sql").write_text("SELECT 1")
     return Project((tmp_path,))
@@ -126,6 +127,8 @@ def test_catching_up_with_all_begins_on_the_day_that_is_given(project):
     [
         ({"triggers": [{"file": {"path": "in/*.csv"}}]}, "5: triggers[0].file"),
         ({"triggers": [{"table": {"name": "a.b"}}]}, "5: triggers[0].table"),
+        ({"triggers": [{"kafka": {"topic": "t", "records": 1}}]}, "5: triggers[0].kafka"),
+        ({"triggers": [{"webhook": {"secret": "env:S"}}]}, "5: triggers[0].webhook"),
         ({"concurrency": {"over": "skip"}}, "5: concurrency.over"),
         ({"run_as": "ada"}, "4: run_as"),
         ({"alerts": {"to": ["team"], "late": "5m"}}, "7: alerts.late"),

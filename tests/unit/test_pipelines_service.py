@@ -4,30 +4,45 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
 from pipelines.engine.record.events import Event, Kind
+from pipelines.engine.record.keeping import new_sealer, write_file
+from pipelines.engine.record.log import EventLog
+from pipelines.engine.record.publishing import publish_notebook
 from pipelines.parameters import REQUIRED, Parameter, form_schema, parse_hint, parse_texts
-from pipelines.runner.folders import log_of
+from pipelines.runner.folders import log_of, output_of
 from pipelines.service.application import build_templates
 from pipelines.service.openapi import openapi
 from pipelines.service.operations import OPERATIONS, check
 from pipelines.service.rights import Forbidden, Person, Right, demand, right_of_groups
+from pipelines.service.site.outputs import read_output, render
 from pipelines.service.site.tails import BEGIN_BYTES, Tail, items_of, plain
 from pipelines.service.web.forms import form_fields, given_texts
 from pipelines.service.web.live import Cursor
-from workbench.errors import ParametersRefused
+from tests.services.keysets import make_keys
+from workbench.errors import KeysetError, OtherContext, ParametersRefused, UnsupportedFormat
 
+NOTEBOOK = {
+    "cells": [
+        {"cell_type": "code", "source": "'canary'", "metadata": {}, "id": "a", "outputs": [], "execution_count": None}
+    ],
+    "metadata": {},
+    "nbformat": 4,
+    "nbformat_minor": 5,
+}
 RIGHTS = {"viewers": "viewer", "analysts": "runner", "engineers": "editor", "admins": "owner"}
 #: Which operations each right adds to those before it.
 ADDED = {
     Right.NONE: set(),
     Right.VIEWER: {name for name, each in OPERATIONS.items() if each.method == "GET"},
     Right.RUNNER: {"start_run", "cancel_run", "repair_run"},
-    Right.EDITOR: {"start_backfill", "pause_backfill", "resume_backfill", "cancel_backfill"},
+    Right.EDITOR: {"start_backfill", "pause_backfill", "resume_backfill", "cancel_backfill"}
+    | {"start_flow", "stop_flow", "restart_flow"},
     Right.OWNER: {"pause_pipeline", "resume_pipeline", "resize_pool"},
 }
 
@@ -86,11 +101,11 @@ def test_values_that_an_operation_does_not_know_are_refused():
             check(operation, wrong)
 
 
-def test_the_openapi_document_has_every_operation_once():
+def test_the_openapi_document_has_every_operation_once_and_the_webhook():
     document = openapi("/services/pipelines/")
     told = [each["operationId"] for methods in document["paths"].values() for each in methods.values()]
 
-    assert sorted(told) == sorted(OPERATIONS)
+    assert sorted(told) == sorted([*OPERATIONS, "post_webhook"])
     assert json.loads(json.dumps(document))["servers"] == [{"url": "/services/pipelines/api/v1"}]
 
 
@@ -130,12 +145,30 @@ def test_any_other_cursor_is_a_cursor_too(text):
     assert isinstance(Cursor.parse(text), Cursor)
 
 
-def test_a_tail_reads_whole_lines_once_and_joins_text_of_one_cell(tmp_path):
-    log = log_of(tmp_path)
-    whole = [text("a"), text("b"), Event(at=0, kind=Kind.CELL_STARTED, cell=1, content={}), text("c", cell=1)]
-    lines = b"".join(each.as_line() for each in whole)
+@pytest.fixture(params=["in clear", "encrypted"])
+def kept_log(request, tmp_path):
+    """Gives the bytes of a log with some events, how one of its pieces is called, and the keys."""
+    keys = make_keys(tmp_path / "home") if request.param == "encrypted" else None
+    log = log_of(tmp_path, encrypted=keys is not None)
+
+    def content(*events: Event) -> bytes:
+        with EventLog(log, new_sealer(log, keys)) as file:
+            for each in events:
+                file.append(each)
+        found = log.read_bytes()
+        log.unlink()
+        return found
+
+    return SimpleNamespace(path=log, keys=keys, content=content, output=output_of(tmp_path, encrypted=keys is not None))
+
+
+def test_a_tail_reads_whole_lines_once_and_joins_text_of_one_cell(kept_log):
+    log = kept_log.path
+    lines = kept_log.content(
+        text("a"), text("b"), Event(at=0, kind=Kind.CELL_STARTED, cell=1, content={}), text("c", cell=1)
+    )
     log.write_bytes(lines[:-3])
-    tail = Tail.of(tmp_path / "output.ipynb", None)
+    tail = Tail.of(kept_log.output, None, kept_log.keys)
 
     first = tail.read()
     log.write_bytes(lines)
@@ -143,19 +176,83 @@ def test_a_tail_reads_whole_lines_once_and_joins_text_of_one_cell(tmp_path):
     assert [each.get("text") for each in first] == ["ab", None]
     assert [each["text"] for each in tail.read()] == ["c"]
     assert not tail.has_more
-    assert Tail.of(tmp_path / "output.ipynb", tail.position).read() == []
+    assert Tail.of(kept_log.output, tail.position, kept_log.keys).read() == []
 
 
-def test_who_comes_late_to_a_long_log_is_told_how_much_was_left_out(tmp_path):
-    line = text("x" * 1000).as_line()
-    log_of(tmp_path).write_bytes(line * (3 * BEGIN_BYTES // len(line)))
-    tail = Tail.of(tmp_path / "log.jsonl", None)
+def test_who_comes_late_to_a_long_log_is_told_how_much_was_left_out(kept_log):
+    line = text("x" * 1000)
+    count = 3 * BEGIN_BYTES // len(line.as_line())
+    kept_log.path.write_bytes(kept_log.content(*[line] * count))
+    tail = Tail.of(kept_log.path, None, kept_log.keys)
 
     first = tail.read()
+    while more := tail.read():
+        first += more
 
     assert first[0]["kind"] == "omitted"
-    assert first[0]["bytes"] % len(line) == 0
     assert BEGIN_BYTES <= first[0]["bytes"] <= 3 * BEGIN_BYTES
+    assert 0 < sum(len(each["text"]) for each in first[1:]) < 1.2 * BEGIN_BYTES
+
+
+def test_a_log_that_was_changed_is_told_once_and_never_shown(tmp_path):
+    keys = make_keys(tmp_path / "home")
+    log = log_of(tmp_path, encrypted=True)
+    with EventLog(log, new_sealer(log, keys)) as file:
+        file.append(text("first"))
+        size = log.stat().st_size
+        file.append(text("second"))
+    content = bytearray(log.read_bytes())
+    content[size + 100] ^= 1
+    log.write_bytes(content)
+    tail = Tail.of(log, None, keys)
+
+    found = tail.read()
+
+    assert [each["text"] for each in found] == ["first", f"{log} was changed at byte {size}\n"]
+    assert not tail.has_more
+    assert tail.read() == []
+
+
+def test_an_output_is_decrypted_for_the_page_and_for_nobody_without_keys(tmp_path):
+    keys = make_keys(tmp_path / "home")
+    output, log = output_of(tmp_path, encrypted=True), log_of(tmp_path, encrypted=True)
+    with EventLog(log, new_sealer(log, keys)) as file:
+        file.append(Event(at=0, kind=Kind.STARTED, cell=None, content={"notebook": NOTEBOOK}))
+    publish_notebook(log, output, keys=keys)
+
+    assert "canary" in render(output, keys)
+    assert b"canary" in read_output(log, keys)
+    assert not [each for each in tmp_path.iterdir() if each.is_file() and b"canary" in each.read_bytes()]
+    with pytest.raises(KeysetError, match="is encrypted, and there is no keyset"):
+        read_output(output, None)
+
+
+def test_the_output_of_another_attempt_is_refused_in_its_place(tmp_path):
+    keys = make_keys(tmp_path / "home")
+    for name in ("a.1-1", "a.2-2"):
+        write_file(output_of(tmp_path / name, encrypted=True), name.encode(), keys)
+    output_of(tmp_path / "a.1-1", encrypted=True).replace(output_of(tmp_path / "a.2-2", encrypted=True))
+
+    with pytest.raises(OtherContext, match=r"a\.2-2/output\.ipynb"):
+        read_output(output_of(tmp_path / "a.2-2", encrypted=True), keys)
+
+
+def test_a_notebook_in_clear_is_not_taken_for_an_encrypted_one(tmp_path):
+    keys = make_keys(tmp_path / "home")
+    output_of(tmp_path, encrypted=True).write_text("{}")
+
+    with pytest.raises(UnsupportedFormat, match="is not encrypted"):
+        read_output(output_of(tmp_path, encrypted=True), keys)
+
+
+@pytest.mark.parametrize(
+    ("path", "is_shown"),
+    [("r/output.ipynb", True), ("r/output.ipynb.enc", True), ("r/log.jsonl.enc", False), ("", False), (None, False)],
+)
+def test_the_page_offers_notebooks_in_clear_and_encrypted(path, is_shown):
+    template = build_templates().from_string("{{ path is notebook }}")
+
+    assert template.render(path=path) == str(is_shown)
 
 
 def test_what_steers_a_terminal_is_taken_out_of_text():

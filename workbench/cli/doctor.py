@@ -52,7 +52,9 @@ def examine(home: Path) -> list[Finding]:
         ("disk", lambda: _disk(home)),
         ("files", lambda: _private_files(home)),
         ("checkpoints", lambda: _checkpoints(home)),
+        ("keys", _keys),
         ("login", _login),
+        ("policies", _policies),
         ("ports", lambda: _ports(home)),
     ]
     return [_finding(subject, check) for subject, check in checks]
@@ -136,12 +138,40 @@ def _checkpoints(home: Path) -> str:
     return f"{folder} is private, and encrypted on its disk ({found.detail})"
 
 
+def _keys() -> str:
+    """Whether what is encrypted can be read."""
+    from workbench.security.keyset.opening import Keys
+
+    settings = Settings.load()
+    keys = Keys.of(settings.home, settings.keys)
+    if not keys.file.exists and not keys.inventory.path.exists():
+        return "no keyset yet; the worker of pipelines makes one"
+    keyset = keys.file.read()
+    keys.inventory.check(keyset.inventory)
+    needed = sum(keys.inventory.counts().values())
+    return f"version {keyset.primary.number} encrypts, root key {keys.file.root.name}, {needed:,} in the inventory"
+
+
 def _login() -> str:
     settings = Settings.load()
     if settings.login.is_demo:
         return "the demo identity provider; register OAuth clients with Google or GitHub for real accounts"
     encrypted = "encrypted" if settings.hub.is_encrypted else "loopback only, not encrypted"
     return f"{', '.join(settings.login.providers)}; {encrypted}"
+
+
+def _policies() -> str:
+    """Whether people reach the warehouse with what policies allow them."""
+    settings = Settings.load()
+    if not settings.policies.own_roles:
+        return "everybody of the hub connects to the warehouse as one role, which reads everything"
+    if settings.hub.spawner == "simple":
+        raise WorkbenchError(
+            "people have roles of their own in the warehouse, but can read the password of the shared one: their "
+            "servers run as the OS user of the workbench",
+            remedy="Set WORKBENCH_HUB_SPAWNER to local or systemd.",
+        )
+    return "people connect to the warehouse as roles of their own; `workbench policy verify` looks at it"
 
 
 def _ports(home: Path) -> str:

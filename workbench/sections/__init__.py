@@ -4,12 +4,16 @@ A field's alias is the name of its variable, its description the line in docs/se
 `workbench.settings` reads them; tests and the documentation look at them.
 """
 
+from collections.abc import Mapping
+
 from workbench.sections.audit import AuditSettings
 from workbench.sections.base import Section, is_loopback
 from workbench.sections.embedded import EmbeddedSettings
 from workbench.sections.hub import HubSettings
 from workbench.sections.kafka import KafkaSettings, SchemaRegistrySettings
+from workbench.sections.keys import KeysSettings
 from workbench.sections.login import LoginSettings
+from workbench.sections.policies import PoliciesSettings
 from workbench.sections.spark import SparkSettings
 from workbench.sections.warehouse import EMBEDDED_SUPERUSER, PipelinesSettings, WarehouseSettings
 
@@ -20,14 +24,17 @@ __all__ = [
     "EmbeddedSettings",
     "HubSettings",
     "KafkaSettings",
+    "KeysSettings",
     "LoginSettings",
     "PipelinesSettings",
+    "PoliciesSettings",
     "SchemaRegistrySettings",
     "Section",
     "SparkSettings",
     "WarehouseSettings",
     "is_loopback",
     "variables",
+    "without_keys",
 ]
 
 SECTIONS: dict[str, type[Section]] = {
@@ -36,10 +43,12 @@ SECTIONS: dict[str, type[Section]] = {
     "spark": SparkSettings,
     "warehouse": WarehouseSettings,
     "pipelines": PipelinesSettings,
+    "policies": PoliciesSettings,
     "login": LoginSettings,
     "hub": HubSettings,
     "audit": AuditSettings,
     "embedded": EmbeddedSettings,
+    "keys": KeysSettings,
 }
 
 
@@ -48,3 +57,9 @@ def variables() -> dict[str, type[Section]]:
     return {
         str(field.validation_alias): section for section in SECTIONS.values() for field in section.model_fields.values()
     }
+
+
+def without_keys(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment of what runs other people's code: without what leads to the root key."""
+    names = {name for name, section in variables().items() if section is KeysSettings}
+    return {name: value for name, value in environment.items() if name not in names}

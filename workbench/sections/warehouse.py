@@ -139,6 +139,11 @@ class PipelinesSettings(Section):
         "WORKBENCH_PIPELINES_LINEAGE_NAMESPACE", "workbench", "namespace of the jobs in those events"
     )
 
+    encrypt_outputs: bool = variable(
+        "WORKBENCH_PIPELINES_ENCRYPT_OUTPUTS",
+        True,
+        "encrypt logs and output notebooks of runs with the keyset, which is made when there is none",
+    )
     tables_file: AbsolutePath | None = variable(
         "WORKBENCH_PIPELINES_TABLES_FILE",
         None,

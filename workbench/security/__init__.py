@@ -1,1 +1,1 @@
-"""Secrets, certificates and the audit log; later keys, encryption and policies."""
+"""Secrets, certificates, keys, encryption, policies and the audit log."""

@@ -35,6 +35,15 @@ def write_private(path: Path, content: str | bytes) -> None:
         raise
 
 
+def sync_folder(folder: Path) -> None:
+    """Put the names in *folder* on the disk: a file that was just made or replaced is there after a loss of power."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def ensure_token(path: Path) -> str:
     """Return the secret kept at *path*; make one of 256 random bits when there is none."""
     return _ensure(path, secrets.token_hex(TOKEN_BYTES))
@@ -51,12 +60,12 @@ def _ensure(path: Path, fresh: str) -> str:
         path.unlink()
     if not path.is_file():
         private_folder(path.parent)
-        ensure_content(path, fresh + "\n")
+        write_first(path, fresh + "\n")
     return path.read_text(encoding="utf-8").strip()
 
 
-def ensure_content(path: Path, content: str | bytes) -> None:
-    """Write *path* unless somebody else has just done so; both then read the same secret."""
+def write_first(path: Path, content: str | bytes) -> None:
+    """Write *path* at mode 0600 unless somebody else has just done so; both then read the same secret."""
     fresh = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     write_private(fresh, content)
     with contextlib.suppress(FileExistsError):

@@ -11,7 +11,8 @@ import pyarrow as pa
 from workbench.errors import RowsRefused, WarehouseError, WarehouseUnavailable
 from workbench.loading import JSON
 from workbench.sections import WarehouseSettings
-from workbench.warehouse.engine import is_refusal, libpq_options, transaction, url
+from workbench.warehouse.engine import transaction, url
+from workbench.warehouse.libpq import is_refusal, libpq_options
 from workbench.warehouse.schema import ensure_table, quoted, split_name
 
 # Classes of SQLSTATE (postgresql.org, "PostgreSQL Error Codes").

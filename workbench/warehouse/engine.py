@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import certifi
 import sqlalchemy as sa
 from sqlalchemy import exc
 
 from workbench.errors import WarehouseError, WarehouseUnavailable
 from workbench.sections import WarehouseSettings
+from workbench.warehouse.libpq import is_refusal, libpq_options
 
 if TYPE_CHECKING:
     import pandas as pd
-
-CONNECT_SECONDS = 10
 
 
 def make_engine(settings: WarehouseSettings, *, lock_seconds: int = 0) -> sa.Engine:
@@ -32,35 +29,6 @@ def make_engine(settings: WarehouseSettings, *, lock_seconds: int = 0) -> sa.Eng
     """
     options = {**libpq_options(settings), "options": f"-c lock_timeout={lock_seconds}s"}
     return sa.create_engine(url(settings, "postgresql+psycopg"), connect_args=options, pool_pre_ping=True, pool_size=2)
-
-
-def libpq_options(settings: WarehouseSettings) -> Mapping[str, str]:
-    """Connection parameters of libpq (postgresql.org, "Parameter Key Words") beside address and password."""
-    sslmode = settings.effective_sslmode
-    options = {
-        "connect_timeout": str(CONNECT_SECONDS),
-        "sslmode": sslmode,
-        "application_name": "workbench",
-        # A server that is gone without a word is noticed after a minute, not after hours.
-        "keepalives_idle": "30",
-        "keepalives_interval": "10",
-        "keepalives_count": "3",
-        "tcp_user_timeout": "60000",
-    }
-    if sslmode == "disable":
-        # Unencrypted, only SCRAM: whoever answers is not sent the password, and proves to know it.
-        return {**options, "require_auth": "scram-sha-256"}
-    if sslmode == "require":
-        return options
-    return {**options, "sslrootcert": str(settings.ca_file or system_authorities())}
-
-
-def system_authorities() -> str:
-    """The PEM file of the authorities that this machine trusts, else those of Mozilla.
-
-    libpq's own `system` means the folder that its OpenSSL was built with, which a wheel's lacks.
-    """
-    return ssl.get_default_verify_paths().cafile or certifi.where()
 
 
 def url(settings: WarehouseSettings, driver: str) -> sa.URL:
@@ -119,23 +87,6 @@ def transaction(settings: WarehouseSettings) -> Iterator[sa.Connection]:
             yield connection
     finally:
         engine.dispose()
-
-
-def is_refusal(message: str) -> bool:
-    """Whether a connection was refused for a reason that waiting does not cure."""
-    return any(
-        text in message
-        for text in (
-            "password authentication failed",
-            "does not exist",
-            "no pg_hba.conf entry",
-            "certificate",
-            "authentication method requirement",
-            # Not "SSL" alone: a connection that breaks says that, too.
-            "does not support SSL",
-            "SSL required",
-        )
-    )
 
 
 def read_frame(settings: WarehouseSettings, query: str, parameters: Mapping[str, object]) -> pd.DataFrame:

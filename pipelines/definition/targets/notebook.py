@@ -6,11 +6,12 @@ import ast
 import hashlib
 import json
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines.parameters import Parameter, read_cell
+from pipelines.parameters.carried import read_carried
 
 PARAMETERS = "parameters"
 
@@ -58,14 +59,14 @@ def read_notebook(path: Path) -> Notebook:
         raw = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path.name} is no notebook: {error}") from None
-    if not isinstance(raw, dict) or raw.get("nbformat") != 4 or not isinstance(raw.get("cells"), list):
+    if not _is_notebook(raw):
         raise ValueError(f"{path.name} is no notebook of format 4; open and save it in JupyterLab")
-    kernel = (raw.get("metadata") or {}).get("kernelspec") or {}
-    if not kernel.get("name"):
+    kernel = raw["metadata"].get("kernelspec")
+    if not isinstance(kernel, dict) or not kernel.get("name"):
         raise ValueError(f"{path.name} says no kernel; open it in JupyterLab, choose one, and save it")
     cells = enumerate(raw["cells"], start=1)
     return Notebook(
-        path, str(kernel["name"]), tuple(_cell(n, each) for n, each in cells if each["cell_type"] == "code")
+        path, str(kernel["name"]), tuple(_cell(n, each) for n, each in cells if each.get("cell_type") == "code")
     )
 
 
@@ -89,6 +90,16 @@ def notebook_problems(notebook: Notebook, kernels: Mapping[str, str], *, needs_p
             yield f"{name}, cell {cell.number}, {problem}"
 
 
+def checkpoint_problems(notebook: Notebook, marks: Collection[str]) -> Iterator[str]:
+    """What is wrong with the cells of the tags or ids *marks*, which are checkpoints."""
+    for cell in notebook.cells:
+        if not {*cell.tags, cell.id}.isdisjoint(marks):
+            try:
+                read_carried(cell.source)
+            except ValueError as error:
+                yield f"{notebook.path.name}, cell {cell.number}: {error}."
+
+
 def notebook_parameters(notebook: Notebook) -> tuple[tuple[Parameter, ...], tuple[str, ...]]:
     """The parameters of the cell tagged so, and what is wrong with it."""
     for cell in notebook.cells:
@@ -97,6 +108,17 @@ def notebook_parameters(notebook: Notebook) -> tuple[tuple[Parameter, ...], tupl
             where = f"{notebook.path.name}, cell {cell.number}"
             return parameters, tuple(f"{where}, line {each.line}: {each.message}" for each in problems)
     return (), ()
+
+
+def _is_notebook(raw: object) -> bool:
+    """Whether it has the parts of one; what is in them is looked at where it is used."""
+    return (
+        isinstance(raw, dict)
+        and raw.get("nbformat") == 4
+        and isinstance(raw.setdefault("metadata", {}), dict)
+        and isinstance(raw.get("cells"), list)
+        and all(isinstance(each, dict) for each in raw["cells"])
+    )
 
 
 def _cell(number: int, raw: Mapping[str, object]) -> Cell:

@@ -10,6 +10,8 @@ from pathlib import Path, PurePosixPath
 
 from workbench.resources import resource
 
+JOBS = PurePosixPath("pipelines/jobs")  #: where definitions are, from the project's folder on
+
 
 @dataclass(frozen=True)
 class Project:
@@ -23,10 +25,32 @@ class Project:
         """The checkout, or what the installed package has of it."""
         return cls(tuple(dict.fromkeys(resource(each).parent for each in ("pipelines", "notebooks"))), imports)
 
+    @classmethod
+    def around(cls, path: Path, *, within: Path | None = None, imports: bool = False) -> Project | None:
+        """The project that a file is in: the nearest folder above it that has pipelines/jobs; None when there is none.
+
+        Args:
+            path: of the file, which need not be there.
+            within: the folder above which nobody looks.
+            imports: as of the class.
+        """
+        for folder in path.absolute().parents:
+            if within is not None and not folder.is_relative_to(within):
+                return None
+            if _is_folder(folder / JOBS):
+                installed = cls.installed(imports=imports)
+                return installed if folder in installed.roots else cls((folder,), imports)
+        return None
+
     @property
     def jobs(self) -> Path:
         """The folder of definitions."""
-        return self.roots[0] / "pipelines" / "jobs"
+        return self.roots[0] / JOBS
+
+    @property
+    def alerts(self) -> Path:
+        """The file of channels and of rules of alerts; it need not be there."""
+        return self.roots[0] / "pipelines" / "alerts.yaml"
 
     def find(self, path: str) -> Path:
         """The file at *path*.
@@ -62,3 +86,10 @@ class Project:
         manager = KernelSpecManager()
         manager.kernel_dirs = [str(Path(jupyter_folders()["JUPYTER_PATH"]) / "kernels"), *manager.kernel_dirs]
         return {name: str(each["spec"].get("language", "")).lower() for name, each in manager.get_all_specs().items()}
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:
+        return False  # of somebody else, who lets nobody look

@@ -10,9 +10,15 @@ from pathlib import Path
 
 from pipelines.definition.model import Step
 from pipelines.definition.targets.function import import_problem, read_function
-from pipelines.definition.targets.notebook import notebook_parameters, notebook_problems, read_notebook
+from pipelines.definition.targets.notebook import (
+    checkpoint_problems,
+    notebook_parameters,
+    notebook_problems,
+    read_notebook,
+)
 from pipelines.definition.targets.project import Project
 from pipelines.parameters import REQUIRED, Parameter
+from pipelines.parameters.carried import CHECKPOINT
 from pipelines.parameters.declared import unknown_name
 
 BOUND = re.compile(r"(?<![:\w\\]):(?P<name>\w+)(?!:)")  # of sqlalchemy.text
@@ -61,7 +67,8 @@ def _notebook(step: Step, project: Project) -> tuple[Target, tuple[str, ...]]:
     parameters, wrong = (
         notebook_parameters(notebook) if project.kernels.get(notebook.kernel, "python") == "python" else ((), ())
     )
-    unknown = sorted(set(step.checkpoints) - notebook.marks)
+    problems += checkpoint_problems(notebook, step.checkpoints)
+    unknown = sorted(set(step.checkpoints) - notebook.marks - {CHECKPOINT})
     problems += [unknown_name(each, sorted(notebook.marks), "cell with the tag or id") for each in unknown]
     found = Target("notebook", str(notebook.path), notebook.sha256, notebook.kernel, parameters)
     return found, (*problems, *wrong)

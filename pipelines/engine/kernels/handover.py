@@ -16,6 +16,8 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
+from pipelines.engine.record.redaction import secret_forms
+
 MODULE = "workbench_run"
 SOCKET = "handover"
 
@@ -36,6 +38,7 @@ def _workbench_take_over(path):
         return given["secrets"][name]
     module = types.ModuleType({module!r}, "What this run of the notebook was given.")
     module.secret = secret
+    module.forms = tuple(form.encode("utf-8", "surrogatepass") for form in given["forms"])
     sys.modules[{module!r}] = module
 try:
     _workbench_take_over({path!r})
@@ -63,6 +66,8 @@ async def serve_handover(
         "folder": str(folder),
         "environment": dict(environment),
         "secrets": {name: each.get_secret_value() for name, each in secrets.items()},
+        # By which a checkpoint tells what it must not write.
+        "forms": sorted({form for each in secrets.values() for form in secret_forms(each.get_secret_value())}),
     }
 
     async def give(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -9,11 +9,15 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from pipelines.engine.record.keeping import read_lines
+from workbench.security.keyset.opening import Keys
+
 
 class Kind(StrEnum):
     """What an event tells. The content of each is in the comment."""
 
     STARTED = "started"  #: notebook: the whole notebook as it is executed, without outputs
+    CARRIED = "carried"  #: not executed: attempt, in which it was; notebook: of that attempt; outputs, execution_count
     CELL_STARTED = "cell_started"
     OUTPUT = "output"  #: an output as nbformat has it; `display_id` beside it, if it may be updated
     CLEARED = "cleared"  #: wait: whether the next output clears, and not this event
@@ -54,14 +58,20 @@ def parse_event(line: bytes) -> Event:
         raise ValueError(f"not an event: {line[:80]!r}") from error
 
 
-def read_events(log: Path) -> Iterator[Event]:
-    """The events of a log, up to the first that is not whole: the process that wrote it, or the machine, was ended there."""
-    with log.open("rb") as file:
-        for line in file:
-            if not line.endswith(b"\n"):
-                return
-            try:
-                event = parse_event(line)
-            except ValueError:
-                return
-            yield event
+def read_events(log: Path, keys: Keys | None = None) -> Iterator[Event]:
+    """The events of a log, up to the first that is not whole: the process that wrote it, or the machine, was ended there.
+
+    Args:
+        log: in clear or encrypted, as its name says.
+        keys: of an encrypted one.
+
+    Raises:
+        OSError: when it cannot be read.
+        KeysetError, EncryptionError: when it is encrypted and cannot be decrypted, or was changed.
+    """
+    for line, _ in read_lines(log, keys):
+        try:
+            event = parse_event(line)
+        except ValueError:
+            return
+        yield event

@@ -10,21 +10,24 @@ from types import TracebackType
 from typing import Self
 
 from pipelines.engine.record.events import Event
+from workbench.errors import KeysetError
+from workbench.security.encryption.logs import FrameSealer
 
 SYNC_SECONDS = 0.5
 
 
 class EventLog:
-    """Appends events to a new file of mode 0600.
+    """Appends events to a new file of mode 0600; with a *sealer*, each is encrypted in a frame of its own.
 
     An event is handed to the operating system before `append` returns, so a kill -9 of this process
     loses none. A thread syncs the file to its disk twice a second while something is new, so an
     end of the machine loses no more than that.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, sealer: FrameSealer | None = None) -> None:
+        self._path, self._sealer = path, sealer
         self._file = -1
+        self._position = 0
         self._is_new = threading.Event()
         self._is_closing = threading.Event()
         self._failure: OSError | None = None
@@ -33,6 +36,12 @@ class EventLog:
     def __enter__(self) -> Self:
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+        if self._sealer is not None:
+            try:
+                self._write(self._sealer.header)
+            except OSError:
+                os.close(self._file)
+                raise
         self._thread.start()
         return self
 
@@ -46,6 +55,10 @@ class EventLog:
         with contextlib.suppress(OSError):
             os.fsync(self._file)
         os.close(self._file)
+        if self._sealer is not None:
+            # The log is whole without it; until then, a rewrap takes it for one that grows.
+            with contextlib.suppress(KeysetError):
+                self._sealer.finish()
 
     def append(self, event: Event) -> None:
         """Write *event*.
@@ -55,10 +68,21 @@ class EventLog:
         """
         if self._failure:
             raise self._failure
-        rest = memoryview(event.as_line())
-        while rest:
-            rest = rest[os.write(self._file, rest) :]
+        line = event.as_line()
+        self._write(line if self._sealer is None else self._sealer.frame(line, self._position))
         self._is_new.set()
+
+    def _write(self, content: bytes) -> None:
+        rest = memoryview(content)
+        try:
+            while rest:
+                rest = rest[os.write(self._file, rest) :]
+        except OSError:
+            # A part would hide whatever could still be written behind it, such as the end.
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._file, self._position)
+            raise
+        self._position += len(content)
 
     def _sync(self) -> None:
         while not self._is_closing.is_set():

@@ -10,6 +10,7 @@ from typing import Any
 
 from pipelines.engine.record.events import Event, Kind, read_events
 from pipelines.states import State
+from workbench.security.keyset.opening import Keys
 
 # Ends that leave no traceback, or one that does not say it: KeyboardInterrupt.
 TOLD_IN_THE_CELL = {
@@ -22,18 +23,20 @@ TOLD_IN_THE_CELL = {
 CUT_OFF = "the process that executed the notebook ended without a word"
 
 
-def read_notebook(log: Path, *, end: Event | None = None) -> dict[str, Any]:
+def read_notebook(log: Path, *, end: Event | None = None, keys: Keys | None = None) -> dict[str, Any]:
     """The notebook of the log at *log*, in the form of nbformat 4.
 
     Args:
         log: of an execution that has ended, or was ended.
         end: the end of one whose log has none. None is that it was lost.
+        keys: of a log that is encrypted.
 
     Raises:
         ValueError: when not even the first event is there.
         OSError: when the log cannot be read.
+        KeysetError, EncryptionError: when it is encrypted and cannot be decrypted, or was changed.
     """
-    return build_notebook(read_events(log), end=end)
+    return build_notebook(read_events(log, keys), end=end)
 
 
 def build_notebook(events: Iterable[Event], *, end: Event | None = None) -> dict[str, Any]:
@@ -84,11 +87,13 @@ class _Building:
 
     def add(self, event: Event) -> None:
         self._last_at = event.at
-        if event.cell is None:
+        if event.cell is None or event.kind is Kind.ENDED:
             self._end = event if event.kind is Kind.ENDED else self._end
             return
         cell = self._cells[event.cell]
         match event.kind:
+            case Kind.CARRIED:
+                _carry(cell, event.content)
             case Kind.CELL_STARTED:
                 self._running[event.cell] = event.at
                 cell["metadata"]["papermill"].update(status="running", exception=False, start_time=_written(event.at))
@@ -104,8 +109,6 @@ class _Building:
                     output.update(data=event.content["data"], metadata=event.content["metadata"])
             case Kind.CELL_ENDED:
                 self._end_cell(event.cell, event)
-            case Kind.ENDED:
-                self._end = event
 
     def finish(self, missing: Event | None) -> dict[str, Any]:
         end = (
@@ -179,6 +182,15 @@ class _Building:
             self._put_out(
                 cell, {"output_type": "error", "ename": name, "evalue": message, "traceback": [f"{name}: {message}"]}
             )
+
+
+def _carry(cell: dict[str, Any], content: Mapping[str, Any]) -> None:
+    """Show what a cell put out in the attempt that executed it, and that this one did not."""
+    note = f"[not executed in this attempt, but in attempt {content['attempt']}: {content['notebook']}]\n"
+    said = {"output_type": "stream", "name": "stderr", "text": note}
+    cell["outputs"], cell["execution_count"] = [said, *content["outputs"]], content["execution_count"]
+    cell["metadata"]["papermill"]["status"] = "skipped"
+    cell["metadata"]["workbench"] = {"executed_in": {"attempt": content["attempt"], "notebook": content["notebook"]}}
 
 
 def _written(at: float) -> str:

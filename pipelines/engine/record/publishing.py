@@ -3,33 +3,28 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pipelines.engine.record.events import Event
+from pipelines.engine.record.keeping import write_file
 from pipelines.engine.record.notebook import read_notebook
-from workbench.security.secrets import write_private
+from workbench.security.keyset.opening import Keys
 
 
-def publish_notebook(log: Path, output: Path, *, end: Event | None = None) -> dict[str, Any]:
-    """Build the notebook of *log*, write it to *output* at mode 0600, and return it.
+def publish_notebook(log: Path, output: Path, *, end: Event | None = None, keys: Keys | None = None) -> dict[str, Any]:
+    """Build the notebook of *log*, write it to *output* at mode 0600, encrypted if its name says so, and return it.
 
     It is on the disk, name included, when this returns. `read_notebook` says what *end* is for.
 
     Raises:
         OSError: when the log cannot be read or there is no room; *output* is then as it was.
         ValueError: when the log has no beginning.
+        KeysetError, EncryptionError: when one of them is encrypted, and *keys* cannot be used.
     """
-    notebook = read_notebook(log, end=end)
-    output.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    write_private(output, notebook_bytes(notebook))
-    folder = os.open(output.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    notebook = read_notebook(log, end=end, keys=keys)
+    write_file(output, notebook_bytes(notebook), keys)
     return notebook
 
 

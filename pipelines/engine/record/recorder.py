@@ -46,6 +46,10 @@ class Recorder:
         """The notebook is about to run as it is in *notebook*."""
         self._record(Kind.STARTED, None, {"notebook": notebook})
 
+    def carry(self, cell: int, content: Mapping[str, Any]) -> None:
+        """A cell is not executed; *content* says where it was, and what it put out there."""
+        self._record(Kind.CARRIED, cell, self._redactor.cleaned(content))
+
     def start_cell(self, cell: int) -> None:
         """A cell is sent to the kernel."""
         self._record(Kind.CELL_STARTED, cell, {})

@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from pipelines.engine.checkpoints.resuming import Keeper
 from pipelines.engine.job import Limits
 from pipelines.engine.kernels.kernel import Kernel
 from pipelines.engine.record.notebook import is_executed, tags
 from pipelines.engine.record.recorder import Recorder
-from pipelines.engine.running.conversation import Asked, Conversation
-from pipelines.engine.running.verdict import Verdict
+from pipelines.engine.running.conversation import EXPRESSION, Asked, Conversation
+from pipelines.engine.running.verdict import MAKE_ROOM, Verdict
 from pipelines.states import State
 
 DEAD_QUIET_SECONDS = 0.1  # of a killed kernel nothing comes again: patience costs little
@@ -32,62 +33,110 @@ class CellRunner:
     """Runs cells in one kernel."""
 
     def __init__(
-        self, kernel: Kernel, conversation: Conversation, recorder: Recorder, *, limits: Limits, cancel: asyncio.Event
+        self,
+        kernel: Kernel,
+        conversation: Conversation,
+        recorder: Recorder,
+        *,
+        limits: Limits,
+        cancel: asyncio.Event,
+        keeper: Keeper | None = None,
     ) -> None:
         self._kernel, self._conversation, self._recorder, self._limits = kernel, conversation, recorder, limits
-        self._cancel = cancel
+        self._cancel, self._keeper = cancel, keeper
         self._loop = asyncio.get_running_loop()
+        self._run_deadline: float | None = None
+        self._cancelled: asyncio.Task[Any]
 
     async def run(self, cells: Sequence[Mapping[str, Any]]) -> Verdict:
-        """Run *cells*; those that follow one that did not succeed are not run.
+        """Run *cells*; those that follow one that did not succeed are not run, and those of a checkpoint need not be.
 
         Raises:
             OSError: when the log cannot be written.
         """
         seconds = self._limits.run_seconds
-        run_deadline = None if seconds is None else self._loop.time() + seconds
-        cancelled = asyncio.create_task(self._cancel.wait(), name="wait-for-cancel")
+        self._run_deadline = None if seconds is None else self._loop.time() + seconds
+        self._cancelled = asyncio.create_task(self._cancel.wait(), name="wait-for-cancel")
         try:
             for index, cell in enumerate(cells):
                 if self._cancel.is_set():
                     return Verdict(state=State.CANCELLED, message="it was cancelled between two cells")
-                if is_executed(cell) and (verdict := await self._run_cell(index, cell, cancelled, run_deadline)):
+                if verdict := await self._pass(index, cell):
                     return verdict
         finally:
-            cancelled.cancel()
+            self._cancelled.cancel()
         return Verdict(state=State.SUCCEEDED)
 
-    async def _run_cell(
-        self, index: int, cell: Mapping[str, Any], cancelled: asyncio.Task[Any], run_deadline: float | None
-    ) -> Verdict | None:
-        """Run one cell; None says that the next may follow."""
+    async def _pass(self, index: int, cell: Mapping[str, Any]) -> Verdict | None:
+        """Do what there is to do with one cell; None says that the next may follow."""
+        keeper = self._keeper
+        if keeper is not None and index == keeper.resumes_at:
+            return await self._consult(index, keeper.restoring())
+        if not is_executed(cell) or (keeper is not None and index in keeper.carried):
+            return None
+        return await self._run_cell(index, cell)
+
+    async def _run_cell(self, index: int, cell: Mapping[str, Any]) -> Verdict | None:
         self._recorder.start_cell(index)
-        asked = self._conversation.ask(index, cell["source"])
-        stop = await self._wait(asked, cancelled, run_deadline)
+        reply, stop = await self._answer(self._conversation.ask(index, cell["source"]))
+        verdict = self._verdict(index, cell, reply, stop)
+        if verdict is None and reply["status"] == "ok" and self._keeper and index in self._keeper.declared:
+            verdict = await self._keep(index, self._keeper)
+        is_ok = verdict is None or verdict.state is State.SUCCEEDED
+        self._recorder.end_cell(index, status="ok" if is_ok else "error", execution_count=reply.get("execution_count"))
+        return verdict
+
+    async def _keep(self, index: int, keeper: Keeper) -> Verdict | None:
+        """Keep what the checkpoint that has just succeeded carries."""
+        try:
+            verdict = await self._consult(index, await asyncio.to_thread(keeper.saving, index))
+            if verdict is None:
+                await asyncio.to_thread(keeper.publish, index)
+            else:
+                await asyncio.to_thread(keeper.drop)
+        except OSError as error:
+            message = f"the checkpoint cannot be written: {error.filename or ''} {error.strerror or error}"
+            return Verdict(state=State.INFRASTRUCTURE_ERROR, cell=index, message=message, remedy=MAKE_ROOM)
+        return verdict
+
+    async def _consult(self, index: int, expression: str) -> Verdict | None:
+        """Have the kernel do something for us; None says that it is done."""
+        reply, stop = await self._answer(self._conversation.ask_for(index, expression))
+        if stop or not reply:
+            return self._verdict(index, {}, reply, stop)
+        said = reply.get("user_expressions", {}).get(EXPRESSION, reply)
+        if said["status"] == "ok":
+            return None
+        name, value = said.get("ename", said["status"]), said.get("evalue", "")
+        message = f"the checkpoint of cell {index + 1} of the notebook: {name}: {value}"
+        if name == "OSError":
+            return Verdict(state=State.INFRASTRUCTURE_ERROR, cell=index, message=message, remedy=MAKE_ROOM)
+        self._recorder.take(index, "error", {"ename": name, "evalue": value, "traceback": [f"{name}: {value}"]})
+        return Verdict(state=State.FAILED, cell=index, error_name=name, error_value=value, message=message)
+
+    async def _answer(self, asked: Asked) -> tuple[Mapping[str, Any], _Stop | None]:
+        """The content of the reply, which is empty when the kernel has ended; and why it was ended, if it was."""
+        stop = await self._wait(asked)
         if stop:
             await self._interrupt(asked)
         if not asked.replied.done() and self._kernel.ended.done():
             await self._conversation.drain(DEAD_QUIET_SECONDS)
         self._check_reading()
-        reply = asked.replied.result() if asked.replied.done() else {}
-        verdict = self._verdict(index, cell, reply, stop)
-        is_ok = verdict is None or verdict.state is State.SUCCEEDED
-        self._recorder.end_cell(index, status="ok" if is_ok else "error", execution_count=reply.get("execution_count"))
-        return verdict
+        return asked.replied.result() if asked.replied.done() else {}, stop
 
-    async def _wait(self, asked: Asked, cancelled: asyncio.Task[Any], run_deadline: float | None) -> _Stop | None:
+    async def _wait(self, asked: Asked) -> _Stop | None:
         """Until the cell or the kernel has ended, which is None, or the cell has to end."""
         now, cell_seconds = self._loop.time(), self._limits.cell_seconds
         remaining = [] if cell_seconds is None else [(cell_seconds, "cell")]
-        if run_deadline is not None:
-            remaining.append((max(0.0, run_deadline - now), "run"))
+        if self._run_deadline is not None:
+            remaining.append((max(0.0, self._run_deadline - now), "run"))
         timeout, limit = min(remaining, default=(None, ""))
         ends = self._ends(asked)
-        done, _ = await asyncio.wait([*ends, cancelled], timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait([*ends, self._cancelled], timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         self._check_reading()
         if asked.replied in done or self._kernel.ended in done:
             return None
-        if cancelled in done:
+        if self._cancelled in done:
             return _Stop(State.CANCELLED, "was cancelled")
         allowed = cell_seconds if limit == "cell" else self._limits.run_seconds
         whole = "" if limit == "cell" else " for the whole notebook"

@@ -11,6 +11,7 @@ from pipelines.engine.kernels.kernel import Kernel
 from pipelines.engine.record.recorder import Recorder
 
 DRAIN_SECONDS = 1.0
+EXPRESSION = "asked"  # by which the reply has it
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,15 @@ class Conversation:
 
     def ask(self, cell: int, source: str) -> Asked:
         """Have the kernel run *source*. It is never asked for input: nobody is there to type."""
-        request = self._kernel.client.execute(source, store_history=True, allow_stdin=False, stop_on_error=True)
+        return self._expect(cell, self._kernel.client.execute(source, allow_stdin=False, stop_on_error=True))
+
+    def ask_for(self, cell: int, expression: str) -> Asked:
+        """Have the kernel work out *expression*, which counts as no cell; the reply has what came of it."""
+        expressions = {EXPRESSION: expression}
+        request = self._kernel.client.execute("pass", silent=True, user_expressions=expressions, allow_stdin=False)
+        return self._expect(cell, request)
+
+    def _expect(self, cell: int, request: str) -> Asked:
         busy, idle = self._loop.create_future(), self._loop.create_future()
         replied = asyncio.create_task(self._reply(request, idle), name=f"cell-{cell}")
         asked = self._asked[request] = Asked(cell, busy, idle, replied)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from pipelines.engine.checkpoints.resuming import Keeper
 from pipelines.engine.job import NotebookJob, Outcome
 from pipelines.engine.kernels.process import Ending
 from pipelines.engine.record.redaction import Redactor
@@ -32,6 +33,9 @@ class Verdict:
     exit_code: int | None = None
     is_out_of_memory: bool = False
     peak_memory_bytes: int | None = None
+    resumed_from: int | None = None
+    resumed_cell: int | None = None
+    not_resumed: str = ""
 
     def as_content(self) -> dict[str, Any]:
         """What the last event says: all but the cell, which it has itself, and what there is nothing to say of."""
@@ -48,6 +52,13 @@ class Verdict:
             error_name=redactor.redacted(self.error_name),
             error_value=redactor.redacted(self.error_value),
         )
+
+    def with_resumption(self, keeper: Keeper | None) -> Verdict:
+        """The same with where it began."""
+        if keeper is None or keeper.resumption is None:
+            return replace(self, not_resumed="" if keeper is None else keeper.why_not)
+        found = keeper.resumption
+        return replace(self, resumed_from=found.earlier.number, resumed_cell=found.saved.cell)
 
     def with_ending(self, ending: Ending, *, is_out_of_memory: bool) -> Verdict:
         """The same with what is known of the kernel's process."""

@@ -7,11 +7,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from pipelines.engine.record.keeping import read_file
 from pipelines.engine.record.notebook import read_notebook
 from pipelines.engine.record.publishing import notebook_bytes
-from pipelines.runner.folders import log_of
+from pipelines.runner.folders import is_notebook, log_beside
 from pipelines.service.site.site import Site
 from workbench.errors import NoSuchRun, WorkbenchError
+from workbench.security.keyset.opening import Keys
 
 LARGEST_BYTES = 64 * 1024 * 1024  #: of a notebook that is shown; a larger one can be fetched
 KEPT = 8  # pages of HTML
@@ -59,42 +61,44 @@ def safe_path(site: Site, text: str) -> Path | None:
     return path if path.is_relative_to(site.outputs.resolve()) and path.parent.is_dir() else None
 
 
-def read_output(path: Path) -> bytes:
-    """The notebook; built from the log of one that runs or was cut off.
+def read_output(path: Path, keys: Keys | None) -> bytes:
+    """The notebook, decrypted; built from the log of one that runs or was cut off.
 
     Raises:
         WorkbenchError: when there is none, since what ran was no notebook, or has only begun.
+        KeysetError, EncryptionError: when it is encrypted and cannot be decrypted.
     """
     try:
-        if path.suffix == ".ipynb":
-            return path.read_bytes()
-        return notebook_bytes(read_notebook(log_of(path.parent)))
+        if is_notebook(path):
+            return read_file(path, keys)
+        return notebook_bytes(read_notebook(log_beside(path), keys=keys))
     except (OSError, ValueError) as error:
         raise WorkbenchError(
             f"there is no notebook yet: {error}", remedy="Its lines are on the page of the run."
         ) from None
 
 
-def render(path: Path) -> str:
+def render(path: Path, keys: Keys | None) -> str:
     """The notebook as HTML; it may hold whatever a cell has put out.
 
     Raises:
         WorkbenchError: when there is none, or it is too large.
+        KeysetError, EncryptionError: when it is encrypted and cannot be decrypted.
     """
-    if path.suffix != ".ipynb":
-        return _as_html(read_output(path))
+    if not is_notebook(path):
+        return _as_html(read_output(path, keys))
     try:
         stamp = path.stat()
     except OSError as error:
         raise WorkbenchError(
             f"the notebook is gone: {error}", remedy="The pipeline's retention may have removed it."
         ) from None
-    return _rendered(path, stamp.st_mtime_ns)
+    return _rendered(path, stamp.st_mtime_ns, keys)
 
 
 @lru_cache(maxsize=KEPT)
-def _rendered(path: Path, changed: int) -> str:
-    return _as_html(read_output(path))
+def _rendered(path: Path, changed: int, keys: Keys | None) -> str:
+    return _as_html(read_output(path, keys))
 
 
 def _as_html(content: bytes) -> str:

@@ -33,7 +33,7 @@ def owner_of(site: Site, pipeline: str) -> str:
     Raises:
         NoSuchRun: when there is no such pipeline.
     """
-    with site.transaction() as connection:
+    with site.store.transaction() as connection:
         owner = read_owner(connection, pipeline)
     if owner is not None:
         return owner
@@ -54,7 +54,7 @@ def pipeline_of(site: Site, given: Row) -> str | None:
     """
     if "pipeline" in given:
         return str(given["pipeline"])
-    with site.transaction() as connection:
+    with site.store.transaction() as connection:
         if "run" in given:
             return pipeline_of_run(connection, given["run"])
         if "backfill" in given:
@@ -64,7 +64,7 @@ def pipeline_of(site: Site, given: Row) -> str | None:
 
 def pipelines(site: Site) -> Row:
     """All pipelines: those that the store knows, and those whose file no scheduler has seen yet."""
-    with site.transaction() as connection:
+    with site.store.transaction() as connection:
         rows = list_pipelines(connection)
     known = {each["name"] for each in rows}
     files = sorted({each.stem for each in site.project.jobs.glob("*.yaml")} - known)
@@ -92,14 +92,14 @@ def form(site: Site, pipeline: str) -> Row:
 
 def matrix(site: Site, pipeline: str, before: int | None = None, limit: int = RUNS_OF_A_MATRIX) -> Row:
     """Runs with the state of each step, the newest first, and `next_before` for the page after it."""
-    with site.transaction() as connection:
+    with site.store.transaction() as connection:
         runs, steps = run_matrix(connection, pipeline, before=before, limit=limit)
     return {"steps": steps, "runs": runs, "next_before": runs[-1]["id"] if len(runs) == limit else None}
 
 
 def runs(site: Site, before: int | None = None, limit: int = 100) -> Row:
     """Runs of all pipelines, the newest first."""
-    with site.transaction() as connection:
+    with site.store.transaction() as connection:
         return {"runs": page_of_runs(connection, before=before, limit=limit)}
 
 
@@ -109,14 +109,14 @@ def run(site: Site, run: int, after_event: int = 0) -> Row:
     Raises:
         NoSuchRun: when there is none.
     """
-    with site.transaction() as connection:
+    with site.store.transaction() as connection:
         page = read_run(connection, run, after_event=after_event)
     return {"run": page.run, "steps": page.steps, "attempts": page.attempts, "events": page.events}
 
 
 def backfills(site: Site, pipeline: str | None = None) -> Row:
     """Backfills, the newest first; `paused` is that of their pools."""
-    with site.transaction() as connection:
+    with site.store.transaction() as connection:
         rows = [each._asdict() for each in read_backfills(connection, pipeline)]
         paused = {each["name"] for each in read_queue(connection, limit=0).pools if each["paused"]}
     return {"backfills": [{**each, "paused": each["pool"] in paused} for each in rows]}
@@ -124,20 +124,20 @@ def backfills(site: Site, pipeline: str | None = None) -> Row:
 
 def queue(site: Site) -> Row:
     """What runs and waits, pools, and workers."""
-    with site.transaction() as connection:
+    with site.store.transaction() as connection:
         page, workers = read_queue(connection), list_workers(connection)
     return {"queue": page.queue, "pools": page.pools, "workers": workers}
 
 
 def schedules(site: Site, limit: int = 500) -> Row:
     """Schedules and triggers of all pipelines, the next to come first."""
-    with site.transaction() as connection:
+    with site.store.transaction() as connection:
         return {"schedules": list_schedules(connection, limit=limit)}
 
 
 def schedules_of(site: Site, pipeline: str) -> Row:
     """Schedules and triggers of one pipeline, the next instants by its file, and those that were not run."""
-    with site.transaction() as connection:
+    with site.store.transaction() as connection:
         found = [vars(each) for each in read_schedules(connection, pipeline)]
         skips = list_skips(connection, pipeline, limit=SKIPS)
     return {"schedules": found, **_calendar(site, pipeline), "skips": skips}

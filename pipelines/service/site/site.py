@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pipelines.definition import Pipeline, Project, find_pipeline
 from pipelines.planning.pins import read_pins
@@ -15,9 +12,7 @@ from pipelines.planning.runs import Plan
 from pipelines.runner.folders import runs_folder
 from pipelines.store.database import Store
 from workbench.security.audit import AuditLog
-
-if TYPE_CHECKING:
-    from sqlalchemy import Connection
+from workbench.security.keyset.opening import Keys
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +22,7 @@ class Site:
     store: Store
     project: Project
     home: Path
+    keys: Keys | None = field(default=None, repr=False)  #: that decrypt what workers of this machine have encrypted
 
     @cached_property
     def audit(self) -> AuditLog:
@@ -37,12 +33,6 @@ class Site:
     def outputs(self) -> Path:
         """Where workers of this machine leave what runs put out."""
         return runs_folder(self.home)
-
-    @contextmanager
-    def transaction(self) -> Iterator[Connection]:
-        """As that of the store."""
-        with self.store.transaction() as connection:
-            yield connection
 
     def pipeline(self, name: str) -> Pipeline:
         """The pipeline as its files are now.

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pipelines.engine.record.events import Event, Kind, parse_event
-from pipelines.runner.folders import log_of
+from pipelines.engine.record.keeping import late_position, read_lines
+from pipelines.runner.folders import log_beside
+from workbench.errors import EncryptionError, KeysetError
+from workbench.security.keyset.opening import Keys
+
+logger = logging.getLogger(__name__)
 
 Item = dict[str, Any]
 PIECE_BYTES = 256 * 1024  #: read at once from one log, and one event more
@@ -25,16 +32,17 @@ class Tail:
     """One log, from a place on."""
 
     log: Path
-    position: int = 0  #: in bytes; the beginning of a line
+    position: int = 0  #: in bytes; the beginning of a line, or of a frame with one
+    keys: Keys | None = field(default=None, repr=False)
     omitted: int = field(default=0, init=False)
 
     @classmethod
-    def of(cls, output: Path, position: int | None) -> Tail:
+    def of(cls, output: Path, position: int | None, keys: Keys | None) -> Tail:
         """That of an attempt, given the path of its log or its notebook; None begins near the end of a long one."""
-        log = log_of(output.parent)
+        log = log_beside(output)
         if position is not None:
-            return cls(log, position)
-        tail = cls(log)
+            return cls(log, position, keys)
+        tail = cls(log, keys=keys)
         tail._skip()
         return tail
 
@@ -58,33 +66,32 @@ class Tail:
                     _add(found, item)
         except OSError:
             return found
+        except (KeysetError, EncryptionError) as error:
+            # Once: the state of the run goes on being told.
+            logger.warning("%s", error)
+            self.position = sys.maxsize
+            found.append({"kind": "text", "cell": None, "name": "error", "text": f"{error.message}\n"})
         return found
 
     def _events(self) -> Iterator[Event]:
-        with self.log.open("rb") as file:
-            file.seek(self.position)
-            begin = self.position
-            while self.position - begin < PIECE_BYTES:
-                line = file.readline()
-                if not line.endswith(b"\n"):
-                    return
-                self.position += len(line)
-                try:
-                    yield parse_event(line)
-                except ValueError:
-                    return
+        begin = self.position
+        for line, behind in read_lines(self.log, self.keys, begin):
+            self.position = behind
+            try:
+                yield parse_event(line)
+            except ValueError:
+                return
+            if behind - begin >= PIECE_BYTES:
+                return
 
     def _skip(self) -> None:
         try:
             size = self.log.stat().st_size
             if size <= 2 * BEGIN_BYTES:
                 return
-            with self.log.open("rb") as file:
-                file.seek(size - BEGIN_BYTES)
-                file.readline()
-                self.position = self.omitted = file.tell()
-        except OSError:
-            return
+            self.position = self.omitted = late_position(self.log, self.keys, BEGIN_BYTES)
+        except (OSError, KeysetError, EncryptionError):
+            return  # `read` meets the same
 
 
 def _add(items: list[Item], item: Item) -> None:

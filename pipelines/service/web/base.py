@@ -17,10 +17,19 @@ import jinja2
 from tornado.web import Finish, RequestHandler
 
 from pipelines.service.entrance import Entrance
-from pipelines.service.operations import OPERATIONS, perform
-from pipelines.service.rights import Forbidden, NotFromOurPage, NotSignedIn, Person, Right
+from pipelines.service.operations import OPERATIONS, Done, perform
+from pipelines.service.rights import (
+    Forbidden,
+    NotFromOurPage,
+    NotSignedIn,
+    Person,
+    PipelinePaused,
+    Right,
+    TooManyRefused,
+)
 from pipelines.service.site.site import Site
 from pipelines.service.web.hints import Hints
+from pipelines.service.webhooks.receiving import Webhooks
 from workbench.errors import (
     AuditError,
     DefinitionError,
@@ -54,6 +63,8 @@ STATUSES: tuple[tuple[type[WorkbenchError], HTTPStatus], ...] = (
     (NotSignedIn, HTTPStatus.UNAUTHORIZED),
     (Forbidden, HTTPStatus.FORBIDDEN),
     (NotFromOurPage, HTTPStatus.FORBIDDEN),
+    (TooManyRefused, HTTPStatus.TOO_MANY_REQUESTS),
+    (PipelinePaused, HTTPStatus.SERVICE_UNAVAILABLE),
     (NoSuchRun, HTTPStatus.NOT_FOUND),
     (StoreUnavailable, HTTPStatus.SERVICE_UNAVAILABLE),
     (AuditError, HTTPStatus.SERVICE_UNAVAILABLE),
@@ -74,6 +85,7 @@ class Service:
     prefix: str  #: of all addresses, with a slash at both ends
     templates: jinja2.Environment
     hints: Hints
+    webhooks: Webhooks
     key: bytes = field(repr=False)  #: signs cookies and the tokens of forms
 
 
@@ -117,7 +129,11 @@ class Handler(RequestHandler):
         return hmac.new(self.service.key, session, hashlib.sha256).hexdigest()
 
     async def perform(self, name: str, given: dict[str, Any], *, of_form: bool = False) -> dict[str, Any]:
-        """Do an operation as the one who asks, beside the event loop; raises as `perform`."""
+        """What an operation answers, done as the one who asks, beside the event loop; raises as `perform`."""
+        return (await self.done(name, given, of_form=of_form)).answer
+
+    async def done(self, name: str, given: dict[str, Any], *, of_form: bool = False) -> Done:
+        """The same, with the right of the one who asks."""
         operation = OPERATIONS[name]
         return await self.beside(lambda: perform(self.service.site, self.person, operation, given, of_form=of_form))
 

@@ -102,7 +102,7 @@ class Live(Handler):
                 continue
             path = safe_path(self.service.site, each["output_path"])
             if path is not None:
-                tails[each["id"]] = Tail.of(path, places.get(each["id"]))
+                tails[each["id"]] = Tail.of(path, places.get(each["id"]), self.service.site.keys)
 
     async def _tell_state(self, values: dict[str, Any], cursor: Cursor) -> None:
         if cursor.event and not values["events"]:

@@ -44,4 +44,5 @@ class NotebookFile(Handler):
 
 async def _of(handler: Handler, run: str, attempt: str, read: Any) -> Any:
     found = await handler.perform("show_run", {"run": int(run)})
-    return await handler.beside(lambda: read(output_path(handler.service.site, found, int(attempt))))
+    site = handler.service.site
+    return await handler.beside(lambda: read(output_path(site, found, int(attempt)), site.keys))

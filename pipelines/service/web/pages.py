@@ -6,7 +6,6 @@ import uuid
 from typing import Any
 
 from pipelines.service.operations import OPERATIONS, RANGE
-from pipelines.service.site import reading
 from pipelines.service.web.base import TOKEN_FIELD, Handler, status_of
 from pipelines.service.web.forms import PREFIX, form_fields, given_texts
 from workbench.errors import NoSuchRun, ParametersRefused, SettingsError
@@ -52,18 +51,13 @@ class OfPipeline(Handler):
     async def get(self, pipeline: str) -> None:
         """Called by tornado."""
         before = {"before": _number(self, "before")} if self.get_query_argument("before", "") else {}
-        found = await self.perform("show_matrix", {"pipeline": pipeline, **before})
+        done = await self.done("show_matrix", {"pipeline": pipeline, **before})
         schedules = await self.perform("list_schedules_of", {"pipeline": pipeline})
         backfills = await self.perform("list_backfills_of", {"pipeline": pipeline})
-        owner = await self.owner(pipeline)
         self.page(
-            "pipeline.html", pipeline=pipeline, owner=owner, my_right=self.person.right_for(owner), before=before,
-            **found, **schedules, **backfills,
+            "pipeline.html", pipeline=pipeline, owner=done.owner, my_right=done.right, before=before,
+            **done.answer, **schedules, **backfills,
         )  # fmt: skip
-
-    async def owner(self, pipeline: str) -> str:
-        """Of the pipeline's definition."""
-        return await self.beside(lambda: reading.owner_of(self.service.site, pipeline))
 
 
 class StartForm(Handler):
@@ -139,8 +133,7 @@ class Action(Handler):
             texts = self.get_body_arguments(field)
             if field == TOKEN_FIELD or field.startswith(PREFIX) or not any(texts):
                 continue
-            is_number = known.get(field, {}).get("type") == "integer"
-            given[field] = texts if field in TICKED else as_number(field, texts[-1]) if is_number else texts[-1]
+            given[field] = texts if field in TICKED else _typed(field, texts[-1], known.get(field, {}).get("type"))
         if "texts" in operation.only_forms:
             arguments = {field: self.get_body_arguments(field, strip=False) for field in self.request.body_arguments}
             defaults = {}
@@ -161,9 +154,8 @@ async def show_start_form(
 
 async def run_values(handler: Handler, run: int, after_event: int = 0) -> Row:
     """What the page of a run shows, with events after that one."""
-    found = await handler.perform("show_run", {"run": run, "after_event": after_event})
-    owner = await handler.beside(lambda: reading.owner_of(handler.service.site, found["run"]["pipeline"]))
-    return {**found, "my_right": handler.person.right_for(owner)}
+    done = await handler.done("show_run", {"run": run, "after_event": after_event})
+    return {**done.answer, "my_right": done.right}
 
 
 def as_number(name: str, text: str) -> int:
@@ -178,6 +170,12 @@ def as_number(name: str, text: str) -> int:
         raise ParametersRefused([f"{name}: {text!r} is no whole number."]) from None
 
 
+def _typed(field: str, text: str, kind: str | None) -> object:
+    if kind == "boolean":
+        return text == "true"
+    return as_number(field, text) if kind == "integer" else text
+
+
 def _number(handler: Handler, name: str) -> int:
     return as_number(name, handler.get_query_argument(name, "1"))
 
@@ -185,6 +183,8 @@ def _number(handler: Handler, name: str) -> int:
 def _next(operation: str, values: Row) -> str:
     if "backfill" in values:
         return "backfills"
+    if "flow" in values:
+        return f"flows/{values['flow']}"
     if "run" in values:
         return f"runs/{values['run']}"
     return f"pipelines/{values['pipeline']}" if "pipeline" in values else "queue"

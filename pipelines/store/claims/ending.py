@@ -55,6 +55,7 @@ def _write(connection: sa.Connection, attempt_id: int, outcome: Outcome) -> sa.R
         "peak_memory_bytes": outcome.peak_memory_bytes,
         "output_path": sa.func.coalesce(outcome.output_path, ATTEMPTS.c.output_path),
         "reused_from": outcome.reused_from,
+        "resumed_from": outcome.resumed_from,
         "ended_at": sa.func.clock_timestamp(),
     }
     mine = (ATTEMPTS.c.id == attempt_id) & (STEPS.c.id == ATTEMPTS.c.step_id)

@@ -50,6 +50,23 @@ def find_reusable(connection: sa.Connection, step_hash: str) -> tuple[int, str] 
     return None if row is None else (row.id, row.output_path)
 
 
+def read_unfinished(connection: sa.Connection, claim: Claim) -> list[tuple[int, int]]:
+    """Number and id of attempts of the step whose checkpoints the claimed one may go on from, the newest first.
+
+    They are those since the last success, and since a repair that was to begin with the first cell.
+    """
+    done = sa.select(sa.func.max(ATTEMPTS.c.number)).where(
+        ATTEMPTS.c.step_id == claim.step_id, ATTEMPTS.c.state == State.SUCCEEDED
+    )
+    found = (
+        sa.select(ATTEMPTS.c.number, ATTEMPTS.c.id)
+        .join(STEPS, STEPS.c.id == ATTEMPTS.c.step_id)
+        .where(STEPS.c.id == claim.step_id, ATTEMPTS.c.number < claim.number)
+        .where(ATTEMPTS.c.number > sa.func.greatest(STEPS.c.resume_after, done.scalar_subquery()))
+    )
+    return [(number, attempt_id) for number, attempt_id in connection.execute(found.order_by(ATTEMPTS.c.number.desc()))]
+
+
 def finish(
     connection: sa.Connection, claim: Claim, outcome: Outcome, *, chance: Callable[[], float] = random.random
 ) -> None:

@@ -105,6 +105,12 @@ def open_runs(connection: sa.Connection, pipeline: str) -> Sequence[int]:
     return connection.execute(sa.select(RUNS.c.id).where(is_open).order_by(RUNS.c.id)).scalars().all()
 
 
+def is_open(connection: sa.Connection, key: str) -> bool:
+    """Whether the run with this key has not ended; one that is gone has."""
+    found = sa.select(RUNS.c.id).where(RUNS.c.key == key, RUNS.c.ended_at.is_(None))
+    return connection.execute(found).first() is not None
+
+
 def pipeline_of_run(connection: sa.Connection, run_id: int) -> str:
     """The name of its pipeline.
 

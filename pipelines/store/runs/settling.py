@@ -8,6 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from pipelines.states import State
+from pipelines.store.alerts import is_told
 from pipelines.store.database import CHANNEL
 from pipelines.store.events import append_events
 from pipelines.store.outbox import post
@@ -98,8 +99,7 @@ def _end_run(connection: sa.Connection, run: sa.Row[Any], end: State, reason: st
     ended = {"state": end, "reason": reason, "ended_at": sa.func.clock_timestamp()}
     connection.execute(sa.update(RUNS).where(RUNS.c.id == run.id).values(ended))
     append_events(connection, run.id, [Event("run", {"state": end, "reason": reason})])
-    # Who cancels knows it.
-    if end not in GOOD and end is not State.CANCELLED:
+    if is_told(connection, run.definition_sha256, end):
         body = {
             "run": run.id,
             "pipeline": run.pipeline,

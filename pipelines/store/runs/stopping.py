@@ -41,7 +41,9 @@ def stop(connection: sa.Connection, run_id: int, reason: str, *, state: State = 
     return True
 
 
-def repair(connection: sa.Connection, run_id: int, *, by: str, steps: Collection[str] = ()) -> set[str]:
+def repair(
+    connection: sa.Connection, run_id: int, *, by: str, steps: Collection[str] = (), from_start: bool = False
+) -> set[str]:
     """Run again what did not succeed, and what follows from it; what succeeded is kept. Returns the names of those steps.
 
     Args:
@@ -49,6 +51,7 @@ def repair(connection: sa.Connection, run_id: int, *, by: str, steps: Collection
         run_id: of a run that has ended.
         by: who wants it.
         steps: run these again instead, whatever became of them, and what follows from them.
+        from_start: with their first cells, whatever checkpoints there are.
 
     Raises:
         NoSuchRun: when there is no such run, or no such step in it.
@@ -64,15 +67,18 @@ def repair(connection: sa.Connection, run_id: int, *, by: str, steps: Collection
     again = with_followers(steps or [step.name for step in there if step.state not in GOOD], there)
     if not again:
         raise StoreError(f"run {run_id} succeeded", remedy="Name the steps that shall run again.")
-    _begin_again(connection, run_id, again)
-    append_events(connection, run_id, [Event("repair", {"by": by, "steps": sorted(again)})])
+    _begin_again(connection, run_id, again, from_start=from_start)
+    told = {"by": by, "steps": sorted(again), **({"from_start": True} if from_start else {})}
+    append_events(connection, run_id, [Event("repair", told)])
     settle(connection, lock_run(connection, run_id))
     return again
 
 
-def _begin_again(connection: sa.Connection, run_id: int, names: Collection[str]) -> None:
+def _begin_again(connection: sa.Connection, run_id: int, names: Collection[str], *, from_start: bool) -> None:
     # Attempts go on being counted, since their numbers are in the paths of what they wrote; retries begin anew.
     fresh = {"state": State.QUEUED, "first_attempt": STEPS.c.attempts + 1}
+    if from_start:
+        fresh["resume_after"] = STEPS.c.attempts
     empty = dict.fromkeys(("reason", "hash", "output_path", "started_at", "ended_at"))
     mine = (STEPS.c.run_id == run_id) & STEPS.c.name.in_(list(names))
     connection.execute(sa.update(STEPS).where(mine).values({**fresh, **empty}))

@@ -11,6 +11,8 @@ from pydantic import ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from workbench.errors import SettingsError
+from workbench.ingestion.cluster.connection import KafkaConnection
+from workbench.resources import resource
 from workbench.sections import KafkaSettings
 
 SECRETS = ("password", "key_password")
@@ -39,6 +41,18 @@ class Cluster(KafkaSettings):
         if not self.brokers:
             return ["brokers is not set. Write host:port of some of its brokers."]
         return super().problems()
+
+
+def open_cluster(settings: KafkaSettings, name: str = "") -> KafkaConnection:
+    """How to reach the cluster *name* of the file of clusters; without a name, that of the KAFKA_ variables.
+
+    Raises:
+        SettingsError: with every problem of the file and of that cluster.
+        KafkaError: when no cluster is configured.
+    """
+    if not name:
+        return KafkaConnection.from_settings(settings)
+    return KafkaConnection.named(name, settings.clusters_file or resource("pipelines") / "clusters.yaml")
 
 
 def read_cluster(file: Path, name: str, environment: Mapping[str, str]) -> Cluster:

@@ -59,13 +59,13 @@ def read_topic_state(connection: KafkaConnection, topic: str) -> TopicState:
             metadata = admin.list_topics(topic, timeout=ANSWER_SECONDS)
     found = metadata.topics[topic]
     if found.error:
-        raise _no_such_topic(connection, topic, found.error)
+        raise no_such_topic(connection, topic, found.error)
     with connection.reported():
         descriptions = admin.describe_topics(TopicCollection([topic]), request_timeout=ANSWER_SECONDS)
         partitions = [TopicPartition(topic, number) for number in sorted(found.partitions)]
         return TopicState(
             cluster_id=str(metadata.cluster_id),
-            topic_id=str(_answer(connection, descriptions[topic]).topic_id),
+            topic_id=str(answer_of(connection, descriptions[topic]).topic_id),
             first_offsets=_offsets(connection, admin, dict.fromkeys(partitions, OffsetSpec.earliest())),
             next_offsets=_offsets(connection, admin, dict.fromkeys(partitions, OffsetSpec.latest())),
         )
@@ -90,29 +90,57 @@ def offsets_at(connection: KafkaConnection, topic: str, partitions: list[int], m
     return found
 
 
-def _offsets(connection: KafkaConnection, admin: Any, request: dict[Any, Any]) -> dict[int, int]:
+def request_offsets(admin: Any, request: dict[Any, Any]) -> dict[Any, Future[Any]]:
+    """Ask for the offsets of *request*, offset specifications by partition, each with its leader; `offsets_of` waits."""
     from confluent_kafka import IsolationLevel
 
-    answers = admin.list_offsets(request, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=ANSWER_SECONDS)
-    found = {each.partition: int(_answer(connection, future).offset) for each, future in answers.items()}
+    return dict(
+        admin.list_offsets(request, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=ANSWER_SECONDS)
+    )
+
+
+def offsets_of(connection: KafkaConnection, answers: Mapping[Any, Future[Any]]) -> dict[int, int]:
+    """What leaders have answered about partitions of one topic.
+
+    Raises:
+        KafkaError: when one does not answer in time.
+        KafkaException: as the client raises it; see `KafkaConnection.reported`.
+    """
+    found = {each.partition: int(answer_of(connection, future).offset) for each, future in answers.items()}
     # librdkafka 2.16 calls it a success when a leader was silent until the end, and gives its "no offset" (-1001).
     if silent := [number for number, offset in found.items() if offset < NO_SUCH_RECORD]:
         raise connection.explain(f"no answer for partition {', '.join(map(str, sorted(silent)))} in time")
     return found
 
 
-def _answer(connection: KafkaConnection, future: Future[Any]) -> Any:
+def _offsets(connection: KafkaConnection, admin: Any, request: dict[Any, Any]) -> dict[int, int]:
+    return offsets_of(connection, request_offsets(admin, request))
+
+
+def answer_of(connection: KafkaConnection, future: Future[Any]) -> Any:
+    """The result of a request of the admin client.
+
+    Raises:
+        KafkaError: when it does not come in time.
+    """
     try:
         return future.result(FUTURE_SECONDS)
     except TimeoutError:
         raise connection.explain("no answer to a request in time") from None
 
 
-def _no_such_topic(connection: KafkaConnection, topic: str, error: Any) -> KafkaError:
+def no_such_topic(connection: KafkaConnection, topic: str, error: Any) -> KafkaError:
+    """The error of a topic that the metadata do not have.
+
+    Args:
+        connection: the cluster.
+        topic: its name.
+        error: what the metadata say of it; None when they do not name it.
+    """
     from confluent_kafka import KafkaError as Code
 
     where = ",".join(connection.bootstrap_servers)
-    if error.code() == Code.TOPIC_AUTHORIZATION_FAILED:
+    if error is not None and error.code() == Code.TOPIC_AUTHORIZATION_FAILED:
         return KafkaError(
             f"{connection.username!r} may not see the topic {topic!r} on {where}",
             remedy="Ask for the right to read it (an ACL; see docs/topics.md).",

@@ -51,7 +51,17 @@ class Action(StrEnum):
     SERVER_REFUSED = "server.refused"
     KERNEL_STARTED = "kernel.started"  #: as the server says that it runs in
     KERNEL_STOPPED = "kernel.stopped"
-    KEYS_ROTATED = "keys.rotated"
+    KEYS_ROTATED = "keys.rotated"  #: those of auth_state
+    KEYSET_CREATED = "keyset.created"  #: this and the next six: the keys that encrypt data at rest
+    KEYSET_ROTATED = "keyset.rotated"
+    KEYSET_PROMOTED = "keyset.promoted"
+    KEYSET_REWRAPPED = "keyset.rewrapped"
+    KEYSET_RETIRED = "keyset.retired"
+    KEYSET_DESTROYED = "keyset.destroyed"
+    KEYSET_ENABLED = "keyset.enabled"
+    POLICIES_APPLIED = "policies.applied"
+    CREDENTIALS_GIVEN = "credentials.given"  #: a role of the warehouse with a new password, to its owner
+    CREDENTIALS_REMOVED = "credentials.removed"
     WORKBENCH_STARTED = "workbench.started"
     WORKBENCH_STOPPED = "workbench.stopped"
     HUB_CONFIGURED = "hub.configured"
@@ -67,6 +77,11 @@ class Action(StrEnum):
     PIPELINE_PAUSED = "pipeline.paused"
     PIPELINE_RESUMED = "pipeline.resumed"
     POOL_RESIZED = "pool.resized"
+    FLOW_STARTED = "flow.started"  #: somebody wants it kept running
+    FLOW_STOPPED = "flow.stopped"
+    FLOW_RESTARTED = "flow.restarted"
+    WEBHOOK_ACCEPTED = "webhook.accepted"  #: it makes a run
+    WEBHOOK_REFUSED = "webhook.refused"  #: nobody was proven to have the secret
     TOPICS_CHANGED = "topics.changed"
     DATA_QUERIED = "data.queried"
     DATA_WRITTEN = "data.written"
@@ -101,8 +116,14 @@ MEANINGS: dict[Action, Meaning] = {
     **_of(Class.ACCOUNT_CHANGE, (A.ACCOUNT_LINKED, 99), (A.USER_UNBLOCKED, 2), (A.USER_CHANGED, 99)),
     **_of(Class.ACCOUNT_CHANGE, (A.ACCOUNT_UNLINKED, 99), (A.USER_OFFBOARDED, 5), fails_closed=False),
     **_of(Class.USER_ACCESS, (A.GROUP_CHANGED, 99), (A.SHARE_CHANGED, 99)),
+    **_of(Class.USER_ACCESS, (A.POLICIES_APPLIED, 99), (A.CREDENTIALS_GIVEN, 1)),
     **_of(Class.USER_ACCESS, (A.RIGHTS_CHANGED, 99), (A.MEMBERSHIP_REVOKED, 2), fails_closed=False),
+    **_of(Class.USER_ACCESS, (A.CREDENTIALS_REMOVED, 2), fails_closed=False),
     **_of(Class.ENTITY_MANAGEMENT, (A.TOKEN_CHANGED, 99), (A.KEYS_ROTATED, 3), (A.HUB_CHANGED, 3)),
+    **_of(Class.ENTITY_MANAGEMENT, (A.KEYSET_ROTATED, 3), (A.KEYSET_PROMOTED, 3), (A.KEYSET_REWRAPPED, 3)),
+    **_of(Class.ENTITY_MANAGEMENT, (A.KEYSET_RETIRED, 3), (A.KEYSET_DESTROYED, 4), (A.KEYSET_ENABLED, 3)),
+    # The first worker makes it: what it encrypts does not go in clear because a disk is full.
+    **_of(Class.ENTITY_MANAGEMENT, (A.KEYSET_CREATED, 1), fails_closed=False),
     **_of(Class.APPLICATION_LIFECYCLE, (A.WORKBENCH_STARTED, 3), (A.WORKBENCH_STOPPED, 4), fails_closed=False),
     **_of(Class.APPLICATION_LIFECYCLE, (A.COMPONENT_STARTED, 3), (A.HUB_CONFIGURED, 8), fails_closed=False),
     **_of(Class.APPLICATION_LIFECYCLE, (A.SERVER_REQUESTED, 3), (A.SERVER_STARTED, 3)),
@@ -111,7 +132,9 @@ MEANINGS: dict[Action, Meaning] = {
     **_of(Class.API_ACTIVITY, (A.RUN_STARTED, 1), (A.RUN_REPAIRED, 3), (A.BACKFILL_STARTED, 1)),
     **_of(Class.API_ACTIVITY, (A.BACKFILL_RESUMED, 3), (A.PIPELINE_RESUMED, 3), (A.POOL_RESIZED, 3)),
     **_of(Class.API_ACTIVITY, (A.RUN_CANCELLED, 3), (A.BACKFILL_PAUSED, 3), (A.BACKFILL_CANCELLED, 3)),
-    **_of(Class.API_ACTIVITY, (A.PIPELINE_PAUSED, 3)),
+    **_of(Class.API_ACTIVITY, (A.PIPELINE_PAUSED, 3), (A.WEBHOOK_ACCEPTED, 1)),
+    **_of(Class.API_ACTIVITY, (A.FLOW_STARTED, 3), (A.FLOW_STOPPED, 3), (A.FLOW_RESTARTED, 3)),
+    **_of(Class.API_ACTIVITY, (A.WEBHOOK_REFUSED, 1), fails_closed=False),
     # Typed by who has the passwords of warehouse and broker: they could do it without the command.
     **_of(Class.DATASTORE_ACTIVITY, (A.DATA_QUERIED, 4), (A.DATA_WRITTEN, 5), fails_closed=False),
     **_of(Class.DATASTORE_ACTIVITY, (A.DEAD_LETTERS_READ, 1), (A.DEAD_LETTERS_CHANGED, 2), fails_closed=False),

@@ -14,7 +14,8 @@ import inspect
 import logging
 import os
 import pwd
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -56,22 +57,38 @@ def audited(
         @functools.wraps(function)
         def run(*args: P.args, **kwargs: P.kwargs) -> R:
             home = _find_home()
-            trail = _Trail(AuditLog.of(home), action, resource.format(**_values(signature, args, kwargs)))
-            trail.record(Outcome.BEGUN)
             try:
-                result = function(*args, **kwargs)
-            except BaseException as error:
-                trail.end(_outcome(error), error)
+                with recording(home, action, resource.format(**_values(signature, args, kwargs))):
+                    return function(*args, **kwargs)
+            finally:
                 after(home)
-                raise
-            trail.end(Outcome.SUCCESS)
-            after(home)
-            return result
 
         setattr(run, ATTRIBUTE, Auditing(action))
         return run
 
     return decorate
+
+
+@contextmanager
+def recording(home: Path, action: Action, resource: str) -> Iterator[dict[str, object]]:
+    """Record that something begins, and how it ends with the details that are put into what this gives.
+
+    >>> with recording(settings.home, Action.KEYSET_ROTATED, "keyset") as details:
+    ...     details["version"] = rotate()
+
+    Raises:
+        AuditError: when that cannot be written and the action fails closed; nothing is done then.
+    """
+    trail = _Trail(AuditLog.of(home), action, resource)
+    trail.record(Outcome.BEGUN)
+    details: dict[str, object] = {}
+    try:
+        yield details
+    except BaseException as error:
+        outcome = _outcome(error)
+        trail.record(outcome, **({"error": type(error).__name__} if outcome is Outcome.FAILED else {}))
+        raise
+    trail.record(Outcome.SUCCESS, **details)
 
 
 def audits_itself(action: Action) -> Callable[[Callable[P, R]], Callable[P, R]]:
@@ -115,17 +132,14 @@ class _Trail:
     action: Action
     resource: str
 
-    def record(self, outcome: Outcome, **details: str) -> None:
-        event = Event(operator(), self.action, self.resource, outcome, details)
+    def record(self, outcome: Outcome, **details: object) -> None:
+        event = Event.of(self.action, actor=operator(), resource=self.resource, outcome=outcome, **details)
         try:
             self.log.append(event)
         except AuditError as error:
             if MEANINGS[self.action].fails_closed and outcome is Outcome.BEGUN:
                 raise
             logger.warning("%s", error)
-
-    def end(self, outcome: Outcome, error: BaseException | None = None) -> None:
-        self.record(outcome, **({"error": type(error).__name__} if error and outcome is Outcome.FAILED else {}))
 
 
 def _outcome(error: BaseException) -> Outcome:

@@ -33,7 +33,7 @@ class Event:
 
     """
 
-    actor: str  #: a hub name, `operator:NAME` for who typed a command, or a process such as `hub`
+    actor: str  #: a hub name, `operator:NAME` for who typed a command, `webhook:PIPELINE` for its secret, or a process such as `hub`
     action: str
     resource: str  #: what it was done to: `hub`, a hub name, `server:NAME/SERVER`
     outcome: str

@@ -17,7 +17,8 @@ from workbench.errors import AuditError
 from workbench.security.audit.actions import Action, Outcome
 from workbench.security.audit.event import Event
 from workbench.security.audit.lines import Seal, digest, sealed
-from workbench.security.audit.segments import Tail, closed_name, locked, read_tail, sync_folder
+from workbench.security.audit.segments import Tail, closed_name, locked, read_tail
+from workbench.security.secrets import sync_folder
 
 ACTOR = "audit"  #: of what the log tells of itself
 RESOURCE = "audit"

@@ -14,8 +14,8 @@ from workbench.security.audit.log import RESOURCE, AuditLog
 from workbench.security.audit.proof.checkpointer import Checkpointer
 from workbench.security.audit.proof.checkpoints import Checkpoint, read_checkpoints
 from workbench.security.audit.reading import Search, search_segments
-from workbench.security.audit.segments import read_tail_of_closed, segments, sync_folder
-from workbench.security.secrets import write_private
+from workbench.security.audit.segments import read_tail_of_closed, segments
+from workbench.security.secrets import sync_folder, write_private
 
 
 def removable(log: AuditLog, before: datetime) -> list[Path]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from workbench.security.audit.lines import Seal, digest
-from workbench.security.secrets import private_folder
+from workbench.security.secrets import private_folder, sync_folder
 
 BLOCK_BYTES = 1 << 17
 CLOSED = "events-*.jsonl"
@@ -85,15 +85,6 @@ def read_tail_of_closed(descriptor: int) -> Tail:
         return Tail()
     line, seal, _ = found
     return Tail(seal.sequence, digest(line), seal.time)
-
-
-def sync_folder(folder: Path) -> None:
-    """Put the names of files on the disk too."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _open(path: Path) -> int:

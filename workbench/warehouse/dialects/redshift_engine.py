@@ -15,7 +15,7 @@ from sqlalchemy.dialects.postgresql.base import PGCompiler, PGDialect, PGIdentif
 from workbench.errors import WarehouseError, WarehouseUnavailable
 from workbench.sections import WarehouseSettings
 from workbench.warehouse.dialects.reflection import ColumnReflection
-from workbench.warehouse.engine import CONNECT_SECONDS, is_refusal
+from workbench.warehouse.libpq import CONNECT_SECONDS, is_refusal
 
 VARCHAR_BYTES = 65_535  # docs.aws.amazon.com, "Character types"
 VARBYTE_BYTES = 16_777_216  # docs.aws.amazon.com, "VARBYTE type"

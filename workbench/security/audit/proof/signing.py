@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from workbench.errors import AuditError
-from workbench.security.secrets import ensure_content, private_folder, write_private
+from workbench.security.secrets import private_folder, write_first, write_private
 
 HAND_OVER = b"workbench-audit/1 hand-over\n"
 
@@ -43,7 +43,7 @@ class SigningKey:
         """
         if not path.is_file():
             private_folder(path.parent)
-            ensure_content(path, cls(Ed25519PrivateKey.generate()).as_pem())
+            write_first(path, cls(Ed25519PrivateKey.generate()).as_pem())
         return cls.read(path)
 
     @classmethod

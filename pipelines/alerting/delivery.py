@@ -1,0 +1,140 @@
+"""Sends alerts of runs: each at least once, with one key each time; a channel that is down does not hold up another."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from pipelines.alerting.texts import as_notification
+from pipelines.store.alerts import TO, due_channels, hand_out, wait_no_longer, wait_together
+from pipelines.store.database import Store
+from pipelines.store.outbox import TAKEN_SECONDS, Taken, sent, take_messages
+from workbench.errors import StoreError, WorkbenchError
+from workbench.observability.notifications import (
+    SEND_SECONDS,
+    Notification,
+    Outcome,
+    Result,
+    load_channels,
+    send,
+)
+
+logger = logging.getLogger(__name__)
+
+AT_ONCE = 500  # of one channel; those of one pipeline are one message
+CHANNELS_AT_ONCE = 8
+LOOK_SECONDS = 2.0
+BEGIN_SECONDS = TAKEN_SECONDS - SEND_SECONDS - 2  # a message is ours for half a minute
+
+
+@dataclass(frozen=True)
+class Post:
+    """What is needed to send.
+
+    Args:
+        file: pipelines/alerts.yaml; read anew each time, so that a correction needs no restart.
+        environment: where the references of channels are looked up.
+        site: where the pages of runs are; empty is nowhere.
+    """
+
+    file: Path
+    environment: Mapping[str, str]
+    site: str = ""
+
+    def send(self, name: str, notification: Notification) -> Outcome:
+        """Send to the channel of that name."""
+        try:
+            channel = load_channels(self.file).channels.get(name)
+        except WorkbenchError as error:
+            return Outcome(Result.REFUSED, error.message, error.remedy)
+        if channel is None:
+            return Outcome(Result.REFUSED, f"{self.file} has no channel {name}", "Declare it there.")
+        return send(channel, notification, self.environment)
+
+
+def deliver(store: Store, post: Post) -> int:
+    """Send what is due; returns how many alerts have arrived somewhere.
+
+    Raises:
+        StoreError: when the store does not answer or refuses; what has arrived is sent once more later.
+    """
+    with store.transaction() as connection:
+        hand_out(connection)
+        channels = due_channels(connection)[:CHANNELS_AT_ONCE]
+    if not channels:
+        return 0
+    with ThreadPoolExecutor(len(channels), thread_name_prefix="alerts") as threads:
+        return sum(threads.map(lambda name: _deliver_to(store, post, name), channels))
+
+
+def _deliver_to(store: Store, post: Post, name: str) -> int:
+    until = time.monotonic() + BEGIN_SECONDS
+    with store.transaction() as connection:
+        taken = take_messages(connection, AT_ONCE, kind=TO + name)
+    arrived = 0
+    for group in _by_pipeline(taken):
+        if time.monotonic() > until:
+            break
+        outcome = post.send(name, as_notification(group, post.site))
+        if outcome.result is not Result.SENT:
+            late = len(taken) - arrived
+            logger.warning("%s alerts wait for a channel: %s. %s", late, outcome.reason, outcome.remedy)
+            with store.transaction() as connection:
+                wait_together(connection, name)
+            return arrived
+        with store.transaction() as connection:
+            sent(connection, [each.id for each in group])
+        arrived += len(group)
+    if arrived:
+        with store.transaction() as connection:
+            wait_no_longer(connection, name)
+    return arrived
+
+
+def _by_pipeline(taken: Sequence[Taken]) -> list[list[Taken]]:
+    groups: dict[str, list[Taken]] = {}
+    for each in taken:
+        groups.setdefault(each.body["pipeline"], []).append(each)
+    return list(groups.values())
+
+
+class Courier:
+    """A context manager that delivers in a thread while it is open. Several processes may do so.
+
+    Args:
+        store: entered; a connection of it is used for a moment before and after each message.
+        post: how to send.
+    """
+
+    def __init__(self, store: Store, post: Post) -> None:
+        self._store, self._post = store, post
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="alerts", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stopping.set()
+        self._thread.join(SEND_SECONDS)
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                deliver(self._store, self._post)
+            except StoreError as error:
+                logger.warning("alerts are sent later: %s", error)
+            except Exception:
+                # A fault in one message must not end the thread that sends the others.
+                logger.exception("alerts are sent later")
+            self._stopping.wait(LOOK_SECONDS)

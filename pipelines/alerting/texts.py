@@ -1,0 +1,55 @@
+"""What a message about one run, or about several of one pipeline, says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pipelines.store.outbox import Taken
+from workbench.observability.notifications import Notification, Severity
+from workbench.settings import Settings
+
+MOST_RUNS = 20
+GOOD = ("succeeded", "skipped")
+
+
+def as_notification(taken: Sequence[Taken], site: str) -> Notification:
+    """One message for alerts of one pipeline, the oldest first.
+
+    Args:
+        taken: at least one.
+        site: where the pages of runs are, such as `https://hub.example.com/services/pipelines`; empty is nowhere.
+    """
+    first = taken[0].body
+    severity = Severity.INFO if all(each.body["state"] in GOOD for each in taken) else Severity.CRITICAL
+    if len(taken) == 1:
+        title = f"{first['pipeline']}: run {first['run']} {first['state']}"
+        return Notification(title=title, body=_about(first, site), key=taken[0].key, severity=severity)
+    title = f"{first['pipeline']}: {len(taken)} runs, {_counts(taken)}"
+    parts = [_about(each.body, site) for each in taken[-MOST_RUNS:]]
+    if len(taken) > MOST_RUNS:
+        parts.insert(0, f"{len(taken) - MOST_RUNS} earlier runs are not shown.")
+    return Notification(title=title, body="\n\n".join(parts), key=taken[0].key, severity=severity)
+
+
+def run_pages(settings: Settings) -> str:
+    """Where browsers find the pages of runs; empty when nobody has said how they reach the hub."""
+    url = settings.hub.public_url
+    return f"{url.rstrip('/')}/services/pipelines" if url else ""
+
+
+def _counts(taken: Sequence[Taken]) -> str:
+    states = [str(each.body["state"]) for each in taken]
+    return ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
+
+
+def _about(body: dict[str, object], site: str) -> str:
+    lines = [f"Run {body['run']} of {body['pipeline']} ended {body['state']}."]
+    lines += [f"Reason: {body['reason']}"] if body.get("reason") else []
+    lines += [f"{word.capitalize()}: {body[word]}" for word in ("instant", "partition") if body.get(word)]
+    causes = body.get("causes")
+    for cause in causes if isinstance(causes, list) else []:
+        cell = "" if cause["cell"] is None else f", cell {cause['cell']}"
+        error = f": {cause['error']}" if cause["error"] else ""
+        lines.append(f"Step {cause['step']}{cell} ended {cause['state']}{error}")
+    lines.append(f"See {site}/runs/{body['run']}" if site else f"See: workbench pipelines show {body['run']}")
+    return "\n".join(lines)

@@ -1,0 +1,81 @@
+"""The page of one flow, and the same while it goes on, as server-sent events: `state` is markup, `log` is text."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from http import HTTPStatus
+from typing import Any
+
+from tornado.iostream import StreamClosedError
+
+from pipelines.runner.flows.log import LogTail
+from pipelines.service.site.flows import log_of
+from pipelines.service.web.base import Handler, as_json
+from pipelines.service.web.live import AGAIN_MILLISECONDS, ALIVE_SECONDS, MOST_STREAMS, REREAD_SECONDS, STREAM_SECONDS
+from workbench.security.audit.commands import not_audited
+
+LOOK_SECONDS = 0.5  #: between two looks at the log
+NO_RUN = 0  #: to hints: it counts among those who watch
+
+
+class OfFlow(Handler):
+    """How it stands, what can be done with it, and the end of its log."""
+
+    @not_audited("It only looks, as far as the rights of who asks go.")
+    async def get(self, flow: str) -> None:
+        """Called by tornado."""
+        self.page("flow.html", **await self.perform("show_flow", {"flow": flow}), my_right=self.person.right)
+
+
+class LiveFlow(Handler):
+    """A stream of one flow; ids say how far the log was read."""
+
+    def wants_json(self) -> bool:
+        """Always: a stream cannot be sent to a login."""
+        return True
+
+    @not_audited("It only looks, as far as the rights of who asks go.")
+    async def get(self, flow: str) -> None:
+        """Called by tornado."""
+        if self.service.hints.count >= MOST_STREAMS:
+            self.send_error(HTTPStatus.SERVICE_UNAVAILABLE)
+            return
+        with self.service.hints.watch(NO_RUN):
+            found = await self.perform("show_flow", {"flow": flow})
+            self.set_header("Content-Type", "text/event-stream")
+            self.set_header("X-Accel-Buffering", "no")
+            self.write(f"retry: {AGAIN_MILLISECONDS}\n\n")
+            with contextlib.suppress(StreamClosedError):
+                await self._stream(found, log_of(self.service.site, flow, self._position()))
+
+    async def _stream(self, found: dict[str, Any], tail: LogTail) -> None:
+        begun = read_at = said_at = time.monotonic()
+        shown = ""
+        while time.monotonic() - begun < STREAM_SECONDS:
+            html = self.render_template("_flow.html", flow=found["flow"], my_right=self.person.right)
+            if html != shown:
+                shown, said_at = html, time.monotonic()
+                await self._tell("state", {"html": html}, tail)
+            while tail.has_more and (text := await self.beside(tail.new_text)):
+                said_at = time.monotonic()
+                await self._tell("log", {"text": text}, tail)
+            if time.monotonic() - said_at > ALIVE_SECONDS:
+                said_at = time.monotonic()
+                self.write(": still here\n\n")
+                await self.flush()
+            await asyncio.sleep(LOOK_SECONDS)
+            if time.monotonic() - read_at > REREAD_SECONDS:
+                read_at, found = time.monotonic(), await self.perform("show_flow", {"flow": found["flow"]["name"]})
+
+    def _position(self) -> int:
+        """How far the browser has read: as it says when it comes back, else as its page does."""
+        try:
+            return max(int(self.request.headers.get("Last-Event-ID") or self.get_query_argument("after", "0")), 0)
+        except ValueError:
+            return 0
+
+    async def _tell(self, event: str, data: dict[str, Any], tail: LogTail) -> None:
+        self.write(f"id: {tail.position}\nevent: {event}\ndata: {as_json(data)}\n\n")
+        await self.flush()

@@ -1,0 +1,82 @@
+"""Alerts of runs: one for the end of a run becomes one message for each channel, which waits or is sent by itself."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import sqlalchemy as sa
+
+from pipelines.states import State
+from pipelines.store.outbox import post, sent, take_messages
+from pipelines.store.records import Json, Message
+from pipelines.store.runs.moves import GOOD
+from pipelines.store.tables import ATTEMPTS, DEFINITIONS, OUTBOX, RUNS, STEPS
+
+KIND = "alert"
+TO = "alert-to:"  #: a channel's name follows
+AT_ONCE = 100
+MOST_CAUSES = 3
+ERROR_CHARACTERS = 500
+
+
+def is_told(connection: sa.Connection, definition_sha256: str, end: State) -> bool:
+    """Whether there is an alert for such an end of a run."""
+    # Who cancels knows it, unless the definition asks.
+    if end not in GOOD and end is not State.CANCELLED:
+        return True
+    return end in _rule(connection, definition_sha256).get("on", ())
+
+
+def hand_out(connection: sa.Connection) -> int:
+    """Make of each alert one message for each of its channels, in one transaction; returns how many alerts there were."""
+    taken = take_messages(connection, AT_ONCE, kind=KIND)
+    for each in taken:
+        sha256 = connection.scalar(sa.select(RUNS.c.definition_sha256).where(RUNS.c.id == each.body["run"]))
+        rule = _rule(connection, sha256) if sha256 else {}
+        if each.body["state"] not in rule.get("on", (each.body["state"],)):
+            continue
+        body = {**each.body, "causes": _causes(connection, each.body["run"])}
+        post(connection, [Message(f"{each.key}/{name}", TO + name, body) for name in dict.fromkeys(rule.get("to", ()))])
+    sent(connection, [each.id for each in taken])
+    return len(taken)
+
+
+def due_channels(connection: sa.Connection) -> tuple[str, ...]:
+    """The channels for which messages are due."""
+    due = sa.select(OUTBOX.c.kind).distinct().where(OUTBOX.c.kind.startswith(TO), OUTBOX.c.not_before <= sa.func.now())
+    return tuple(sorted(kind.removeprefix(TO) for kind in connection.scalars(due)))
+
+
+def wait_together(connection: sa.Connection, channel: str) -> None:
+    """A channel is down: all that waits for it waits until the last of it is due, so that it is tried at once."""
+    last = sa.select(sa.func.max(OUTBOX.c.not_before)).where(OUTBOX.c.kind == TO + channel).scalar_subquery()
+    connection.execute(sa.update(OUTBOX).where(OUTBOX.c.kind == TO + channel).values(not_before=last))
+
+
+def wait_no_longer(connection: sa.Connection, channel: str) -> None:
+    """A channel is there again: what has been tried before is due now."""
+    waits = sa.and_(OUTBOX.c.kind == TO + channel, OUTBOX.c.tries > 0, OUTBOX.c.not_before > sa.func.now())
+    connection.execute(sa.update(OUTBOX).where(waits).values(not_before=sa.func.now()))
+
+
+def _rule(connection: sa.Connection, definition_sha256: str) -> dict[str, Any]:
+    body = connection.scalar(sa.select(DEFINITIONS.c.body).where(DEFINITIONS.c.sha256 == definition_sha256))
+    rule = json.loads(body).get("alerts") if body else None
+    return dict(rule) if rule else {}
+
+
+def _causes(connection: sa.Connection, run_id: int) -> list[Json]:
+    """The last attempt of the first steps that did not succeed: what is shown of a failure, without what was printed."""
+    last = sa.select(sa.func.max(ATTEMPTS.c.number)).where(ATTEMPTS.c.step_id == STEPS.c.id).correlate(STEPS)
+    found = (
+        sa.select(STEPS.c.name, STEPS.c.state, ATTEMPTS.c.cell, ATTEMPTS.c.error)
+        .join(ATTEMPTS, ATTEMPTS.c.step_id == STEPS.c.id)
+        .where(STEPS.c.run_id == run_id, STEPS.c.state.not_in(GOOD), ATTEMPTS.c.number == last.scalar_subquery())
+        .order_by(STEPS.c.position)
+        .limit(MOST_CAUSES)
+    )
+    return [
+        {"step": name, "state": state, "cell": cell, "error": error[:ERROR_CHARACTERS] if error else None}
+        for name, state, cell, error in connection.execute(found)
+    ]

@@ -1,0 +1,1 @@
+"""Flows as long-running processes: which are wanted, who runs them, and how they stand."""

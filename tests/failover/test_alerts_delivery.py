@@ -1,0 +1,208 @@
+"""Alerts of runs while a channel fails or hangs, or the scheduler is killed. Real PostgreSQL, endpoint and processes."""
+
+from __future__ import annotations
+
+import json
+import threading
+import uuid
+
+import pytest
+
+from pipelines.alerting.delivery import Post, deliver
+from pipelines.states import State
+from pipelines.store.claims.writing import finish
+from pipelines.store.outbox import take_messages
+from pipelines.store.records import NewRun, NewStep, Outcome, Trigger
+from pipelines.store.runs.making import Limits, make_runs, register
+from tests.services.notification_servers import http_endpoint
+from tests.services.pipelines_project import running_site
+from tests.services.pipelines_store import ask, claim, emptied
+from tests.services.process_tree import kill, process_tree
+from tests.services.workbench import wait_until
+from workbench.runtime.ports import LOOPBACK
+
+DUE = "UPDATE pipelines.outbox SET not_before = now()"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    with running_site(tmp_path_factory.mktemp("site")) as site:
+        names = ("slack", "email")
+        channels = "".join(f"  {name}: {{url: env:{name.upper()}}}\n" for name in names)
+        site.file("pipelines/alerts.yaml", f"channels:\n{channels}")
+        yield site
+
+
+@pytest.fixture
+def store(site):
+    return emptied(site.store)
+
+
+@pytest.fixture
+def slack():
+    with http_endpoint() as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+def email():
+    with http_endpoint() as endpoint:
+        yield endpoint
+
+
+def variables(**endpoints):
+    return {name.upper(): f"json://{LOOPBACK}:{each.port}/" for name, each in endpoints.items()}
+
+
+def run(store, state=State.FAILED, to=("slack",), pipeline="daily", **rule):
+    """A run that ends so."""
+    definition = {"name": pipeline, "alerts": {"to": list(to), **rule}}
+    with store.transaction() as connection:
+        sha256 = register(connection, pipeline, definition, Limits())
+        new = NewRun(
+            pipeline=pipeline, definition_sha256=sha256, steps=(NewStep(name="load"),),
+            trigger=Trigger.MANUAL, event_id=uuid.uuid4().hex,
+        )  # fmt: skip
+        number = make_runs(connection, [new])[new.key]
+    taken = claim(store)
+    with store.transaction() as connection:
+        error = "ValueError: no\x00" if state is State.FAILED else None
+        finish(connection, taken, Outcome(state=state, cell=2, error=error), chance=lambda: 0.5)
+    return number
+
+
+def query(store, text):
+    with store.transaction() as connection:
+        connection.exec_driver_sql(text)
+
+
+def waiting(store):
+    return ask(store, "SELECT count(*) FROM pipelines.outbox")[0][0]
+
+
+def test_each_channel_gets_one_message_that_says_where_and_why(site, store, slack, email):
+    number = run(store, to=("slack", "email"))
+    post = Post(site.project.alerts, variables(slack=slack, email=email), "https://hub.example.com/services/pipelines")
+
+    assert deliver(store, post) == 2
+    assert deliver(store, post) == 0
+
+    for endpoint in (slack, email):
+        ((_, body),) = endpoint.requests
+        assert body["title"] == f"daily: run {number} failed"
+        assert "Step load, cell 2 ended failed: ValueError: no" in body["message"]
+        assert f"https://hub.example.com/services/pipelines/runs/{number}" in body["message"]
+    assert waiting(store) == 0
+
+
+def test_only_ends_that_the_definition_names_are_told(site, store, slack):
+    post = Post(site.project.alerts, variables(slack=slack))
+    run(store, State.FAILED, on=["succeeded", "lost"])
+    good = run(store, State.SUCCEEDED, on=["succeeded"])
+    run(store, State.SUCCEEDED)
+
+    deliver(store, post)
+
+    assert [body["title"] for _, body in slack.requests] == [f"daily: run {good} succeeded"]
+    assert slack.requests[0][1]["type"] == "info"
+    assert waiting(store) == 0
+
+
+def test_a_channel_that_was_down_gets_all_that_waited_in_one_message_and_others_do_not_wait(site, store, slack, email):
+    post = Post(site.project.alerts, variables(slack=slack, email=email))
+    slack.status = 500
+    numbers = [run(store, to=("slack", "email"))]
+    assert deliver(store, post) == 1
+    numbers.append(run(store, to=("slack", "email")))
+    deliver(store, post)
+    numbers.append(run(store, to=("slack", "email")))
+    deliver(store, post)
+    assert len(email.requests) == 3
+    tried = len(slack.requests)
+    times = ask(
+        store,
+        "SELECT count(*), count(DISTINCT not_before), max(not_before) <= now() + interval '1 hour' FROM pipelines.outbox",
+    )
+    assert times == [(3, 1, True)], "they wait together"
+
+    slack.status = 200
+    assert deliver(store, post) == 0, "nothing is due yet"
+    query(store, DUE)
+    assert deliver(store, post) == 3
+
+    ((_, body),) = slack.requests[tried:]
+    assert body["title"] == "daily: 3 runs, 3 failed"
+    assert all(f"Run {number} of daily" in body["message"] for number in numbers)
+    assert waiting(store) == 0
+
+
+def test_what_waited_is_due_once_a_newer_message_has_arrived(site, store, slack):
+    post = Post(site.project.alerts, variables(slack=slack))
+    slack.status = 500
+    run(store)
+    deliver(store, post)
+    slack.status = 200
+    run(store, pipeline="other")
+
+    assert (deliver(store, post), deliver(store, post)) == (1, 1)
+    assert waiting(store) == 0
+
+
+def test_a_channel_that_hangs_does_not_hold_up_another(site, store, slack, email):
+    post = Post(site.project.alerts, variables(slack=slack, email=email))
+    slack.hangs = threading.Event()
+    run(store, to=("slack", "email"))
+    delivery = threading.Thread(target=deliver, args=(store, post))
+    delivery.start()
+
+    wait_until(lambda: email.requests, 4, "the e-mail")
+    assert delivery.is_alive()
+    delivery.join(20)
+
+    assert not delivery.is_alive()
+    assert ask(store, "SELECT kind FROM pipelines.outbox") == [("alert-to:slack",)]
+
+
+def test_a_channel_that_is_not_there_keeps_its_alert_until_it_is(site, store, slack, caplog):
+    run(store, to=("pager",))
+    deliver(store, Post(site.project.alerts, variables(slack=slack)))
+
+    assert "has no channel pager" in caplog.text
+    assert waiting(store) == 1
+
+
+def test_a_scheduler_that_is_killed_while_it_sends_loses_nothing_and_sends_the_same_key(site, store, slack):
+    slack.hangs = threading.Event()
+    run(store)
+    first = site.start("pipelines.scheduler", **variables(slack=slack))
+    wait_until(lambda: slack.requests, 30, "a message that has arrived, and is not noted as sent")
+    kill(process_tree(first.pid))
+    first.wait(10)
+    assert waiting(store) == 1
+
+    hangs, slack.hangs = slack.hangs, None
+    hangs.set()
+    query(store, DUE)
+    second = site.start("pipelines.scheduler", **variables(slack=slack))
+    wait_until(lambda: not waiting(store), 30, "the message to be sent again")
+    site.end(second)
+
+    keys = {body["message"].rsplit("Key: ")[1] for _, body in slack.requests}
+    assert len(slack.requests) == 2
+    assert len(keys) == 1
+    assert json.dumps(sorted(keys)).startswith('["alert/')
+
+
+def test_two_schedulers_send_each_once(site, store, slack):
+    post = Post(site.project.alerts, variables(slack=slack))
+    for number in range(6):
+        run(store, pipeline=f"p{number}")
+    threads = [threading.Thread(target=deliver, args=(store, post)) for _ in range(2)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join(30)
+
+    assert len(slack.requests) == 6
+    with store.transaction() as connection:
+        assert take_messages(connection) == ()

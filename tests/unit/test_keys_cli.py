@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from tests.services.keysets import open_keys
+from workbench.cli import doctor
+from workbench.cli.main import make_application
+from workbench.errors import KeysetError
+from workbench.security.audit import AuditLog, read_events
+from workbench.security.encryption.files import write_encrypted
+from workbench.security.encryption.values import encrypt_value
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("WORKBENCH_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def keys(*arguments: str) -> Result:
+    return CliRunner().invoke(make_application(), ["keys", *arguments])
+
+
+def answer(*arguments: str) -> Any:
+    return json.loads(keys(*arguments, "--json").stdout)
+
+
+def test_a_key_from_its_beginning_to_its_end(home: Path):
+    assert answer("init") == {"keyset": str(home / "keys" / "keyset.json"), "root": "file", "primary": 1}
+    write_encrypted(open_keys(home), b"text", home / "file", "here")
+    assert answer("rotate") == {"pending": 2}
+    assert answer("promote") == {"primary": 2}
+    refused = keys("retire", "1")
+    assert isinstance(refused.exception, KeysetError)
+    assert "needed by 1" in refused.exception.message
+    assert answer("rewrap") == {
+        "version": 2,
+        "moved": 1,
+        "forgotten": 0,
+        "being_written": 0,
+        "missing": [],
+        "holders": [],
+        "failed": {},
+    }
+    assert answer("retire", "1") == {"version": 1, "state": "disabled"}
+    assert answer("retire", "1", "--undo") == {"version": 1, "state": "decrypt-only"}
+    assert answer("retire", "1", "--destroy") == {"version": 1, "state": "destroyed"}
+
+    listed = answer("list")["versions"]
+    assert [(each["version"], each["state"], each["needed_by"]) for each in listed] == [
+        (1, "destroyed", 0),
+        (2, "primary", 1),
+    ]
+    told = [
+        each for each in read_events(AuditLog.of(home).path) if each.resource == "keyset" and each.outcome != "begun"
+    ]
+    assert [(each.action.removeprefix("keyset."), each.outcome, each.details.get("version")) for each in told] == [
+        ("created", "success", "1"),
+        ("rotated", "success", "2"),
+        ("promoted", "success", "2"),
+        ("retired", "failed", None),
+        ("rewrapped", "success", "2"),
+        ("retired", "success", "1"),
+        ("enabled", "success", "1"),
+        ("destroyed", "success", "1"),
+    ]
+
+
+def test_a_rewrap_that_leaves_something_says_what_and_exits_with_1(home: Path):
+    keys("init")
+    write_encrypted(open_keys(home), b"text", home / "gone", "here")
+    encrypt_value(open_keys(home), b"value", "there", holder="a table")
+    (home / "gone").unlink()
+    keys("rotate")
+    keys("promote")
+
+    done = keys("rewrap")
+
+    assert done.exit_code == 1
+    assert "gone is not there. If it is gone for good, say --forget-missing." in done.stdout
+    assert "a table holds values of an older version" in done.stdout
+
+
+def test_a_lost_inventory_is_made_anew(home: Path):
+    keys("init")
+    write_encrypted(open_keys(home), b"text", home / "file", "here")
+    (home / "keys" / "inventory.db").unlink()
+    assert isinstance(keys("list").exception, KeysetError)
+
+    assert keys("rewrap", "--rebuild", str(home)).exit_code == 0
+    assert answer("list")["versions"][0]["needed_by"] == 1
+
+
+@pytest.mark.parametrize("command", ["list", "rotate", "promote", "rewrap"])
+def test_without_a_keyset_each_command_says_how_to_make_one(home: Path, command: str):
+    found = keys(command).exception
+
+    assert isinstance(found, KeysetError)
+    assert "workbench keys init" in found.remedy
+
+
+@pytest.mark.parametrize("command", ["init", "list", "rotate", "promote", "rewrap", "retire"])
+def test_every_command_has_an_example(command: str):
+    assert f"Example: workbench keys {command}" in keys(command, "--help").stdout
+
+
+def test_doctor_says_whether_what_is_encrypted_can_be_read(home: Path):
+    assert doctor._keys() == "no keyset yet; the worker of pipelines makes one"
+    keys("init")
+    write_encrypted(open_keys(home), b"text", home / "file", "here")
+    assert doctor._keys() == "version 1 encrypts, root key file, 1 in the inventory"
+
+    (home / "keys" / "keyset.json").unlink()
+    with pytest.raises(KeysetError, match="cannot be read"):
+        doctor._keys()

@@ -1,0 +1,1 @@
+"""Values, files and logs, encrypted with the keys of a keyset."""

@@ -1,0 +1,1 @@
+"""Policies as statements of a server's own access control."""

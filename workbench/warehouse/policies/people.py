@@ -1,0 +1,190 @@
+"""The role that each person of the hub connects as: made when it is first needed, with a password for hours."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+from psycopg import sql
+from pydantic import SecretStr
+
+from workbench.errors import PoliciesRefused, WarehouseError
+from workbench.sections import WarehouseSettings
+from workbench.security.policies.compile.facts import dropping
+from workbench.security.policies.compile.postgresql import SEARCH_PATH
+from workbench.security.policies.compile.writing import SCHEMA
+from workbench.security.policies.names import POLICY, USERS, policy_role, user_role
+from workbench.security.policies.reading import Policies
+from workbench.security.policies.resolving import find_clashes, resolve_loosely, roles_of
+from workbench.warehouse.policies.administration import Administration
+from workbench.warehouse.policies.catalog import read_people, read_tables
+
+Connection = psycopg.Connection[Any]
+
+PASSWORD_BYTES = 32
+CONNECTIONS = 20  #: that a person may have open at once: nobody takes all that the server has
+ATTRIBUTES = f"NOSUPERUSER NOBYPASSRLS NOCREATEROLE NOCREATEDB NOREPLICATION INHERIT CONNECTION LIMIT {CONNECTIONS}"
+GROUPS_OF = """
+SELECT r.rolname FROM pg_auth_members a JOIN pg_roles r ON r.oid = a.roleid JOIN pg_roles m ON m.oid = a.member
+WHERE m.rolname = %s"""
+TERMINATE = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = %s"
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """What opens connections as one person."""
+
+    user: str
+    password: SecretStr
+    valid_until: datetime
+    roles: tuple[str, ...]  #: of the file of policies
+
+    def warehouse(self, shared: WarehouseSettings) -> WarehouseSettings:
+        """How the person reaches the warehouse of *shared*."""
+        update = {"user": self.user, "password": self.password}
+        return WarehouseSettings.model_validate(
+            {**shared.as_environment(), "DW_USER": update["user"], "DW_PASSWORD": update["password"]}
+        )
+
+
+def hand_out(
+    administration: Administration, policies: Policies, name: str, groups: Sequence[str], *, hours: int
+) -> Credentials:
+    """Make the role of a person or bring it up to date, and give it a new password; the old one opens nothing more.
+
+    Args:
+        administration: of the warehouse.
+        policies: which say what roles the groups have.
+        name: of the person at the hub.
+        groups: of the person at the hub.
+        hours: how long the password opens connections; those that are open then stay.
+
+    Raises:
+        PoliciesRefused: when the roles of the groups do not go together.
+        WarehouseError: when policies are not applied, or the server refuses.
+    """
+    roles = roles_of(policies, tuple(groups))
+    valid_until = datetime.now(UTC) + timedelta(hours=hours)
+    password = secrets.token_urlsafe(PASSWORD_BYTES)
+    user = user_role(name)
+    with administration.transaction() as connection:
+        _check_applied(connection, roles)
+        # A table that is gone keeps nobody from the others.
+        if clashes := list(find_clashes(resolve_loosely(policies, read_tables(connection)), roles)):
+            raise PoliciesRefused(clashes)
+        _make(connection, user, password, valid_until)
+        _join(connection, user, [USERS, *map(policy_role, roles)])
+        _tell_groups(connection, user, name, groups)
+    return Credentials(user, SecretStr(password), valid_until, roles)
+
+
+def groups_of(administration: Administration, name: str) -> tuple[str, ...]:
+    """The groups of a person when credentials were last handed out; none when that was never.
+
+    Raises:
+        WarehouseError: when the server refuses.
+    """
+    with administration.transaction() as connection:
+        if connection.execute("SELECT to_regclass(%s)", [f"{SCHEMA}.attributes"]).fetchone() == (None,):
+            return ()
+        return read_people(connection).get(user_role(name), ())
+
+
+def close(administration: Administration, name: str, valid_until: datetime) -> bool:
+    """End a password before its time, and the connections of its role; nothing when another was handed out since.
+
+    Args:
+        administration: of the warehouse.
+        name: of the person at the hub.
+        valid_until: of the credentials, which tells them from later ones.
+
+    Raises:
+        WarehouseError: when the server refuses.
+    """
+    user = user_role(name)
+    with administration.transaction() as connection:
+        query = "SELECT 1 FROM pg_roles WHERE rolname = %s AND rolvaliduntil = %s"
+        if connection.execute(query, [user, valid_until]).fetchone() is None:
+            return False
+        ended = sql.SQL("ALTER ROLE {} VALID UNTIL {}")
+        connection.execute(ended.format(sql.Identifier(user), sql.Literal(datetime.now(UTC).isoformat())))
+    with administration.transaction() as connection:
+        # Only members may end a role's connections; not for longer than this takes.
+        connection.execute(sql.SQL("GRANT {} TO CURRENT_USER WITH INHERIT TRUE").format(sql.Identifier(user)))
+        connection.execute(TERMINATE, [user])
+        connection.rollback()
+    return True
+
+
+def remove(administration: Administration, name: str) -> list[str]:
+    """Take a person's role away: end its connections, and drop it; returns the steps.
+
+    Raises:
+        WarehouseError: when the server refuses.
+    """
+    user = user_role(name)
+    with administration.transaction() as connection:
+        if not _exists(connection, user):
+            return []
+        # Committed before connections are ended: nobody comes back in between.
+        connection.execute(sql.SQL("ALTER ROLE {} NOLOGIN").format(sql.Identifier(user)))
+    with administration.transaction() as connection:
+        # Only members may end a role's connections.
+        joining, *statements = dropping(user, administration.warehouse.user)
+        connection.execute(joining)
+        ended = connection.execute(TERMINATE, [user]).fetchone()
+        for statement in statements:
+            connection.execute(statement)
+        connection.execute(
+            f"DELETE FROM {SCHEMA}.attributes WHERE role = %s AND attribute IN ('name', 'groups')", [user]
+        )
+    count = ended[0] if ended else 0
+    return [f"warehouse role {user} removed", *([f"{count} connections to the warehouse ended"] if count else [])]
+
+
+def _check_applied(connection: Connection, roles: Iterable[str]) -> None:
+    wanted = {USERS, *map(policy_role, roles)}
+    query = "SELECT rolname FROM pg_roles WHERE rolname = %s OR starts_with(rolname, %s)"
+    there = {name for (name,) in connection.execute(query, [USERS, POLICY])}
+    if missing := sorted(wanted - there):
+        raise WarehouseError(
+            f"the policies are not applied: the warehouse has no role {missing[0]}",
+            remedy="Apply them with `workbench policy apply`.",
+        )
+
+
+def _exists(connection: Connection, user: str) -> bool:
+    return connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [user]).fetchone() is not None
+
+
+def _make(connection: Connection, user: str, password: str, valid_until: datetime) -> None:
+    role = sql.Identifier(user)
+    if not _exists(connection, user):
+        connection.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(role))
+    # The server is sent the SCRAM verifier, so that the password is in no log of its own.
+    verifier = connection.pgconn.encrypt_password(password.encode(), user.encode(), b"scram-sha-256").decode()
+    alter = sql.SQL("ALTER ROLE {} LOGIN {} PASSWORD {} VALID UNTIL {}")
+    attributes = sql.SQL(ATTRIBUTES if connection.info.parameter_status("is_superuser") == "on" else "")
+    connection.execute(alter.format(role, attributes, sql.Literal(verifier), sql.Literal(valid_until.isoformat())))
+    connection.execute(sql.SQL("ALTER ROLE {} SET search_path = {}").format(role, sql.SQL(SEARCH_PATH)))
+
+
+def _join(connection: Connection, user: str, wanted: Sequence[str]) -> None:
+    """Be a member of just these groups."""
+    held = {name for (name,) in connection.execute(GROUPS_OF, [user])}
+    for group in sorted(held - set(wanted)):
+        connection.execute(sql.SQL("REVOKE {} FROM {}").format(sql.Identifier(group), sql.Identifier(user)))
+    for group in wanted:
+        grant = sql.SQL("GRANT {} TO {} WITH INHERIT TRUE, SET FALSE, ADMIN FALSE")
+        connection.execute(grant.format(sql.Identifier(group), sql.Identifier(user)))
+
+
+def _tell_groups(connection: Connection, user: str, name: str, groups: Sequence[str]) -> None:
+    connection.execute(f"DELETE FROM {SCHEMA}.attributes WHERE role = %s AND attribute IN ('name', 'groups')", [user])
+    rows = [(user, "name", name), *((user, "groups", group) for group in dict.fromkeys(groups))]
+    with connection.cursor() as cursor:
+        cursor.executemany(f"INSERT INTO {SCHEMA}.attributes (role, attribute, value) VALUES (%s, %s, %s)", rows)
