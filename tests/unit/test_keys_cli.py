@@ -63,7 +63,7 @@ def test_a_key_from_its_beginning_to_its_end(home: Path):
         ("created", "success", "1"),
         ("rotated", "success", "2"),
         ("promoted", "success", "2"),
-        ("retired", "failed", None),
+        ("retired", "failed", "1"),
         ("rewrapped", "success", "2"),
         ("retired", "success", "1"),
         ("enabled", "success", "1"),

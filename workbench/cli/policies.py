@@ -82,8 +82,9 @@ def apply(file: Path | None = FILE, as_json: bool = AS_JSON) -> None:
     policies = _policies(settings, file)
     path = policies.document.path
     with recording(settings.home, Action.POLICIES_APPLIED, str(path)) as details:
+        details["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
         found = apply(_administration(settings), policies)
-        details.update(changes=len(found.changes), sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+        details["changes"] = len(found.changes)
     _print_changes(found, nothing="Nothing to do.", as_json=as_json)
 
 

@@ -86,7 +86,8 @@ def recording(home: Path, action: Action, resource: str) -> Iterator[dict[str, o
         yield details
     except BaseException as error:
         outcome = _outcome(error)
-        trail.record(outcome, **({"error": type(error).__name__} if outcome is Outcome.FAILED else {}))
+        named = {"error": type(error).__name__} if outcome is Outcome.FAILED else {}
+        trail.record(outcome, **{**details, **named})
         raise
     trail.record(Outcome.SUCCESS, **details)
 
