@@ -51,6 +51,7 @@ bench: setup ## Measure what benchmarks/README.md lists.
 	$(BIN)/python -m benchmarks.pipelines
 	$(BIN)/python -m benchmarks.policies
 	$(BIN)/python -m benchmarks.spark
+	$(BIN)/python -m benchmarks.audit
 	$(BIN)/python -m benchmarks.encryption
 
 chaos: setup ## Run a thousand seeded schedules of faults against ingestion and pipelines, and the calendar through all zones; takes more than four hours.

@@ -19,6 +19,8 @@ from rich.console import Console
 from rich.table import Table
 
 from workbench.errors import WorkbenchError
+from workbench.security.audit import Action, Outcome
+from workbench.security.audit.commands import audits_itself, not_audited
 from workbench.settings import Settings
 
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -40,6 +42,7 @@ def add_commands(application: typer.Typer) -> None:
     application.add_typer(group, name="hub")
 
 
+@not_audited("It only looks.")
 def users(as_json: bool = AS_JSON) -> None:
     """List everybody who has ever been let in, who was here last first. Needs the running hub.
 
@@ -57,6 +60,7 @@ def users(as_json: bool = AS_JSON) -> None:
     console.print(view if people else "Nobody has been let in yet.")
 
 
+@audits_itself(Action.USER_OFFBOARDED)
 def offboard(
     name: str = NAME,
     keep_home: bool = typer.Option(False, "--keep-home", help="Leave the home folder where it is."),
@@ -75,6 +79,7 @@ def offboard(
     _follow(settings, name, "offboard", as_json, {"keep_home": keep_home}, seconds=ARCHIVE_SECONDS)
 
 
+@audits_itself(Action.USER_UNBLOCKED)
 def readmit(name: str = NAME, as_json: bool = AS_JSON) -> None:
     """Let somebody in again whom `offboard` has blocked. Needs the running hub.
 
@@ -86,6 +91,7 @@ def readmit(name: str = NAME, as_json: bool = AS_JSON) -> None:
     _follow(Settings.load(), name, "readmit", as_json, {})
 
 
+@audits_itself(Action.ACCOUNT_UNLINKED)
 def unlink(
     name: str = NAME,
     provider: str = typer.Argument(help="Where the account is: github, google or oidc."),
@@ -101,6 +107,7 @@ def unlink(
     _follow(Settings.load(), name, "unlink", as_json, {"provider": provider, "login": login})
 
 
+@audits_itself(Action.KEYS_ROTATED)
 def rotate_keys(as_json: bool = AS_JSON) -> None:
     """Encrypt what the hub keeps of each login with a new key, from its next start on.
 
@@ -109,12 +116,14 @@ def rotate_keys(as_json: bool = AS_JSON) -> None:
     Example: workbench hub rotate-keys
     """
     from hub.keys import rotate_keys as rotate
-    from workbench.security.audit import Action, AuditLog
+    from workbench.security.audit import AuditLog
 
     settings = Settings.load()
     path = settings.home / "keys" / "hub-auth-state"
+    log, told = AuditLog.of(settings.home), {"actor": f"operator:{_who()}", "resource": path.name}
+    log.record(Action.KEYS_ROTATED, **told, outcome=Outcome.BEGUN)
     keys = rotate(path, sorted((settings.home / "hub").glob("jupyterhub*.sqlite")))
-    AuditLog.of(settings.home).record(Action.KEYS_ROTATED, actor=f"operator:{_who()}", resource=path.name, keys=keys)
+    log.record(Action.KEYS_ROTATED, **told, keys=keys)
     if as_json:
         typer.echo(json.dumps({"file": str(path), "keys": keys, "effective": "after the next start of the hub"}))
     else:

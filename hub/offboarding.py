@@ -25,6 +25,7 @@ from hub.status import read_people
 from hub.warehouse_roles import remove_role
 from workbench.errors import WorkbenchError
 from workbench.security.audit import Action, Outcome
+from workbench.security.audit.commands import audits_itself, not_audited
 from workbench.security.secrets import ensure_token
 from workbench.settings import Settings
 
@@ -96,6 +97,7 @@ class _Handler(APIHandler):  # type: ignore[misc]
 class People(_Handler):
     """GET /hub/api/workbench/users."""
 
+    @not_audited("It only looks.")
     def get(self) -> None:
         """Everybody who has ever been let in."""
         people = read_people(self.app)
@@ -105,6 +107,7 @@ class People(_Handler):
 class Offboard(_Handler):
     """POST /hub/api/workbench/users/NAME/offboard."""
 
+    @audits_itself(Action.USER_OFFBOARDED)
     async def post(self, name: str) -> None:
         """Answers a line for each step as it is done, and for each problem; the last says `done`."""
         user = self.check_known(name)
@@ -173,16 +176,19 @@ class Offboard(_Handler):
 class Readmit(_Handler):
     """POST /hub/api/workbench/users/NAME/readmit."""
 
+    @audits_itself(Action.USER_UNBLOCKED)
     async def post(self, name: str) -> None:
         """Let somebody in again, as far as provider and rules do; answers like off-boarding."""
         self.check_known(name)
         steps = []
+        audit, who = self.authenticator.audit, {"actor": self.actor, "resource": name}
+        await audit.record(Action.USER_UNBLOCKED, **who, outcome=Outcome.BEGUN)
         if self.authenticator.identities.is_blocked(name):
             self.authenticator.identities.unblock(name)
             steps.append("sign-in unblocked")
         steps += await asyncio.to_thread(readmit_account, self.workbench, name)
         details = {"steps": "; ".join(steps)}
-        await self.authenticator.audit.record(Action.USER_UNBLOCKED, actor=self.actor, resource=name, **details)
+        await audit.record(Action.USER_UNBLOCKED, **who, **details)
         for step in steps:
             await self.tell(step=step)
         await self.tell(done=True)
@@ -191,6 +197,7 @@ class Readmit(_Handler):
 class Unlink(_Handler):
     """POST /hub/api/workbench/users/NAME/unlink."""
 
+    @audits_itself(Action.ACCOUNT_UNLINKED)
     async def post(self, name: str) -> None:
         """Take one account from somebody, and end what a login with it has opened; answers like off-boarding."""
         user = self.check_known(name)

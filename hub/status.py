@@ -24,6 +24,7 @@ from tornado import web
 from hub.processes import Process, Processes
 from hub.roles import role_of
 from workbench.security.audit import Action, read_last_events
+from workbench.security.audit.commands import not_audited
 
 SHOWN_LOGINS = 20
 SHOWN_USERS = 200
@@ -146,6 +147,7 @@ def _deleted(app: Any, blocked: AbstractSet[str]) -> list[Person]:
 class StatusPage(BaseHandler):  # type: ignore[misc]
     """GET /hub/status."""
 
+    @not_audited("It only looks.")
     @web.authenticated
     @needs_scope("admin-ui")  # type: ignore[untyped-decorator]
     async def get(self) -> None:
@@ -157,6 +159,7 @@ class StatusPage(BaseHandler):  # type: ignore[misc]
 class StatusApi(APIHandler):  # type: ignore[misc]
     """GET /hub/api/workbench/status."""
 
+    @not_audited("It only looks.")
     @needs_scope("admin-ui")  # type: ignore[untyped-decorator]
     async def get(self) -> None:
         """The same as one JSON object."""

@@ -9,6 +9,7 @@
     │   ├── ClusterError         Spark's cluster is not there, refuses, or lacks what was asked for
     │   ├── JarsError            a jar cannot be fetched, or is not the one in the lock
     │   └── DataFolderError      a data folder is damaged or of another version
+    ├── AuditError               an event cannot be written, so that what it tells of is refused
     ├── KafkaError               the cluster refused or did not answer
     │   ├── KafkaUnavailable     it did not answer: waiting may help
     │   └── NoSuchTopic          it has no topic of that name
@@ -109,6 +110,10 @@ class JarsError(ComponentError):
 
 class DataFolderError(ComponentError):
     """A server's data folder is damaged, half-written or of another version."""
+
+
+class AuditError(WorkbenchError):
+    """The audit log cannot be written or read; what has to be in it is not done."""
 
 
 class KafkaError(WorkbenchError):

@@ -20,6 +20,7 @@ from pydantic.fields import FieldInfo
 from workbench.errors import SettingsError
 from workbench.sections import (
     SECTIONS,
+    AuditSettings,
     EmbeddedSettings,
     HubSettings,
     KafkaSettings,
@@ -52,6 +53,7 @@ class Settings(BaseModel):
     policies: PoliciesSettings
     login: LoginSettings
     hub: HubSettings
+    audit: AuditSettings
     embedded: EmbeddedSettings
     keys: KeysSettings
 

@@ -12,7 +12,7 @@ from jupyterhub.auth import Authenticator
 from traitlets import Any as Value
 from traitlets import Bool, Bytes, List, Unicode
 
-from hub.auditing import AuditTrail
+from hub.auditing import AuditTrail, keep_checkpoints
 from hub.authentication.expulsion import expel
 from hub.authentication.flows import Flow
 from hub.authentication.handlers import login_handlers
@@ -23,6 +23,7 @@ from hub.roles import GROUPS, role_for
 from workbench.errors import ProviderRefused, ProviderUnavailable
 from workbench.sections.login import LoginSettings
 from workbench.security.audit import Action
+from workbench.security.audit.proof.checkpointer import Checkpointer
 from workbench.security.throttle import Throttle
 
 FRESH_SECONDS = 5.0  # several tabs ask at once: the answer of the first serves all
@@ -37,6 +38,7 @@ class WorkbenchAuthenticator(Authenticator):  # type: ignore[misc]
     state_secret = Bytes(config=True, help="Seals what a login remembers in the browser.")
     identities: Identities = Value(config=True, help="The accounts and people of this hub.")
     audit: AuditTrail = Value(config=True, help="The audit log.")
+    checkpointer: Checkpointer = Value(config=True, help="Makes the signed checkpoints of the audit log.")
     public_url = Unicode(config=True, help="How browsers reach the hub.")
     pages = List(config=True, help="Handlers of pages beside those of the login.")
     # Each provider checks its own rules; the outer lists would only widen them.
@@ -62,6 +64,7 @@ class WorkbenchAuthenticator(Authenticator):  # type: ignore[misc]
         """The pages of login, linking and logout; also begins to watch who may still be here."""
         self._app = app
         self._in_background(watch_members(app, self))
+        self._in_background(keep_checkpoints(self.checkpointer))
         return [*login_handlers(self.providers), *self.pages]
 
     async def authenticate(self, handler: Any, data: Any = None) -> dict[str, Any] | None:
@@ -123,6 +126,7 @@ class WorkbenchAuthenticator(Authenticator):  # type: ignore[misc]
             provider=account.provider,
             login=account.login,
             address=handler.request.remote_ip,
+            rights=",".join(["admin"] * bool(model["admin"]) + sorted(model["groups"])),
         )
         return dict(model)
 

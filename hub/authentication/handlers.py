@@ -18,6 +18,7 @@ from hub.authentication.membership import LOGGED_OUT, is_in_use
 from hub.authentication.provider import Provider
 from workbench.errors import AccountTaken, IdentityError, ProviderUnavailable
 from workbench.security.audit import Action, Outcome
+from workbench.security.audit.commands import audits_itself, not_audited
 
 FLOWS_AT_ONCE = 8  # tabs of one browser; each has a cookie, and requests have room for a few only
 LONGEST_PARAMETER = 2048
@@ -94,6 +95,7 @@ class _Page(BaseHandler):  # type: ignore[misc]
 class Login(_Page):
     """What the button leads to."""
 
+    @not_audited("It sends the browser to the provider; what comes back is recorded.")
     async def get(self) -> None:
         """Begin a login; `next` is where the browser goes after it, within the hub."""
         # `_validate_next_url` is what JupyterHub's own login page calls.
@@ -104,6 +106,7 @@ class Login(_Page):
 class Link(_Page):
     """The button of a provider on the page of linked accounts."""
 
+    @not_audited("It sends the browser to the provider; what comes back is recorded.")
     @web.authenticated
     async def post(self) -> None:
         """Begin to link: who is logged in now proves to own an account of this provider, too."""
@@ -115,6 +118,7 @@ class Callback(_Page):
 
     login = ""  #: what the provider calls the account, once it has said so
 
+    @audits_itself(Action.LOGIN_SUCCEEDED)
     async def get(self) -> None:
         """End a login or a linking; whatever is wrong gives a page that says what to do."""
         flow = self._flow()
@@ -163,6 +167,7 @@ class Callback(_Page):
         if not await self.authenticator.check_allowed(user.name, model):
             raise web.HTTPError(403, f"No rule of this workbench lets in that {self.provider.label} account.")
         account = model["account"]
+        await self.audit(Action.ACCOUNT_LINKED, actor=user.name, outcome=Outcome.BEGUN, login=account.login)
         try:
             self.authenticator.identities.link(user.name, account, label=str(self.provider.label))
         except AccountTaken as error:
@@ -196,6 +201,7 @@ class Logout(LogoutHandler):  # type: ignore[misc]
 
     _address = ""
 
+    @audits_itself(Action.LOGOUT)
     async def get(self) -> None:
         """Log out; a link on another site does not log anybody out."""
         if self.request.headers.get("Sec-Fetch-Site", "none") not in {"none", "same-origin"}:
@@ -248,6 +254,7 @@ class Logout(LogoutHandler):  # type: ignore[misc]
 class Accounts(BaseHandler):  # type: ignore[misc]
     """The page of one's own linked accounts."""
 
+    @not_audited("It only looks.")
     @web.authenticated
     async def get(self) -> None:
         """Which accounts open this hub for the person, and which may still be linked."""

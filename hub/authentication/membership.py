@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from jupyterhub import orm, roles
 from jupyterhub.utils import utcnow
 
+from hub.auditing import tell_failure
 from hub.authentication.expulsion import revoke_at_provider
+from workbench.security.audit import Action, Event
 
 if TYPE_CHECKING:
     from hub.authentication.authenticator import WorkbenchAuthenticator
@@ -74,9 +77,19 @@ def is_in_use(user: Any) -> bool:
 
 async def apply_model(app: Any, user: Any, model: dict[str, Any]) -> None:
     """Keep what the provider has just said: tokens, the right of administration, groups, the picture."""
+    before = _rights(user)
     await user.save_auth_state(model["auth_state"])
     user.admin = model["admin"]
     user.user_info = model["user_info"]
     roles.assign_default_roles(app.db, entity=user.orm_user)
     user.sync_groups(model["groups"])
     app.db.commit()
+    if (now := _rights(user)) != before:
+        event = Event.of(Action.RIGHTS_CHANGED, actor="hub", resource=user.name, before=before, now=now)
+        # A right that was taken is gone whether or not there is room for a line.
+        app.authenticator.audit.begin(event).add_done_callback(partial(tell_failure, user.name))
+
+
+def _rights(user: Any) -> str:
+    groups = sorted(group.name for group in user.groups)
+    return ",".join(["admin", *groups] if user.admin else groups)

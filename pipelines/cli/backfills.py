@@ -7,6 +7,8 @@ from typing import Any
 import typer
 
 from pipelines.cli.asking import JSON, PARAMETER, as_line, open_store, parse_given, person, plan_of, print_table
+from workbench.security.audit import Action
+from workbench.security.audit.commands import audited, not_audited
 
 Row = dict[str, Any]
 BACKFILL = typer.Argument(help="The number of the backfill.")
@@ -26,6 +28,7 @@ def add_commands(group: typer.Typer) -> None:
     group.add_typer(backfills, name="backfill")
 
 
+@audited(Action.BACKFILL_STARTED, "pipeline:{name}")
 def backfill_run(  # noqa: PLR0917 - typer
     name: str = typer.Argument(help="The pipeline, which has `partitions`."),
     since: str = typer.Option("", help="The first partition, such as 2013-01-01; without it that of the pipeline."),
@@ -58,6 +61,7 @@ def backfill_run(  # noqa: PLR0917 - typer
         typer.echo(f"Backfill {done['backfill']}: {counts}")
 
 
+@not_audited("It only looks.")
 def backfill_list(name: str = typer.Argument("", help="Only of this pipeline."), as_json: bool = JSON) -> None:
     """Show backfills, the newest first, with how many of their runs stand how.
 
@@ -74,6 +78,7 @@ def backfill_list(name: str = typer.Argument("", help="Only of this pipeline."),
     print_table(["backfill", "pipeline", "which", "runs"], rows, typer.echo)
 
 
+@audited(Action.BACKFILL_PAUSED, "backfill:{number}")
 def backfill_pause(number: int = BACKFILL, as_json: bool = JSON) -> None:
     """Let no step of a backfill begin; what runs goes on.
 
@@ -86,6 +91,7 @@ def backfill_pause(number: int = BACKFILL, as_json: bool = JSON) -> None:
     typer.echo(as_line(done) if as_json else f"Backfill {number} is paused.")
 
 
+@audited(Action.BACKFILL_RESUMED, "backfill:{number}")
 def backfill_resume(number: int = BACKFILL, as_json: bool = JSON) -> None:
     """Let a backfill go on.
 
@@ -98,6 +104,7 @@ def backfill_resume(number: int = BACKFILL, as_json: bool = JSON) -> None:
     typer.echo(as_line(done) if as_json else f"Backfill {number} goes on.")
 
 
+@audited(Action.BACKFILL_CANCELLED, "backfill:{number}")
 def backfill_cancel(number: int = BACKFILL, as_json: bool = JSON) -> None:
     """End all runs of a backfill that have not ended.
 

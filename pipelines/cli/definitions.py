@@ -15,6 +15,7 @@ from rich.table import Table
 
 from workbench.cli.ingestion import plain_console
 from workbench.errors import WorkbenchError
+from workbench.security.audit.commands import not_audited
 
 if TYPE_CHECKING:
     from pipelines.definition import Pipeline, Problem, Project
@@ -31,6 +32,7 @@ def add_commands(group: typer.Typer) -> None:
     group.command("webhook")(pipelines_webhook)
 
 
+@not_audited("It only reads files.")
 def pipelines_check(
     files: list[Path] = typer.Argument(None, help="Files of pipelines; without one, all of pipelines/jobs/."),
     as_json: bool = JSON,
@@ -67,6 +69,7 @@ def pipelines_check(
         raise typer.Exit(1)
 
 
+@not_audited("It only reads files.")
 def pipelines_next(
     name: str = typer.Argument("", help="The pipeline: a file of pipelines/jobs/ without .yaml."),
     count: int = typer.Option(5, min=1, max=1000, help="How many instants."),
@@ -95,6 +98,7 @@ def pipelines_next(
     plain_console().print(view)
 
 
+@not_audited("It prints a text.")
 def pipelines_schema(
     name: str = typer.Argument("", help="A pipeline: the schema of its parameters, with which a form is made."),
     file: Path | None = FILE,
@@ -110,6 +114,7 @@ def pipelines_schema(
     typer.echo(json.dumps(schema, indent=2, ensure_ascii=False))
 
 
+@not_audited("It signs with a secret of who types it; what the service makes of the request is recorded.")
 def pipelines_webhook(
     name: str = typer.Argument("", help="The pipeline: a file of pipelines/jobs/ without .yaml."),
     body: Path = typer.Option(..., "--body", help="File with what will be sent, byte for byte.", dir_okay=False),

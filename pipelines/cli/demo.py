@@ -14,6 +14,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from workbench.errors import WorkbenchError
 from workbench.runtime.process import take_lock
+from workbench.security.audit import Action
+from workbench.security.audit.commands import audited
 
 
 def add_commands(application: typer.Typer) -> None:
@@ -21,6 +23,7 @@ def add_commands(application: typer.Typer) -> None:
     application.command()(demo)
 
 
+@audited(Action.DATA_WRITTEN, "demo")
 def demo(
     month: int = typer.Option(1, min=1, max=12, help="The month that the notebook computes."),
 ) -> None:

@@ -13,6 +13,8 @@ import typer
 from pipelines.cli.asking import JSON, as_line, plan_of, reading_keys
 from pipelines.states import State
 from workbench.errors import RootKeyUnavailable, StoreUnavailable, WorkbenchError
+from workbench.security.audit import Action
+from workbench.security.audit.commands import audited, not_audited
 
 TRY_AGAIN = 75  # EX_TEMPFAIL of sysexits.h
 
@@ -23,6 +25,7 @@ def add_commands(group: typer.Typer) -> None:
     group.command("exec")(pipelines_exec)
 
 
+@not_audited("It writes files of the project.")
 def pipelines_compile(
     names: list[str] = typer.Argument(None, help="Pipelines: files of pipelines/jobs/ without .yaml; none is all."),
     *,
@@ -60,6 +63,7 @@ def pipelines_compile(
             typer.echo(f"{write_compiled(each, out)}")
 
 
+@audited(Action.RUN_STARTED, "pipeline:{name}")
 def pipelines_exec(
     name: str = typer.Argument(help="The pipeline: a file of pipelines/jobs/ without .yaml."),
     *,

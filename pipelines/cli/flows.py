@@ -10,6 +10,8 @@ import typer
 
 from pipelines.cli.asking import JSON, as_line, open_store, person, print_table, shown_time
 from workbench.errors import WorkbenchError
+from workbench.security.audit import Action
+from workbench.security.audit.commands import audited, not_audited
 
 Row = dict[str, Any]
 NAME = typer.Argument(help="The flow: a file of pipelines/flows/ without .yaml.")
@@ -27,6 +29,7 @@ def add_commands(group: typer.Typer) -> None:
     group.add_typer(flows, name="flows")
 
 
+@not_audited("It only looks.")
 def flows_list(context: typer.Context, as_json: bool = JSON) -> None:
     """Show all flows: how they stand, since when, and why they were started again.
 
@@ -56,6 +59,7 @@ def flows_list(context: typer.Context, as_json: bool = JSON) -> None:
     print_table(["flow", "state", "since", "restarts", "worker", "last end"], rows, typer.echo)
 
 
+@audited(Action.FLOW_STARTED, "flow:{name}")
 def flows_start(name: str = NAME, as_json: bool = JSON) -> None:
     """Let workers keep a flow running, from now on and after each `workbench up`. One that has failed is tried again.
 
@@ -64,6 +68,7 @@ def flows_start(name: str = NAME, as_json: bool = JSON) -> None:
     _act("start", name, as_json=as_json)
 
 
+@audited(Action.FLOW_STOPPED, "flow:{name}")
 def flows_stop(name: str = NAME, as_json: bool = JSON) -> None:
     """Let nobody run it any more. It commits what it has, within 10 seconds.
 
@@ -72,6 +77,7 @@ def flows_stop(name: str = NAME, as_json: bool = JSON) -> None:
     _act("stop", name, as_json=as_json)
 
 
+@audited(Action.FLOW_RESTARTED, "flow:{name}")
 def flows_restart(name: str = NAME, as_json: bool = JSON) -> None:
     """End its process and start another; one that was stopped is started.
 
@@ -80,6 +86,7 @@ def flows_restart(name: str = NAME, as_json: bool = JSON) -> None:
     _act("restart", name, as_json=as_json)
 
 
+@not_audited("It only looks.")
 def flows_log(
     name: str = NAME,
     follow: bool = typer.Option(False, "--follow", help="Go on with what is written, until Ctrl-C."),

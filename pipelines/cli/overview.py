@@ -8,6 +8,8 @@ from typing import Any
 import typer
 
 from pipelines.cli.asking import JSON, as_line, open_store, person, print_table, shown_time
+from workbench.security.audit import Action
+from workbench.security.audit.commands import audited, not_audited
 
 SHORT = {
     "succeeded": "✓",
@@ -27,6 +29,7 @@ def add_commands(group: typer.Typer) -> None:
     group.command("resume")(pipelines_resume)
 
 
+@not_audited("It only looks.")
 def pipelines_list(as_json: bool = JSON) -> None:
     """Show all pipelines that have run or are scheduled, with when they are due next and how their last runs ended.
 
@@ -43,6 +46,7 @@ def pipelines_list(as_json: bool = JSON) -> None:
     print_table(["pipeline", "next", "last run", "last runs, newest first"], rows, typer.echo)
 
 
+@not_audited("It only looks.")
 def pipelines_queue(as_json: bool = JSON) -> None:
     """Show what runs and what waits, in the order in which workers take it; workers; and pools.
 
@@ -67,6 +71,7 @@ def pipelines_queue(as_json: bool = JSON) -> None:
     print_table(["pool", "used", "of", "waiting", ""], pools, lambda _: None)
 
 
+@audited(Action.POOL_RESIZED, "pool:{name}")
 def pipelines_pool(
     name: str = typer.Argument(help="The pool, as steps name it."),
     size: int = typer.Argument(min=0, help="How many of its steps may run at once."),
@@ -83,6 +88,7 @@ def pipelines_pool(
     typer.echo(as_line(done) if as_json else f"{name} has {size} slots.")
 
 
+@audited(Action.PIPELINE_PAUSED, "pipeline:{name}")
 def pipelines_pause(name: str = typer.Argument(help="The pipeline."), as_json: bool = JSON) -> None:
     """Let no run of a pipeline begin by its schedule or its triggers; runs by hand still do, and what runs goes on.
 
@@ -95,6 +101,7 @@ def pipelines_pause(name: str = typer.Argument(help="The pipeline."), as_json: b
     typer.echo(as_line(done) if as_json else f"{name} is paused.")
 
 
+@audited(Action.PIPELINE_RESUMED, "pipeline:{name}")
 def pipelines_resume(name: str = typer.Argument(help="The pipeline."), as_json: bool = JSON) -> None:
     """Let schedule and triggers of a pipeline go on from where they stood; `catch_up` says what of the time between runs.
 

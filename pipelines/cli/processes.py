@@ -6,6 +6,9 @@ import logging
 
 import typer
 
+from workbench.security.audit import Action
+from workbench.security.audit.commands import audited
+
 
 def add_commands(group: typer.Typer) -> None:
     """Register the commands of this module."""
@@ -14,6 +17,7 @@ def add_commands(group: typer.Typer) -> None:
     group.command("service")(pipelines_service)
 
 
+@audited(Action.COMPONENT_STARTED, "pipelines-scheduler")
 def pipelines_scheduler() -> None:
     """Make runs when they are due, until Ctrl-C or `kill`. Several may run: each run is made once.
 
@@ -27,6 +31,7 @@ def pipelines_scheduler() -> None:
     run_scheduler(Settings.load(), SchedulerOptions(project=Project.installed()))
 
 
+@audited(Action.COMPONENT_STARTED, "pipelines-worker")
 def pipelines_worker(
     slots: int = typer.Option(0, min=0, help="How many steps run at once; 0 is as many as there are processors."),
     flows: bool = typer.Option(True, "--flows/--no-flows", help="Whether it keeps flows running, too."),
@@ -43,6 +48,7 @@ def pipelines_worker(
     run_worker(Settings.load(), WorkerOptions(slots=slots or default_slots(), project=Project.installed(), flows=flows))
 
 
+@audited(Action.COMPONENT_STARTED, "pipelines-service")
 def pipelines_service(
     port: int = typer.Option(8096, min=1, max=65535, help="On this machine's loopback; nobody else reaches it."),
 ) -> None:

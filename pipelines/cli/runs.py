@@ -23,6 +23,8 @@ from pipelines.cli.asking import (
 )
 from pipelines.states import State
 from workbench.errors import NoSuchRun
+from workbench.security.audit import Action
+from workbench.security.audit.commands import audited, not_audited
 
 if TYPE_CHECKING:
     from pipelines.cli.following import Seen
@@ -42,6 +44,7 @@ def add_commands(group: typer.Typer) -> None:
     group.command("repair")(pipelines_repair)
 
 
+@audited(Action.RUN_STARTED, "pipeline:{name}")
 def pipelines_run(
     name: str = typer.Argument(help="The pipeline: a file of pipelines/jobs/ without .yaml."),
     given: list[str] = PARAMETER,
@@ -63,6 +66,7 @@ def pipelines_run(
         _report(store, run_id, wait=wait, follow=follow, as_json=as_json)
 
 
+@not_audited("It only looks.")
 def pipelines_show(run_id: int = RUN, as_json: bool = JSON) -> None:
     """Show a run: its steps, what became of each attempt, where their outputs are.
 
@@ -78,6 +82,7 @@ def pipelines_show(run_id: int = RUN, as_json: bool = JSON) -> None:
         _print(page)
 
 
+@not_audited("It reads what is in files of who types it.")
 def pipelines_output(
     run_id: int = RUN,
     step: str = typer.Option("", "--step", help="Of this step; needed when the run has several."),
@@ -113,6 +118,7 @@ def _last_output(run_id: int, attempts: Sequence[Mapping[str, Any]], step: str) 
     return found[step] if step else next(iter(found.values()))
 
 
+@audited(Action.RUN_CANCELLED, "run:{run_id}")
 def pipelines_cancel(
     run_id: int = RUN,
     reason: str = typer.Option("", help="Why; people read it."),
@@ -134,6 +140,7 @@ def pipelines_cancel(
         )
 
 
+@audited(Action.RUN_REPAIRED, "run:{run_id}")
 def pipelines_repair(  # noqa: PLR0917 - typer
     run_id: int = RUN,
     steps: list[str] = typer.Option([], "--step", help="Run this step again, whatever became of it."),

@@ -16,6 +16,7 @@ from jupyter_server.utils import url_path_join
 from tornado import web
 
 from workbench.errors import NotAgreed, WorkbenchError
+from workbench.security.audit.commands import not_audited
 
 Row = dict[str, Any]
 
@@ -50,6 +51,7 @@ class Handler(APIHandler):
 class Pipelines(Handler):
     """Which pipelines run a notebook."""
 
+    @not_audited("It reads files of the person whose server it is.")
     @web.authenticated
     @authorized
     async def get(self) -> None:
@@ -61,6 +63,7 @@ class Pipelines(Handler):
 class Check(Handler):
     """What the file of a form would be; nothing is written."""
 
+    @not_audited("It reads files of the person whose server it is, and writes none.")
     @web.authenticated
     @authorized(action="read")  # type: ignore[untyped-decorator] # only without arguments has it types
     async def post(self) -> None:
@@ -72,6 +75,9 @@ class Check(Handler):
 class File(Handler):
     """The file of a form."""
 
+    @not_audited(
+        "It writes a file of the person whose server it is, as Jupyter's own contents do; its runs are recorded."
+    )
     @web.authenticated
     @authorized
     async def put(self) -> None:

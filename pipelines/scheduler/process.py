@@ -7,9 +7,10 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from pipelines.alerting.delivery import Post, courier
@@ -27,7 +28,10 @@ from pipelines.store.claims.reaping import reap
 from pipelines.store.database import Store
 from pipelines.store.records import LostAttempt, Message
 from pipelines.store.retention import let_go
-from workbench.errors import StoreUnavailable
+from workbench.errors import AuditError, StoreUnavailable
+from workbench.security.audit import Action, AuditLog, Event
+from workbench.security.audit.proof.anchors import anchors_of
+from workbench.security.audit.proof.checkpointer import Checkpointer, making_checkpoints
 from workbench.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -66,12 +70,25 @@ def run_scheduler(settings: Settings, options: SchedulerOptions) -> None:
         signal.signal(number, stop)
     outside = Outside(settings)
     with opened_store(settings, connections=CONNECTIONS, is_stopping=stopping.is_set) as store:
-        scheduler = Scheduler(store, options.project, outside)
+        scheduler = Scheduler(store, options.project, outside, partial(_audit, AuditLog.of(settings.home)))
         loop = _Loop(store, scheduler, settings.home, wake, lost_by(Lineage.wanted(settings)))
         sending = courier(store, Post(options.project.alerts, dict(os.environ), run_pages(settings)))
-        with Listener(store, loop.hear), couriers(store, settings.pipelines), sending, closing(outside):
+        signing = making_checkpoints(Checkpointer.of(settings.home, anchors_of(settings.audit)))
+        with signing, Listener(store, loop.hear), couriers(store, settings.pipelines), sending, closing(outside):
             while not stopping.is_set():
                 loop.turn()
+
+
+def _audit(log: AuditLog, runs: Sequence[tuple[str, int]]) -> None:
+    def event(pipeline: str, run: int) -> Event:
+        return Event.of(Action.RUN_STARTED, actor="scheduler", resource=f"pipeline:{pipeline}", run=run)
+
+    try:
+        # Many are due at the same instant: all of them go to the disk at once.
+        log.append(*(event(pipeline, run) for pipeline, run in runs))
+    except AuditError as error:
+        # The runs are in the store, with what made them. What is due does not wait for room on a disk.
+        logger.error("%s", error)  # noqa: TRY400 - it says all
 
 
 def let_go_of_old(store: Store, home: Path) -> int:

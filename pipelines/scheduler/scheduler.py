@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -45,10 +45,17 @@ class Scheduler:
         store: entered.
         project: where files are.
         outside: what is asked about Kafka and the warehouse; without it, triggers by them are not watched.
+        tell: called with runs that were made, each with its pipeline, once they are in the store.
     """
 
-    def __init__(self, store: Store, project: Project, outside: Outside | None = None) -> None:
-        self._store, self._project, self._outside = store, project, outside
+    def __init__(
+        self,
+        store: Store,
+        project: Project,
+        outside: Outside | None = None,
+        tell: Callable[[Sequence[tuple[str, int]]], None] = lambda _runs: None,
+    ) -> None:
+        self._store, self._project, self._outside, self._tell = store, project, outside, tell
         self._catalog = Catalog(project)
         self._agenda = Agenda()
         self._pins: Pins | None = None
@@ -153,7 +160,8 @@ class Scheduler:
             # It is taken up again by the next `sync`.
             logger.error("%s: %s", due[0].pipeline, error)  # noqa: TRY400 - it says all
             return
-        self._put(ticked)
+        self._put(schedule for schedule, _ in ticked)
+        self._tell([(schedule.pipeline, run) for schedule, runs in ticked for run in runs])
 
     def _put(self, schedules: Iterable[Schedule]) -> None:
         for each in schedules:
@@ -172,8 +180,9 @@ class Scheduler:
                 return
             runs = [_event_run(plan, rule, each) for each in new]
             cursor = max(schedule.cursor, *(each.seen for each in new))
-            is_ours = self._advance(connection, schedule, replace(schedule, cursor=cursor), runs)
-        if is_ours:
+            made = self._advance(connection, schedule, replace(schedule, cursor=cursor), runs)
+        if made is not None:
+            self._tell([(schedule.pipeline, run) for run in made])
             if len(self._seen) > MOST_SEEN:
                 self._seen.clear()
             self._seen |= {(plan.pipeline.name, each.id) for each in new}
@@ -196,7 +205,8 @@ class Scheduler:
                     _event_run(plan, rule, Happening(id=event_id, event=verdict.event, instant=cursor, seen=cursor))
                 ]
                 position = {**position, LAST_RUN: runs[0].key}
-            self._advance(connection, schedule, replace(schedule, cursor=cursor, position=position), runs)
+            made = self._advance(connection, schedule, replace(schedule, cursor=cursor, position=position), runs)
+        self._tell([(schedule.pipeline, run) for run in made or ()])
 
     def _question(self, rule: TriggerRule, schedule: Schedule) -> Question:
         """What is asked about a trigger, with what is known before."""
@@ -206,8 +216,10 @@ class Scheduler:
         with self._store.transaction() as connection:
             return Question(rule, schedule.position, is_running=is_open(connection, last_run))
 
-    def _advance(self, connection: Connection, seen: Schedule, then: Schedule, runs: list[NewRun]) -> bool:
-        """Make the runs and move the schedule on; False when another scheduler was here."""
+    def _advance(
+        self, connection: Connection, seen: Schedule, then: Schedule, runs: list[NewRun]
+    ) -> Collection[int] | None:
+        """Make the runs, move the schedule on, and return what was made; None when another scheduler was here."""
         wanted = Tick(
             pipeline=seen.pipeline,
             schedule=seen.name,
@@ -217,12 +229,12 @@ class Scheduler:
             runs=runs,
             position=then.position,
         )
-        if advance(connection, wanted) is not None:
+        if (made := advance(connection, wanted)) is not None:
             self._put([then])
-            return True
+            return made.values()
         # Its row comes with the next `sync` at the latest, and until then nothing is lost.
         self._put(each for each in read_schedules(connection, seen.pipeline) if each.name == seen.name)
-        return False
+        return None
 
     def _happenings(self, connection: Connection, rule: TriggerRule, cursor: datetime) -> list[Happening]:
         if rule.file is not None:

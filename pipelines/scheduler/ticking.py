@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 
 def tick_schedules(
     connection: Connection, schedules: Sequence[tuple[Schedule, Plan]], now: datetime
-) -> Iterator[Schedule]:
-    """Make the runs that are due, and yield the schedules as they stand then; one that is gone is left out.
+) -> Iterator[tuple[Schedule, tuple[int, ...]]]:
+    """Make the runs that are due, and yield the schedules as they stand then, each with the ids of its new runs.
+
+    One that is gone is left out.
 
     Args:
         connection: in a transaction.
@@ -28,13 +30,13 @@ def tick_schedules(
         now: the time of the database.
     """
     wanted = {each.pipeline: (each, _tick(connection, each, plan, now)) for each, plan in schedules}
-    done = {each.pipeline for each in advance_all(connection, [tick for _, tick in wanted.values()])}
+    made = {tick.pipeline: runs for tick, runs in advance_all(connection, [tick for _, tick in wanted.values()])}
     for name, (schedule, tick) in wanted.items():
-        if name in done:
-            yield replace(schedule, cursor=tick.cursor, next_at=tick.next_at)
+        if name in made:
+            yield replace(schedule, cursor=tick.cursor, next_at=tick.next_at), made[name]
         else:
             # Another scheduler was here, or somebody has paused it.
-            yield from (each for each in read_schedules(connection, name) if each.name == schedule.name)
+            yield from ((each, ()) for each in read_schedules(connection, name) if each.name == schedule.name)
 
 
 def _tick(connection: Connection, schedule: Schedule, plan: Plan, now: datetime) -> Tick:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -14,8 +15,10 @@ from pipelines.definition.targets.flow import NAME
 from pipelines.service.rights import Forbidden, Person, Right, demand
 from pipelines.service.site import flows, reading
 from pipelines.service.site.site import Site
-from workbench.errors import ParametersRefused
+from workbench.errors import AuditError, ParametersRefused
 from workbench.security.audit import Action, Outcome
+
+logger = logging.getLogger(__name__)
 
 Row = dict[str, Any]
 Call = Callable[..., Row]
@@ -97,10 +100,11 @@ class Done:
 
 
 def perform(site: Site, person: Person, operation: Operation, given: Row, *, of_form: bool = False) -> Done:
-    """Do it, if *person* may; a change is in the audit log when this returns, and so is one that was refused.
+    """Do it, if *person* may; a change is in the audit log before it is made, and so is one that was refused.
 
     Raises:
         Forbidden: when they may not.
+        AuditError: when that cannot be recorded; nothing is changed then.
         ParametersRefused: when *given* does not fit the operation, or values do not fit the pipeline.
         WorkbenchError: as the operation.
     """
@@ -111,12 +115,18 @@ def perform(site: Site, person: Person, operation: Operation, given: Row, *, of_
         right = person.right_for(owner)
         demand(right, operation.right, operation.summary.lower().rstrip("."))
     except Forbidden:
-        _audit(site, person, operation, pipeline, given, refused=True)
+        _audit(site, person, operation, pipeline, given, Outcome.REFUSED)
         raise
     if not operation.changes:
         return Done(operation.call(site, **given), owner, right)
-    answer = operation.call(site, person.name, **given)
-    _audit(site, person, operation, pipeline, {**given, **answer})
+    # First the line, then the deed: what cannot be recorded is not done.
+    _audit(site, person, operation, pipeline, given, Outcome.BEGUN)
+    try:
+        answer = operation.call(site, person.name, **given)
+    except BaseException:
+        _audit(site, person, operation, pipeline, given, Outcome.FAILED)
+        raise
+    _audit(site, person, operation, pipeline, {**given, **answer}, Outcome.SUCCESS)
     return Done(answer, owner, right)
 
 
@@ -132,16 +142,21 @@ def check(operation: Operation, given: Row, *, of_form: bool = False) -> None:
         raise ParametersRefused(problems)
 
 
-def _audit(
-    site: Site, person: Person, operation: Operation, pipeline: str | None, values: Row, *, refused: bool = False
+def _audit(  # noqa: PLR0917 - what an event holds
+    site: Site, person: Person, operation: Operation, pipeline: str | None, values: Row, outcome: Outcome
 ) -> None:
     if operation.action is None:
         return
     # Values of parameters are with the run. Here they would tell everybody who reads the log.
     details = {name: values[name] for name in ("run", "backfill", "pool", "size") if name in values}
-    outcome = Outcome.REFUSED if refused else Outcome.SUCCESS
     resource = f"pipeline:{pipeline}" if pipeline else f"flow:{values['flow']}" if "flow" in values else "pipelines"
-    site.audit.record(operation.action, actor=person.name, resource=resource, outcome=outcome, **details)
+    try:
+        site.audit.record(operation.action, actor=person.name, resource=resource, outcome=outcome, **details)
+    except AuditError:
+        if outcome is Outcome.BEGUN:
+            raise
+        # It is done, or refused, and that it began is in the log.
+        logger.exception("how it ended is not in the audit log")
 
 
 def _look(name: str, path: str, summary: str, call: Call, **values: Row) -> Operation:

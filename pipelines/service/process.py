@@ -29,6 +29,8 @@ from pipelines.service.webhooks.receiving import Webhooks
 from pipelines.store.database import Store, store_address
 from workbench.errors import PortTaken, StoreError, WorkbenchError
 from workbench.runtime.ports import LOOPBACK
+from workbench.security.audit.proof.anchors import anchors_of
+from workbench.security.audit.proof.checkpointer import Checkpointer, making_checkpoints
 from workbench.security.keyset.opening import Keys
 from workbench.security.secrets import ensure_token
 from workbench.settings import Settings
@@ -90,7 +92,8 @@ async def _serve(settings: Settings, options: ServiceOptions, ready: Callable[[]
         # Behind a proxy that puts on its own headers: nothing here believes X-Forwarded-For.
         server = HTTPServer(build_application(service), max_body_size=LARGEST_BODY_BYTES)
         server.add_sockets(_sockets(options.port))
-        with _migrated(store), Listener(store, hints.hear):
+        checkpointer = Checkpointer.of(settings.home, anchors_of(settings.audit))
+        with _migrated(store), Listener(store, hints.hear), making_checkpoints(checkpointer):
             ready()
             while not stopping.is_set():
                 sign.give()

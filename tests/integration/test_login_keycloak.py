@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import httpx
@@ -20,6 +19,7 @@ from tests.services.keycloak_browser import KeycloakBrowser
 from tests.services.keycloak_realm import Realm
 from tests.services.login_hub import LoginHub, running_login_hub
 from tests.services.workbench import wait_until
+from workbench.security.audit import AuditLog, read_events
 
 CLIENT, SECRET = "hub", "s3cret+/%=& of the hub"
 PASSWORD = "correct horse+/%=&"
@@ -86,9 +86,8 @@ def logged_in(hub: LoginHub, realm: Realm, login: str, *groups: str) -> Iterator
 
 def events(hub: LoginHub, action: str, name: str) -> list[dict[str, Any]]:
     """What the audit log says of the kind about the person, as actor or as who it was done to."""
-    lines = (hub.home / "audit" / "events.jsonl").read_text(encoding="utf-8").splitlines()
-    found = [json.loads(line) for line in lines]
-    return [each for each in found if each["action"] == action and name in {each["actor"], each["resource"]}]
+    found = read_events(AuditLog.of(hub.home).path, action=action)
+    return [asdict(each) for each in found if name in {each.actor, each.resource}]
 
 
 def wait_until_out(hub: LoginHub, person: Person) -> dict[str, Any]:

@@ -65,6 +65,20 @@ def test_two_schedulers_make_each_instant_once(site: Site):
     assert len(found) == len(set(found))
 
 
+def test_each_run_that_it_makes_is_told_once_it_is_in_the_store(site: Site):
+    told: list[tuple[str, int]] = []
+    site.pipeline("minutely", schedule=EVERY_MINUTE, steps=NOTHING)
+    scheduler = Scheduler(site.store, site.project, tell=told.extend)
+    scheduler.sync()
+    set_back(site, 3)
+
+    scheduler.sync()
+    scheduler.tick()
+
+    assert len(told) >= 3
+    assert sorted(told) == [("minutely", run) for (run,) in site.ask("SELECT id FROM pipelines.runs ORDER BY id")]
+
+
 def test_what_passed_is_skipped_with_its_reason_when_nothing_is_caught_up(site: Site):
     site.pipeline("minutely", schedule={**EVERY_MINUTE, "catch_up": "last"}, steps=NOTHING)
     scheduler = Scheduler(site.store, site.project)
@@ -155,7 +169,8 @@ def test_a_file_starts_one_run_and_one_more_when_it_changes(site: Site):
         triggers=[{"file": {"path": "incoming/*.csv"}, "parameters": {"path": "${trigger.event}"}}],
         steps={"a": {"function": "tell:tell", "parameters": {"path": "${path}"}}},
     )
-    schedulers = [Scheduler(site.store, site.project) for _ in range(2)]
+    told: list[tuple[str, int]] = []
+    schedulers = [Scheduler(site.store, site.project, tell=told.extend) for _ in range(2)]
     for each in schedulers:
         each.sync()
 
@@ -168,6 +183,7 @@ def test_a_file_starts_one_run_and_one_more_when_it_changes(site: Site):
     found = site.ask("SELECT event_id, parameters->'run'->>'path' FROM pipelines.runs ORDER BY id")
     assert [path for _, path in found] == ["incoming/new.csv"] * 2
     assert len({event for event, _ in found}) == 2
+    assert told == [("arrives", run) for (run,) in site.ask("SELECT id FROM pipelines.runs ORDER BY id")]
 
 
 @pytest.mark.timeout(120)

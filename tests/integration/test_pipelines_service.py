@@ -173,8 +173,24 @@ def test_what_was_done_and_what_was_refused_is_in_the_audit_log(service: Running
     service.api("viewer", "POST", f"/runs/{run_id}/cancel", {})
 
     told = [(each.actor, each.action, each.resource, each.outcome) for each in read_events(AuditLog.of(site.home).path)]
+    assert ("runner", "run.started", "pipeline:say", "begun") in told
     assert ("runner", "run.started", "pipeline:say", "success") in told
     assert ("viewer", "run.cancelled", "pipeline:say", "refused") in told
+
+
+def test_nothing_is_changed_while_it_cannot_be_recorded(service: RunningService, site: Site):
+    folder, aside = site.home / "audit", site.home / "audit-aside"
+    count = site.ask("SELECT count(*) FROM pipelines.runs")
+    folder.rename(aside)
+    folder.write_text("in the way")
+    try:
+        answer = service.api("runner", "POST", "/pipelines/say/runs", {"parameters": {"n": 1}})
+    finally:
+        folder.unlink()
+        aside.rename(folder)
+
+    assert (answer.status_code, "audit log" in answer.text) == (503, True)
+    assert site.ask("SELECT count(*) FROM pipelines.runs") == count
 
 
 def test_hostile_output_comes_in_a_sandbox_that_runs_nothing(service: RunningService, site: Site):

@@ -100,7 +100,8 @@ def test_plan_apply_verify_and_explain(warehouse):
     assert (shown["reads"], shown["rows"]) == (["raw.people", "raw_masked.people"], "(region = user.region)")
     assert "masked: hash" in command("explain", "gh-eve", "raw.people", "--group", "analysts")
     events = list(read_events(AuditLog.of(Settings.load().home).path, action=Action.POLICIES_APPLIED))
-    assert len(events) == 2
+    assert [each.outcome for each in events] == ["begun", "success"] * 3
+    assert [each.details["changes"] == "0" for each in events[1::2]] == [False, True, False]
     assert events[0].actor.startswith("operator:")
 
 

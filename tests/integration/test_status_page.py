@@ -137,8 +137,10 @@ def test_starts_and_stops_of_servers_are_in_the_audit_log(hub, member, server):
     wait_until(lambda: not hub.has_running_server("gh-grace"), 60, "the server to be gone")
 
     log = AuditLog.of(hub.home).path
-    for action in (Action.SERVER_STARTED, Action.SERVER_STOPPED):
-        assert [each.resource for each in read_events(log, action=action)] == ["server:gh-grace/"]
+    for action, outcomes in {Action.SERVER_STARTED: ["begun", "success"], Action.SERVER_STOPPED: ["success"]}.items():
+        found = list(read_events(log, action=action))
+        assert {each.resource for each in found} == {"server:gh-grace/"}
+        assert [each.outcome for each in found] == outcomes
 
 
 @pytest.mark.parametrize("path", ["/hub/login", "/hub/nowhere", "/hub/status", "/hub/accounts"])

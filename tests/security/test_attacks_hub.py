@@ -490,7 +490,7 @@ FORGED = "[I 2026-01-01 00:00:00.000 JupyterHub auth:1] User logged in: forged"
 
 def forged_lines(hub: LoginHub) -> list[str]:
     audit = (hub.home / "audit" / "events.jsonl").read_text().splitlines()
-    assert all(json.loads(line)["id"] for line in audit)
+    assert all(json.loads(line)["event"]["metadata"]["uid"] for line in audit)
     return [line for line in hub.log.splitlines() if line.startswith(FORGED)]
 
 

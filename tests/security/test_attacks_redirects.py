@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from urllib.parse import quote, urlsplit
@@ -13,6 +12,7 @@ import pytest
 from tests.services.attacker import callback_of, parameter, where_a_browser_goes
 from tests.services.browser import Browser, changed
 from tests.services.login_hub import LoginHub
+from workbench.security.audit import Action, AuditLog, read_events
 
 pytestmark = pytest.mark.usefixtures("people_as_before")
 EVIL = "evil.example"
@@ -196,8 +196,8 @@ def test_nobody_writes_another_address_into_the_audit_log(hub, name):
     with hub.browser(headers={name: "for=6.6.6.6" if name == "Forwarded" else "6.6.6.6"}) as browser:
         browser.login("github", person="grace")
 
-    last = json.loads((hub.home / "audit" / "events.jsonl").read_text().splitlines()[-1])
-    assert last["details"]["address"] == "127.0.0.1"
+    *_, last = read_events(AuditLog.of(hub.home).path, action=Action.LOGIN_SUCCEEDED)
+    assert last.details["address"] == "127.0.0.1"
 
 
 def test_addresses_are_read_as_browsers_read_them():

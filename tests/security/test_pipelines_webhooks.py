@@ -99,6 +99,10 @@ def test_an_id_is_one_run_however_often_and_at_once_it_comes(service: RunningSer
     assert {each.status_code for each in answers} == {202}
     assert len({each.json()["run"] for each in answers}) == 1
     assert len(runs(site)) == before + 1
+    told = list(read_events(AuditLog.of(site.home).path, action="webhook.accepted"))
+    ended = [each for each in told if each.details["id"] == "msg_again" and each.outcome != "begun"]
+    assert [each.outcome for each in ended].count("success") == 1
+    assert {each.details["run"] for each in ended} == {str(answers[0].json()["run"])}
 
 
 def test_an_id_is_one_run_for_two_services_and_for_a_sender_that_tries_again_after_a_kill(
@@ -222,6 +226,22 @@ def test_while_a_pipeline_is_paused_a_sender_is_asked_to_come_back_and_a_strange
 
     assert (paused.status_code, paused.headers["retry-after"], stranger.status_code) == (503, "60", 401)
     assert post(service, "ours", id="msg_paused").status_code == 202
+
+
+def test_what_cannot_be_recorded_starts_nothing_and_a_stranger_is_told_nothing(service: RunningService, site: Site):
+    folder, aside = site.home / "audit", site.home / "audit-aside"
+    folder.rename(aside)
+    folder.write_text("in the way")
+    try:
+        answer = post(service, "ours", id="msg_unrecorded")
+        stranger = post(service, "ours", secret=THEIRS)
+    finally:
+        folder.unlink()
+        aside.rename(folder)
+
+    assert (answer.status_code, answer.headers["retry-after"], stranger.status_code) == (503, "60", 401)
+    assert [each for each in runs(site) if each[1] == "webhook msg_unrecorded"] == []
+    assert post(service, "ours", id="msg_unrecorded").status_code == 202
 
 
 def test_the_command_signs_what_the_service_takes(service: RunningService, site: Site, tmp_path):

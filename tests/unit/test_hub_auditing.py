@@ -13,11 +13,20 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from jupyterhub.spawner import SpawnException
 
 from hub.auditing import SCHEMA, AuditTrail, ServerStarts, record_stop
+from hub.operations import starting
 from workbench.errors import WorkbenchError
-from workbench.security.audit import Action, AuditLog, read_events
+from workbench.security.audit import Action, AuditLog, Event
+from workbench.security.audit import read_events as read_all_events
 from workbench.security.throttle import Throttle
+from workbench.settings import Settings
+
+
+def read_events(path: Path) -> list[Event]:
+    """Without what the log tells of itself."""
+    return [each for each in read_all_events(path) if each.actor != "audit"]
 
 
 @pytest.fixture
@@ -85,7 +94,7 @@ def test_events_are_written_in_their_order_though_nobody_waits_for_a_start(log, 
 
     asyncio.run(asyncio.wait_for(act(), 20))
 
-    events = list(read_events(log.path))[1:]
+    events = read_events(log.path)[1:]
     assert [each.action for each in events] == [Action.SERVER_STARTED, Action.SERVER_STOPPED]
     assert {each.resource for each in events} == {"server:gh-ada/"}
 
@@ -121,6 +130,20 @@ def test_what_cannot_be_written_is_an_error_for_who_waits_and_a_line_of_the_log_
     asyncio.run(act())
 
     assert "server:gh-ada/: the audit log" in caplog.text
+
+
+def test_no_server_starts_and_no_role_is_given_while_that_cannot_be_recorded(tmp_path, monkeypatch):
+    (tmp_path / "audit").write_text("in the way")
+    monkeypatch.setenv("WORKBENCH_HOME", str(tmp_path))
+    monkeypatch.setenv("WORKBENCH_POLICIES_OWN_ROLES", "true")
+    spawner = SimpleNamespace(name="", user=SimpleNamespace(name="gh-ada", groups=[]), environment={})
+    settings = Settings.load()
+    assert settings.policies.own_roles
+
+    with pytest.raises(SpawnException, match="audit log") as refused:
+        asyncio.run(starting(AuditTrail(AuditLog.of(tmp_path)), None, settings, spawner))
+
+    assert (refused.value.status_code, refused.value.reason, spawner.environment) == (503, "audit", {})
 
 
 def test_jupyterhub_may_copy_the_configuration(log):

@@ -24,6 +24,7 @@ from workbench.observability.notifications import (
     send,
 )
 from workbench.resources import resource
+from workbench.security.audit.commands import not_audited
 
 FILE = typer.Option(None, "--file", help="A file other than pipelines/alerts.yaml.")
 JSON = typer.Option(False, "--json", help="Print one JSON object.")
@@ -37,6 +38,7 @@ def add_commands(application: typer.Typer) -> None:
     application.add_typer(group, name="alerts")
 
 
+@not_audited("It only looks, and shows no address.")
 def alerts_channels(file: Path | None = FILE, as_json: bool = JSON) -> None:
     """List the channels, and whether each has an address where its reference says. Sends nothing, shows no address.
 
@@ -58,6 +60,7 @@ def alerts_channels(file: Path | None = FILE, as_json: bool = JSON) -> None:
     plain_console().print(view)
 
 
+@not_audited("It sends a fixed text to channels of the file, and changes nothing.")
 def alerts_test(
     name: str = typer.Argument("", help="The channel; without one, all of them."),
     file: Path | None = FILE,

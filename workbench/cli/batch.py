@@ -14,6 +14,8 @@ from rich.table import Table
 
 from workbench.cli.ingestion import plain_console
 from workbench.errors import SettingsError
+from workbench.security.audit import Action
+from workbench.security.audit.commands import audited, not_audited
 from workbench.settings import Settings
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ def add_commands(application: typer.Typer) -> None:
     application.add_typer(group, name="batch")
 
 
+@audited(Action.DATA_WRITTEN, "batch:{job}")
 def batch_run(  # noqa: PLR0917 - typer
     job: str = typer.Argument(help="MODULE:NAME of a BatchJob; modules of the working folder are found."),
     since: str = typer.Option("", help="The first partition: 2026-01-31, 2026-01 or 2026-01-31T05."),
@@ -57,6 +60,7 @@ def batch_run(  # noqa: PLR0917 - typer
         raise typer.Exit(1)
 
 
+@not_audited("It only looks.")
 def batch_list(
     job: str = typer.Argument(help="MODULE:NAME of a BatchJob."),
     since: str = typer.Option("", help="The first partition."),
@@ -78,6 +82,7 @@ def batch_list(
         typer.echo(each.name)
 
 
+@not_audited("It only looks.")
 def batch_bookmarks(
     job: str = typer.Argument("", help="Name of a job; without it, all."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON list."),

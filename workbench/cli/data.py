@@ -6,6 +6,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from workbench.security.audit import Action
+from workbench.security.audit.commands import audited
 from workbench.settings import Settings
 
 SHOWN_ROWS = 100
@@ -16,6 +18,7 @@ def add_commands(application: typer.Typer) -> None:
     application.command()(sql)
 
 
+@audited(Action.DATA_QUERIED, "warehouse")
 def sql(
     query: str = typer.Argument(help="SQL of the warehouse."),
     as_json: bool = typer.Option(False, "--json", help="Print a JSON array of all rows."),

@@ -9,6 +9,8 @@ import typer
 from rich.table import Table
 
 from workbench.cli.ingestion import named_flow, plain_console, records_bar
+from workbench.security.audit import Action
+from workbench.security.audit.commands import audited, not_audited
 from workbench.settings import Settings
 
 FLOW = typer.Argument(help="The flow: a file of pipelines/flows/ without .yaml.")
@@ -25,6 +27,7 @@ def add_commands(application: typer.Typer) -> None:
     application.add_typer(group, name="dlq")
 
 
+@not_audited("It only counts.")
 def dlq_list(name: str = FLOW, as_json: bool = typer.Option(False, "--json", help="Print one JSON array.")) -> None:
     """Count the dead letters of a flow by their reason.
 
@@ -48,6 +51,7 @@ def dlq_list(name: str = FLOW, as_json: bool = typer.Option(False, "--json", hel
     console.print(view if reasons else f"{name} has no dead letters.")
 
 
+@audited(Action.DEAD_LETTERS_READ, "flow:{name}")
 def dlq_show(
     name: str = FLOW,
     at: str = AT,
@@ -82,6 +86,7 @@ def dlq_show(
         typer.echo("There is no such dead letter.")
 
 
+@audited(Action.DEAD_LETTERS_CHANGED, "flow:{name}")
 def dlq_replay(name: str = FLOW, as_json: bool = typer.Option(False, "--json", help="Print one JSON object.")) -> None:
     """Decode the dead letters of a flow again, as its file is now, and move what fits into the table, once.
 
@@ -97,6 +102,7 @@ def dlq_replay(name: str = FLOW, as_json: bool = typer.Option(False, "--json", h
         typer.echo(f"{done.moved:,} moved into the table, {done.left:,} left")
 
 
+@audited(Action.DEAD_LETTERS_CHANGED, "flow:{name}")
 def dlq_drop(
     name: str = FLOW,
     at: str = AT,

@@ -26,6 +26,8 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from workbench.resources import resource
+from workbench.security.audit import Action
+from workbench.security.audit.commands import audited, not_audited
 from workbench.settings import Settings
 
 if TYPE_CHECKING:
@@ -46,6 +48,7 @@ def add_commands(application: typer.Typer) -> None:
     application.command()(lag)
 
 
+@audited(Action.DATA_WRITTEN, "flow:{name}")
 def ingest_run(
     name: str = typer.Argument(help="The flow: a file of pipelines/flows/ without .yaml."),
     follow: bool = typer.Option(
@@ -111,6 +114,7 @@ def _run_stream(settings: Settings, flow: Flow, *, follow: bool, metrics_port: i
     run_stream(settings, flow, follow=follow, stop=stop)
 
 
+@not_audited("It reads a sample to infer columns, and writes a file of the project.")
 def ingest_plan(
     name: str = typer.Argument(help="The flow."),
     write: bool = typer.Option(False, "--write", help="Write the inferred columns into the flow's file."),
@@ -143,6 +147,7 @@ def ingest_plan(
     typer.echo(f"records: {plan.records:,} to read, from {plan.start}")
 
 
+@audited(Action.DATA_WRITTEN, "flow:{name}")
 def ingest_replay(
     name: str = typer.Argument(help="The flow."),
     since: str = typer.Option(
@@ -167,6 +172,7 @@ def ingest_replay(
     typer.echo(f"{flow.into}: {done.rows:,} rows and {done.dead:,} dead letters took the place of the old ones{old}")
 
 
+@not_audited("It compares counts and sums.")
 def verify(
     topic: str = typer.Argument(help="A flow, or a topic."),
     table: str = typer.Argument("", help="With a topic: the table, schema.table."),
@@ -215,6 +221,7 @@ def verify(
     raise typer.Exit(0 if right else 1)
 
 
+@not_audited("It only looks.")
 def lag(
     name: str = typer.Argument("", help="A flow; without it, every flow that has run."),
     watch: bool = typer.Option(False, "--watch", help="Show it anew every two seconds until interrupted."),

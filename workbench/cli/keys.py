@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import pwd
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +16,8 @@ from rich.table import Table
 
 from workbench.cli.ingestion import plain_console
 from workbench.errors import WorkbenchError
-from workbench.security.audit import Action, AuditLog
+from workbench.security.audit import Action
+from workbench.security.audit.commands import audits_itself, not_audited, recording
 from workbench.settings import Settings
 
 if TYPE_CHECKING:
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
 
 VERSION = typer.Argument(help="The number of a version, of `workbench keys list`.")
 AS_JSON = typer.Option(False, "--json", help="Print one JSON value.")
+RESOURCE = "keyset"  #: of the audit log
 
 
 def add_commands(application: typer.Typer) -> None:
@@ -43,14 +43,16 @@ def add_commands(application: typer.Typer) -> None:
     application.add_typer(group, name="keys")
 
 
+@audits_itself(Action.KEYSET_CREATED)
 def init(as_json: bool = AS_JSON) -> None:
     """Make the keyset, its inventory and, with WORKBENCH_KEYS_ROOT=file, the root key. `workbench up` does the same.
 
     Example: workbench keys init
     """
     settings, keys = _keys()
-    keyset = keys.create()
-    _record(settings, Action.KEYSET_CREATED, version=keyset.primary.number)
+    with recording(settings.home, Action.KEYSET_CREATED, RESOURCE) as details:
+        keyset = keys.create()
+        details["version"] = keyset.primary.number
     root = keys.file.root.name
     _tell(
         as_json,
@@ -60,6 +62,7 @@ def init(as_json: bool = AS_JSON) -> None:
     )
 
 
+@not_audited("It only looks, and shows no key.")
 def list_versions(as_json: bool = AS_JSON) -> None:
     """List the versions, their states, and how many files, logs and holders of values need each.
 
@@ -90,31 +93,36 @@ def list_versions(as_json: bool = AS_JSON) -> None:
     console.print(view)
 
 
+@audits_itself(Action.KEYSET_ROTATED)
 def rotate(as_json: bool = AS_JSON) -> None:
     """Make a new version, pending: everybody can decrypt with it, nobody encrypts yet. Then `promote`.
 
     Example: workbench keys rotate && workbench keys promote
     """
     settings, keys = _keys()
-    version = keys.file.change(lambda keyset: keyset.rotated()).versions[-1].number
-    _record(settings, Action.KEYSET_ROTATED, version=version)
+    with recording(settings.home, Action.KEYSET_ROTATED, RESOURCE) as details:
+        version = keys.file.change(lambda keyset: keyset.rotated()).versions[-1].number
+        details["version"] = version
     _tell(
         as_json, {"pending": version}, f"Version {version} is pending. `workbench keys promote` makes it the primary."
     )
 
 
+@audits_itself(Action.KEYSET_PROMOTED)
 def promote(as_json: bool = AS_JSON) -> None:
     """Encrypt with the pending version from now on; the primary of until now only decrypts.
 
     Example: workbench keys promote
     """
     settings, keys = _keys()
-    version = keys.file.change(lambda keyset: keyset.promoted()).primary.number
-    _record(settings, Action.KEYSET_PROMOTED, version=version)
+    with recording(settings.home, Action.KEYSET_PROMOTED, RESOURCE) as details:
+        version = keys.file.change(lambda keyset: keyset.promoted()).primary.number
+        details["version"] = version
     text = f"Version {version} encrypts. `workbench keys rewrap` brings under it what older versions have encrypted."
     _tell(as_json, {"primary": version}, text)
 
 
+@audits_itself(Action.KEYSET_REWRAPPED)
 def rewrap(
     forget_missing: bool = typer.Option(
         False, "--forget-missing", help="Forget files that are not there. Be sure that no disk is missing."
@@ -133,12 +141,13 @@ def rewrap(
     from workbench.security.encryption import rewrapping
 
     settings, keys = _keys()
-    if rebuild is not None:
-        count = rewrapping.rebuild(keys, rebuild)
-        Console(stderr=True).print(f"{count:,} found below {rebuild}", markup=False)
-    with _bar() as advance:
-        done = rewrapping.rewrap(keys, forget_missing=forget_missing, on_entry=advance)
-    _record(settings, Action.KEYSET_REWRAPPED, version=done.version, moved=done.moved, failed=len(done.failed))
+    with recording(settings.home, Action.KEYSET_REWRAPPED, RESOURCE) as details:
+        if rebuild is not None:
+            count = rewrapping.rebuild(keys, rebuild)
+            Console(stderr=True).print(f"{count:,} found below {rebuild}", markup=False)
+        with _bar() as advance:
+            done = rewrapping.rewrap(keys, forget_missing=forget_missing, on_entry=advance)
+        details.update(version=done.version, moved=done.moved, failed=len(done.failed))
     left = {
         "being_written": done.being_written,
         "missing": done.missing,
@@ -153,6 +162,7 @@ def rewrap(
         raise typer.Exit(1)
 
 
+@audits_itself(Action.KEYSET_RETIRED)
 def retire(
     version: int = VERSION,
     destroy: bool = typer.Option(False, "--destroy", help="Delete its key for good."),
@@ -171,13 +181,13 @@ def retire(
     if destroy and undo:
         raise typer.BadParameter("say one of --destroy and --undo")
     settings, keys = _keys()
-    if undo:
-        keyset = keys.file.change(lambda keyset: keyset.enabled(version))
-        action = Action.KEYSET_ENABLED
-    else:
-        keyset = rewrapping.retire(keys, version, destroy=destroy)
-        action = Action.KEYSET_DESTROYED if destroy else Action.KEYSET_RETIRED
-    _record(settings, action, version=version)
+    retiring = Action.KEYSET_DESTROYED if destroy else Action.KEYSET_RETIRED
+    with recording(settings.home, Action.KEYSET_ENABLED if undo else retiring, RESOURCE) as details:
+        details["version"] = version
+        if undo:
+            keyset = keys.file.change(lambda keyset: keyset.enabled(version))
+        else:
+            keyset = rewrapping.retire(keys, version, destroy=destroy)
     state = _state(keyset, version)
     _tell(as_json, {"version": version, "state": state}, f"Version {version} is {state}.")
 
@@ -207,18 +217,6 @@ def _keys() -> tuple[Settings, Keys]:
         ) from None
     settings = Settings.load()
     return settings, Keys.of(settings.home, settings.keys)
-
-
-def _record(settings: Settings, action: Action, **details: int) -> None:
-    texts = {name: str(value) for name, value in details.items()}
-    AuditLog.of(settings.home).record(action, actor=f"operator:{_who()}", resource="keyset", **texts)
-
-
-def _who() -> str:
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        return str(os.getuid())
 
 
 def _tell(as_json: bool, fields: dict[str, Any], text: str) -> None:

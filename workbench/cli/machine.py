@@ -21,6 +21,8 @@ from workbench.errors import ComponentError, WorkbenchError
 from workbench.runtime.process import Component, Contribution, is_lock_held, wait_for_lock
 from workbench.runtime.state import ComponentStatus, State, WorkbenchStatus, read_status, supervisor_lock
 from workbench.runtime.supervisor import Supervisor
+from workbench.security.audit import Action
+from workbench.security.audit.commands import audited, not_audited
 from workbench.security.secrets import private_folder
 from workbench.settings import Settings, find_home
 
@@ -36,6 +38,19 @@ def add_commands(application: typer.Typer) -> None:
         application.command()(command)
 
 
+def _sign(home: Path) -> None:
+    """Sign the audit log with its last events: until the next start nobody else does."""
+    from workbench.security.audit.proof.anchors import anchors_of
+    from workbench.security.audit.proof.checkpointer import Checkpointer, try_tick
+
+    try:
+        anchors = anchors_of(Settings.load().audit)
+    except WorkbenchError:
+        anchors = ()  # the settings are wrong, and the workbench stops all the same
+    try_tick(Checkpointer.of(home, anchors), is_forced=True)
+
+
+@audited(Action.WORKBENCH_STARTED, "workbench", after=_sign)
 def up(
     detach: bool = typer.Option(
         False, "--detach", "-d", help="Return as soon as everything runs, and keep it running."
@@ -62,6 +77,8 @@ def up(
 def _run(settings: Settings, console: Console) -> None:
     from workbench.embedded.archive import ensure_archive
     from workbench.embedded.machine import plan_machine
+    from workbench.security.audit.proof.anchors import anchors_of
+    from workbench.security.audit.proof.checkpointer import Checkpointer, making_checkpoints
 
     for number in STOP_SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has set SIGHUP
@@ -77,7 +94,9 @@ def _run(settings: Settings, console: Console) -> None:
             )
 
     private_folder(settings.home)
-    with Supervisor(settings.home, report) as supervisor:
+    checkpointer = Checkpointer.of(settings.home, anchors_of(settings.audit))
+    # Outside of the rest: the last checkpoint covers what its processes have recorded.
+    with making_checkpoints(checkpointer), Supervisor(settings.home, report) as supervisor:
         contributions: list[Contribution] = [
             entry.load()(settings) for entry in entry_points(group="workbench.components")
         ]
@@ -163,6 +182,7 @@ def _detach(home: Path) -> None:
     raise ComponentError(f"the workbench was not up after {DETACHED_SECONDS:.0f} s", remedy=f"See {log_path}.")
 
 
+@not_audited("It only looks.")
 def status(
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
 ) -> None:
@@ -195,6 +215,7 @@ def _print_status(found: WorkbenchStatus) -> None:
             console.print(f"{each.name}: {each.reason}", markup=False)
 
 
+@audited(Action.WORKBENCH_STOPPED, "workbench", after=_sign)
 def down() -> None:
     """Stop everything that `workbench up` started, users' servers included.
 
@@ -217,6 +238,7 @@ def down() -> None:
     typer.echo("Stopped.")
 
 
+@audited(Action.CODE_SHOWN, "sign-in-code")
 def code() -> None:
     """Print the sign-in code of the demo identity provider, for the person who owns this workbench.
 
@@ -231,6 +253,7 @@ def code() -> None:
     typer.echo(path.read_text(encoding="utf-8").strip())
 
 
+@not_audited("It only looks.")
 def doctor(
     as_json: bool = typer.Option(False, "--json", help="Print a JSON array of findings."),
 ) -> None:

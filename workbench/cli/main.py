@@ -15,8 +15,22 @@ import typer
 from rich.console import Console
 
 from workbench import __version__
-from workbench.cli import alerts, batch, data, dead_letters, ingestion, keys, machine, policies, quality, spark, topics
+from workbench.cli import (
+    alerts,
+    audit,
+    batch,
+    data,
+    dead_letters,
+    ingestion,
+    keys,
+    machine,
+    policies,
+    quality,
+    spark,
+    topics,
+)
 from workbench.errors import WorkbenchError
+from workbench.security.audit.commands import not_audited
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
@@ -42,6 +56,7 @@ def make_application() -> typer.Typer:
     policies.add_commands(application)
     spark.add_commands(application)
     batch.add_commands(application)
+    audit.add_commands(application)
     keys.add_commands(application)
     alerts.add_commands(application)
     for entry in sorted(entry_points(group="workbench.commands"), key=lambda entry: entry.name):
@@ -71,6 +86,7 @@ def main() -> None:
         sys.exit(INTERRUPTED)
 
 
+@not_audited("It prints the version.")
 def _root(
     version: bool = typer.Option(False, "--version", help="Print the version and exit."),
 ) -> None:

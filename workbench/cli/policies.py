@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import pwd
 import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
@@ -21,7 +19,8 @@ from rich.table import Table
 
 from workbench.errors import WorkbenchError
 from workbench.resources import resource
-from workbench.security.audit import Action, AuditLog
+from workbench.security.audit import Action
+from workbench.security.audit.commands import audits_itself, not_audited, recording
 from workbench.settings import Settings
 
 if TYPE_CHECKING:
@@ -45,6 +44,7 @@ def add_commands(application: typer.Typer) -> None:
     application.add_typer(policy, name="policy")
 
 
+@not_audited("It only compares.")
 def plan(
     file: Path | None = FILE,
     check: bool = typer.Option(False, "--check", help="Exit with 1 when there is any difference."),
@@ -70,6 +70,7 @@ def plan(
         raise typer.Exit(1)
 
 
+@audits_itself(Action.POLICIES_APPLIED)
 def apply(file: Path | None = FILE, as_json: bool = AS_JSON) -> None:
     """Change roles, grants, row security and views until the warehouse has what the file asks for, in one transaction.
 
@@ -79,15 +80,15 @@ def apply(file: Path | None = FILE, as_json: bool = AS_JSON) -> None:
 
     settings = Settings.load()
     policies = _policies(settings, file)
-    found = apply(_administration(settings), policies)
-    if found.changes:
-        sha256 = hashlib.sha256(policies.document.path.read_bytes()).hexdigest()
-        _record(
-            settings, Action.POLICIES_APPLIED, str(policies.document.path), changes=len(found.changes), sha256=sha256
-        )
+    path = policies.document.path
+    with recording(settings.home, Action.POLICIES_APPLIED, str(path)) as details:
+        details["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+        found = apply(_administration(settings), policies)
+        details["changes"] = len(found.changes)
     _print_changes(found, nothing="Nothing to do.", as_json=as_json)
 
 
+@not_audited("It only compares.")
 def verify(file: Path | None = FILE, as_json: bool = AS_JSON) -> None:
     """Read back what the warehouse has, and name every deviation from the file; exit code 1 when there is one.
 
@@ -102,6 +103,7 @@ def verify(file: Path | None = FILE, as_json: bool = AS_JSON) -> None:
         raise typer.Exit(1)
 
 
+@not_audited("It reads policies and the catalog, and no row.")
 def explain(
     user: str = typer.Argument(help="A name of the hub."),
     table: str = typer.Argument(help="schema.table"),
@@ -142,6 +144,7 @@ def explain(
     Console(width=WHOLE_WIDTH, highlight=False, markup=False).print(view)
 
 
+@audits_itself(Action.CREDENTIALS_GIVEN)
 def credentials(
     user: str = typer.Argument(help="A name of the hub."),
     group: list[str] | None = GROUPS,
@@ -158,8 +161,9 @@ def credentials(
     settings = Settings.load()
     administration, policies = _administration(settings), _policies(settings, file)
     groups = tuple(group) if group else groups_of(administration, user)
-    found = hand_out(administration, policies, user, groups, hours=settings.policies.password_hours)
-    _record(settings, Action.CREDENTIALS_GIVEN, user, role=found.user)
+    with recording(settings.home, Action.CREDENTIALS_GIVEN, user) as details:
+        found = hand_out(administration, policies, user, groups, hours=settings.policies.password_hours)
+        details["role"] = found.user
     variables = found.warehouse(administration.warehouse).as_environment()
     path = private_folder(settings.home / "credentials") / f"{found.user}.env"
     write_private(path, "".join(f"{name}={shlex.quote(value)}\n" for name, value in variables.items()))
@@ -177,6 +181,7 @@ def credentials(
     )
 
 
+@audits_itself(Action.CREDENTIALS_REMOVED)
 def remove(user: str = typer.Argument(help="A name of the hub."), as_json: bool = AS_JSON) -> None:
     """Take somebody's role in the warehouse away, and end its connections.
 
@@ -186,13 +191,14 @@ def remove(user: str = typer.Argument(help="A name of the hub."), as_json: bool 
     from workbench.warehouse.policies.people import remove
 
     settings = Settings.load()
-    steps = remove(_administration(settings), user)
-    if steps:
-        _record(settings, Action.CREDENTIALS_REMOVED, user, role=user_role(user))
+    with recording(settings.home, Action.CREDENTIALS_REMOVED, user) as details:
+        steps = remove(_administration(settings), user)
+        details.update(role=user_role(user), steps=len(steps))
     (settings.home / "credentials" / f"{user_role(user)}.env").unlink(missing_ok=True)
     typer.echo(json.dumps({"steps": steps}) if as_json else "\n".join(steps) or f"{user} has no role in the warehouse.")
 
 
+@not_audited("It prints a text.")
 def schema() -> None:
     """Print the JSON Schema of the file, for editors.
 
@@ -213,14 +219,6 @@ def _administration(settings: Settings) -> Administration:
     from workbench.warehouse.policies.administration import Administration
 
     return Administration.of(settings, is_embedded=not Settings.load(embedded=False).warehouse.host)
-
-
-def _record(settings: Settings, action: str, resource: str, **details: Any) -> None:
-    try:
-        who = pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        who = str(os.getuid())
-    AuditLog.of(settings.home).record(action, actor=f"operator:{who}", resource=resource, **details)
 
 
 def _redshift_statements(settings: Settings, file: Path | None) -> Sequence[str]:

@@ -12,6 +12,7 @@ from rich.table import Table
 from workbench.cli.ingestion import plain_console
 from workbench.quality import check_table
 from workbench.resources import resource
+from workbench.security.audit.commands import not_audited
 from workbench.settings import Settings
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ def add_commands(application: typer.Typer) -> None:
     application.add_typer(group, name="quality")
 
 
+@not_audited("It counts what breaks an expectation, and shows no row.")
 def quality_check(
     table: str = typer.Argument(help="A table, or a file of pipelines/quality/ without .yaml."),
     file: Path | None = typer.Option(None, help="A file of expectations other than that of pipelines/quality/."),

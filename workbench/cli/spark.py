@@ -11,6 +11,7 @@ import typer
 from rich.table import Table
 
 from workbench.cli.ingestion import plain_console
+from workbench.security.audit.commands import not_audited
 from workbench.settings import Settings
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ def add_commands(application: typer.Typer) -> None:
     application.add_typer(group, name="spark")
 
 
+@not_audited("It only tries a session.")
 def spark_check(
     profile: str = typer.Argument("", help="A file of spark_conf/ without .conf; by default that of the settings."),
     wait: float = typer.Option(90.0, min=1.0, help="Seconds that the first executor may take."),

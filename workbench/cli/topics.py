@@ -16,6 +16,8 @@ from rich.console import Console
 from rich.table import Table
 
 from workbench.resources import resource
+from workbench.security.audit import Action
+from workbench.security.audit.commands import audited, not_audited
 from workbench.settings import Settings
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ def add_commands(application: typer.Typer) -> None:
     application.add_typer(topics, name="topics")
 
 
+@not_audited("It only compares.")
 def plan(
     file: Path | None = FILE,
     check: bool = typer.Option(False, "--check", help="Exit with 1 when there is any difference."),
@@ -64,6 +67,7 @@ def plan(
         raise typer.Exit(1)
 
 
+@audited(Action.TOPICS_CHANGED, "topics")
 def apply(
     file: Path | None = FILE,
     prune_acls: bool = PRUNE,
@@ -81,6 +85,7 @@ def apply(
     _print(changes, as_json=as_json, done=True)
 
 
+@not_audited("It only looks.")
 def list_all(
     file: Path | None = FILE,
     as_json: bool = typer.Option(False, "--json", help="Print a JSON array of topics."),

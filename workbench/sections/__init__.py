@@ -6,6 +6,7 @@ A field's alias is the name of its variable, its description the line in docs/se
 
 from collections.abc import Mapping
 
+from workbench.sections.audit import AuditSettings
 from workbench.sections.base import Section, is_loopback
 from workbench.sections.embedded import EmbeddedSettings
 from workbench.sections.hub import HubSettings
@@ -19,6 +20,7 @@ from workbench.sections.warehouse import EMBEDDED_SUPERUSER, PipelinesSettings, 
 __all__ = [
     "EMBEDDED_SUPERUSER",
     "SECTIONS",
+    "AuditSettings",
     "EmbeddedSettings",
     "HubSettings",
     "KafkaSettings",
@@ -44,6 +46,7 @@ SECTIONS: dict[str, type[Section]] = {
     "policies": PoliciesSettings,
     "login": LoginSettings,
     "hub": HubSettings,
+    "audit": AuditSettings,
     "embedded": EmbeddedSettings,
     "keys": KeysSettings,
 }

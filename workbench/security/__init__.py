@@ -1,1 +1,1 @@
-"""Secrets, certificates, keys, encryption and audit; policies later."""
+"""Secrets, certificates, keys, encryption, policies and the audit log."""

@@ -64,7 +64,7 @@ def _ensure(path: Path, fresh: str) -> str:
     return path.read_text(encoding="utf-8").strip()
 
 
-def write_first(path: Path, content: str) -> None:
+def write_first(path: Path, content: str | bytes) -> None:
     """Write *path* at mode 0600 unless somebody else has just done so; both then read the same secret."""
     fresh = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     write_private(fresh, content)

@@ -6,12 +6,13 @@ are not taken for those of another.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from workbench.errors import KeysetError
+from workbench.errors import AuditError, KeysetError
 from workbench.security.audit import Action, AuditLog
 from workbench.security.encryption.files import read_encrypted, write_encrypted
 from workbench.security.encryption.header import HEADER_BYTES
@@ -19,6 +20,8 @@ from workbench.security.encryption.logs import FrameReader, FrameSealer
 from workbench.security.keyset.opening import Keys
 from workbench.security.secrets import sync_folder, write_private
 from workbench.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 ENCRYPTED = ".enc"  #: what the names of encrypted files end in
 PLACE_PARTS = 3  # run, attempt, file
@@ -34,7 +37,11 @@ def recording_keys(settings: Settings) -> Keys | None:
         return None
     keys = Keys.of(settings.home, settings.keys)
     if keys.ensure():
-        AuditLog.of(settings.home).record(Action.KEYSET_CREATED, actor="pipelines", resource="keyset", version="1")
+        try:
+            AuditLog.of(settings.home).record(Action.KEYSET_CREATED, actor="pipelines", resource="keyset", version="1")
+        except AuditError as error:
+            # It is there. What runs does not wait for room on a disk.
+            logger.error("%s", error)  # noqa: TRY400 - it says all
     return keys
 
 

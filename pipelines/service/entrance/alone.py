@@ -11,6 +11,7 @@ from typing import Any
 from tornado.web import RequestHandler
 
 from pipelines.service.rights import Person
+from workbench.security.audit.commands import not_audited
 
 COOKIE = "workbench-pipelines"
 
@@ -56,6 +57,7 @@ class _SignIn(RequestHandler):
     def initialize(self, entrance: AloneEntrance, prefix: str) -> None:
         self._entrance, self._prefix = entrance, prefix
 
+    @not_audited("Without a hub there is one person, who has the address; that the service was started is recorded.")
     def get(self) -> None:
         token = self.get_query_argument("token", "")
         if self._entrance.by_token(token) is not None:

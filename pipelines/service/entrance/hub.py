@@ -13,6 +13,7 @@ from tornado.httputil import url_concat
 from tornado.web import RequestHandler
 
 from pipelines.service.rights import Person, Right, right_of_groups
+from workbench.security.audit.commands import not_audited
 
 KNOWN_SECONDS = 30  # whoever was shown out of the hub is out here, too
 
@@ -98,3 +99,8 @@ class _Callback(HubOAuthCallbackHandler):  # type: ignore[misc] # jupyterhub has
 
     def initialize(self, auth: HubOAuth) -> None:
         self.hub_auth = auth
+
+    @not_audited("A visit by who is logged in at the hub, which has recorded the login.")
+    async def get(self) -> None:
+        """Called by tornado."""
+        await super().get()

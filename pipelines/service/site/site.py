@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from pipelines.definition import Pipeline, Project, find_pipeline
@@ -23,7 +24,7 @@ class Site:
     home: Path
     keys: Keys | None = field(default=None, repr=False)  #: that decrypt what workers of this machine have encrypted
 
-    @property
+    @cached_property
     def audit(self) -> AuditLog:
         """The same that the hub writes."""
         return AuditLog.of(self.home)

@@ -11,6 +11,7 @@ from pipelines.service.operations import OPERATIONS, Operation
 from pipelines.service.web.base import Handler
 from pipelines.service.web.pages import as_number
 from workbench.errors import ParametersRefused
+from workbench.security.audit.commands import not_audited
 
 Row = dict[str, Any]
 
@@ -27,14 +28,17 @@ class Api(Handler):
         """Always."""
         return True
 
+    @not_audited("It only looks, as far as the rights of who asks go.")
     async def get(self, **in_path: str) -> None:
         """Called by tornado."""
         await self._answer("GET", in_path)
 
+    @not_audited("Each operation names an action of its own, which `perform` records.")
     async def post(self, **in_path: str) -> None:
         """Called by tornado."""
         await self._answer("POST", in_path)
 
+    @not_audited("Each operation names an action of its own, which `perform` records.")
     async def put(self, **in_path: str) -> None:
         """Called by tornado."""
         await self._answer("PUT", in_path)
@@ -68,6 +72,7 @@ class Document(Handler):
         """Always."""
         return True
 
+    @not_audited("It only looks, as far as the rights of who asks go.")
     def get(self) -> None:
         """Called by tornado."""
         self.write_json(openapi(self.service.prefix))

@@ -31,6 +31,7 @@ from pipelines.service.site.site import Site
 from pipelines.service.web.hints import Hints
 from pipelines.service.webhooks.receiving import Webhooks
 from workbench.errors import (
+    AuditError,
     DefinitionError,
     NoSuchRun,
     ParametersRefused,
@@ -66,6 +67,7 @@ STATUSES: tuple[tuple[type[WorkbenchError], HTTPStatus], ...] = (
     (PipelinePaused, HTTPStatus.SERVICE_UNAVAILABLE),
     (NoSuchRun, HTTPStatus.NOT_FOUND),
     (StoreUnavailable, HTTPStatus.SERVICE_UNAVAILABLE),
+    (AuditError, HTTPStatus.SERVICE_UNAVAILABLE),
     (StoreError, HTTPStatus.CONFLICT),
     (DefinitionError, HTTPStatus.CONFLICT),
     (ParametersRefused, HTTPStatus.BAD_REQUEST),

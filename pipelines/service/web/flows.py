@@ -14,6 +14,7 @@ from pipelines.runner.flows.log import LogTail
 from pipelines.service.site.flows import log_of
 from pipelines.service.web.base import Handler, as_json
 from pipelines.service.web.live import AGAIN_MILLISECONDS, ALIVE_SECONDS, MOST_STREAMS, REREAD_SECONDS, STREAM_SECONDS
+from workbench.security.audit.commands import not_audited
 
 LOOK_SECONDS = 0.5  #: between two looks at the log
 NO_RUN = 0  #: to hints: it counts among those who watch
@@ -22,6 +23,7 @@ NO_RUN = 0  #: to hints: it counts among those who watch
 class OfFlow(Handler):
     """How it stands, what can be done with it, and the end of its log."""
 
+    @not_audited("It only looks, as far as the rights of who asks go.")
     async def get(self, flow: str) -> None:
         """Called by tornado."""
         self.page("flow.html", **await self.perform("show_flow", {"flow": flow}), my_right=self.person.right)
@@ -34,6 +36,7 @@ class LiveFlow(Handler):
         """Always: a stream cannot be sent to a login."""
         return True
 
+    @not_audited("It only looks, as far as the rights of who asks go.")
     async def get(self, flow: str) -> None:
         """Called by tornado."""
         if self.service.hints.count >= MOST_STREAMS:

@@ -21,6 +21,7 @@ from pipelines.service.site.outputs import safe_path
 from pipelines.service.site.tails import Item, Tail
 from pipelines.service.web.base import Handler, as_json
 from pipelines.service.web.pages import run_values
+from workbench.security.audit.commands import not_audited
 
 LOOK_SECONDS = 0.1  #: between two looks at logs
 REREAD_SECONDS = 2.0  #: after which the store is asked without a hint
@@ -58,6 +59,7 @@ class Live(Handler):
         """Always: a stream cannot be sent to a login."""
         return True
 
+    @not_audited("It only looks, as far as the rights of who asks go.")
     async def get(self, run: str) -> None:
         """Called by tornado."""
         if self.service.hints.count >= MOST_STREAMS:

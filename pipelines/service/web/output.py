@@ -6,6 +6,7 @@ from typing import Any
 
 from pipelines.service.site.outputs import output_path, read_output, render
 from pipelines.service.web.base import Handler
+from workbench.security.audit.commands import not_audited
 
 # Whatever a cell has put out is somebody's. `sandbox` gives it an origin of its own and runs no script, also when the
 # address is opened by itself; nothing is fetched, so nobody is told who looks.
@@ -18,6 +19,7 @@ OUTPUT_POLICY = (
 class Output(Handler):
     """As a page, for the frame in the page of the run."""
 
+    @not_audited("It only looks, as far as the rights of who asks go.")
     async def get(self, run: str, attempt: str) -> None:
         """Called by tornado."""
         body = await _of(self, run, attempt, render)
@@ -30,6 +32,7 @@ class Output(Handler):
 class NotebookFile(Handler):
     """As a file that is saved and not shown."""
 
+    @not_audited("It only looks, as far as the rights of who asks go.")
     async def get(self, run: str, attempt: str) -> None:
         """Called by tornado."""
         body = await _of(self, run, attempt, read_output)

@@ -9,6 +9,7 @@ from pipelines.service.operations import OPERATIONS, RANGE
 from pipelines.service.web.base import TOKEN_FIELD, Handler, status_of
 from pipelines.service.web.forms import PREFIX, form_fields, given_texts
 from workbench.errors import NoSuchRun, ParametersRefused, SettingsError
+from workbench.security.audit.commands import not_audited
 
 Row = dict[str, Any]
 TICKED = ("steps",)  #: fields that come several times
@@ -17,6 +18,7 @@ TICKED = ("steps",)  #: fields that come several times
 class Overview(Handler):
     """All pipelines."""
 
+    @not_audited("It only looks, as far as the rights of who asks go.")
     async def get(self) -> None:
         """Called by tornado."""
         self.page("overview.html", **await self.perform("list_pipelines", {}))
@@ -30,6 +32,7 @@ class Listing(Handler):
         super().initialize(service)
         self._operation, self._template = operation, template
 
+    @not_audited("It only looks, as far as the rights of who asks go.")
     async def get(self) -> None:
         """Called by tornado."""
         given = {
@@ -44,6 +47,7 @@ class Listing(Handler):
 class OfPipeline(Handler):
     """Runs of one pipeline with their steps, its schedules, and what can be done with it."""
 
+    @not_audited("It only looks, as far as the rights of who asks go.")
     async def get(self, pipeline: str) -> None:
         """Called by tornado."""
         before = {"before": _number(self, "before")} if self.get_query_argument("before", "") else {}
@@ -59,6 +63,7 @@ class OfPipeline(Handler):
 class StartForm(Handler):
     """Asks for the parameters of a run."""
 
+    @not_audited("It only looks, as far as the rights of who asks go.")
     async def get(self, pipeline: str) -> None:
         """Called by tornado."""
         await show_start_form(self, pipeline)
@@ -67,6 +72,7 @@ class StartForm(Handler):
 class BackfillForm(Handler):
     """Asks for a range; with one, shows what would run, and then the button."""
 
+    @not_audited("It only looks, as far as the rights of who asks go.")
     async def get(self, pipeline: str) -> None:
         """Called by tornado."""
         form = await self.perform("show_form", {"pipeline": pipeline})
@@ -93,6 +99,7 @@ class BackfillForm(Handler):
 class OfRun(Handler):
     """One run; lines and states come in by themselves while it goes on."""
 
+    @not_audited("It only looks, as far as the rights of who asks go.")
     async def get(self, run: str) -> None:
         """Called by tornado."""
         self.page("run.html", **await run_values(self, int(run)))
@@ -101,6 +108,7 @@ class OfRun(Handler):
 class Action(Handler):
     """What a form does, and then the page that shows what became of it."""
 
+    @not_audited("Each operation names an action of its own, which `perform` records.")
     async def post(self, operation: str) -> None:
         """Called by tornado."""
         if operation not in OPERATIONS or not OPERATIONS[operation].changes:

@@ -11,7 +11,9 @@ from tornado.web import stream_request_body
 from pipelines.service.rights import PipelinePaused, TooManyRefused
 from pipelines.service.web.base import Handler
 from pipelines.service.webhooks.signing import LARGEST_BYTES
-from workbench.errors import StoreUnavailable
+from workbench.errors import AuditError, StoreUnavailable
+from workbench.security.audit import Action
+from workbench.security.audit.commands import audits_itself
 
 BODY_SECONDS = 10.0
 AGAIN_SECONDS = 60
@@ -38,6 +40,7 @@ class Webhook(Handler):
         """Always."""
         return True
 
+    @audits_itself(Action.WEBHOOK_ACCEPTED)
     async def post(self, pipeline: str) -> None:
         """Called by tornado when the body is there."""
         headers, body = dict(self.request.headers), bytes(self._body)
@@ -49,6 +52,6 @@ class Webhook(Handler):
     def write_error(self, status_code: int, **options: Any) -> None:
         """Called by tornado with what was raised."""
         error = options.get("exc_info", (None, None, None))[1]
-        if isinstance(error, PipelinePaused | TooManyRefused | StoreUnavailable):
+        if isinstance(error, PipelinePaused | TooManyRefused | StoreUnavailable | AuditError):
             self.set_header("Retry-After", str(AGAIN_SECONDS))
         super().write_error(status_code, **options)

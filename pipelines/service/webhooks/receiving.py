@@ -21,8 +21,8 @@ from pipelines.service.webhooks.signing import LEAST_BYTES, Signed, key_of
 from pipelines.store.records import Trigger
 from pipelines.store.runs.making import find_run, make_runs
 from pipelines.store.runs.schedules import named_schedules, read_schedules
-from workbench.errors import ParametersRefused, WorkbenchError
-from workbench.security.audit import Action
+from workbench.errors import AuditError, ParametersRefused, WorkbenchError
+from workbench.security.audit import Action, Outcome
 from workbench.security.throttle import Throttle
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ class Webhooks:
             ParametersRefused: when the body is no text, or does not fit the parameters.
             WorkbenchError: when the pipeline's file is wrong.
             StoreUnavailable: when the store does not answer.
+            AuditError: when the run cannot be recorded; it is not made then.
         """
         try:
             signed = Signed.read(headers, body)
@@ -131,24 +132,41 @@ class Webhooks:
                 return {"run": known}
             if any(each.paused for each in read_schedules(connection, name)):
                 raise PipelinePaused(f"{name} is paused", remedy="Send it again later, with the same id.")
-            ensure_registered(connection, plan.pipeline)
-            made = make_runs(connection, [run])
-            number = made[run.key] if made else find_run(connection, run.key)
-        if made:
-            self._site.audit.record(
-                Action.WEBHOOK_ACCEPTED, actor=f"webhook:{name}", resource=f"pipeline:{name}", run=number, id=signed.id
-            )
+        # First the line, then the run: what cannot be recorded is not made, and may be sent again.
+        self._audit(name, Outcome.BEGUN, id=signed.id)
+        try:
+            with self._site.store.transaction() as connection:
+                ensure_registered(connection, plan.pipeline)
+                made = make_runs(connection, [run])
+                number = made[run.key] if made else find_run(connection, run.key)
+        except BaseException:
+            self._audit(name, Outcome.FAILED, id=signed.id)
+            raise
+        told = {} if made else {"reason": "the same id has just made the run"}
+        self._audit(name, Outcome.SUCCESS if made else Outcome.REFUSED, id=signed.id, run=number, **told)
         return {"run": number}
+
+    def _audit(self, pipeline: str, outcome: Outcome, **details: object) -> None:
+        who, what = f"webhook:{pipeline}", f"pipeline:{pipeline}"
+        try:
+            self._site.audit.record(Action.WEBHOOK_ACCEPTED, actor=who, resource=what, outcome=outcome, **details)
+        except AuditError:
+            if outcome is Outcome.BEGUN:
+                raise
+            # That it began is in the log.
+            logger.exception("how it ended is not in the audit log")
 
     def _refuse(self, pipeline: str, reason: str) -> NoReturn:
         with self._lock:
             is_answered = self._answered.admit() is not None
             left_out = self._audited.admit()
         if left_out is not None:
-            resource = f"pipeline:{pipeline}"
-            self._site.audit.record(
-                Action.WEBHOOK_REFUSED, actor="", resource=resource, reason=reason, left_out=left_out
-            )  # fmt: skip
+            told = {"resource": f"pipeline:{pipeline}", "reason": reason}
+            try:
+                self._site.audit.record(Action.WEBHOOK_REFUSED, actor="", **told, left_out=left_out)
+            except AuditError as error:
+                # Strangers are answered alike whatever the disk says.
+                logger.error("%s", error)  # noqa: TRY400 - it says all
         if not is_answered:
             raise TooManyRefused("too many requests were refused", remedy="Wait a minute.")
         raise NotSignedIn(

@@ -117,8 +117,12 @@ def advance(connection: sa.Connection, tick: Tick) -> dict[str, int] | None:
     return make_runs(connection, tick.runs)
 
 
-def advance_all(connection: sa.Connection, ticks: Sequence[Tick]) -> tuple[Tick, ...]:
-    """`advance` of many at once, in four statements instead of four for each; returns those that were carried out."""
+def advance_all(connection: sa.Connection, ticks: Sequence[Tick]) -> tuple[tuple[Tick, tuple[int, ...]], ...]:
+    """`advance` of many at once, in four statements instead of four for each.
+
+    Returns:
+        Those that were carried out, each with the ids of its new runs.
+    """
     # In one order, so that two schedulers who move the same ones do not wait for each other.
     ticks = sorted(ticks, key=lambda each: (each.pipeline, each.schedule))
     seen = {
@@ -131,8 +135,8 @@ def advance_all(connection: sa.Connection, ticks: Sequence[Tick]) -> tuple[Tick,
     moved = {tuple(row) for row in connection.execute(MOVE, seen)}
     done = tuple(each for each in ticks if (each.pipeline, each.schedule) in moved)
     _write_skips(connection, done)
-    make_runs(connection, [run for each in done for run in each.runs])
-    return done
+    made = make_runs(connection, [run for each in done for run in each.runs])
+    return tuple((each, tuple(made[run.key] for run in each.runs if run.key in made)) for each in done)
 
 
 def pause_schedule(connection: sa.Connection, pipeline: str, name: str, by: str) -> None:

@@ -1,0 +1,220 @@
+"""`workbench audit …`, and what is recorded of every other command."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from workbench.cli import audit as commands
+from workbench.errors import AuditError, WorkbenchError
+from workbench.security.audit import Action, AuditLog, Event, Outcome, read_events
+from workbench.security.audit.commands import audited, operator
+from workbench.security.audit.proof.anchors import FileAnchor
+from workbench.security.audit.proof.checkpointer import Checkpointer
+from workbench.security.audit.retention import removable, remove_segments
+from workbench.security.audit.segments import segments
+
+COMMANDS = (
+    "tail", "search", "export", "verify", "checkpoint", "rotate-key", "public-key", "anchor-sql", "remove"
+)  # fmt: skip
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("WORKBENCH_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def log(home: Path) -> AuditLog:
+    log = AuditLog.of(home)
+    log.record(Action.LOGIN_SUCCEEDED, actor="gh-ada", resource="hub", login="ada")
+    log.record(Action.LOGIN_REFUSED, actor="", resource="hub", reason="\x1b[2J=cmd()")
+    log.append(Event("=SUM(A1)", Action.LOGOUT, "hub", Outcome.SUCCESS, time=datetime.now(UTC) - timedelta(days=9)))
+    return log
+
+
+def run(*arguments: str) -> Result:
+    application = typer.Typer()
+    application.callback()(lambda: None)
+    commands.add_commands(application)
+    return CliRunner().invoke(application, ["audit", *arguments])
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_an_example(command):
+    shown = run(command, "--help")
+
+    assert shown.exit_code == 0
+    assert f"Example: workbench audit {command}" in shown.output
+
+
+def test_tail_shows_the_newest_last_and_nothing_that_moves_a_cursor(log):
+    lines = run("tail", "-n", "2").output.splitlines()
+
+    assert [line.split()[3] for line in lines] == ["login.refused", "logout"]
+    assert "\x1b" not in lines[0]
+    assert "\\x1b[2J" in lines[0]
+
+
+def test_search_finds_by_pattern_and_time_and_says_when_there_is_nothing(log):
+    found = run("search", "--action", "log*", "--since", "7d", "--json")
+
+    assert [json.loads(line)["status"] for line in found.output.splitlines()] == ["success", "refused"]
+    assert run("search", "--outcome", "refused").output.count("\n") == 1
+    nothing = run("search", "--actor", "nobody")
+    assert (nothing.exit_code, nothing.output) == (1, "")
+    for wrong in ("yesterday", "99999999999d", "12", "2026-13-01"):
+        assert isinstance(run("search", "--since", wrong).exception, AuditError)
+
+
+def test_an_export_is_private_recorded_and_runs_no_formula(log, tmp_path):
+    assert run("export", str(tmp_path / "all.csv"), "--format", "csv").exit_code == 0
+    assert run("export", str(tmp_path / "all.jsonl"), "--action", "login.*").exit_code == 0
+
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "all.csv").read_text())))
+    assert [each["actor"] for each in rows][1:4] == ["gh-ada", "", "'=SUM(A1)"]
+    events = [json.loads(line) for line in (tmp_path / "all.jsonl").read_text().splitlines()]
+    assert [Event.of_ocsf(each).action for each in events] == ["login.succeeded", "login.refused"]
+    assert (tmp_path / "all.csv").stat().st_mode & 0o777 == 0o600
+    assert [each.actor for each in read_events(log.path, action=Action.AUDIT_EXPORTED)] == [operator()] * 2
+
+
+def test_verify_has_an_exit_code_for_each_verdict(log, home):
+    unknown = run("verify")
+    assert (unknown.exit_code, "cannot be told" in unknown.output) == (2, True)
+
+    assert run("checkpoint").exit_code == 0
+    whole = run("verify", "--json")
+    assert (whole.exit_code, json.loads(whole.output)["verdict"]) == (0, "whole")
+
+    lines = log.path.read_bytes().splitlines(keepends=True)
+    log.path.write_bytes(b"".join(lines[:-2]))
+    tampered = run("verify")
+    assert tampered.exit_code == 1
+    assert "2 are gone. Proved by checkpoint 1 of checkpoints.log" in tampered.output
+
+
+def test_a_public_key_that_was_kept_finds_out_that_the_key_was_exchanged(log, home, tmp_path):
+    run("checkpoint")
+    kept = tmp_path / "kept.pem"
+    kept.write_text(run("public-key").output)
+    assert run("rotate-key").exit_code == 0
+    assert run("verify", "--public-key", str(kept)).exit_code == 0
+
+    (home / "keys" / "audit-signing").unlink()
+    run("checkpoint")
+
+    assert run("verify", "--public-key", str(kept)).exit_code == 1
+    assert isinstance(run("verify", "--public-key", str(log.path)).exception, AuditError)
+
+
+def test_an_anchor_may_be_given_as_a_file(log, home, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORKBENCH_AUDIT_ANCHOR_FILE", str(tmp_path / "anchor"))
+    run("checkpoint")
+    monkeypatch.delenv("WORKBENCH_AUDIT_ANCHOR_FILE")
+    (home / "audit" / "checkpoints.log").unlink()
+
+    found = json.loads(run("verify", "--anchor", str(tmp_path / "anchor"), "--json").output)
+
+    assert found["verdict"] == "tampered"
+    assert {each["kind"] for each in found["problems"]} == {"fork"}
+
+
+def test_old_segments_and_their_checkpoints_are_removed_with_a_line_that_says_so(home, tmp_path):
+    log = AuditLog(home / "audit" / "events.jsonl", segment_bytes=1500)
+    for _ in range(9):
+        log.record(Action.LOGOUT, actor="gh-ada", resource="hub")
+    checkpointer = Checkpointer(log, home / "keys" / "audit-signing", (FileAnchor(tmp_path / "anchor"),))
+    checkpointer.tick()
+    for _ in range(3):
+        log.record(Action.LOGOUT, actor="gh-ada", resource="hub")
+        checkpointer.tick(is_forced=True)
+    assert "Nothing is old enough" in run("remove", "1d").output
+    files = removable(log, datetime.now(UTC) + timedelta(days=1))
+    assert files == segments(log.path)[:-1]
+
+    last = remove_segments(checkpointer, files, "operator:ada")
+
+    report = json.loads(run("verify", "--json", "--anchor", str(tmp_path / "anchor")).output)
+    assert (report["verdict"], report["anchored"], report["checkpoints"] < 4) == ("whole", 4, True)
+    assert any(f"removed lines to {last}" in each for each in report["notes"])
+    for _ in range(6):
+        log.record(Action.LOGOUT, actor="gh-ada", resource="hub")
+    assert run("remove", "0d", "--yes").output.startswith("Removed lines 1 to ")
+    assert run("verify").exit_code == 0
+    assert len(segments(log.path)) == 1
+
+
+# --- what is recorded of commands -------------------------------------------------------
+
+
+def told(home: Path) -> list[tuple[str, str, str]]:
+    return [
+        (each.actor, each.resource, each.outcome)
+        for each in read_events(AuditLog.of(home).path)
+        if each.actor != "audit"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (None, "success"),
+        (typer.Exit(0), "success"),
+        (typer.Exit(1), "failed"),
+        (WorkbenchError("no"), "failed"),
+        (KeyboardInterrupt(), "failed"),
+    ],
+)
+def test_a_command_is_recorded_when_it_begins_and_when_it_ends(home, error, outcome):
+    @audited(Action.POOL_RESIZED, "pool:{name}")
+    def command(name: str, size: int = 1) -> int:
+        assert told(home) == [(operator(), "pool:p", "begun")]
+        if error:
+            raise error
+        return size
+
+    if error:
+        with pytest.raises(type(error)):
+            command("p")
+    else:
+        assert command("p", size=3) == 3
+    assert told(home) == [(operator(), "pool:p", "begun"), (operator(), "pool:p", outcome)]
+
+
+def test_after_its_end_is_recorded_a_command_may_sign_it(home):
+    seen: list[int] = []
+
+    @audited(Action.WORKBENCH_STOPPED, "it", after=lambda folder: seen.append(len(told(folder))))
+    def command() -> None:
+        pass
+
+    command()
+
+    assert seen == [2]
+
+
+@pytest.mark.parametrize(("action", "is_run"), [(Action.POOL_RESIZED, False), (Action.WORKBENCH_STOPPED, True)])
+def test_without_its_line_a_command_that_fails_closed_is_not_run(home, action, is_run):
+    home.mkdir()
+    (home / "audit").write_text("in the way")
+    done = []
+
+    @audited(action, "it")
+    def command() -> None:
+        done.append(1)
+
+    if is_run:
+        command()
+    else:
+        with pytest.raises(AuditError, match="cannot be written"):
+            command()
+    assert bool(done) is is_run

@@ -1,0 +1,136 @@
+"""Every way in: each route and each command is in the audit log, or says why it need not be."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import typer
+from jupyterhub import apihandlers, handlers
+from tornado.web import RequestHandler, StaticFileHandler
+
+from hub import kernels, status
+from hub.api_auditing import AUDITED, NOT_AUDITED, AuditedRequest, audited_handlers
+from hub.authentication.github import GitHub
+from hub.authentication.handlers import login_handlers
+from hub.offboarding import offboarding_handlers
+from pipelines.jupyter import handlers as jupyter
+from pipelines.service.application import build_application, build_templates
+from pipelines.service.entrance.alone import AloneEntrance
+from pipelines.service.entrance.hub import _Callback
+from pipelines.service.operations import OPERATIONS
+from pipelines.service.web.base import Service
+from workbench.cli.main import make_application
+from workbench.security.audit import MEANINGS, Action
+from workbench.security.audit.commands import ATTRIBUTE, Auditing
+from workbench.settings import Settings
+
+METHODS = ("get", "post", "put", "patch", "delete")
+ROOT = Path(__file__).parents[2]
+
+
+def answered(handler: type) -> list[str]:
+    """Methods that the class answers, but for tornado's own which refuse."""
+    return [name for name in METHODS if getattr(handler, name) is not getattr(RequestHandler, name)]
+
+
+def undeclared(handler: type) -> list[str]:
+    methods = {name: getattr(getattr(handler, name), ATTRIBUTE, None) for name in answered(handler)}
+    return [f"{handler.__name__}.{name}" for name, found in methods.items() if not is_declared(found)]
+
+
+def is_declared(found: Auditing | None) -> bool:
+    return found is not None and (found.action in MEANINGS or len(found.reason) > 10)
+
+
+def commands(command: Any, path: str = "workbench") -> Iterator[tuple[str, Callable[..., object]]]:
+    if isinstance(command, click.Group) or hasattr(command, "commands"):
+        if command.invoke_without_command:
+            yield path, command.callback
+        for name, each in command.commands.items():
+            yield from commands(each, f"{path} {name}")
+    else:
+        yield path, command.callback
+
+
+@functools.cache
+def sources() -> str:
+    """What the product is made of, but for the list of actions."""
+    folders = (ROOT / folder for folder in ("hub", "workbench", "pipelines"))
+    files = (path for folder in folders for path in folder.rglob("*.py") if path.name != "actions.py")
+    return "".join(path.read_text(encoding="utf-8") for path in files)
+
+
+def test_every_action_has_a_class_and_says_whether_it_fails_closed():
+    assert set(MEANINGS) == set(Action)
+
+
+def test_every_command_is_audited_or_says_why_not():
+    found = dict(commands(typer.main.get_command(make_application())))
+
+    assert len(found) > 60
+    missing = [path for path, callback in found.items() if not is_declared(getattr(callback, ATTRIBUTE, None))]
+    assert missing == []
+
+
+def test_every_page_of_the_hub_is_audited_or_says_why_not():
+    settings = Settings.load()
+    ours = [*login_handlers([GitHub()]), *status.HANDLERS, *kernels.HANDLERS, *offboarding_handlers(settings)]
+    handlers_of_ours = {route[1] for route in ours if not issubclass(route[1], StaticFileHandler)}
+
+    assert len(handlers_of_ours) >= 12
+    assert [each for handler in handlers_of_ours for each in undeclared(handler)] == []
+
+
+def test_every_request_of_jupyterhub_that_changes_something_is_audited_or_says_why_not():
+    default = [*apihandlers.default_handlers, *handlers.default_handlers]
+    changing = {handler.__name__ for _, handler, *_ in default if set(answered(handler)) - {"get"}}
+
+    assert changing == set(AUDITED) | set(NOT_AUDITED)
+    assert all(len(reason) > 10 for reason in NOT_AUDITED.values())
+    replaced = {pattern: handler for pattern, handler, *_ in audited_handlers()}
+    for pattern, handler, *_ in default:
+        if handler.__name__ in AUDITED:
+            assert issubclass(replaced[pattern], AuditedRequest)
+            assert issubclass(replaced[pattern], handler)
+
+
+def test_every_route_of_the_service_of_pipelines_is_audited_or_says_why_not():
+    service = Service(
+        site=None,
+        entrance=AloneEntrance({}),
+        prefix="/",
+        templates=build_templates(),
+        hints=None,
+        webhooks=None,
+        key=b"k",
+    )
+    application = build_application(service)
+    found = {rule.target for router in application.default_router.rules for rule in getattr(router.target, "rules", [])}
+    ours = {handler for handler in found if not issubclass(handler, StaticFileHandler)}
+
+    ours.add(_Callback)
+    assert len(ours) >= 15
+    assert [each for handler in ours for each in undeclared(handler)] == []
+
+
+def test_every_address_of_pipelines_in_a_users_server_is_audited_or_says_why_not():
+    ours = (jupyter.Pipelines, jupyter.Check, jupyter.File)
+
+    assert [each for handler in ours for each in undeclared(handler)] == []
+    assert set(jupyter.Handler.__subclasses__()) == set(ours)
+
+
+def test_every_operation_that_changes_something_names_its_action():
+    assert all(each.action in MEANINGS for each in OPERATIONS.values() if each.changes)
+
+
+@pytest.mark.parametrize("action", Action)
+def test_every_action_is_written_somewhere_and_documented(action):
+    assert re.search(rf"Action\.{action.name}\b", sources())
+    assert f"`{action.value}`" in (ROOT / "docs" / "audit.md").read_text(encoding="utf-8")

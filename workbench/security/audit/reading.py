@@ -1,0 +1,163 @@
+"""The log as it is read: all segments, oldest first, with what was written before there were seals."""
+
+from __future__ import annotations
+
+import fnmatch
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from workbench.security.audit.event import Event
+from workbench.security.audit.lines import Seal
+from workbench.security.audit.segments import segments
+
+ACTIVE = "events.jsonl"
+TAIL_BYTES = 1 << 20
+POLL_SECONDS = 0.5
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """Which events are wanted; `*` stands for anything in texts."""
+
+    actor: str = ""
+    action: str = ""
+    resource: str = ""
+    outcome: str = ""
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def finds(self, event: Event) -> bool:
+        """Whether the event is one of them."""
+        wanted = ((self.actor, event.actor), (self.action, event.action))
+        more = ((self.resource, event.resource), (self.outcome, event.outcome))
+        return (
+            all(not pattern or fnmatch.fnmatchcase(text, pattern) for pattern, text in (*wanted, *more))
+            and (self.since is None or event.time >= self.since)
+            and (self.until is None or event.time < self.until)
+        )
+
+
+def search_events(path: Path, search: Search) -> Iterator[Event]:
+    """Events of the log at *path*, the oldest first.
+
+    Lines that are no events are passed over, with a warning unless it is a last one that is not whole.
+
+    >>> [event.actor for event in search_events(log.path, Search(action="login.*", outcome="refused"))]
+    """
+    return search_segments(segments(path), search)
+
+
+def search_segments(files: Iterable[Path], search: Search) -> Iterator[Event]:
+    """The same in some segments."""
+    return (event for each in files for event in _events(each, 0) if search.finds(event))
+
+
+def read_events(
+    path: Path, *, actor: str | None = None, action: str | None = None, since: datetime | None = None
+) -> Iterator[Event]:
+    """Events of the log at *path*, the oldest first; those of one actor, of one action, or from *since* on.
+
+    >>> [event.actor for event in read_events(log.path, action=Action.LOGIN_REFUSED)]
+    """
+    for event in search_events(path, Search(since=since)):
+        if (actor is None or event.actor == actor) and (action is None or event.action == action):
+            yield event
+
+
+def read_last_events(
+    path: Path, *, count: int, action: str = "", search: Search | None = None, at_most: int = 0
+) -> list[Event]:
+    """The newest events, the newest first, as far as the last bytes of the log have them.
+
+    Args:
+        path: of the log.
+        count: at most so many.
+        action: only of this one.
+        search: only those that it finds.
+        at_most: bytes that are read; 0 is a MiB.
+    """
+    wanted, left = search or Search(), at_most or TAIL_BYTES
+    newest: list[Event] = []
+    for each in reversed(segments(path)):
+        size = each.stat().st_size
+        found = [
+            event
+            for event in _events(each, max(0, size - left))
+            if (not action or event.action == action) and wanted.finds(event)
+        ]
+        newest += reversed(found)
+        left -= size
+        if left <= 0 or len(newest) >= count:
+            break
+    return newest[:count]
+
+
+def follow_events(path: Path, search: Search, *, wait: Callable[[float], object] = time.sleep) -> Iterator[Event]:
+    """Events that are written from now on, for ever; over the borders of segments.
+
+    Args:
+        path: of the log.
+        search: which are wanted.
+        wait: called with seconds while there is nothing new.
+    """
+    position = path.stat().st_size if path.is_file() else 0
+    inode = path.stat().st_ino if path.is_file() else 0
+    while True:
+        if path.is_file() and path.stat().st_ino != inode:
+            before = next((each for each in segments(path) if each.stat().st_ino == inode), None)
+            if before is not None:
+                yield from (each for each in _events(before, position) if search.finds(each))
+            position, inode = 0, path.stat().st_ino
+        size = _whole_bytes(path, position)
+        if size > position:
+            yield from (each for each in _events(path, position, size) if search.finds(each))
+            position = size
+        else:
+            wait(POLL_SECONDS)
+
+
+def _whole_bytes(path: Path, start: int) -> int:
+    """Where the last line that is whole ends, at or after *start*."""
+    try:
+        with path.open("rb") as file:
+            file.seek(start)
+            return start + file.read().rfind(b"\n") + 1
+    except FileNotFoundError:
+        return start
+
+
+def _events(path: Path, start: int, end: int | None = None) -> Iterator[Event]:
+    """Events of one segment; lines without a seal count only before the first that has one."""
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        return
+    with file:
+        is_old = segments(path.with_name(ACTIVE))[:1] == [path] and Seal.of_line(file.readline()) is None
+        file.seek(max(0, start - 1))
+        if start:
+            file.readline()  # what is left of a line that began before
+        while end is None or file.tell() < end:
+            line = file.readline()
+            if not line.endswith(b"\n"):
+                return
+            is_sealed = Seal.of_line(line) is not None
+            is_old = is_old and not is_sealed
+            event = _event(line) if is_sealed or is_old else None
+            if event is not None:
+                yield event
+            else:
+                log.warning("%s: a line before byte %s is no event", path, file.tell())
+
+
+def _event(line: bytes) -> Event | None:
+    try:
+        return Event.of_line(line)
+    except ValueError:
+        return None
