@@ -95,6 +95,7 @@ class Progress:
     topic_id: str
     first_offset: int | None  #: where the flow began; None when it began before this was kept
     next_offset: int
+    epoch: int  #: of the last claim
     seconds_since_commit: float
 
 

@@ -88,7 +88,7 @@ def run_schedule(workbench: RunningWorkbench, schedule: Schedule) -> None:
         wait_until(
             lambda: committed(settings, flow) == sent or ended(workers), ENDED_SECONDS, f"{sent} offsets of {schedule}"
         )
-        assert not ended(workers), f"a worker has ended by itself: {schedule}"
+        assert not ended(workers), f"a worker has ended by itself: {schedule}: {last_words(workbench.home, flow)}"
     finally:
         for worker in workers:
             end(worker, signal.SIGKILL)
@@ -97,6 +97,7 @@ def run_schedule(workbench: RunningWorkbench, schedule: Schedule) -> None:
     found = sum(each.rows + each.dead for each in reports)
     assert found == sent, f"{schedule}: {found} of {sent}"
     patiently(lambda: forget(settings, flow))
+    log_of(workbench.home, flow).unlink(missing_ok=True)
 
 
 def ended(workers: list[BaseProcess]) -> bool:
@@ -113,7 +114,7 @@ def inflict(
     rng: random.Random,
 ) -> list[BaseProcess]:
     """Do what the fault says; returns the workers that are left, at least two."""
-    assert not ended(workers), f"a worker has ended by itself before {fault}"
+    assert not ended(workers), f"a worker has ended by itself before {fault}: {last_words(workbench.home, flow)}"
     victim = rng.choice(workers)
     if fault in {"kill worker", "kill both", "interrupt worker"}:
         for worker in workers if fault == "kill both" else [victim]:
@@ -203,9 +204,25 @@ def work(home: Path, flow: Flow, limits: Limits) -> None:
     """What a worker's process does."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     os.environ["WORKBENCH_HOME"] = str(home)
-    if os.environ.get("CHAOS_LOG") is None:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    keep_log(home, flow)
     follow_flow(Settings.load(), flow, lambda _: None, limits=limits)
+
+
+def keep_log(home: Path, flow: Flow) -> None:
+    """Write what this process tells into the file of the flow, unless somebody is watching (`CHAOS_LOG`)."""
+    if os.environ.get("CHAOS_LOG") is None:
+        os.dup2(os.open(log_of(home, flow), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), 2)
+
+
+def log_of(home: Path, flow: Flow) -> Path:
+    """What the processes of a flow have told."""
+    return home / f"{flow.topic}.chaos.log"
+
+
+def last_words(home: Path, flow: Flow) -> str:
+    """The end of what the processes of a flow have told: a worker that ends by itself says why."""
+    log = log_of(home, flow)
+    return log.read_text(errors="replace")[-2000:] if log.exists() else ""
 
 
 def end(worker: BaseProcess, number: signal.Signals) -> None:

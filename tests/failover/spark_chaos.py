@@ -31,7 +31,19 @@ from uuid import uuid4
 
 import psutil
 
-from tests.failover.chaos import committed, end, end_backends, forget, patiently, records, send, settings_of
+from tests.failover.chaos import (
+    committed,
+    end,
+    end_backends,
+    forget,
+    keep_log,
+    last_words,
+    log_of,
+    patiently,
+    records,
+    send,
+    settings_of,
+)
 from tests.services.workbench import RunningWorkbench, make_home, running_workbench, wait_until
 from workbench.flows import follow_flow
 from workbench.ingestion.batch import Limits
@@ -87,11 +99,11 @@ def make_schedule(workbench: RunningWorkbench, seed: int, *, steps: bool) -> Sch
 
 def run_schedule(wave: Wave, schedule: Schedule) -> None:
     """Run one schedule; raises AssertionError, with the schedule, when a record is lost or doubled."""
-    rng, flows = schedule.rng, schedule.flows
+    rng, flows, home = schedule.rng, schedule.flows, wave.workbench.home
     settings = settings_of(wave.workbench)
     connection = KafkaConnection.from_settings(settings.kafka)
     limits, sent = Limits(records=rng.choice([50, 200, 1000]), age_seconds=0.2, session_seconds=2.0), 0
-    worker = start_worker(wave.workbench.home, flows[0], limits)
+    worker = start_worker(home, flows[0], limits)
     try:
         for _ in range(rng.randint(2, 4)):
             count = rng.randint(300, 1500)
@@ -100,7 +112,7 @@ def run_schedule(wave: Wave, schedule: Schedule) -> None:
             time.sleep(rng.uniform(0.5, 3.0))  # the instant of the fault, not a wait for anything
             fault = rng.choice(FAULTS)
             schedule.done.append(fault)
-            assert worker.is_alive(), f"a lane has ended by itself before {schedule}"
+            assert worker.is_alive(), f"a lane has ended by itself before {schedule}: {last_words(home, flows[0])}"
             flows, worker = inflict(fault, wave, flows, limits, worker, rng)
         wave.over.wait(SERVERS_SECONDS)
         send(connection, flows[0].topic, records(rng, sent, 100))  # after all that was killed
@@ -111,7 +123,7 @@ def run_schedule(wave: Wave, schedule: Schedule) -> None:
             f"{sent} offsets of {schedule}; there are {committed(settings, flows[0])}",
             every_seconds=LOOK_SECONDS,
         )
-        assert worker.is_alive(), f"a lane has ended by itself: {schedule}"
+        assert worker.is_alive(), f"a lane has ended by itself: {schedule}: {last_words(home, flows[0])}"
     finally:
         end(worker, signal.SIGKILL)
     reports = patiently(lambda: verify_flow(settings, flows[0]))
@@ -119,6 +131,7 @@ def run_schedule(wave: Wave, schedule: Schedule) -> None:
     found = sum(each.rows + each.dead + each.filtered for each in reports)
     assert found == sent, f"{schedule}: {found} of {sent}"
     patiently(lambda: forget(settings, flows[0]))
+    log_of(home, flows[0]).unlink(missing_ok=True)
 
 
 def flows_of(topic: str, rng: random.Random, *, steps: bool) -> tuple[Flow, ...]:
@@ -224,8 +237,7 @@ def work(home: Path, flow: Flow, limits: Limits) -> None:
     """What a worker's process does."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     os.environ["WORKBENCH_HOME"] = str(home)
-    if os.environ.get("CHAOS_LOG") is None:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    keep_log(home, flow)
     lane.LONGEST_WAIT_SECONDS = 2.0  # servers come back within seconds here
     follow_flow(Settings.load(), flow, lambda _: None, limits=limits)
 

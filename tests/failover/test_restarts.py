@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.services.workbench import wait_until
-from workbench.errors import ComponentError
+from workbench.errors import ClusterError, ComponentError
 from workbench.runtime import supervisor as supervision
 from workbench.runtime.process import Launch
 from workbench.runtime.state import State
@@ -111,3 +111,15 @@ def test_whoever_waits_for_a_first_start_hears_at_once_that_it_failed(tmp_path, 
     sleeper.broken.touch()
     with Supervisor(tmp_path) as supervisor, pytest.raises(ComponentError, match="it ended with code 3"):
         supervisor.start([sleeper])
+
+
+class Misconfigured(Sleeper):
+    """A server that says that it can never work as it is configured."""
+
+    def complete(self) -> None:
+        raise ClusterError("there is no master at spark://nowhere:7077", remedy="Correct SPARK_MASTER_URL.")
+
+
+def test_what_a_person_has_to_correct_is_not_tried_again(tmp_path, quick_restarts):
+    with Supervisor(tmp_path) as supervisor, pytest.raises(ClusterError, match="no master at"):
+        supervisor.start([Misconfigured(tmp_path)], retry=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from uuid import uuid4
 
 import pytest
@@ -16,6 +18,7 @@ from workbench.ingestion.definition import Flow
 from workbench.ingestion.producer import OutgoingRecord, produce, transaction
 from workbench.ingestion.topics import Topic, apply_topics
 from workbench.inspection import lag_of_flows, read_dead_letters, verify_flow
+from workbench.loading import Load, Warehouse
 from workbench.settings import Settings
 from workbench.spark_lane.lane import run_to_end
 from workbench.warehouse.engine import make_engine
@@ -112,6 +115,37 @@ def test_what_is_too_much_for_one_job_is_brought_by_several(settings, connection
         done = run_to_end(replace(spark_run(settings, flow, opened), round_records=300))
 
     assert done.rows == 1501
+    assert is_right(settings, flow)
+
+
+def overtaken(open_warehouse: Callable[[], Warehouse]) -> Warehouse:
+    """A warehouse in which the first record is committed while a task is about to: by the try of it that was killed."""
+    warehouse = open_warehouse()
+    commit = warehouse.commit
+
+    def commit_late(load: Load) -> None:
+        (span,) = load.spans
+        if span.start == 0:
+            first = Load(
+                spans=(replace(span, end=1),), rows=load.rows.slice(0, 1), dead_letters=load.dead_letters.slice(0, 0)
+            )
+            with open_warehouse() as other:
+                other.commit(first)
+        commit(load)
+
+    warehouse.commit = commit_late
+    return warehouse
+
+
+def test_a_task_whose_killed_try_commits_after_all_is_no_take_over(settings, connection, topic, table):
+    flow = lanes(topic, table, columns={"n": "int64"})["spark"]
+    produce(connection, topic, numbered(0, 100))
+
+    with open_run(settings, flow, lambda _: None, None) as opened:
+        whole = spark_run(settings, flow, opened)
+        run_to_end(replace(whole, open_warehouse=partial(overtaken, whole.open_warehouse)))
+
+    assert sorted(rows(table, "n")) == [(n,) for n in range(100)]
     assert is_right(settings, flow)
 
 

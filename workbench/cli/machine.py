@@ -126,7 +126,7 @@ def _run(settings: Settings, console: Console) -> None:
 def _start_spark(supervisor: Supervisor, components: tuple[Component, ...], console: Console) -> None:
     """Start the jobs' Spark server last: people can log in meanwhile, and their own servers do not need it."""
     try:
-        supervisor.start(components)
+        supervisor.start(components, retry=True)
     except WorkbenchError as error:
         console.print(
             f"{error.message}\nThe hub runs on; jobs on this machine have no Spark until it is restarted.", markup=False

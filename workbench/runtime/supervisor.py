@@ -84,14 +84,18 @@ class Supervisor:
         """Show a server that somebody else runs in the status."""
         self._external.append(ComponentStatus(name=name, state=State.EXTERNAL, address=address))
 
-    def start(self, components: Sequence[Component]) -> None:
+    def start(self, components: Sequence[Component], *, retry: bool = False) -> None:
         """Start *components* side by side and return when all of them answer.
+
+        Args:
+            components: what to start.
+            retry: as `launch` says.
 
         Raises:
             WorkbenchError: of the first that could not be started; the others keep running
                 until `stop`.
         """
-        keepers = self.launch(components)
+        keepers = self.launch(components, retry=retry)
         while pending := [keeper for keeper in keepers if not keeper.settled.is_set()]:
             if any(keeper.error for keeper in keepers):
                 break
@@ -105,7 +109,8 @@ class Supervisor:
 
         Args:
             components: what to start.
-            retry: whether a first start that fails is tried again like a later one: for what nobody waits for.
+            retry: whether a first start that fails is tried again like a later one: for what nobody waits for. What
+                a person has to correct (ClusterError) is told at once nevertheless.
         """
         keepers = [_Keeper(component, self._publish, retry=retry) for component in components]
         self._groups.append(keepers)
@@ -236,7 +241,7 @@ class _Keeper(threading.Thread):
             return self._wait_until_healthy(process) or self._complete(process) or self._watch(process)
         except ClusterError as error:
             # What a person has to correct is told at once, in its own words. Later it is an outage, which passes.
-            if self._is_final:
+            if not self.settled.is_set():
                 raise
             return error.message
         finally:

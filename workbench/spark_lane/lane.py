@@ -147,6 +147,12 @@ class Driver:
             return False
         try:
             self._bring(work)
+        except TakenOver:
+            # Spark runs a task again as soon as its process is gone; what that one had sent may be committed a moment
+            # later, under the second try. Where the ledger is then, the next round begins.
+            if not self._is_owner():
+                raise
+            return True
         except SparkError as error:
             self._session = None
             self._failures = self._failures + 1 if self._positions() == positions else 1
@@ -168,6 +174,12 @@ class Driver:
     def _positions(self) -> dict[int, tuple[int, int]]:
         stored = {each.partition: each.next_offset for each in self._run.warehouse.progress()}
         return {partition: (stored[partition], epoch) for partition, epoch in self._epochs.items()}
+
+    def _is_owner(self) -> bool:
+        """Whether nobody else has claimed a partition since we did."""
+        return all(
+            each.epoch == self._epochs.get(each.partition, each.epoch) for each in self._run.warehouse.progress()
+        )
 
     def _bring(self, work: Round) -> None:
         """Run the job of one round.

@@ -53,6 +53,7 @@ def read_progress(connection: sa.Connection, target: Target) -> tuple[Progress, 
             topic_id=row.topic_id,
             first_offset=row.first_offset,
             next_offset=row.next_offset,
+            epoch=row.epoch,
             seconds_since_commit=max(float(row.age), 0.0),
         )
         for row in found
