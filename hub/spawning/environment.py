@@ -19,6 +19,7 @@ from workbench.settings import Settings
 
 RUNTIME_VARIABLE = "JUPYTER_RUNTIME_DIR"
 FIRST_NOTEBOOK = "00-start-here.ipynb"
+LESSONS = "[0-9]*.ipynb"  # the first notebook and those that follow it
 # -P: what lies in the folder where it starts, a home, is not imported.
 SERVER = (sys.executable, "-P", "-m", "hub.spawning.singleuser")
 # What belongs to the workbench's own account: DuckDB's file takes one writer, Spark's endpoint is each user's own.
@@ -93,20 +94,24 @@ def readable_folder(path: Path) -> Path:
 
 
 def prepare_home(spawner: Any) -> None:
-    """Make the user's home private and put the first notebook there; what the user has is never overwritten."""
+    """Make the user's home private and put the lessons there; what the user has is never overwritten."""
     home = private_folder(Path(spawner.home_dir_template.format(userid=spawner.user.id, username=spawner.user.name)))
-    notebook = (resource("notebooks") / FIRST_NOTEBOOK).read_bytes()
-    with contextlib.suppress(FileExistsError):
-        # A link that the user has put there is not followed, wherever it leads.
-        target = os.open(home / FIRST_NOTEBOOK, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(target, "wb") as file:
-            file.write(notebook)
+    for lesson in resource("notebooks").glob(LESSONS):
+        _copy_new(lesson, home / lesson.name)
     spawner.environment = {**spawner.environment, RUNTIME_VARIABLE: str(new_runtime_folder())}
 
 
 def remove_runtime(spawner: Any) -> None:
     """Remove the folder of the kernels' sockets once the server has stopped."""
     shutil.rmtree(spawner.environment.get(RUNTIME_VARIABLE, ""), ignore_errors=True)
+
+
+def _copy_new(source: Path, target: Path) -> None:
+    """Copy a file unless there is something at its place: a link that the user has put there is not followed."""
+    with contextlib.suppress(FileExistsError):
+        opened = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(opened, "wb") as file:
+            file.write(source.read_bytes())
 
 
 def _files(section: Section) -> dict[str, Path]:

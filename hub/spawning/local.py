@@ -19,7 +19,7 @@ from traitlets import Any as AnyValue
 from traitlets import Unicode
 
 from hub.spawning import os_users
-from hub.spawning.environment import FIRST_NOTEBOOK, own_environment
+from hub.spawning.environment import own_environment
 from hub.spawning.limits import Limits, make_groups, remove_groups, safe_name
 from hub.spawning.listening import wait_for_listener
 from workbench.resources import resource
@@ -31,7 +31,10 @@ LISTEN_SECONDS = 80.0
 BEGIN = """\
 mkdir -p -m 700 "$WORKBENCH_HOME" "$JUPYTER_RUNTIME_DIR"
 [ -e "$WORKBENCH_HOME/jars" ] || [ ! -d "$2" ] || ln -s "$2" "$WORKBENCH_HOME/jars"
-[ -e "$1" ] || [ -L "$1" ] || cp "$3" "$1"
+for notebook in "$3"/[0-9]*.ipynb; do
+  target="$1/$(basename "$notebook")"
+  [ -e "$target" ] || [ -L "$target" ] || cp "$notebook" "$target"
+done
 shift 3
 exec "$@"
 """
@@ -102,8 +105,8 @@ class OsUserSpawner(LocalProcessSpawner):  # type: ignore[misc]
         # In the hub's first thread: the server ends with the thread that starts it.
         self.groups = make_groups(safe_name(account.pw_name, self.name), self.limits)
         wall = self.wall.command(account, self.temporary, groups=self.groups, processes=self.limits.processes)
-        begin = ["sh", "-c", BEGIN, "begin", str(self.home / FIRST_NOTEBOOK), self.jars_folder]
-        command = [*wall, *begin, str(resource("notebooks") / FIRST_NOTEBOOK), *self.cmd, *self.get_args()]
+        begin = ["sh", "-c", BEGIN, "begin", str(self.home), self.jars_folder, str(resource("notebooks"))]
+        command = [*wall, *begin, *self.cmd, *self.get_args()]
         self.log.info("Starting the server of %s as %s", self._log_name, account.pw_name)
         with self._open_log() as log:
             self.proc = Popen(

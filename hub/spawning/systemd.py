@@ -22,7 +22,6 @@ from hub.roles import role_of
 from hub.spawning import os_users
 from hub.spawning.admission import admit
 from hub.spawning.environment import (
-    FIRST_NOTEBOOK,
     SERVER,
     own_environment,
     separate_environment,
@@ -92,11 +91,7 @@ def set_units(c: Any, settings: Settings) -> None:
     c.JupyterHub.spawner_class = UnitSpawner
     section = c.UnitSpawner
     section.settings = settings
-    files = [
-        "{HOME}/" + FIRST_NOTEBOOK,
-        str(shared_folder(settings) / "jars"),
-        str(resource("notebooks") / FIRST_NOTEBOOK),
-    ]
+    files = ["{HOME}", str(shared_folder(settings) / "jars"), str(resource("notebooks"))]
     section.cmd = ["/bin/sh", "-c", BEGIN, "begin", *files, *SERVER]
     section.unit_name_template = "workbench-user-{USERID}"
     section.slice = SLICE

@@ -154,14 +154,15 @@ def simple_spawner(folder: Path) -> SimpleNamespace:
     return SimpleNamespace(user=user, home_dir_template=str(folder / "users" / "{username}"), environment={})
 
 
-def test_the_home_is_private_and_has_the_first_notebook(tmp_path):
+def test_the_home_is_private_and_has_the_lessons(tmp_path):
     spawner = simple_spawner(tmp_path)
 
     prepare_home(spawner)
 
     home = tmp_path / "users" / "ada"
     assert stat.S_IMODE(home.stat().st_mode) == 0o700
-    assert stat.S_IMODE((home / FIRST_NOTEBOOK).stat().st_mode) == 0o600
+    assert [each.name for each in sorted(home.iterdir())][:2] == [FIRST_NOTEBOOK, "10-ingest.ipynb"]
+    assert {stat.S_IMODE(each.stat().st_mode) for each in home.iterdir()} == {0o600}
     remove_runtime(spawner)
     assert not Path(spawner.environment[RUNTIME_VARIABLE]).exists()
 

@@ -1,0 +1,38 @@
+"""The notebooks that every user finds in the home, run from the first cell to the last, twice, as people do."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+import workbench
+from pipelines.engine import run_notebook
+from workbench.resources import resource
+
+# In their order: each uses what the one before has made. The first one needs the data of the demo, whose test runs its cells.
+LESSONS = ("10-ingest", "20-transform", "30-pipelines")
+
+
+@pytest.fixture
+def home(settings, tmp_path, monkeypatch) -> Path:
+    """A folder with the lessons; the command is found, as in JupyterLab."""
+    for name in LESSONS:
+        shutil.copy(resource("notebooks") / f"{name}.ipynb", tmp_path)
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    return tmp_path
+
+
+@pytest.mark.timeout(400)
+def test_each_lesson_runs_from_the_first_cell_to_the_last_and_once_more(home):
+    for turn in (1, 2):
+        for name in LESSONS:
+            run_notebook(home / f"{name}.ipynb", home / f"{name}-{turn}.ipynb", {})
+
+    counts = workbench.sql("SELECT count(*) AS n, count(DISTINCT at) AS times FROM learn.readings")
+    assert counts.to_dict("records") == [{"n": 6, "times": 3}]
+    assert workbench.sql("SELECT sensor, readings FROM learn.hourly ORDER BY 1").values.tolist() == [["a", 2], ["b", 1]]
+    assert workbench.sql("SELECT sensor, readings, hottest FROM learn.summary").values.tolist() == [["a", 4, 21.0]]
