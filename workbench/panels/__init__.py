@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from workbench.panels.flows.state import IngestionState
     from workbench.panels.panel import Panel
+    from workbench.panels.tables.state import WarehouseState
 
-__all__ = ["ingestion"]
+__all__ = ["ingestion", "warehouse"]
 
 _open: dict[str, Panel[Any]] = {}
 
@@ -30,6 +31,18 @@ def ingestion() -> Panel[IngestionState]:
     from workbench.settings import Settings
 
     return _opened("ingestion", open_panel(Settings.load()))
+
+
+def warehouse() -> Panel[WarehouseState]:
+    """Tables with their columns, some rows, how many there are, how fresh and how good; a query with a chart.
+
+    Raises:
+        SettingsError: when a setting is wrong.
+    """
+    from workbench.panels.tables.opening import open_panel
+    from workbench.settings import Settings
+
+    return _opened("warehouse", open_panel(Settings.load()))
 
 
 def _opened(name: str, panel: Panel[Any]) -> Panel[Any]:

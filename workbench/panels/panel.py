@@ -15,20 +15,21 @@ from workbench.panels.refreshing import Refresher
 
 logger = logging.getLogger(__name__)
 S = TypeVar("S")
+Shown_contra = TypeVar("Shown_contra", contravariant=True)
 Changes = Mapping[str, Any]  #: fields of a state, by name
 FIRST_SECONDS = 1.0  #: that a cell waits for the first reading, so that the picture that is kept shows it
 UNEXPECTED = "Something went wrong that nobody has foreseen; the kernel's log says more"
 
 
-class View(Protocol[S]):
+class View(Protocol[Shown_contra]):
     """Shows a state. Keeps nothing that the state has."""
 
     widget: Any
 
-    def show(self, state: S) -> None:
+    def show(self, state: Shown_contra) -> None:
         """Show it, from any thread."""
 
-    def picture(self, state: S) -> Picture:
+    def picture(self, state: Shown_contra) -> Picture:
         """The same as a notebook keeps it."""
 
 

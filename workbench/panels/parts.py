@@ -22,7 +22,7 @@ KINDS = {
     "status": "color:var(--jp-ui-font-color1,#212121)",
     "alert": "color:var(--jp-error-color1,#c62828)",
 }
-DASH = "–"
+DASH = "-"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +121,7 @@ def count(number: float | None, unit: str = "") -> str:
     """A number with commas; a dash when nobody knows it."""
     if number is None:
         return DASH
-    shown = f"{number:,.1f}" if 0 < number < 10 and number != int(number) else f"{number:,.0f}"  # noqa: PLR2004
+    shown = f"{number:,.1f}" if 0 < number < 10 and number != int(number) else f"{number:,.0f}"
     return f"{shown}{unit}"
 
 

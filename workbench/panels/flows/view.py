@@ -116,8 +116,8 @@ def _row(flow: FlowState) -> tuple[str, ...]:
 
 
 def _title(letter: Letter) -> str:
-    reason = letter.reason if len(letter.reason) <= 80 else f"{letter.reason[:79]}…"  # noqa: PLR2004
-    return f"{letter.partition}:{letter.offset} – {reason}"
+    reason = letter.reason if len(letter.reason) <= 80 else f"{letter.reason[:79]}…"
+    return f"{letter.partition}:{letter.offset}: {reason}"
 
 
 def _text(value: bytes | None) -> str:

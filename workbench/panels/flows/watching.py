@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from workbench.errors import WorkbenchError
 from workbench.flows import open_connection
 from workbench.ingestion.cluster.watermarks import EndOffsets
 from workbench.ingestion.definition import Flow
 from workbench.inspection import count_dead_letters
 from workbench.panels.flows.state import FlowState
-from workbench.panels.parts import in_words
 from workbench.panels.service import Pipelines, Row
+from workbench.panels.sometimes import Sometimes
 from workbench.settings import Settings
 from workbench.warehouse.dialects import make_warehouse
 from workbench.warehouse.ledger import read_positions
@@ -29,35 +28,8 @@ STATES_SECONDS = 2.0  #: between two questions to the page of pipelines
 LETTERS_SECONDS = 15.0  #: between two counts of dead letters
 RATE_SECONDS = 5.0  #: over which a rate is taken: flows commit in batches
 FILE_SECONDS = 5.0  #: between two readings of a warehouse that is one file
-AGAIN_SECONDS = 10.0  #: after which what did not answer is asked again
 Positions = Mapping[tuple[str, str], Mapping[int, tuple[int, float]]]
 Ends = Mapping[str, Mapping[int, int]]
-
-
-class Sometimes:
-    """What is read less often than the panel: the last answer stands meanwhile, and so does the last refusal."""
-
-    def __init__(self, read: Callable[[], Any], seconds: float, otherwise: Any) -> None:
-        self._read, self._seconds, self._otherwise = read, seconds, otherwise
-        self._known, self._problem, self._next = otherwise, "", 0.0
-        self.read_at = 0.0  #: of the last answer, by the monotonic clock
-
-    def forget(self) -> None:
-        """Read it the next time."""
-        self._next = 0.0
-
-    def get(self, problems: list[str]) -> Any:
-        """The answer; a refusal is put among *problems*."""
-        if time.monotonic() >= self._next:
-            try:
-                self._known, self._problem, rest = self._read(), "", self._seconds
-                self.read_at = time.monotonic()
-            except WorkbenchError as error:
-                self._known, self._problem, rest = self._otherwise, in_words(error), AGAIN_SECONDS
-            self._next = time.monotonic() + rest
-        if self._problem and self._problem not in problems:
-            problems.append(self._problem)
-        return self._known
 
 
 class FlowsWatch:
@@ -78,13 +50,12 @@ class FlowsWatch:
         pause = FILE_SECONDS if settings.warehouse.dialect == "duckdb" else 0.0
         self._positions = Sometimes(self._read_positions, pause, None)
         self._letters = {
-            each.name: Sometimes(lambda flow=each: self._count_letters(flow), LETTERS_SECONDS, None) for each in flows
+            each.name: Sometimes(partial(self._count_letters, each), LETTERS_SECONDS, None) for each in flows
         }
         clusters = {each.cluster: [one.topic for one in flows if one.cluster == each.cluster] for each in flows}
         self._asked: dict[str, EndOffsets] = {}
         self._ends = {
-            name: Sometimes(lambda name=name, topics=topics: self._read_ends(name, topics), 0.0, {})
-            for name, topics in clusters.items()
+            name: Sometimes(partial(self._read_ends, name, topics), 0.0, {}) for name, topics in clusters.items()
         }
 
     def read(self) -> dict[str, Any]:
@@ -131,7 +102,7 @@ class FlowsWatch:
         past, now = self._past[name], self._positions.read_at
         if not past or past[-1][0] < now:
             past.append((now, position))
-        while len(past) > 2 and past[1][0] <= now - RATE_SECONDS:  # noqa: PLR2004
+        while len(past) > 2 and past[1][0] <= now - RATE_SECONDS:
             past.popleft()
         (began, first), seconds = past[0], past[-1][0] - past[0][0]
         return None if began == now else max(position - first, 0) / seconds
