@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from workbench.panels.flows.state import IngestionState
+    from workbench.panels.operations.state import SparkState
     from workbench.panels.panel import Panel
     from workbench.panels.tables.state import WarehouseState
 
-__all__ = ["ingestion", "warehouse"]
+__all__ = ["ingestion", "spark", "warehouse"]
 
 _open: dict[str, Panel[Any]] = {}
 
@@ -43,6 +44,18 @@ def warehouse() -> Panel[WarehouseState]:
     from workbench.settings import Settings
 
     return _opened("warehouse", open_panel(Settings.load()))
+
+
+def spark() -> Panel[SparkState]:
+    """Where Spark runs, and what it does for this kernel, with Cancel and Restart.
+
+    Raises:
+        SettingsError: when a setting is wrong.
+    """
+    from workbench.panels.operations.opening import open_panel
+    from workbench.settings import Settings
+
+    return _opened("spark", open_panel(Settings.load()))
 
 
 def _opened(name: str, panel: Panel[Any]) -> Panel[Any]:

@@ -18,7 +18,7 @@ S = TypeVar("S")
 Shown_contra = TypeVar("Shown_contra", contravariant=True)
 Changes = Mapping[str, Any]  #: fields of a state, by name
 FIRST_SECONDS = 1.0  #: that a cell waits for the first reading, so that the picture that is kept shows it
-UNEXPECTED = "Something went wrong that nobody has foreseen; the kernel's log says more"
+UNEXPECTED = "Something went wrong that nobody has foreseen"
 
 
 class View(Protocol[Shown_contra]):
@@ -92,9 +92,8 @@ class Panel(Generic[S]):
             self.change(**self._read())
         except WorkbenchError as error:
             failed = in_words(error)
-        except Exception:
-            logger.exception("the state of a panel could not be read")
-            failed = UNEXPECTED
+        except Exception as error:  # noqa: BLE001 - it is told, and the next reading may be right
+            failed = _unforeseen(error)
         if failed or self._is_failing:
             self.say(failed, "alert" if failed else "status")
         self._is_failing = bool(failed)
@@ -150,9 +149,8 @@ class Panel(Generic[S]):
             self.say(call())
         except WorkbenchError as error:
             self.say(in_words(error), "alert")
-        except Exception:
-            logger.exception("what a panel was asked for failed")
-            self.say(UNEXPECTED, "alert")
+        except Exception as error:  # noqa: BLE001 - no traceback helps a person who has pressed a button
+            self.say(_unforeseen(error), "alert")
         self._refresher.wake()
 
     def _ipython_display_(self) -> None:
@@ -175,6 +173,12 @@ def is_watched() -> bool:
 
     kernel = getattr(get_ipython(), "kernel", None)
     return kernel is not None and bool(kernel.get_parent().get("content", {}).get("allow_stdin"))
+
+
+def _unforeseen(error: Exception) -> str:
+    # Not louder: a kernel would print it below a cell, every second.
+    logger.debug("a panel met an error that is none of ours", exc_info=error)
+    return f"{UNEXPECTED}: {type(error).__name__}."
 
 
 def _close(widget: Any) -> None:
