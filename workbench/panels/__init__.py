@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from workbench.panels.flows.state import IngestionState
+    from workbench.panels.jobs.state import PipelinesState
     from workbench.panels.operations.state import SparkState
     from workbench.panels.panel import Panel
     from workbench.panels.tables.state import WarehouseState
 
-__all__ = ["ingestion", "spark", "warehouse"]
+__all__ = ["ingestion", "pipelines", "spark", "warehouse"]
 
 _open: dict[str, Panel[Any]] = {}
 
@@ -44,6 +45,18 @@ def warehouse() -> Panel[WarehouseState]:
     from workbench.settings import Settings
 
     return _opened("warehouse", open_panel(Settings.load()))
+
+
+def pipelines() -> Panel[PipelinesState]:
+    """Pipelines with their last runs; a form to run one, Cancel, Repair, and backfills.
+
+    Raises:
+        SettingsError: when a setting is wrong.
+    """
+    from workbench.panels.jobs.opening import open_panel
+    from workbench.settings import Settings
+
+    return _opened("pipelines", open_panel(Settings.load()))
 
 
 def spark() -> Panel[SparkState]:

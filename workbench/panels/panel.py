@@ -49,7 +49,7 @@ class Panel(Generic[S]):
         self.state = state
         self._read, self._end = read, end
         self._lock = threading.RLock()
-        self._view: View[S] | None = None
+        self.view: Any = None  #: a `View[S]` with its controls
         self._said: Any = None
         self._box: Any = None
         self._refresher = Refresher(self.refresh, seconds)
@@ -60,7 +60,7 @@ class Panel(Generic[S]):
         """Give it its view; once."""
         import ipywidgets
 
-        self._view = view
+        self.view = view
         self._said = ipywidgets.HTML(said_html(""))
         self._box = ipywidgets.VBox([view.widget, self._said])
         view.show(self.state)
@@ -108,8 +108,8 @@ class Panel(Generic[S]):
             if state == self.state:
                 return
             self.state = state
-            if self._view is not None:
-                self._view.show(state)
+            if self.view is not None:
+                self.view.show(state)
 
     def act(self, call: Callable[[], str]) -> None:
         """Do what a button says, beside the kernel, and tell what came of it.
@@ -140,8 +140,8 @@ class Panel(Generic[S]):
 
     def picture(self) -> Picture:
         """What a notebook keeps of it."""
-        assert self._view is not None, "a panel is shown with its view"
-        return self._view.picture(self.state)
+        found: Picture = self.view.picture(self.state)
+        return found
 
     def _act(self, call: Callable[[], str]) -> None:
         self.say("…")
