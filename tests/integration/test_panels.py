@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from html import unescape
 from uuid import uuid4
 
 import pytest
@@ -21,7 +22,7 @@ from workbench.panels.flows.opening import open_panel as open_flows
 from workbench.panels.flows.state import FlowState
 from workbench.panels.service import Pipelines, find_pipelines
 from workbench.panels.tables.opening import open_panel as open_tables
-from workbench.security.audit import read_events
+from workbench.security.audit import AuditLog, read_events
 
 SECONDS = 30
 
@@ -44,7 +45,7 @@ def flow_of(panel) -> FlowState:
 
 
 def until_said(panel, text: str) -> None:
-    wait_until(lambda: text in panel.message, SECONDS, text, every_seconds=0.02)
+    wait_until(lambda: text in unescape(panel.message), SECONDS, text, every_seconds=0.02)
 
 
 def test_lag_moves_and_one_dead_letter_is_replayed_by_buttons(settings, flow):
@@ -88,7 +89,7 @@ def test_lag_moves_and_one_dead_letter_is_replayed_by_buttons(settings, flow):
     assert flow_of(panel).dead == 1
     panel.close()
 
-    events = [each for each in read_events(settings.home) if each.resource == "flow:readings"]
+    events = [each for each in read_events(AuditLog.of(settings.home).path) if each.resource == "flow:readings"]
     assert {each.action for each in events} >= {"dead_letters.read", "dead_letters.changed"}
 
 

@@ -125,11 +125,11 @@ def count(number: float | None, unit: str = "") -> str:
     return f"{shown}{unit}"
 
 
-def button(text: str, tooltip: str, press: Callable[[], object], *, icon: str = "", style: str = "") -> Any:
-    """A button that says what it does; it can be reached with the keyboard."""
+def button(text: str, tooltip: str, press: Callable[[], object], *, style: str = "") -> Any:
+    """A button that says what it does; it can be reached with the keyboard. No icon: its glyph would be part of the name."""
     import ipywidgets
 
-    made = ipywidgets.Button(description=text, tooltip=tooltip, icon=icon, button_style=style, tabbable=True)
+    made = ipywidgets.Button(description=text, tooltip=tooltip, button_style=style, tabbable=True)
     made.layout.width = "auto"
     made.on_click(lambda _: press())
     return made

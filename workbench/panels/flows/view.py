@@ -31,20 +31,20 @@ class FlowsView:
         self.flow = dropdown("Flow", "The flow that the buttons are for")
         self.letter = dropdown("Dead letter", "Partition and offset of the record, and why it did not fit", "640px")
         self.letter.observe(lambda _: self._show_letter(), "value")
-        self.start = button("Start", "Let workers keep this flow running", self._do(actions.start), icon="play")
-        self.stop = button("Stop", "Let nobody run this flow any more", self._do(actions.stop), icon="stop")
-        self.restart = button("Restart", "End its process and start another", self._do(actions.restart), icon="refresh")
+        self.start = button("Start", "Let workers keep this flow running", self._do(actions.start))
+        self.stop = button("Stop", "Let nobody run this flow any more", self._do(actions.stop))
+        self.restart = button("Restart", "End its process and start another", self._do(actions.restart))
         self.show_letters = button(
             "Show dead letters", "Read the records of this flow that did not fit; the audit log keeps that",
-            self._do(actions.show_letters), icon="envelope-open-o",
+            self._do(actions.show_letters),
         )  # fmt: skip
         self.replay_all = button(
             "Replay all", "Decode all dead letters of this flow again, and move what fits into its table",
-            self._do(actions.replay), icon="step-forward",
+            self._do(actions.replay),
         )  # fmt: skip
         self.replay_one = button(
             "Replay this one", "Decode this dead letter again, and move it into the table if it fits",
-            self._replay_one, icon="step-forward",
+            self._replay_one,
         )  # fmt: skip
         steer = [self.flow, self.start, self.stop, self.restart, self.show_letters, self.replay_all]
         self._letters = ipywidgets.VBox([ipywidgets.HBox([self.letter, self.replay_one]), self._letter])

@@ -37,8 +37,8 @@ def read_values(form: RunForm, fields: Mapping[str, Any]) -> Values:
             continue
         try:
             found[name] = _value(schema, typed)
-        except ValueError as error:
-            problems.append(f"{name}: {typed!r} is no {_kind(schema)} ({error}).")
+        except ValueError:
+            problems.append(f"{name}: {typed!r} is no {_kind(schema)}.")
     if problems:
         raise ParametersRefused(problems)
     return found

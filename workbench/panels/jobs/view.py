@@ -29,14 +29,14 @@ class PipelinesView:
         self._panel, self._actions = panel, actions
         self._list, self._history, self._preview = ipywidgets.HTML(), ipywidgets.HTML(), ipywidgets.HTML()
         self.pipeline = dropdown("Pipeline", "The pipeline that the form is for")
-        self.choose = button("Choose", "Show its form and its runs", self._choose, icon="hand-pointer-o")
+        self.choose = button("Choose", "Show its form and its runs", self._choose)
         self.fields: dict[str, Any] = {}  #: of the form, by name
         self._form: RunForm | None = None
         self._inputs = ipywidgets.VBox([])
-        self.run = button("Run now", "Run it with these values", self._run, icon="play", style="primary")
+        self.run = button("Run now", "Run it with these values", self._run, style="primary")
         self.one = dropdown("Run", "The run that Cancel and Repair are for")
-        self.cancel = button("Cancel", "End this run", self._of_run(actions.cancel), icon="stop")
-        self.repair = button("Repair", "Run again what did not succeed", self._of_run(actions.repair), icon="wrench")
+        self.cancel = button("Cancel", "End this run", self._of_run(actions.cancel))
+        self.repair = button("Repair", "Run again what did not succeed", self._of_run(actions.repair))
         labelled = {"style": {"description_width": "initial"}, "layout": {"width": "220px"}, "tabbable": True}
         self.since = ipywidgets.Text(
             description="From", tooltip="The first partition; empty is the first of all", **labelled
@@ -44,9 +44,9 @@ class PipelinesView:
         self.until = ipywidgets.Text(
             description="to", tooltip="The last one; empty is the last that is complete", **labelled
         )
-        self.preview = button("Preview", "What a backfill would run", self._of_range(actions.preview), icon="search")
+        self.preview = button("Preview", "What a backfill would run", self._of_range(actions.preview))
         self.backfill = button(
-            "Backfill", "Run each partition that has not succeeded", self._of_range(actions.backfill), icon="history"
+            "Backfill", "Run each partition that has not succeeded", self._of_range(actions.backfill)
         )
         wrap = {"flex_flow": "row wrap"}
         self._backfills = ipywidgets.HBox([self.since, self.until, self.preview, self.backfill], layout=wrap)

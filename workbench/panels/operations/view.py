@@ -29,16 +29,15 @@ class SparkView:
         self._panel, self._actions = panel, actions
         self._facts, self._bars, self._table = ipywidgets.HTML(), ipywidgets.HTML(), ipywidgets.HTML()
         self.operation = dropdown("Running", "The operation that Cancel is for", "520px")
-        self.cancel = button("Cancel", "Cancel this operation", self._cancel, icon="stop")
+        self.cancel = button("Cancel", "Cancel this operation", self._cancel)
         self.cancel_all = button(
             "Cancel all",
             "Cancel all operations of this kernel",
             lambda: panel.act(actions.cancel_all),
-            icon="stop-circle",
         )
         self.restart = button(
             "Restart Spark", "End your Spark server, so that another is started; what runs is lost",
-            lambda: panel.act(actions.restart), icon="refresh", style="warning",
+            lambda: panel.act(actions.restart), style="warning",
         )  # fmt: skip
         controls = [self.operation, self.cancel, self.cancel_all, self.restart]
         if ui_path:

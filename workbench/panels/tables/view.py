@@ -33,13 +33,13 @@ class WarehouseView:
 
         self._panel, self._actions = panel, actions
         self.table = dropdown("Table", "The table to look at", "420px")
-        self.look = button("Look", "Columns, rows, freshness and quality of this table", self._look, icon="search")
+        self.look = button("Look", "Columns, rows, freshness and quality of this table", self._look)
         self._facts = ipywidgets.HTML()
         self.sql = ipywidgets.Textarea(
             description="Query", placeholder="SELECT …", tooltip="One query of SQL that changes nothing",
             layout={"width": "760px", "height": "90px"}, style={"description_width": "initial"}, tabbable=True,
         )  # fmt: skip
-        self.run = button("Run", "Run the query", self._run, icon="play")
+        self.run = button("Run", "Run the query", self._run)
         self.kind = dropdown("Chart", "How the rows are drawn", "190px")
         self.x = dropdown("along", "The column along the bottom", "230px")
         self.y = dropdown("of", "The column of numbers that is drawn", "230px")
@@ -89,7 +89,9 @@ class WarehouseView:
         shown_rows = result.rows[:SHOWN_ROWS]
         self._rows.value = page_html(result.columns, shown_rows, f"{len(shown_rows):,} of {len(result):,} rows")
         offer(self.x, [each.name for each in result.columns])
-        offer(self.y, [each.name for each in result.columns if each.is_number])
+        # The first column is along the bottom: it is the last that one would draw.
+        ordered = [*result.columns[1:], *result.columns[:1]]
+        offer(self.y, [each.name for each in ordered if each.is_number])
         self._draw()
 
     def _draw(self) -> None:
