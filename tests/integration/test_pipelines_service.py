@@ -341,7 +341,7 @@ def test_the_panel_runs_a_pipeline_with_a_typed_form_and_shows_what_becomes_of_i
     assert newest().steps == (("a", "succeeded"),)
     assert newest().requested_by == "runner"
     assert "a succeeded" in panel.picture().text
-    assert site.look(newest().id).page.run["parameters"] == {"n": 5, "word": "<b>"}
+    assert site.look(newest().id).page.run["parameters"]["run"] == {"n": 5, "word": "<b>"}
 
     choose(panel, "wait")
     view.run.click()

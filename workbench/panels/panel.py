@@ -62,7 +62,7 @@ class Panel(Generic[S]):
 
         self.view = view
         self._said = ipywidgets.HTML(said_html(""))
-        self._box = ipywidgets.VBox([view.widget, self._said])
+        self._box = ipywidgets.VBox([self._said, view.widget])
         view.show(self.state)
 
     @property
@@ -77,7 +77,7 @@ class Panel(Generic[S]):
 
     @property
     def message(self) -> str:
-        """What stands below it, as HTML."""
+        """What stands above it, as HTML."""
         return str(self._said.value)
 
     def start(self) -> None:
@@ -121,7 +121,7 @@ class Panel(Generic[S]):
         threading.Thread(target=context.run, args=(self._act, call), name="workbench-panel-act", daemon=True).start()
 
     def say(self, text: str, kind: str = "status") -> None:
-        """Put a sentence below the panel, which screen readers speak."""
+        """Put a sentence above the panel, which screen readers speak."""
         html = said_html(text, kind)
         if self._said is not None and not self._is_closed and html != self._said.value:
             self._said.value = html

@@ -53,7 +53,7 @@ class PipelinesView:
         self._chosen = ipywidgets.VBox(
             [
                 self._inputs,
-                self.run,
+                ipywidgets.HBox([self.run]),
                 self._history,
                 ipywidgets.HBox([self.one, self.cancel, self.repair], layout=wrap),
                 self._backfills,

@@ -54,8 +54,8 @@ class WarehouseView:
                 self._facts,
                 self.sql,
                 ipywidgets.HBox([self.run, self.kind, self.x, self.y], layout=wrap),
-                self._rows,
                 self._chart,
+                self._rows,
             ]
         )
         self._result: SqlResult | None = None
