@@ -14,7 +14,7 @@ def server_status(settings: SparkSettings) -> ComponentStatus | None:
     """How the user's own server stands; None where there is none of their own, or nobody watches it."""
     if settings.endpoint_file is None:
         return None
-    return next(iter(read_status(settings.endpoint_file.parent).components), None)
+    return next(iter(read_status(settings.endpoint_file.parent, memory=False).components), None)
 
 
 def restart_server(settings: SparkSettings) -> None:

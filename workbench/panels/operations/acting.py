@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from workbench.panels.parts import count
-from workbench.panels.sometimes import Sometimes
-from workbench.runtime.state import ComponentStatus
 from workbench.sections import SparkSettings
 from workbench.security.audit.commands import not_audited
 from workbench.transformation.progress import Recorder
 from workbench.transformation.restarting import restart_server, server_status
 
 SHOWN = 20
-STATUS_SECONDS = 10.0  #: between two looks at the server
 OWN = "It ends what this person's own kernel has asked of their own Spark server."
 
 
@@ -29,8 +25,6 @@ class SparkActions:
 
     def __init__(self, settings: SparkSettings, recorder: Recorder) -> None:
         self._settings, self._recorder = settings, recorder
-        # To add up the memory of a JVM takes tens of milliseconds.
-        self._status = Sometimes(partial(server_status, settings), STATUS_SECONDS, None)
 
     def read(self) -> dict[str, Any]:
         """Fields of `SparkState`."""
@@ -55,19 +49,15 @@ class SparkActions:
     def restart(self) -> str:
         """End the user's own Spark server, so that another is started."""
         restart_server(self._settings)
-        self._status.forget()
         return "Spark is being restarted. Sessions of your kernels go on with the new server, without their temporary views."
 
     def _facts(self) -> tuple[tuple[str, str], ...]:
-        settings = self._settings
-        status: ComponentStatus | None = self._status.get([])
+        settings, status = self._settings, server_status(self._settings)
         server = "your own" if settings.endpoint_file else settings.remote or "none is running here"
         facts = [("server", server)]
         if status is not None:
             facts += [("state", " ".join(filter(None, [status.state.value, status.reason])))]
             facts += [("restarts", count(status.restarts))] if status.restarts else []
-            if status.memory_bytes:
-                facts.append(("memory", f"{status.memory_bytes / 2**30:.1f} GiB"))
         facts += [("profile", settings.profile), ("master", settings.master_url)]
         facts += [("driver memory", settings.driver_memory), ("executor memory", settings.executor_memory)]
         if self._recorder.executors is not None:
