@@ -200,9 +200,9 @@ def test_a_panel_takes_little_of_a_core(settings):
     panel.refresh()
     panel.start()
     time.sleep(1)  # what happens once is no part of it
-    began, seconds = time.process_time(), 3.0
+    began, seconds = time.process_time(), 2.0
     threading.Event().wait(seconds)
     used = (time.process_time() - began) / seconds
     panel.close()
 
-    assert used < 0.10  # of a busy machine; benchmarks of a quiet one: 0.02
+    assert used < 0.10  # 0.003 when nothing else was in the process

@@ -47,12 +47,12 @@ class Panel(Generic[S]):
         self, state: S, read: Callable[[], Changes], *, seconds: float = 1.0, end: Callable[[], object] = lambda: None
     ) -> None:
         self.state = state
-        self._read, self._end = read, end
+        self._read = read
         self._lock = threading.RLock()
         self.view: Any = None  #: a `View[S]` with its controls
         self._said: Any = None
         self._box: Any = None
-        self._refresher = Refresher(self.refresh, seconds)
+        self._refresher = Refresher(self.refresh, seconds, end)
         self._is_closed = self._is_failing = False
         self._has_read = threading.Event()
 
@@ -134,7 +134,6 @@ class Panel(Generic[S]):
             self.say("This panel is closed.")
             self._is_closed = True
         self._refresher.stop()
-        self._end()
         if self._box is not None:
             _close(self._box)
 
@@ -156,7 +155,7 @@ class Panel(Generic[S]):
     def _ipython_display_(self) -> None:
         from workbench.cells.sql.displays import show_bundle, show_widget
 
-        if not is_watched():
+        if self._is_closed or not is_watched():
             self.refresh()
             show_bundle(self.picture().bundle())
             self.close()
@@ -168,7 +167,7 @@ class Panel(Generic[S]):
 
 
 def is_watched() -> bool:
-    """Whether somebody looks at what this cell puts out: JupyterLab names the cell, papermill does not."""
+    """Whether somebody looks at what this cell puts out: runs of notebooks take no input, JupyterLab does."""
     from IPython.core.getipython import get_ipython
 
     kernel = getattr(get_ipython(), "kernel", None)

@@ -57,7 +57,8 @@ class Grid:
         if not self.rows:
             return f"<div><b>{escape(self.caption)}</b><br>{escape(self.nothing)}</div>"
         head = "".join(
-            f'<th scope="col" style="{self._style(n)}">{escape(each)}</th>' for n, each in enumerate(self.heads)
+            f'<th scope="col" style="{self._style(n)};white-space:nowrap">{escape(each)}</th>'
+            for n, each in enumerate(self.heads)
         )
         body = "".join(f"<tr>{''.join(self._cell(n, each) for n, each in enumerate(row))}</tr>" for row in self.rows)
         caption = f'<caption style="text-align:left;font-weight:bold;caption-side:top">{escape(self.caption)}</caption>'

@@ -13,10 +13,11 @@ class Refresher:
     Args:
         call: raises nothing.
         seconds: between the end of one call and the begin of the next.
+        end: called once, when it has been stopped and no call is under way.
     """
 
-    def __init__(self, call: Callable[[], object], seconds: float) -> None:
-        self._call, self._seconds = call, seconds
+    def __init__(self, call: Callable[[], object], seconds: float, end: Callable[[], object] = lambda: None) -> None:
+        self._call, self._seconds, self._end = call, seconds, end
         self._stopped, self._woken = threading.Event(), threading.Event()
         # What a thread sends belongs to the cell that made it, whatever runs by then.
         context = contextvars.copy_context()
@@ -37,8 +38,12 @@ class Refresher:
 
     def stop(self) -> None:
         """Call no more; a call that has begun ends by itself."""
+        if self._stopped.is_set():
+            return
         self._stopped.set()
         self._woken.set()
+        if not self._thread.is_alive():
+            self._end()
 
     def _run(self) -> None:
         while not self._stopped.is_set():
@@ -46,3 +51,4 @@ class Refresher:
             self._call()
             if not self._stopped.is_set():
                 self._woken.wait(self._seconds)
+        self._end()

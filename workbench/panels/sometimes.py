@@ -27,12 +27,15 @@ class Sometimes:
     def get(self, problems: list[str]) -> Any:
         """The answer; a refusal is put among *problems*."""
         if time.monotonic() >= self._next:
+            # Before it is read: whoever wants it forgotten meanwhile has changed something.
+            self._next = planned = time.monotonic() + self._seconds
             try:
-                self._known, self._problem, rest = self._read(), "", self._seconds
+                self._known, self._problem = self._read(), ""
                 self.read_at = time.monotonic()
             except WorkbenchError as error:
-                self._known, self._problem, rest = self._otherwise, in_words(error), AGAIN_SECONDS
-            self._next = time.monotonic() + rest
+                self._known, self._problem = self._otherwise, in_words(error)
+                if self._next == planned:
+                    self._next = time.monotonic() + AGAIN_SECONDS
         if self._problem and self._problem not in problems:
             problems.append(self._problem)
         return self._known

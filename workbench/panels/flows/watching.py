@@ -94,7 +94,8 @@ class FlowsWatch:
                 commit_age_seconds=float(int(min(age for _, age in mine.values()))),
             )
             if flow.topic in ends:
-                behind = sum(max(end - next_offsets.get(n, 0), 0) for n, end in ends[flow.topic].items())
+                there = ends[flow.topic]
+                behind = sum(max(there.get(n, offset) - offset, 0) for n, offset in next_offsets.items())
                 state = replace(state, behind=behind)
         return _with_row(state, row)
 
