@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -16,6 +16,7 @@ import ipywidgets
 import pytest
 from pydantic import SecretStr
 
+from workbench.cells.sql.result import SqlResult
 from workbench.errors import WorkbenchError
 from workbench.panels.flows.state import FlowState, IngestionState
 from workbench.panels.flows.view import flows_grid, letter_grid
@@ -25,9 +26,13 @@ from workbench.panels.operations.view import SparkView
 from workbench.panels.panel import UNEXPECTED, Panel
 from workbench.panels.parts import Grid, Picture, button, dropdown, in_words, offer, picture_of
 from workbench.panels.service import PipelinesService, ServiceError
+from workbench.panels.tables.state import WarehouseState
+from workbench.panels.tables.view import WarehouseView, chart_html
+from workbench.querying import Answer, Column
 from workbench.sections import SparkSettings
 from workbench.transformation.progress import Outcome, Recorder
 from workbench.warehouse.dead_letters import Letter
+from workbench.warehouse.looking import TableLook
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 
@@ -275,3 +280,40 @@ def test_a_page_of_pipelines_that_is_away_is_told():
         pass
     with pytest.raises(ServiceError, match="does not answer"):
         PipelinesService(url, SecretStr("t")).ask("list_flows")
+
+
+def test_a_table_that_was_looked_at_says_what_is_known_of_it():
+    look = TableLook(
+        name="raw.t",
+        sample=Answer(columns=(Column(name="n", type="int4", is_number=True),), rows=((None,), (HOSTILE,))),
+        rows=6_000_000,
+        is_estimate=True,
+        written={"t": 12.7},
+        checks=(
+            {
+                "expectation": "n is positive", "passed": False, "severity": "error", "rows_failed": 3,
+                "rows_checked": 1000, "explanation": HOSTILE, "checked_at": datetime(2013, 1, 1, 5, tzinfo=UTC),
+            },
+        ),
+    )  # fmt: skip
+    view = WarehouseView(Panel(WarehouseState(), dict), None)
+    state = WarehouseState(tables=("raw.t",), look=look)
+    view.show(state)
+    picture = view.picture(state)
+
+    assert "raw.t · about 6,000,000 rows · last commit from t 12 s ago" in picture.text
+    assert "Quality, checked 2013-01-01 05:00:00 UTC" in picture.text
+    assert "n is positive  failed (error)  3 of 1,000" in picture.text
+    assert HOSTILE not in picture.html
+
+    hidden = replace(look, written={}, checks=(), untold=("this account may not read workbench.offsets",))
+    text = view.picture(replace(state, look=hidden)).text
+    assert "who writes it is not known" in text
+    assert "Whether its quality was checked is not known." in text
+
+
+def test_a_chart_that_cannot_be_drawn_says_why():
+    columns = (Column(name="a", type="text"), Column(name="b", type="text"))
+    result = SqlResult(answer=Answer(columns=columns, rows=(("x", "y"),)), verb="SELECT", seconds=0.1, show=print)
+
+    assert "there is nothing to draw" in chart_html(result, "bar", "a", "")

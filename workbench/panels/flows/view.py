@@ -113,10 +113,15 @@ def letter_grid(letter: Letter) -> Grid:
 
 
 def _row(flow: FlowState) -> tuple[str, ...]:
-    age = None if flow.commit_age_seconds is None else flow.commit_age_seconds
     return (
         *(flow.name, flow.topic, flow.table, flow.state or DASH, clock(flow.since)),
-        *(count(flow.behind), count(flow.rate), count(age, " s ago"), count(flow.dead), flow.reason),
+        *(
+            count(flow.behind),
+            count(flow.rate),
+            count(flow.commit_age_seconds, " s ago"),
+            count(flow.dead),
+            flow.reason,
+        ),
     )
 
 

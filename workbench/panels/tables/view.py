@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import base64
 from html import escape
-from typing import Any
 
 from workbench.cells.sql.options import PLOTS
 from workbench.cells.sql.rendering import page_html, shown
 from workbench.cells.sql.result import SqlResult
 from workbench.errors import WorkbenchError
 from workbench.panels.panel import Panel
-from workbench.panels.parts import Grid, Picture, button, count, dropdown, in_words, offer, picture_of, said_html
+from workbench.panels.parts import Grid, Picture, button, clock, count, dropdown, in_words, offer, picture_of, said_html
 from workbench.panels.tables.acting import WarehouseActions
 from workbench.panels.tables.state import WarehouseState
 from workbench.warehouse.looking import TableLook
@@ -112,7 +111,7 @@ class WarehouseView:
 def chart_html(result: SqlResult, kind: str, x: str, y: str) -> str:
     """A chart as a picture with a text for those who do not see it; in words, why there is none."""
     try:
-        picture = result.plot(kind, x=x, y=y)._repr_png_()
+        picture = result.plot(kind, x=x, y=y or ())._repr_png_()
     except WorkbenchError as error:
         return said_html(in_words(error), "alert")
     except (TypeError, ValueError) as error:  # what pandas does not draw
@@ -149,8 +148,9 @@ def _look_parts(state: WarehouseState) -> list[Grid | str]:
 def _columns(look: TableLook) -> Grid:
     rows = f"{'about ' if look.is_estimate else ''}{count(look.rows)} rows"
     fresh = [f"last commit from {topic} {count(int(age))} s ago" for topic, age in look.written.items()]
+    otherwise = "who writes it is not known" if look.untold else "no flow writes it"
     return Grid(
-        caption=" · ".join([look.name, rows, *(fresh or ["no flow writes it"])]),
+        caption=" · ".join([look.name, rows, *(fresh or [otherwise])]),
         heads=("column", "type"),
         rows=tuple((each.name, each.type) for each in look.sample.columns),
     )
@@ -168,7 +168,7 @@ def _sample(look: TableLook) -> Grid:
 
 def _checks(look: TableLook) -> list[Grid | str]:
     if not look.checks:
-        return ["Its quality was never checked."]
+        return ["Whether its quality was checked is not known." if look.untold else "Its quality was never checked."]
     rows: tuple[tuple[str, ...], ...] = tuple(
         (
             str(each["expectation"]),
@@ -179,5 +179,4 @@ def _checks(look: TableLook) -> list[Grid | str]:
         for each in look.checks
     )
     heads = ("expectation", "outcome", "rows failed", "explanation")
-    at: Any = look.checks[0]["checked_at"]
-    return [Grid(caption=f"Quality, checked {at:%Y-%m-%d %H:%M} UTC", heads=heads, rows=rows)]
+    return [Grid(caption=f"Quality, checked {clock(look.checks[0]['checked_at'])}", heads=heads, rows=rows)]
