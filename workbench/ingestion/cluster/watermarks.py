@@ -98,11 +98,11 @@ class EndOffsets:
         with self._connection.reported():
             if self._admin is None or time.monotonic() - self._known_at > PARTITIONS_SECONDS:
                 self._look_up()
-            found: dict[str, dict[int, int]] = {each.topic: {} for each in self._partitions}
             answers = request_offsets(self._admin, dict.fromkeys(self._partitions, OffsetSpec.latest()))
+            by_topic: dict[str, dict[Any, Future[Any]]] = {}
             for partition, future in answers.items():
-                found[partition.topic][partition.partition] = int(answer_of(self._connection, future).offset)
-        return found
+                by_topic.setdefault(partition.topic, {})[partition] = future
+            return {topic: offsets_of(self._connection, each) for topic, each in by_topic.items()}
 
     def _look_up(self) -> None:
         from confluent_kafka import KafkaException, TopicPartition
