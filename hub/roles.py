@@ -19,6 +19,9 @@ SCOPES = {
     "engineer": ["self", "access:services"],
 }
 
+# JupyterHub's own, and the page of pipelines: panels ask it as the user whose server it is.
+SERVER_SCOPES = ["users:activity!user", "access:servers!server", "access:services!service=pipelines"]
+
 
 def role_for(login: LoginSettings, name: str, groups: Iterable[str]) -> str:
     """The mightiest role that a list of the settings gives to the hub name or one of the provider's groups."""
@@ -44,6 +47,7 @@ def set_roles(c: Any) -> None:
     """Give each group its scopes; what every user has by default shrinks to what a viewer has."""
     c.JupyterHub.load_roles = [
         {"name": "user", "description": "What everybody has who may enter.", "scopes": SCOPES["viewer"]},
+        {"name": "server", "description": "What the token of a user's server may.", "scopes": SERVER_SCOPES},
         *(
             {"name": f"workbench-{role}", "groups": [GROUPS[role]], "scopes": SCOPES[role]}
             for role in ("analyst", "engineer")

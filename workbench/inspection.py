@@ -138,12 +138,14 @@ def drop_dead_letters(settings: Settings, flow: Flow, at: tuple[int, int] | None
         return drop_letters(transaction, flow.target, at)
 
 
-def replay_flow_dead_letters(settings: Settings, flow: Flow, progress: Progress) -> Replayed:
-    """Decode the dead letters of a flow again and move what fits; see `workbench.ingestion.dead_letters`."""
+def replay_flow_dead_letters(
+    settings: Settings, flow: Flow, progress: Progress, at: tuple[int, int] | None = None
+) -> Replayed:
+    """Decode the dead letters of a flow again, or the one *at* a place, and move what fits; see `replay_dead_letters`."""
     refuse_steps(flow, "a replay of dead letters")
     with make_warehouse(settings.warehouse, flow.target) as warehouse:
         columns = flow.columns or find_columns(settings, flow, open_connection(settings, flow), warehouse)
         loads = load_builder(flow, columns)
         table: pa.Schema = warehouse.prepare(loads.columns(table_columns(flow, columns)))
         decoder = make_decoder(settings.registry, flow, columns, table)
-        return replay_dead_letters(warehouse, loads, decoder, progress=progress)
+        return replay_dead_letters(warehouse, loads, decoder, progress=progress, at=at)

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from hub.addresses import HubPorts
+from hub.services import PREFIX, has_pipelines
 from hub.spawning import os_users
 from workbench.resources import resource
 from workbench.runtime.kernels import jupyter_folders, new_runtime_folder
@@ -42,6 +44,7 @@ def kernel_environment(settings: Settings) -> Mapping[str, str]:
     return {
         "WORKBENCH_HOME": str(settings.home),
         **jupyter_folders(),
+        **service_environment(settings),
         **external.kafka.as_environment(),
         **external.registry.as_environment(),
         **external.warehouse.as_environment(),
@@ -60,9 +63,17 @@ def separate_environment(settings: Settings, shared: Path) -> Mapping[str, str]:
     files = {name: path for section in sections for name, path in _files(section).items()}
     return {
         **jupyter_folders(),
+        **service_environment(settings),
         **{name: value for name, value in environment.items() if name not in files},
         **{name: str(_share(path, shared)) for name, path in files.items() if name not in NOT_SHARED},
     }
+
+
+def service_environment(settings: Settings) -> Mapping[str, str]:
+    """Where panels find the page of pipelines: on loopback, since their servers are on this machine."""
+    if not has_pipelines(settings):
+        return {}
+    return {"WORKBENCH_PIPELINES_SERVICE_URL": f"http://127.0.0.1:{HubPorts.read(settings.home).services}{PREFIX}"}
 
 
 def own_environment(user: str, home: Path) -> Mapping[str, str]:

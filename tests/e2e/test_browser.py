@@ -76,7 +76,20 @@ def keep(page: Any, name: str) -> None:
         shutil.copyfile(SCREENSHOTS / f"{name}.png", PICTURES / f"{name}.png")
 
 
-SHOWN = {"login", "login-phone", "consent", "accounts", "lab", "status", "refused", "sql", "progress", "schedule"}
+PANELS = {f"panel-{name}" for name in ("ingestion", "warehouse", "spark", "pipelines")}
+SHOWN = {
+    "login",
+    "login-phone",
+    "consent",
+    "accounts",
+    "lab",
+    "status",
+    "refused",
+    "sql",
+    "progress",
+    "schedule",
+    *PANELS,
+}
 
 
 @pytest.fixture

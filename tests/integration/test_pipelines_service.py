@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import json
 import time
+from html import unescape
 
 import httpx
 import pytest
+from pydantic import SecretStr
 
 from tests.services.pipelines_project import Site, running_site
 from tests.services.pipelines_service import RunningService, running_service
+from tests.services.workbench import wait_until
+from workbench.panels.jobs.opening import open_panel
+from workbench.panels.service import PipelinesService
 from workbench.security.audit import AuditLog, read_events
+from workbench.settings import Settings
 
 HOSTILE = """from IPython.display import HTML, display
 display(HTML("<script>document.title='owned'; fetch('/services/pipelines/api/v1/runs')</script>"
@@ -292,3 +298,88 @@ class events:  # noqa: N801 - reads as a function
                 self._seen.append(fields["id"])
                 yield fields["event"], json.loads(fields["data"])
                 fields = {}
+
+
+def open_panel_of(service: RunningService, person: str):
+    page = PipelinesService(service.url, SecretStr(f"{person}-token"))
+    panel = open_panel(Settings.load(), page)
+    panel.refresh()
+    return panel, panel.view
+
+
+def until_said(panel, text: str) -> None:
+    wait_until(lambda: text in unescape(panel.message), 30, text, every_seconds=0.02)
+
+
+def choose(panel, name: str) -> None:
+    panel.view.pipeline.value = name
+    panel.view.choose.click()
+    until_said(panel, f"{name} takes")
+
+
+def test_the_panel_runs_a_pipeline_with_a_typed_form_and_shows_what_becomes_of_it(service: RunningService, site: Site):
+    panel, view = open_panel_of(service, "runner")
+    assert {"say", "days", "wait"} <= {each.name for each in panel.state.pipelines}
+    choose(panel, "say")
+    assert list(view.fields) == ["n", "word"]
+    assert view.fields["word"].value == "<b>"
+
+    view.run.click()
+    until_said(panel, "n has no value.")
+    view.fields["n"].value = "five"
+    view.run.click()
+    until_said(panel, "n: 'five' is no integer.")
+    view.fields["n"].value = "5"
+    view.run.click()
+    until_said(panel, "is to begin.")
+
+    def newest():
+        panel.refresh()
+        return panel.state.runs[0]
+
+    wait_until(lambda: newest().state == "succeeded", 60, "the run to succeed", every_seconds=0.2)
+    assert newest().steps == (("a", "succeeded"),)
+    assert newest().requested_by == "runner"
+    assert "a succeeded" in panel.picture().text
+    assert site.look(newest().id).page.run["parameters"]["run"] == {"n": 5, "word": "<b>"}
+
+    choose(panel, "wait")
+    view.run.click()
+    until_said(panel, "is to begin.")
+    wait_until(lambda: newest().state == "running", 60, "the run to begin", every_seconds=0.2)
+    view.one.value = newest().id
+    view.cancel.click()
+    until_said(panel, "is being cancelled.")
+    wait_until(lambda: newest().state == "cancelled", 60, "the run to end", every_seconds=0.2)
+    panel.close()
+
+
+def test_the_panel_previews_a_backfill_and_says_who_may_start_one(service: RunningService):
+    runner, view = open_panel_of(service, "runner")
+    choose(runner, "days")
+    view.since.value, view.until.value = "2013-01-02", "2013-01-03"
+    view.preview.click()
+    until_said(runner, "2 of 2 partitions would run.")
+    assert [name for name, _ in runner.state.preview] == ["2013-01-02", "2013-01-03"]
+    view.backfill.click()
+    until_said(runner, "takes the right of an editor; you have a runner")
+    assert 'role="alert"' in runner.message
+    runner.close()
+
+    editor, view = open_panel_of(service, "editor")
+    choose(editor, "days")
+    view.since.value, view.until.value = "2013-01-02", "2013-01-03"
+    view.backfill.click()
+    until_said(editor, "2 of 2 partitions are to run.")
+    editor.close()
+
+
+def test_the_panel_says_who_may_not_look_and_when_the_page_is_away(service: RunningService):
+    nobody, _ = open_panel_of(service, "none")
+    assert any("none has no role that may see pipelines" in each for each in nobody.state.problems)
+    nobody.close()
+
+    away, _ = open_panel_of(RunningService("http://127.0.0.1:9/services/pipelines/"), "runner")
+    assert any("does not answer" in each for each in away.state.problems)
+    assert "does not answer" in away.picture().text
+    away.close()

@@ -87,15 +87,17 @@ def dlq_show(
 
 
 @audited(Action.DEAD_LETTERS_CHANGED, "flow:{name}")
-def dlq_replay(name: str = FLOW, as_json: bool = typer.Option(False, "--json", help="Print one JSON object.")) -> None:
+def dlq_replay(
+    name: str = FLOW, at: str = AT, as_json: bool = typer.Option(False, "--json", help="Print one JSON object.")
+) -> None:
     """Decode the dead letters of a flow again, as its file is now, and move what fits into the table, once.
 
-    Example: workbench dlq replay flights
+    Example: workbench dlq replay flights --at 2:1041
     """
     from workbench.inspection import replay_flow_dead_letters
 
     with records_bar(f"dead letters of {name}") as progress:
-        done = replay_flow_dead_letters(Settings.load(), named_flow(name), progress)
+        done = replay_flow_dead_letters(Settings.load(), named_flow(name), progress, _at(at))
     if as_json:
         typer.echo(json.dumps({"flow": name, "moved": done.moved, "left": done.left}))
     else:

@@ -278,7 +278,9 @@ def named_flow(name: str) -> Flow:
 
 def declared_flows() -> list[Flow]:
     """Every flow that has a file."""
-    return [named_flow(path.stem) for path in sorted(_flows().glob("*.yaml"))]
+    from workbench.ingestion.definition import read_flows
+
+    return list(read_flows(_flows()))
 
 
 @contextmanager

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from workbench.errors import RowsRefused
+from workbench.errors import RowsRefused, WarehouseError
 from workbench.ingestion.batch import Batch
 from workbench.ingestion.decoding import Decoder
 from workbench.ingestion.loads import LoadBuilder, refuse
 from workbench.loading import Load, Warehouse
 
 TAKEN = 10_000
+Coordinates = tuple[int, int]  #: partition and offset of a record
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,9 @@ def replay_dead_letters(
     decoder: Decoder,
     *,
     progress: Callable[[int], object] = lambda _: None,
+    at: Coordinates | None = None,
 ) -> Replayed:
-    """Decode every dead letter of a flow again and move what fits into the table.
+    """Decode every dead letter of a flow again, or one of them, and move what fits into the table.
 
     Each letter is taken, and its row written, in one transaction: interrupted at any instant, a
     letter is either still one or a row. Two who replay at once share the letters.
@@ -78,15 +80,20 @@ def replay_dead_letters(
         loads: of the flow.
         decoder: of the flow.
         progress: called with the number of letters looked at since the last call.
+        at: partition and offset of the only one; None is all of them.
 
     Raises:
-        WarehouseError: when the warehouse refuses; what was moved before stays moved.
+        WarehouseError: when the warehouse refuses; what was moved before stays moved. Also when
+            there is no letter *at* that place.
     """
     moved = left = 0
-    after: tuple[int, int] | None = (-1, -1)
+    after: Coordinates | None = (-1, -1) if at is None else (at[0], at[1] - 1)
     while after is not None:
-        load = Loading(loads, decoder)
-        after = _take(warehouse, load, after)
+        load = Loading(loads, decoder, at)
+        taken = _take(warehouse, load, after, TAKEN if at is None else 1)
+        if at is not None and taken is None:
+            raise _no_letter(at)
+        after = taken if at is None else None
         moved, left = moved + load.rows, left + load.dead
         progress(load.rows + load.dead)
     return Replayed(moved, left)
@@ -95,8 +102,9 @@ def replay_dead_letters(
 class Loading:
     """Makes a load of letters; rows that the table has refused are dead again."""
 
-    def __init__(self, loads: LoadBuilder, decoder: Decoder) -> None:
+    def __init__(self, loads: LoadBuilder, decoder: Decoder, only: Coordinates | None = None) -> None:
         self._loads = loads
+        self._only = only
         self._decoder = decoder
         self._refused: dict[tuple[int, int], str] = {}
         self._made: Load | None = None
@@ -105,6 +113,9 @@ class Loading:
     def __call__(self, letters: pa.Table) -> Load:
         """The load that these letters make now."""
         records = [StoredRecord(letter) for letter in letters.sort_by("record_offset").to_pylist()]
+        # The next one is taken when that one is gone; what is raised here leaves it where it was.
+        if self._only is not None and [(each.partition(), each.offset()) for each in records] != [self._only]:
+            raise _no_letter(self._only)
         batch = Batch(
             messages=records,
             values=[record.value() for record in records],
@@ -133,11 +144,18 @@ class Loading:
             self._refused[row["_partition"], row["_offset"]] = reason
 
 
-def _take(warehouse: Warehouse, load: Loading, after: tuple[int, int]) -> tuple[int, int] | None:
+def _take(warehouse: Warehouse, load: Loading, after: Coordinates, limit: int) -> Coordinates | None:
     while True:
         try:
-            return warehouse.replay(after, TAKEN, load)
+            return warehouse.replay(after, limit, load)
         except RowsRefused as error:
             if not error.reasons:
                 raise
             load.refuse(error.reasons)
+
+
+def _no_letter(at: Coordinates) -> WarehouseError:
+    return WarehouseError(
+        f"there is no dead letter at {at[0]}:{at[1]}",
+        remedy="It was moved or deleted meanwhile, or another replay holds it; look at the dead letters again.",
+    )

@@ -85,6 +85,15 @@ def read_flow(folder: Path, name: str) -> Flow:
     return make_flow(name, raw, str(path))
 
 
+def read_flows(folder: Path) -> tuple[Flow, ...]:
+    """Every flow that has a file in a folder, by name.
+
+    Raises:
+        SettingsError: naming the file and every field that is wrong.
+    """
+    return tuple(read_flow(folder, path.stem) for path in sorted(folder.glob("*.yaml")))
+
+
 def make_flow(name: str, fields: Mapping[str, Any], where: str = "flow") -> Flow:
     """A flow from the fields of its file, or from the arguments of a call.
 

@@ -80,14 +80,20 @@ def status_file(home: Path) -> Path:
     return home / "run" / "state.json"
 
 
-def read_status(home: Path) -> WorkbenchStatus:
-    """What runs under *home* now, with memory read from the system."""
+def read_status(home: Path, *, memory: bool = True) -> WorkbenchStatus:
+    """What runs under *home* now; with *memory* read from the system, which takes tens of milliseconds a process."""
     if not is_lock_held(supervisor_lock(home)):
         return WorkbenchStatus(pid=None, url="", components=())
     with contextlib.suppress(OSError):
         raw = json.loads(status_file(home).read_text(encoding="utf-8"))
         components = tuple(
-            ComponentStatus(**{**entry, "state": State(entry["state"]), "memory_bytes": memory_bytes(entry["pid"])})
+            ComponentStatus(
+                **{
+                    **entry,
+                    "state": State(entry["state"]),
+                    "memory_bytes": memory_bytes(entry["pid"]) if memory else None,
+                }
+            )
             for entry in raw["components"]
         )
         return WorkbenchStatus(pid=raw["pid"], url=raw["url"], ready=raw["ready"], components=components)

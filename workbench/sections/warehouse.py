@@ -144,6 +144,16 @@ class PipelinesSettings(Section):
         True,
         "encrypt logs and output notebooks of runs with the keyset, which is made when there is none",
     )
+    service_url: str = variable(
+        "WORKBENCH_PIPELINES_SERVICE_URL",
+        "",
+        "where panels reach the page of pipelines, such as `https://hub.example.com/services/pipelines/`; the hub sets it for users' servers",
+    )
+    service_token: SecretStr = variable(
+        "JUPYTERHUB_API_TOKEN",
+        SecretStr(""),
+        "token of the hub that panels send there; JupyterHub sets it for users' servers",
+    )
     tables_file: AbsolutePath | None = variable(
         "WORKBENCH_PIPELINES_TABLES_FILE",
         None,
@@ -158,6 +168,13 @@ class PipelinesSettings(Section):
     def problems(self) -> list[str]:
         """What contradicts itself inside the section, one sentence with its remedy each."""
         found = self._lineage_problems()
+        service = urlsplit(self.service_url)
+        if self.service_url and (service.scheme not in {"http", "https"} or not service.hostname):
+            found.append("WORKBENCH_PIPELINES_SERVICE_URL is no URL of http or https. Correct or unset it.")
+        elif service.scheme == "http" and not is_loopback(service.hostname or ""):
+            found.append(
+                "WORKBENCH_PIPELINES_SERVICE_URL would send a token of the hub in clear. Use https, or an address of this machine."
+            )
         if self.database_url.get_secret_value():
             found += self._address_problems()
         elif self.ca_file:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 import sqlalchemy as sa
+from sqlalchemy import exc
 
 from workbench.errors import TakenOver, WarehouseError
 from workbench.loading import Claim, Progress, Span, Target
 from workbench.warehouse.schema import lock_ddl
 
+NOT_PERMITTED = "42501"  # SQLSTATE (postgresql.org, "Error Codes")
 LEDGER = sa.Table(
     "offsets",
     sa.MetaData(),
@@ -66,6 +68,31 @@ def read_flows(connection: sa.Connection) -> tuple[tuple[str, str], ...]:
         return ()
     found = connection.execute(sa.select(LEDGER.c.target, LEDGER.c.topic).distinct().order_by(LEDGER.c.target))
     return tuple((row.target, row.topic) for row in found)
+
+
+def read_positions(connection: sa.Connection) -> Mapping[tuple[str, str], Mapping[int, tuple[int, float]]]:
+    """How far all flows have come, in one query: next offset and seconds since its commit, by partition, by (target, topic).
+
+    Raises:
+        WarehouseError: when this account may not read it.
+    """
+    if not sa.inspect(connection).has_table("offsets", "workbench"):
+        return {}
+    age = sa.extract("epoch", sa.func.now() - LEDGER.c.updated_at).label("age")
+    columns = (LEDGER.c.target, LEDGER.c.topic, LEDGER.c.partition, LEDGER.c.next_offset, age)
+    found: dict[tuple[str, str], dict[int, tuple[int, float]]] = {}
+    try:
+        rows = connection.execute(sa.select(*columns)).all()
+    except exc.DBAPIError as error:
+        if getattr(error.orig, "sqlstate", "") != NOT_PERMITTED:
+            raise
+        raise WarehouseError(
+            "this account may not read workbench.offsets, which tells how far flows have come",
+            remedy="Ask an engineer or an administrator of the warehouse.",
+        ) from None
+    for row in rows:
+        found.setdefault((row.target, row.topic), {})[row.partition] = int(row.next_offset), max(float(row.age), 0.0)
+    return found
 
 
 def claim_partitions(

@@ -73,3 +73,14 @@ def read_previous(connection: sa.Connection, table: str, now: datetime) -> Mappi
     )
     found = connection.execute(sa.select(ranked.c.expectation, ranked.c.observed).where(ranked.c.age == 1))
     return {row.expectation: float(row.observed) for row in found}
+
+
+def read_latest(connection: sa.Connection, table: str) -> tuple[Mapping[str, Any], ...]:
+    """The outcomes of the last check of *table*, those that failed first; empty when it was never checked."""
+    if not sa.inspect(connection).has_table("quality_results", "workbench"):
+        return ()
+    mine = RESULTS.c.table == table
+    last = sa.select(RESULTS.c.run).where(mine).order_by(RESULTS.c.checked_at.desc()).limit(1).scalar_subquery()
+    order = (RESULTS.c.passed, RESULTS.c.expectation)
+    found = connection.execute(sa.select(RESULTS).where(mine, RESULTS.c.run == last).order_by(*order))
+    return tuple(dict(row) for row in found.mappings())

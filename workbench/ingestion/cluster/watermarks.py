@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from workbench.ingestion.cluster.connection import ANSWER_SECONDS, KafkaConnecti
 
 # Past librdkafka's own limit, so that its error is the one that is told.
 FUTURE_SECONDS = ANSWER_SECONDS + 1.0
+PARTITIONS_SECONDS = 60.0
 NO_SUCH_RECORD = -1  # the answer to a time that is after the last record
 
 
@@ -69,6 +71,55 @@ def read_topic_state(connection: KafkaConnection, topic: str) -> TopicState:
             first_offsets=_offsets(connection, admin, dict.fromkeys(partitions, OffsetSpec.earliest())),
             next_offsets=_offsets(connection, admin, dict.fromkeys(partitions, OffsetSpec.latest())),
         )
+
+
+class EndOffsets:
+    """The next offsets of topics, asked for again and again over one connection.
+
+    Args:
+        connection: the cluster.
+        topics: their names; partitions that come later are seen after a minute.
+    """
+
+    def __init__(self, connection: KafkaConnection, topics: Iterable[str]) -> None:
+        self._connection, self._topics = connection, frozenset(topics)
+        self._admin: Any = None
+        self._partitions: list[Any] = []
+        self._known_at = 0.0
+
+    def read(self) -> Mapping[str, Mapping[int, int]]:
+        """Next offset by partition by topic; a topic that is not there is left out.
+
+        Raises:
+            KafkaError: when the cluster does not answer or refuses us.
+        """
+        from confluent_kafka.admin import OffsetSpec
+
+        with self._connection.reported():
+            if self._admin is None or time.monotonic() - self._known_at > PARTITIONS_SECONDS:
+                self._look_up()
+            answers = request_offsets(self._admin, dict.fromkeys(self._partitions, OffsetSpec.latest()))
+            by_topic: dict[str, dict[Any, Future[Any]]] = {}
+            for partition, future in answers.items():
+                by_topic.setdefault(partition.topic, {})[partition] = future
+            return {topic: offsets_of(self._connection, each) for topic, each in by_topic.items()}
+
+    def _look_up(self) -> None:
+        from confluent_kafka import KafkaException, TopicPartition
+        from confluent_kafka.admin import AdminClient
+
+        if self._admin is None:
+            self._admin = AdminClient({**self._connection.for_confluent(), "log_level": 0})
+        try:
+            metadata = self._admin.list_topics(timeout=ANSWER_SECONDS / 5)
+        except KafkaException:
+            self._connection.check()  # knows what is wrong, or waits longer
+            metadata = self._admin.list_topics(timeout=ANSWER_SECONDS)
+        there = {name: topic for name, topic in metadata.topics.items() if name in self._topics and not topic.error}
+        self._partitions = [
+            TopicPartition(name, number) for name, topic in there.items() for number in topic.partitions
+        ]
+        self._known_at = time.monotonic()
 
 
 def offsets_at(connection: KafkaConnection, topic: str, partitions: list[int], milliseconds: int) -> dict[int, int]:

@@ -33,6 +33,7 @@ class Recorder:
 
     def __init__(self, longest: int = LONGEST_HISTORY) -> None:
         self._running: dict[str, tuple[Operation, float]] = {}
+        self._cancels: dict[str, Callable[[], object]] = {}
         self._ended: deque[Operation] = deque(maxlen=longest)
         self._lock = threading.Lock()
         self._listeners: list[Listener] = []
@@ -51,6 +52,7 @@ class Recorder:
         operation = Operation(id=id, what=what, started=datetime.now(UTC))
         with self._lock:
             self._running[id] = operation, time.monotonic()
+            self._cancels[id] = cancel
         self._tell(operation, cancel)
 
     def report(self, id: str, stages: Iterable[ReportedStage], tasks_running: int) -> None:  # noqa: A002
@@ -69,11 +71,20 @@ class Recorder:
         """An operation has ended."""
         with self._lock:
             found = self._running.pop(id, None)
+            self._cancels.pop(id, None)
             if found is None:
                 return
             operation = ended(found[0], outcome, time.monotonic() - found[1], error)
             self._ended.append(operation)
         self._tell(operation, lambda: None)
+
+    def cancel(self, id: str) -> bool:  # noqa: A002
+        """Cancel an operation; whether it was running."""
+        with self._lock:
+            cancel = self._cancels.get(id)
+        if cancel is not None:
+            cancel()
+        return cancel is not None
 
     def find(self, id: str) -> Operation | None:  # noqa: A002
         """An operation as it is now; None when it is unknown or forgotten."""

@@ -1,0 +1,1 @@
+"""The panel of ingestion: flows, how far they are behind, and records that did not fit."""

@@ -1,0 +1,1 @@
+"""The panel of Spark: where it runs, and what it does for this kernel."""

@@ -1,0 +1,1 @@
+"""The panel of the warehouse: tables looked at, and a query with a chart."""
