@@ -1,0 +1,47 @@
+"""promtool, which comes with Prometheus: the one on PATH, else that of the Debian package, fetched once into a cache."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "workbench-tests" / "prometheus"
+FETCH_SECONDS = 60
+
+
+@functools.cache
+def promtool() -> str:
+    """Its path; skips the test, with the reason, where it cannot be had."""
+    if found := shutil.which("promtool"):
+        return found
+    cached = CACHE / "usr" / "bin" / "promtool"
+    if not cached.is_file():
+        try:
+            _fetch(CACHE)
+        except (OSError, subprocess.SubprocessError) as error:
+            output = getattr(error, "stderr", None) or b""
+            pytest.skip(f"no promtool, and the package prometheus cannot be fetched: {error} {output[-300:]!r}")
+    return str(cached)
+
+
+def major(tool: str) -> int:
+    """Of its version; promtool 3 comes with Prometheus 3, also where it was built as 0.300 and later."""
+    told = subprocess.run([tool, "--version"], capture_output=True, text=True, check=True)
+    return int(re.search(r"version (\d+)\.", told.stdout + told.stderr)[1])
+
+
+def _fetch(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    download = ["apt-get", "download", "prometheus"]
+    if subprocess.run(download, cwd=folder, capture_output=True, timeout=FETCH_SECONDS, check=False).returncode:
+        subprocess.run(["apt-get", "update"], capture_output=True, timeout=FETCH_SECONDS, check=True)
+        subprocess.run(download, cwd=folder, capture_output=True, timeout=FETCH_SECONDS, check=True)
+    (package,) = folder.glob("prometheus_*.deb")
+    subprocess.run(["dpkg-deb", "--extract", package, folder], capture_output=True, timeout=FETCH_SECONDS, check=True)
+    package.unlink()
