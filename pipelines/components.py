@@ -1,4 +1,4 @@
-"""The processes of pipelines that `workbench up` runs: one scheduler, one worker, and the service behind the hub."""
+"""The processes of pipelines that `workbench up` runs: one scheduler, one worker, the service behind the hub, and the monitor."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ NAMES = {
     "pipelines-scheduler": "pipelines.scheduler",
     "pipelines-worker": "pipelines.worker",
     "pipelines-service": "pipelines.service",
+    "monitor": "pipelines.monitor",
 }
 
 

@@ -250,6 +250,10 @@ class AlertsRefused(WorkbenchError):
         super().__init__(f"{count} in alerts:" + "".join(f"\n  - {problem}" for problem in problems))
 
 
+class MonitorError(WorkbenchError):
+    """What the monitor keeps of metrics and alerts cannot be read or written."""
+
+
 class PoliciesRefused(WorkbenchError):
     """Policies are wrong; the text of each of `problems` is `FILE:LINE: field: what, and the remedy`."""
 

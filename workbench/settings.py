@@ -37,6 +37,7 @@ from workbench.sections import (
 )
 
 EMBEDDED_ENV = "run/embedded.env"
+ALERTS = "WORKBENCH_ALERTS_"  #: begins the names of addresses of channels, which pipelines/alerts.yaml makes up
 
 
 class Settings(BaseModel):
@@ -117,6 +118,8 @@ def _unknown_variables(env_file: Path) -> list[str]:
     known = [*variables(), "WORKBENCH_HOME"]
     problems = []
     for name in sorted(names - set(known)):
+        if name.startswith(ALERTS):
+            continue
         close = difflib.get_close_matches(name, known, n=1)
         hint = f"Did you mean {close[0]}?" if close else "docs/settings.md lists every variable."
         problems.append(f"{name} is not a setting. {hint}")

@@ -20,6 +20,7 @@ SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 FIELDS = ("name", "condition", "duration", "severity", "channels", "keep_firing", "summary")
 REQUIRED = ("name", "condition", "severity", "channels")
 MOST_SECONDS = 86400
+MOST_COUNT_SECONDS = 3600  #: within which something is counted
 MOST_SUMMARY = 500
 
 
@@ -111,8 +112,8 @@ def _faults(fields: dict[str, Any], channels: tuple[str, ...]) -> Iterator[tuple
         yield "name", f"{fields['name']!r} is no name; use small letters, digits and _, a letter first."
     if "severity" in fields and fields["severity"] not in list(Severity):
         yield "severity", f"{fields['severity']!r} is none; use {', '.join(Severity)}."
-    if len(str(fields.get("summary", ""))) > MOST_SUMMARY:
-        yield "summary", f"has more than {MOST_SUMMARY} characters."
+    if len(str(fields.get("summary", ""))) > MOST_SUMMARY or "{{" in str(fields.get("summary", "")):
+        yield "summary", f"has more than {MOST_SUMMARY} characters, or {{{{, which begins a template of Prometheus."
     yield from _channel_faults(fields.get("channels", []), channels)
     yield from _duration_faults(fields)
 
@@ -137,8 +138,8 @@ def _duration_faults(fields: dict[str, Any]) -> Iterator[tuple[str, str]]:
     except ConditionProblem as error:
         yield "condition", str(error)
         return
-    if condition.is_count and not _seconds(fields.get("duration", "0s")):
-        yield "duration", f"{condition.parts[0].quantity.name} is counted within the duration; write one such as 5m."
+    if condition.is_count and not 0 < (_seconds(fields.get("duration", "0s")) or 0) <= MOST_COUNT_SECONDS:
+        yield "duration", "what is counted is counted within the duration; write one from 1s to 1h, such as 5m."
 
 
 def _rule(fields: dict[str, Any]) -> Rule:
