@@ -12,7 +12,7 @@ from pipelines.store.alerts import TO
 from pipelines.store.database import Store
 from pipelines.store.outbox import post
 from pipelines.store.records import Message as Posted
-from workbench.errors import AlertsRefused, StoreError
+from workbench.errors import AlertsRefused
 from workbench.observability import metrics
 from workbench.observability.alerts.expressions import Moment
 from workbench.observability.alerts.rules import Rule, load_rules
@@ -99,9 +99,9 @@ class Evaluation:
             self._known.rules,
             self._alerts,
             told,
-            lambda rule, labels: any(each.covers(rule, labels) for each in silences),
-            at,
-            self._pace,
+            is_silenced=lambda rule, labels: any(each.covers(rule, labels) for each in silences),
+            at=at,
+            pace=self._pace,
         )
         if after == told:
             return 0

@@ -87,11 +87,15 @@ def test_the_same_alerts_pend_and_fire_at_the_same_instants(tmp_path):
     text = yaml.safe_dump({"rule_files": ["rules.yaml"], "evaluation_interval": "1m", "tests": tests})
     (tmp_path / "tests.yaml").write_text(text.replace("!!python", ""))
 
-    done = subprocess.run([tool, "test", "rules", "tests.yaml"], cwd=tmp_path, capture_output=True, text=True, timeout=150, check=False)
+    done = subprocess.run(
+        [tool, "test", "rules", "tests.yaml"], cwd=tmp_path, capture_output=True, text=True, timeout=150, check=False
+    )
 
     assert done.returncode == 0, (done.stdout + done.stderr)[:4000]
     assert series >= 200
     # It says nothing unless each alert has been both, where it can.
     instant = {rule.name for rule in rules if not rule.for_seconds}
-    wanted = {(rule.name, "firing") for rule in rules} | {(rule.name, "pending") for rule in rules if rule.name not in instant}
+    wanted = {(rule.name, "firing") for rule in rules} | {
+        (rule.name, "pending") for rule in rules if rule.name not in instant
+    }
     assert set(seen) >= wanted - {("lag_exact", "firing"), ("lag_exact", "pending")}

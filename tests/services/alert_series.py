@@ -58,7 +58,7 @@ def _errors(chance: random.Random) -> Iterator[Series]:
 def _latency(chance: random.Random) -> Iterator[Series]:
     bounds = (1, 10, 30, 60, 300)
     slow = _phases(chance)
-    counts = {bound: 0 for bound in (*bounds, math.inf)}
+    counts = dict.fromkeys((*bounds, math.inf), 0)
     columns: dict[float, list[Point]] = {bound: [] for bound in counts}
     for is_slow in slow:
         for _ in range(chance.choice((0, 3, 20))):
@@ -77,7 +77,9 @@ def _latency(chance: random.Random) -> Iterator[Series]:
 
 def _gauges(chance: random.Random) -> Iterator[Series]:
     for table in ("raw.a", "raw.b", "raw.c")[: chance.randint(1, 3)]:
-        points: list[Point] = [float(chance.randint(5000, 20000) if bad else chance.randint(0, 1000)) for bad in _phases(chance)]
+        points: list[Point] = [
+            float(chance.randint(5000, 20000) if bad else chance.randint(0, 1000)) for bad in _phases(chance)
+        ]
         yield _series("workbench_ingestion_waiting_records", {"topic": "t", "table": table}, _broken(chance, points))
     free: list[Point] = [chance.choice((0.03, 0.099, 0.1, math.nan)) if bad else 0.5 for bad in _phases(chance)]
     yield _series("workbench_disk_free_ratio", {}, _broken(chance, free))
@@ -88,7 +90,9 @@ def _gauges(chance: random.Random) -> Iterator[Series]:
 def _logins(chance: random.Random) -> Iterator[Series]:
     for action, outcome in (("login.failed", "failed"), ("login.refused", "refused"), ("login.succeeded", "success")):
         points = _counter(chance, lambda: chance.choice((0, 0, 0, 0, 1, 2, 5, 11)))
-        yield _series("workbench_security_events_total", {"action": action, "outcome": outcome}, _broken(chance, points))
+        yield _series(
+            "workbench_security_events_total", {"action": action, "outcome": outcome}, _broken(chance, points)
+        )
 
 
 def _timestamps(chance: random.Random) -> Iterator[Series]:
@@ -98,8 +102,14 @@ def _timestamps(chance: random.Random) -> Iterator[Series]:
             at = at if is_late else number * STEP_MS / 1000
             points.append(at)
         yield _series("workbench_run_success_timestamp_seconds", {"pipeline": pipeline}, _broken(chance, points))
-    yield _series("workbench_certificate_expiry_timestamp_seconds", {"certificate": "hub"}, [float(chance.randint(0, 3000))] * STEPS)
-    yield _series("workbench_queue_waiting_steps", {}, _broken(chance, [float(chance.randint(0, 40)) for _ in range(STEPS)]))
+    yield _series(
+        "workbench_certificate_expiry_timestamp_seconds",
+        {"certificate": "hub"},
+        [float(chance.randint(0, 3000))] * STEPS,
+    )
+    yield _series(
+        "workbench_queue_waiting_steps", {}, _broken(chance, [float(chance.randint(0, 40)) for _ in range(STEPS)])
+    )
 
 
 def _phases(chance: random.Random) -> list[bool]:
@@ -136,7 +146,10 @@ def _broken(chance: random.Random, points: list[Point]) -> list[Point]:
     if chance.random() < 0.3:
         start = chance.randint(5, 30)
         length = chance.randint(2, 9)
-        broken[start : start + length] = [chance.choice((GAP, STALE)), *[GAP] * (len(broken[start : start + length]) - 1)]
+        broken[start : start + length] = [
+            chance.choice((GAP, STALE)),
+            *[GAP] * (len(broken[start : start + length]) - 1),
+        ]
     return broken
 
 

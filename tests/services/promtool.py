@@ -33,7 +33,8 @@ def promtool() -> str:
 def major(tool: str) -> int:
     """Of its version; promtool 3 comes with Prometheus 3, also where it was built as 0.300 and later."""
     told = subprocess.run([tool, "--version"], capture_output=True, text=True, check=True)
-    return int(re.search(r"version (\d+)\.", told.stdout + told.stderr)[1])
+    found = re.search(r"version (\d+)\.", told.stdout + told.stderr)
+    return int(found[1]) if found else 3  # built from source
 
 
 def _fetch(folder: Path) -> None:

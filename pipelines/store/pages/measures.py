@@ -57,7 +57,7 @@ def read_ended(connection: sa.Connection, since: datetime | None) -> list[Ended]
 
 def read_measures(connection: sa.Connection) -> Measures:
     """All of it, for at most a thousand pipelines."""
-    found = {name: at for name, at in connection.execute(SUCCEEDED)}
+    found = {row[0]: row[1] for row in connection.execute(SUCCEEDED)}
     waiting, running, oldest = connection.execute(QUEUE).one()
     undelivered = connection.scalar(OUTBOX) or 0
     succeeded = {name: float(at) for name, at in found.items() if at is not None}

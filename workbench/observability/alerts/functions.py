@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from itertools import pairwise
 
 from workbench.observability.alerts.samples import Points, Semantics
 
@@ -24,7 +25,7 @@ def increase(points: Points, at: int, length: int, semantics: Semantics) -> floa
         return None
     (first_at, first), (last_at, last) = points[0], points[-1]
     grown = last - first
-    for (_, before), (_, after) in zip(points, points[1:], strict=False):
+    for (_, before), (_, after) in pairwise(points):
         if after < before:  # it began anew at zero
             grown += before
     to_start, to_end = (first_at - (at - length)) / 1000, (at - last_at) / 1000

@@ -104,7 +104,10 @@ def _faults(fields: dict[str, Any], channels: tuple[str, ...]) -> Iterator[tuple
     for name in fields:
         if name not in FIELDS:
             close = difflib.get_close_matches(name, FIELDS, n=1)
-            yield name, f"there is no such field; {f'did you mean {close[0]}?' if close else 'known are ' + ', '.join(FIELDS)}"
+            yield (
+                name,
+                f"there is no such field; {f'did you mean {close[0]}?' if close else 'known are ' + ', '.join(FIELDS)}",
+            )
     for name in REQUIRED:
         if name not in fields:
             yield "", f"has no {name}."

@@ -75,6 +75,7 @@ def plan(
     rules: Sequence[Rule],
     alerts: Mapping[str, Alerts],
     told: Mapping[str, Told],
+    *,
     is_silenced: IsSilenced,
     at: int,
     pace: Pace,
@@ -95,7 +96,7 @@ def plan(
     for name in {**by_name, **told}:
         firing = {each.labels: each for each in alerts.get(name, {}).values() if each.stage is Stage.FIRING}
         loud = {labels: each for labels, each in firing.items() if not is_silenced(name, labels)}
-        message, known = _group(name, by_name.get(name), firing, loud, told.get(name), at, pace)
+        message, known = _group(name, by_name.get(name), firing, loud, told.get(name), at=at, pace=pace)
         messages += [message] if message is not None else []
         if known is not None:
             after[name] = known
@@ -103,7 +104,7 @@ def plan(
 
 
 def _group(
-    name: str, rule: Rule | None, firing: Alerts, loud: Alerts, told: Told | None, at: int, pace: Pace
+    name: str, rule: Rule | None, firing: Alerts, loud: Alerts, told: Told | None, *, at: int, pace: Pace
 ) -> tuple[Message | None, Told | None]:
     """What is told of one rule, and what people know then."""
     is_early = told is not None and at - told.at < pace.interval_seconds * 1000
@@ -129,9 +130,7 @@ def _group(
     return _firing(rule, known, firing, over, is_reminder=not (over or fresh)), known
 
 
-def _firing(
-    rule: Rule, told: Told, alerts: Alerts, over: Sequence[Labels], *, is_reminder: bool = False
-) -> Message:
+def _firing(rule: Rule, told: Told, alerts: Alerts, over: Sequence[Labels], *, is_reminder: bool = False) -> Message:
     shown = [alerts[labels] for labels in told.labels]
     count = f" ({len(shown)})" if len(shown) > 1 else ""
     still = "still " if is_reminder else ""
@@ -147,7 +146,9 @@ def _firing(
 
 
 def _resolved(name: str, rule: Rule | None, told: Told) -> Message:
-    body = f"{rule.condition.text} does not hold any more." if rule is not None else "The alert is not declared any more."
+    body = (
+        f"{rule.condition.text} does not hold any more." if rule is not None else "The alert is not declared any more."
+    )
     return Message(
         rule=name, key=told.key, number=told.number, title=f"{name} is resolved", body=body,
         severity=told.severity, is_resolved=True, channels=told.channels,

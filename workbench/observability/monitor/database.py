@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from workbench.errors import MonitorError
 from workbench.observability.alerts.samples import Labels
@@ -70,7 +70,7 @@ class MonitorDatabase:
         """Of the workbench whose WORKBENCH_HOME is *home*."""
         return cls(home / "monitor" / "monitor.sqlite")
 
-    def __enter__(self) -> MonitorDatabase:
+    def __enter__(self) -> Self:
         try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._path.touch(mode=0o600)  # SQLite gives its other files the same rights
@@ -103,7 +103,9 @@ class MonitorDatabase:
             self._ids.clear()
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
-            raise MonitorError(f"{self._path} cannot be written: {error}", remedy="See that its disk has room.") from None
+            raise MonitorError(
+                f"{self._path} cannot be written: {error}", remedy="See that its disk has room."
+            ) from None
         except BaseException:
             self._connection.execute("ROLLBACK")
             raise
@@ -199,7 +201,9 @@ class MonitorDatabase:
             return known
         values = (metric, json.dumps(labels))
         self._connection.execute("INSERT OR IGNORE INTO series (metric, labels) VALUES (?, ?)", values)
-        with closing(self._connection.execute("SELECT id FROM series WHERE metric = ? AND labels = ?", values)) as found:
+        with closing(
+            self._connection.execute("SELECT id FROM series WHERE metric = ? AND labels = ?", values)
+        ) as found:
             self._ids[metric, labels] = int(found.fetchone()[0])
         return self._ids[metric, labels]
 
