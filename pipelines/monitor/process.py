@@ -20,6 +20,7 @@ from pipelines.processes.life import Sign
 from pipelines.store.database import Store, store_address
 from workbench.errors import MonitorError, StoreError
 from workbench.observability import metrics
+from workbench.observability.alerts.quantities import is_wanted
 from workbench.observability.alerts.samples import Samples
 from workbench.observability.alerts.telling import Pace
 from workbench.observability.monitor.database import MonitorDatabase
@@ -92,7 +93,7 @@ class Monitor:
     ) -> None:
         self._store, self._database, self._clock = store, database, clock
         self._machine, self._pipelines = Machine(settings), Pipelines()
-        scraper = Scraper(metrics_token(settings.home), lambda name: name.startswith("workbench_"))
+        scraper = Scraper(metrics_token(settings.home), is_wanted)
         self._targets = Targets(settings.home, scraper)
         self._samples = Samples()
         self._evaluation = Evaluation(options.project.alerts, database, options.pace)

@@ -122,6 +122,10 @@ _ALL = (
         Aggregate("sum", Value("workbench_outbox_waiting_messages")),
     ),
     _level(
+        "response_time", Unit.SECONDS, (), "95th percentile of the hub's answers over the last five minutes",
+        Quantile(0.95, "jupyterhub_request_duration_seconds", RATE_SECONDS),
+    ),
+    _level(
         "disk_free", Unit.SHARE, (), "free share of the disk under WORKBENCH_HOME",
         Aggregate("min", Value("workbench_disk_free_ratio")),
     ),
@@ -147,3 +151,10 @@ _ALL = (
     ),
 )  # fmt: skip
 QUANTITIES = {each.name: each for each in _ALL}
+OURS = "workbench_"  #: begins the names of our metrics
+_OTHERS = frozenset().union(*(each.expression(1).metrics() for each in _ALL))
+
+
+def is_wanted(metric: str) -> bool:
+    """Whether a metric is kept: ours, and those that a quantity is about."""
+    return metric.startswith(OURS) or metric in _OTHERS

@@ -107,6 +107,8 @@ def _group(
     name: str, rule: Rule | None, firing: Alerts, loud: Alerts, told: Told | None, *, at: int, pace: Pace
 ) -> tuple[Message | None, Told | None]:
     """What is told of one rule, and what people know then."""
+    if rule is None:  # not declared any more
+        firing = loud = {}
     is_early = told is not None and at - told.at < pace.interval_seconds * 1000
     if told is None or not told.labels:
         if is_early:
