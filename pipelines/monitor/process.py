@@ -7,13 +7,16 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from pipelines.alerting.delivery import Post, courier
 from pipelines.alerting.texts import run_pages
 from pipelines.definition import Project
 from pipelines.monitor.evaluating import Evaluation
+from pipelines.monitor.heartbeat import Heartbeat
 from pipelines.monitor.own import Machine, Pipelines, counting_security_events
 from pipelines.monitor.targets import Targets
 from pipelines.processes.life import Sign
@@ -26,6 +29,8 @@ from workbench.observability.alerts.telling import Pace
 from workbench.observability.monitor.database import MonitorDatabase
 from workbench.observability.monitor.scraping import Scraper
 from workbench.runtime.metrics import metrics_token, serving_metrics
+from workbench.runtime.process import take_lock
+from workbench.security.secrets import private_folder
 from workbench.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -58,13 +63,14 @@ def run_monitor(settings: Settings, options: MonitorOptions) -> None:
 
     Raises:
         SettingsError: when no PostgreSQL is configured.
-        MonitorError: when its file cannot be opened.
+        MonitorError: when its file cannot be opened, or another monitor of this WORKBENCH_HOME runs.
     """
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
     post = Post(options.project.alerts, dict(os.environ), run_pages(settings))
     with (
+        _alone(settings.home),
         serving_metrics(settings.home, JOB),
         counting_security_events(settings.home),
         Store(store_address(settings), connections=CONNECTIONS) as store,
@@ -72,12 +78,22 @@ def run_monitor(settings: Settings, options: MonitorOptions) -> None:
         courier(store, post),
     ):
         monitor = Monitor(settings, options, store, database)
-        sign = Sign(settings.home, SIGN)
+        sign, heartbeat = Sign(settings.home, SIGN), Heartbeat(os.environ)
         while not stopping.is_set():
             began = time.monotonic()
-            monitor.turn()
+            if monitor.turn():
+                heartbeat.beat()
             sign.give()
             stopping.wait(max(0.0, options.scrape_seconds - (time.monotonic() - began)))
+
+
+@contextmanager
+def _alone(home: Path) -> Iterator[None]:
+    path = private_folder(home / "monitor") / "monitor.lock"
+    with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "wb") as lock:
+        if not take_lock(lock.fileno()):
+            raise MonitorError(f"another monitor runs on {home}", remedy="Use it: `workbench up` has started one.")
+        yield
 
 
 class Monitor:
@@ -101,8 +117,9 @@ class Monitor:
         self._turns = 0
         self._resume()
 
-    def turn(self) -> None:
-        """Do it once. What fails is logged, and tried again at the next turn."""
+    def turn(self) -> bool:
+        """Do it once; whether alerts were evaluated and told. What fails is logged, and tried again at the next turn."""
+        self._turns += 1
         self._machine.look()
         try:
             self._pipelines.look(self._store)
@@ -117,16 +134,17 @@ class Monitor:
                 self._samples.add(metric, labels, at, value)
             with self._database.changing():
                 self._database.add_samples(at, found)
-                if self._turns % LET_GO_TURNS == 0:
+                if self._turns % LET_GO_TURNS == 1:
                     self._database.let_go(at)
                     self._samples.forget(at - SAMPLES_MS)
             self._evaluation.evaluate(self._samples, at)
             self._evaluation.tell(self._store, at)
+            return True
         except MonitorError as error:
             logger.warning("%s", error)
         except StoreError as error:
             logger.warning("nobody is told of alerts until the store answers: %s", error.message)
-        self._turns += 1
+        return False
 
     def _resume(self) -> None:
         now = self._now()

@@ -18,6 +18,7 @@ from aiosmtpd.handlers import Message
 from prometheus_client import CollectorRegistry, Counter
 
 from pipelines.alerting.delivery import Post, deliver
+from pipelines.monitor.heartbeat import VARIABLE, Heartbeat
 from pipelines.monitor.process import Monitor, MonitorOptions
 from tests.services.notification_servers import http_endpoint
 from tests.services.pipelines_project import Site, running_site
@@ -238,15 +239,29 @@ def told(site: Site) -> list[tuple[str, bool]]:
     return [(str(title), bool(over)) for title, over in rows]
 
 
+def test_a_heartbeat_is_posted_each_minute_and_its_address_is_not_told(caplog):
+    with http_endpoint() as elsewhere:
+        heartbeat = Heartbeat({VARIABLE: f"{elsewhere.url}/c4n4ry"})
+        assert heartbeat.beat()
+        assert not heartbeat.beat()
+        elsewhere.status = 500
+        assert not Heartbeat({VARIABLE: f"{elsewhere.url}/c4n4ry"}).beat()
+        assert [path for path, _ in elsewhere.requests] == ["/c4n4ry"] * 2
+    assert not Heartbeat({VARIABLE: "file:///c4n4ry"}).beat()
+    assert not Heartbeat({}).beat()
+    assert "does not take the heartbeat" in caplog.text
+    assert "c4n4ry" not in caplog.text
+
+
 def test_who_has_no_token_reads_no_metrics(tmp_path: Path):
     registry = CollectorRegistry()
     Counter("workbench_things_total", "Things.", registry=registry).inc()
     token = metrics_token(tmp_path)
 
     def get(port: int, path: str = "/metrics", **headers: str) -> tuple[int, str]:
-        request = urllib.request.Request(f"http://{LOOPBACK}:{port}{path}", headers=headers)  # noqa: S310
+        request = urllib.request.Request(f"http://{LOOPBACK}:{port}{path}", headers=headers)
         try:
-            with urllib.request.urlopen(request, timeout=5) as response:  # noqa: S310
+            with urllib.request.urlopen(request, timeout=5) as response:
                 return response.status, response.read().decode()
         except urllib.error.HTTPError as error:
             with error:
@@ -269,7 +284,10 @@ def test_files_of_targets_are_private_and_a_second_process_does_not_take_the_pla
         )
         done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True)
         assert done.stdout.strip().startswith("flow:a.")
-        assert {each.job: each.is_alive for each in read_targets(tmp_path)} == {first.job: True, done.stdout.strip(): False}
+        assert {each.job: each.is_alive for each in read_targets(tmp_path)} == {
+            first.job: True,
+            done.stdout.strip(): False,
+        }
         files = list((tmp_path / "run" / "metrics").iterdir())
         assert {file.stat().st_mode & 0o777 for file in files} == {0o600}
         assert (tmp_path / "run" / "metrics").stat().st_mode & 0o777 == 0o700

@@ -296,3 +296,9 @@ def test_every_variable_is_documented():
 
 def _meaning(section: type, name: str) -> str:
     return next(str(field.description) for field in section.model_fields.values() if field.validation_alias == name)
+
+
+def test_addresses_of_channels_of_alerts_may_be_in_the_environment(monkeypatch):
+    monkeypatch.setenv("WORKBENCH_ALERTS_SLACK_URL", "slack://a/b/c")
+
+    assert Settings.load()
