@@ -33,16 +33,19 @@ class Heartbeat:
         if not self._address or time.monotonic() - self._last < SECONDS:
             return False
         try:
-            address = self._address.get_secret_value()
-            if urlsplit(address).scheme not in {"http", "https"}:
-                raise ValueError
-            headers = {"Content-Type": "application/json", "User-Agent": "workbench"}
-            request = urllib.request.Request(address, data=b"{}", headers=headers)  # noqa: S310 - checked above
-            with urllib.request.urlopen(request, timeout=ANSWER_SECONDS):  # noqa: S310
-                pass
+            _post(self._address.get_secret_value())
         except (OSError, ValueError) as error:
             # Its text may have the address.
             logger.warning("%s does not take the heartbeat: %s", VARIABLE, type(error).__name__)
             return False
         self._last = time.monotonic()
         return True
+
+
+def _post(address: str) -> None:
+    if urlsplit(address).scheme not in {"http", "https"}:
+        raise ValueError("no address of HTTP")
+    headers = {"Content-Type": "application/json", "User-Agent": "workbench"}
+    request = urllib.request.Request(address, data=b"{}", headers=headers)  # noqa: S310 - checked above
+    with urllib.request.urlopen(request, timeout=ANSWER_SECONDS):  # noqa: S310
+        pass

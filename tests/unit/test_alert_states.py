@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import stat
 
 import pytest
@@ -204,7 +203,7 @@ def test_what_is_kept_is_there_after_a_restart_and_private(tmp_path):
     with MonitorDatabase(path) as database:
         assert database.read_alerts() == {"bad": [*alerts["bad"].values()]}
         assert database.evaluated() == 5
-        assert repr([*database.read_samples(0)][0]) == repr((1000, samples))
+        assert repr(next(iter(database.read_samples(0)))) == repr((1000, samples))
         (silence,) = database.silences()
         assert silence.covers("bad", (*A, ("topic", "t")))
         assert not silence.covers("bad", B)
@@ -219,9 +218,8 @@ def test_what_is_kept_is_there_after_a_restart_and_private(tmp_path):
             database.set_alerts({}, 6)
             raise ZeroDivisionError
         assert database.evaluated() == 5
-    for folder, _, files in os.walk(path.parent):
-        assert stat.S_IMODE(os.stat(folder).st_mode) == 0o700
-        assert all(stat.S_IMODE(os.stat(f"{folder}/{each}").st_mode) == 0o600 for each in files)
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(each.stat().st_mode) for each in path.parent.iterdir()} == {0o600}
 
 
 def test_a_damaged_file_is_told_with_a_remedy(tmp_path):

@@ -53,7 +53,7 @@ class Comparison:
     def holds(self, moment: Moment, seconds: int) -> Vector:
         """The values for which it holds; NaN is not more, less or equal to anything, only unequal."""
         compare = COMPARISONS[self.sign]
-        found = self.quantity.expression(seconds).evaluate(moment)
+        found = moment.value_of(self.quantity.expression(seconds))
         return {labels: value for labels, value in found.items() if compare(value, self.threshold)}
 
 

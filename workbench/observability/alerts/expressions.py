@@ -9,10 +9,10 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from workbench.observability.alerts.functions import bucket_quantile, divide, increase
+from workbench.observability.alerts.functions import aggregate, bucket_quantile, divide, increase
 from workbench.observability.alerts.samples import PROMETHEUS_3, Labels, Match, Samples, Semantics, Vector
 
 COMPARISONS: dict[str, Callable[[float, float], bool]] = {
@@ -30,6 +30,13 @@ class Moment:
     samples: Samples
     at: int  #: milliseconds since 1970
     semantics: Semantics = PROMETHEUS_3
+    _known: dict[Expression, Vector] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def value_of(self, expression: Expression) -> Vector:
+        """What an expression is now; evaluated once, however many alerts are about it."""
+        if expression not in self._known:
+            self._known[expression] = expression.evaluate(self)
+        return self._known[expression]
 
 
 class Expression(Protocol):
@@ -120,7 +127,7 @@ class Aggregate:
         groups: dict[Labels, list[float]] = {}
         for labels, value in self.of.evaluate(moment).items():
             groups.setdefault(_only(labels, self.by), []).append(value)
-        return {labels: _aggregated(self.name, values) for labels, values in groups.items()}
+        return {labels: aggregate(self.name, values) for labels, values in groups.items()}
 
     def metrics(self) -> frozenset[str]:
         """Those of what is aggregated."""
@@ -236,12 +243,3 @@ def _operand(value: Expression | float) -> str:
 
 def _only(labels: Labels, names: tuple[str, ...]) -> Labels:
     return tuple(each for each in labels if each[0] in names)
-
-
-def _aggregated(name: str, values: list[float]) -> float:
-    if name == "sum":
-        return sum(values)
-    numbers = [each for each in values if not math.isnan(each)]
-    if not numbers:
-        return math.nan
-    return min(numbers) if name == "min" else max(numbers)

@@ -75,3 +75,18 @@ def divide(left: float, right: float) -> float:
     if not left or math.isnan(left):
         return math.nan
     return math.copysign(math.inf, left) * math.copysign(1.0, right)
+
+
+def aggregate(name: str, values: list[float]) -> float:
+    """The sum, or the least or greatest of those that are numbers.
+
+    Args:
+        name: sum, min or max.
+        values: at least one.
+    """
+    if name == "sum":
+        return sum(values)
+    numbers = [each for each in values if not math.isnan(each)]
+    if not numbers:
+        return math.nan
+    return min(numbers) if name == "min" else max(numbers)

@@ -2,8 +2,8 @@
 
 A file of SQLite. Two processes use it, the monitor and a command; it survives a kill at any instant
 (a write-ahead log, sqlite.org/wal.html), and needs no other server: alerts go on while the store of
-pipelines is down. The samples of an instant are one compressed row: a day of 500 series takes about
-fifteen megabytes, and one insertion every fifteen seconds.
+pipelines is down. The samples of an instant are one compressed row: a day of 1,000 series takes about
+100 MB, and one insertion every fifteen seconds.
 """
 
 from __future__ import annotations
