@@ -66,8 +66,6 @@ def run_monitor(settings: Settings, options: MonitorOptions) -> None:
         MonitorError: when its file cannot be opened, or another monitor of this WORKBENCH_HOME runs.
     """
     stopping = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
     post = Post(options.project.alerts, dict(os.environ), run_pages(settings))
     with (
         _alone(settings.home),
@@ -77,6 +75,8 @@ def run_monitor(settings: Settings, options: MonitorOptions) -> None:
         MonitorDatabase.of(settings.home) as database,
         courier(store, post),
     ):
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: stopping.set())
         monitor = Monitor(settings, options, store, database)
         sign, heartbeat = Sign(settings.home, SIGN), Heartbeat(os.environ)
         while not stopping.is_set():

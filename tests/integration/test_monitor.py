@@ -18,22 +18,27 @@ from aiosmtpd.handlers import Message
 from prometheus_client import CollectorRegistry, Counter
 
 from pipelines.alerting.delivery import Post, deliver
+from pipelines.monitor.evaluating import Evaluation
 from pipelines.monitor.heartbeat import VARIABLE, Heartbeat
-from pipelines.monitor.process import Monitor, MonitorOptions
+from pipelines.monitor.process import Monitor, MonitorOptions, run_monitor
+from pipelines.store.database import Store
 from tests.services.notification_servers import http_endpoint
 from tests.services.pipelines_project import Site, running_site
 from tests.services.pipelines_store import emptied
 from tests.services.three_brokers import Brokers, running_brokers
 from tests.services.workbench import ROOT, environment, wait_until
+from workbench.errors import MonitorError, StoreUnavailable
 from workbench.ingestion.cluster.connection import KafkaConnection
 from workbench.ingestion.producer import OutgoingRecord, produce
 from workbench.ingestion.topics import Topic, apply_topics
+from workbench.observability.alerts.samples import Samples
 from workbench.observability.alerts.telling import Pace
 from workbench.observability.endpoint import metrics_endpoint
 from workbench.observability.monitor.database import MonitorDatabase
 from workbench.observability.monitor.targets import read_targets
 from workbench.runtime.metrics import metrics_token, publish_target, serving_metrics
 from workbench.runtime.ports import LOOPBACK, any_free
+from workbench.sections import WarehouseSettings
 from workbench.security.audit import Action, AuditLog
 from workbench.settings import Settings
 
@@ -237,6 +242,73 @@ def wait_for_value(site: Site, value: float) -> None:
 def told(site: Site) -> list[tuple[str, bool]]:
     rows = site.ask("SELECT body ->> 'title', (body ->> 'is_resolved')::boolean FROM pipelines.outbox ORDER BY id")
     return [(str(title), bool(over)) for title, over in rows]
+
+
+DISK = {"name": "disk_full", "condition": "disk_free < 10%", "severity": "critical", "channels": ["slack"]}
+
+
+def test_a_channel_that_was_down_gets_one_message_with_what_is_so_now(site: Site):
+    rules(site, DISK)
+    samples = Samples()
+    with http_endpoint() as slack, MonitorDatabase.of(site.home) as database:
+        post = Post(site.project.alerts, {"SLACK": f"json://{LOOPBACK}:{slack.port}/"})
+        evaluation = Evaluation(site.project.alerts, database, Pace(interval_seconds=0))
+        slack.status = 500
+        for second, free in enumerate((0.05, 0.5, 0.05)):
+            samples.add("workbench_disk_free_ratio", (), second * 1000, free)
+            evaluation.evaluate(samples, second * 1000)
+            assert evaluation.tell(site.store, second * 1000) == 1
+            assert deliver(site.store, post) == 0
+        assert evaluation.tell(site.store, 3000) == 0
+        slack.status = 200
+        slack.requests.clear()
+        site.ask("UPDATE pipelines.outbox SET not_before = now()")
+        assert deliver(site.store, post) == 3
+
+    first, second = (body["message"] for _, body in slack.requests)
+    # Two occurrences, of which the first is over: two incidents, one message each.
+    assert first.startswith("disk_free < 10% does not hold any more.\nBefore that: disk_full fires\n")
+    assert second.startswith("disk_free < 10%, now\n5.00% since ")
+    assert waiting(site) == 0
+
+
+def test_while_the_store_is_down_nothing_is_lost_and_people_are_told_once(site: Site):
+    rules(site, DISK)
+    samples = Samples()
+    samples.add("workbench_disk_free_ratio", (), 0, 0.05)
+    gone = WarehouseSettings(DW_HOST=LOOPBACK, DW_PORT=any_free(), DW_DATABASE="none", DW_USER="none")
+    with MonitorDatabase.of(site.home) as database, Store(gone, connections=1) as down:
+        evaluation = Evaluation(site.project.alerts, database, Pace())
+        evaluation.evaluate(samples, 0)
+        with pytest.raises(StoreUnavailable):
+            evaluation.tell(down, 0)
+
+        # As one that was killed after it has posted, and before it has kept that.
+        assert evaluation.tell(site.store, 0) == 1
+        with database.changing():
+            database.set_told({})
+        again = Evaluation(site.project.alerts, database, Pace())
+        again.resume(1000)
+        again.evaluate(samples, 1000)
+        again.tell(site.store, 1000)
+
+    assert told(site) == [("disk_full fires", False)]
+
+
+def waiting(site: Site) -> int:
+    return site.ask("SELECT count(*) FROM pipelines.outbox")[0][0]
+
+
+def test_one_monitor_runs_for_a_home(site: Site):
+    rules(site)
+    process = start_monitor(site)
+    try:
+        wait_until(lambda: evaluated(site), 30, "the monitor")
+        with pytest.raises(MonitorError, match="another monitor runs"):
+            run_monitor(Settings.load(), MonitorOptions(project=site.project))
+    finally:
+        process.terminate()
+        assert process.wait(20) == 0
 
 
 def test_a_heartbeat_is_posted_each_minute_and_its_address_is_not_told(caplog):

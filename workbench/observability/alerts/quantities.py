@@ -157,4 +157,5 @@ _OTHERS = frozenset().union(*(each.expression(1).metrics() for each in _ALL))
 
 def is_wanted(metric: str) -> bool:
     """Whether a metric is kept: ours, and those that a quantity is about."""
-    return metric.startswith(OURS) or metric in _OTHERS
+    # When a counter was made is told beside it, and nobody asks.
+    return (metric.startswith(OURS) and not metric.endswith("_created")) or metric in _OTHERS
