@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class _Known:
-    rules: Sequence[Rule] = ()
+    rules: Sequence[Rule] | None = None  #: None until the file could be read
     file_time: float = -1.0
 
 
@@ -74,15 +74,16 @@ class Evaluation:
         Raises:
             MonitorError: when they cannot be kept.
         """
+        rules = self._current_rules()
+        if rules is None:
+            return
         moment = Moment(samples, at)
         with metrics.EVALUATION_SECONDS.time():
-            self._alerts = {
-                rule.name: evaluate(rule, self._alerts.get(rule.name, {}), moment) for rule in self._current_rules()
-            }
+            self._alerts = {rule.name: evaluate(rule, self._alerts.get(rule.name, {}), moment) for rule in rules}
         with self._database.changing():
             self._database.set_alerts(self._alerts, at)
         for severity in Severity:
-            named = {rule.name for rule in self._known.rules if rule.severity is severity}
+            named = {rule.name for rule in rules if rule.severity is severity}
             firing = [a for name in named for a in self._alerts.get(name, {}).values() if a.stage is Stage.FIRING]
             metrics.ALERTS_FIRING.labels(severity).set(len(firing))
 
@@ -93,6 +94,8 @@ class Evaluation:
             StoreError: when the store does not answer; they are due again at the next evaluation.
             MonitorError: when it cannot be kept that they were told.
         """
+        if self._known.rules is None:
+            return 0  # what people know is true as far as anybody knows
         silences = self._database.silences(time.time())
         told = {rule: Told.of_json(body) for rule, body in self._database.read_told().items()}
         messages, after = plan(
@@ -115,7 +118,7 @@ class Evaluation:
             logger.info("%s", each.title)
         return len(posts)
 
-    def _current_rules(self) -> Sequence[Rule]:
+    def _current_rules(self) -> Sequence[Rule] | None:
         try:
             changed = self._file.stat().st_mtime if self._file.exists() else 0.0
             if changed != self._known.file_time:

@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 OTHER = "other"
 MOST_SEEN = 20_000
+MOST_PIPELINES = 300  #: that have series of their own
 
 
 class Machine:
@@ -101,12 +102,13 @@ class Pipelines:
             StoreError: when it does not answer or refuses.
         """
         with store.transaction() as connection:
-            ended, measures = read_ended(connection, self._since), read_measures(connection)
+            ended, measures = read_ended(connection, self._since), read_measures(connection, MOST_PIPELINES)
         self._set(measures)
         for each in ended:
             # Those of before the monitor was started are not news.
             if self._since is not None and self._seen.get(each.id) != each.at:
-                metrics.RUNS_ENDED.labels(each.pipeline, each.state).inc()
+                name = each.pipeline if each.pipeline in measures.pipelines else OTHER
+                metrics.RUNS_ENDED.labels(name, each.state).inc()
             self._seen[each.id] = each.at  # a run that is repaired ends again
             self._since = max(self._since or each.at, each.at)
         if self._since is None:
@@ -135,10 +137,14 @@ def counting_security_events(home: Path) -> Background:
     return Background("security-events", lambda stopping: _follow(home, stopping), end_seconds=2.0)
 
 
+class _Stopped(Exception):
+    """The process ends."""
+
+
 def _follow(home: Path, stopping: threading.Event) -> None:
     def wait(seconds: float) -> None:
         if stopping.wait(seconds):
-            raise StopIteration
+            raise _Stopped
 
     while not stopping.is_set():
         try:
@@ -147,9 +153,8 @@ def _follow(home: Path, stopping: threading.Event) -> None:
         except (OSError, ValueError) as error:
             logger.warning("the audit log cannot be followed: %s", error)
             stopping.wait(1.0)
-        except RuntimeError:  # what a generator makes of StopIteration
-            if not stopping.is_set():
-                raise
+        except _Stopped:
+            return
 
 
 def _count(event: Event, by: int = 1) -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections import Counter
-
-import yaml
 
 from tests.services import alert_series
 from tests.services.promtool import major, promtool
@@ -15,7 +14,7 @@ from workbench.observability.alerts.rules import load_rules
 from workbench.observability.alerts.samples import PROMETHEUS_2, PROMETHEUS_3, Samples
 from workbench.observability.alerts.states import Stage, evaluate
 
-SCENARIOS = 120
+SCENARIOS = 100
 RULES = """
 channels: {slack: {url: env:SLACK}, email: {url: env:EMAIL}}
 alerts:
@@ -84,15 +83,16 @@ def test_the_same_alerts_pend_and_fire_at_the_same_instants(tmp_path):
                 "promql_expr_test": [as_test(at, found) for at, found in steps],
             }
         )
-    text = yaml.safe_dump({"rule_files": ["rules.yaml"], "evaluation_interval": "1m", "tests": tests})
-    (tmp_path / "tests.yaml").write_text(text.replace("!!python", ""))
+    # JSON is YAML, and written in a tenth of the time.
+    text = json.dumps({"rule_files": ["rules.yaml"], "evaluation_interval": "1m", "tests": tests})
+    (tmp_path / "tests.yaml").write_text(text)
 
     done = subprocess.run(
         [tool, "test", "rules", "tests.yaml"], cwd=tmp_path, capture_output=True, text=True, timeout=150, check=False
     )
 
     assert done.returncode == 0, (done.stdout + done.stderr)[:4000]
-    assert series >= 200
+    assert series >= 300
     # It says nothing unless each alert has been both, where it can.
     instant = {rule.name for rule in rules if not rule.for_seconds}
     wanted = {(rule.name, "firing") for rule in rules} | {

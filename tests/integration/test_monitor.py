@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -35,7 +38,8 @@ from workbench.observability.alerts.samples import Samples
 from workbench.observability.alerts.telling import Pace
 from workbench.observability.endpoint import metrics_endpoint
 from workbench.observability.monitor.database import MonitorDatabase
-from workbench.observability.monitor.targets import read_targets
+from workbench.observability.monitor.scraping import ScrapeFailed, Scraper
+from workbench.observability.monitor.targets import Target, read_targets
 from workbench.runtime.metrics import metrics_token, publish_target, serving_metrics
 from workbench.runtime.ports import LOOPBACK, any_free
 from workbench.sections import WarehouseSettings
@@ -295,6 +299,27 @@ def test_while_the_store_is_down_nothing_is_lost_and_people_are_told_once(site: 
     assert told(site) == [("disk_full fires", False)]
 
 
+def test_a_file_that_is_wrong_when_the_monitor_starts_resolves_nothing(site: Site):
+    rules(site, DISK)
+    samples = Samples()
+    samples.add("workbench_disk_free_ratio", (), 0, 0.05)
+    with MonitorDatabase.of(site.home) as database:
+        evaluation = Evaluation(site.project.alerts, database, Pace(interval_seconds=0))
+        evaluation.evaluate(samples, 0)
+        evaluation.tell(site.store, 0)
+        site.file("pipelines/alerts.yaml", "alerts: 5\n")
+        again = Evaluation(site.project.alerts, database, Pace(interval_seconds=0))
+        again.resume(1000)
+        again.evaluate(samples, 1000)
+        again.tell(site.store, 1000)
+        assert [each.stage for each in database.read_alerts()["disk_full"]] == ["firing"]
+        rules(site, {**DISK, "name": "other"})
+        again.evaluate(samples, 2000)
+        again.tell(site.store, 2000)
+
+    assert told(site) == [("disk_full fires", False), ("other fires", False), ("disk_full is resolved", True)]
+
+
 def waiting(site: Site) -> int:
     return site.ask("SELECT count(*) FROM pipelines.outbox")[0][0]
 
@@ -345,6 +370,24 @@ def test_who_has_no_token_reads_no_metrics(tmp_path: Path):
         assert get(port, Authorization="Bearer x")[0] == 401
         assert get(port, "/other", **right)[0] == 404
         assert "workbench_things_total 1.0" in get(port, **right)[1]
+
+
+def test_who_connects_and_says_nothing_does_not_keep_others_out_for_long(tmp_path: Path):
+    with metrics_endpoint(metrics_token(tmp_path), CollectorRegistry()) as port, ExitStack() as silent:
+        for _ in range(20):
+            silent.enter_context(socket.create_connection((LOOPBACK, port), timeout=5))
+        scraper = Scraper(metrics_token(tmp_path), lambda _: True)
+        target = Target.of_this_process("flow:a", f"{LOOPBACK}:{port}")
+
+        def is_read() -> bool:
+            try:
+                return scraper.scrape(target) == {}
+            except ScrapeFailed:
+                return False
+
+        before = threading.active_count()
+        wait_until(is_read, 15, "an answer")
+        assert before < 20
 
 
 def test_files_of_targets_are_private_and_a_second_process_does_not_take_the_place_of_the_first(tmp_path: Path):

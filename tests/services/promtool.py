@@ -7,11 +7,12 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
 
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "workbench-tests" / "prometheus"
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "workbench-tests"
 FETCH_SECONDS = 60
 
 
@@ -20,10 +21,10 @@ def promtool() -> str:
     """Its path; skips the test, with the reason, where it cannot be had."""
     if found := shutil.which("promtool"):
         return found
-    cached = CACHE / "usr" / "bin" / "promtool"
+    cached = CACHE / "promtool"
     if not cached.is_file():
         try:
-            _fetch(CACHE)
+            _fetch(cached)
         except (OSError, subprocess.SubprocessError) as error:
             output = getattr(error, "stderr", None) or b""
             pytest.skip(f"no promtool, and the package prometheus cannot be fetched: {error} {output[-300:]!r}")
@@ -37,12 +38,17 @@ def major(tool: str) -> int:
     return int(found[1]) if found else 3  # built from source
 
 
-def _fetch(folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    download = ["apt-get", "download", "prometheus"]
-    if subprocess.run(download, cwd=folder, capture_output=True, timeout=FETCH_SECONDS, check=False).returncode:
-        subprocess.run(["apt-get", "update"], capture_output=True, timeout=FETCH_SECONDS, check=True)
-        subprocess.run(download, cwd=folder, capture_output=True, timeout=FETCH_SECONDS, check=True)
-    (package,) = folder.glob("prometheus_*.deb")
-    subprocess.run(["dpkg-deb", "--extract", package, folder], capture_output=True, timeout=FETCH_SECONDS, check=True)
-    package.unlink()
+def _fetch(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        _run("apt-get", "download", "prometheus", folder=folder, checks=False)
+        if not [*Path(folder).glob("*.deb")]:
+            _run("apt-get", "update", folder=folder)
+            _run("apt-get", "download", "prometheus", folder=folder)
+        (package,) = Path(folder).glob("prometheus_*.deb")
+        _run("dpkg-deb", "--extract", str(package), folder, folder=folder)
+        (Path(folder) / "usr" / "bin" / "promtool").replace(path)
+
+
+def _run(*command: str, folder: str, checks: bool = True) -> None:
+    subprocess.run(command, cwd=folder, capture_output=True, timeout=FETCH_SECONDS, check=checks)

@@ -11,12 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 
+from pipelines.states import State
 from workbench.errors import AlertsRefused
 from workbench.observability import metrics
 from workbench.observability.alerts.conditions import UNITS, ConditionProblem, parse_condition
 from workbench.observability.alerts.expressions import COMPARISONS, Moment
 from workbench.observability.alerts.prometheus import as_rule_file
-from workbench.observability.alerts.quantities import QUANTITIES, Unit
+from workbench.observability.alerts.quantities import BAD_ENDS, QUANTITIES, Unit
 from workbench.observability.alerts.rules import load_rules, rule_problems
 from workbench.observability.alerts.samples import Samples
 from workbench.resources import resource
@@ -163,6 +164,11 @@ def test_each_quantity_is_about_metrics_that_there_are():
         for metric in quantity.expression(300).metrics():
             assert metric in known or metric in {"up", "jupyterhub_request_duration_seconds_bucket"}, quantity.name
         assert quantity.expression(300).evaluate(Moment(Samples(), 0)) == {}
+
+
+def test_runs_that_have_failed_are_all_that_ended_and_are_neither_good_nor_cancelled():
+    others = {State.SUCCEEDED, State.SKIPPED, State.CANCELLED}
+    assert set(BAD_ENDS) == {state for state in State if state.is_end} - others
 
 
 def test_a_latency_that_an_alert_asks_for_is_below_the_last_bucket():

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
@@ -17,6 +18,35 @@ logger = logging.getLogger(__name__)
 
 PATH = "/metrics"
 REQUEST_SECONDS = 5.0
+AT_ONCE = 8
+
+
+class _Server(ThreadingHTTPServer):
+    """Answers a few at once: whoever else is on this machine may connect as often as they like."""
+
+    daemon_threads, block_on_close = True, False
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._free = threading.BoundedSemaphore(AT_ONCE)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Begin to answer, or close the connection."""
+        if self._free.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Answer, in a thread."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._free.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say in the log that somebody went away, and not on the terminal."""
+        logger.debug("a request for metrics was broken off")
 
 
 @contextmanager
@@ -52,8 +82,7 @@ def metrics_endpoint(token: SecretStr, registry: CollectorRegistry = REGISTRY) -
         def log_message(self, *_: object) -> None:
             pass  # each scrape is no news
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads, server.block_on_close = True, False
+    server = _Server(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, name="metrics", daemon=True)
     thread.start()
     try:

@@ -17,7 +17,7 @@ SUCCEEDED = sa.text("""
 SELECT p.name, (
   SELECT extract(epoch FROM r.ended_at) FROM pipelines.runs r
   WHERE r.pipeline = p.name AND r.state = 'succeeded' ORDER BY r.id DESC LIMIT 1
-) FROM pipelines.pipelines p ORDER BY p.name LIMIT 1000
+) FROM pipelines.pipelines p ORDER BY p.name LIMIT :most
 """)
 QUEUE = sa.text("""
 SELECT count(*) FILTER (WHERE worker IS NULL AND not_before <= now()),
@@ -55,9 +55,9 @@ def read_ended(connection: sa.Connection, since: datetime | None) -> list[Ended]
     return [Ended(*row) for row in connection.execute(ENDED, {"since": since})]
 
 
-def read_measures(connection: sa.Connection) -> Measures:
-    """All of it, for at most a thousand pipelines."""
-    found = {row[0]: row[1] for row in connection.execute(SUCCEEDED)}
+def read_measures(connection: sa.Connection, most: int) -> Measures:
+    """All of it; of pipelines the first by name, at most so many."""
+    found = {row[0]: row[1] for row in connection.execute(SUCCEEDED, {"most": most})}
     waiting, running, oldest = connection.execute(QUEUE).one()
     undelivered = connection.scalar(OUTBOX) or 0
     succeeded = {name: float(at) for name, at in found.items() if at is not None}
