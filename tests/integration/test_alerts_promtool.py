@@ -45,9 +45,9 @@ def expected(rules, scenario, semantics):
     states = {rule.name: {} for rule in rules}
     for number in range(alert_series.STEPS):
         at = number * alert_series.STEP_MS
-        found = []
+        found, moment = [], Moment(samples, at, semantics)
         for rule in rules:
-            states[rule.name] = evaluate(rule, states[rule.name], Moment(samples, at, semantics))
+            states[rule.name] = evaluate(rule, states[rule.name], moment)
             for alert in states[rule.name].values():
                 if alert.stage is not Stage.RESOLVED:
                     channels = f",{','.join(rule.channels)},"
