@@ -19,6 +19,7 @@ from pydantic.fields import FieldInfo
 
 from workbench.errors import SettingsError
 from workbench.sections import (
+    ALERTS,
     SECTIONS,
     AuditSettings,
     EmbeddedSettings,
@@ -37,7 +38,6 @@ from workbench.sections import (
 )
 
 EMBEDDED_ENV = "run/embedded.env"
-ALERTS = "WORKBENCH_ALERTS_"  #: begins the names of addresses of channels, which pipelines/alerts.yaml makes up
 
 
 class Settings(BaseModel):
@@ -118,7 +118,7 @@ def _unknown_variables(env_file: Path) -> list[str]:
     known = [*variables(), "WORKBENCH_HOME"]
     problems = []
     for name in sorted(names - set(known)):
-        if name.startswith(ALERTS):
+        if name.startswith(ALERTS) and name in os.environ:
             continue
         close = difflib.get_close_matches(name, known, n=1)
         hint = f"Did you mean {close[0]}?" if close else "docs/settings.md lists every variable."

@@ -68,6 +68,11 @@ class Evaluation:
             told = self._database.read_told()
             self._database.set_told({rule: {**each, "at": each["at"] + milliseconds} for rule, each in told.items()})
 
+    @property
+    def has_rules(self) -> bool:
+        """Whether the file could be read, now or once."""
+        return self._known.rules is not None
+
     def evaluate(self, samples: Samples, at: int) -> None:
         """Bring the alerts to an instant, and keep them.
 

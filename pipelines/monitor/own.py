@@ -104,9 +104,10 @@ class Pipelines:
         with store.transaction() as connection:
             ended, measures = read_ended(connection, self._since), read_measures(connection, MOST_PIPELINES)
         self._set(measures)
+        is_first = self._since is None
         for each in ended:
             # Those of before the monitor was started are not news.
-            if self._since is not None and self._seen.get(each.id) != each.at:
+            if not is_first and self._seen.get(each.id) != each.at:
                 name = each.pipeline if each.pipeline in measures.pipelines else OTHER
                 metrics.RUNS_ENDED.labels(name, each.state).inc()
             self._seen[each.id] = each.at  # a run that is repaired ends again

@@ -118,11 +118,13 @@ class Monitor:
         self._resume()
 
     def turn(self) -> bool:
-        """Do it once; whether alerts were evaluated and told. What fails is logged, and tried again at the next turn."""
+        """Do it once; whether the store has answered, and alerts were evaluated and told. What fails is logged, and tried again at the next turn."""
         self._turns += 1
         self._machine.look()
+        is_measured = False
         try:
             self._pipelines.look(self._store)
+            is_measured = True
         except StoreError as error:
             logger.warning("nothing is measured of pipelines: %s", error.message)
         with metrics.SCRAPE_SECONDS.time():
@@ -139,7 +141,7 @@ class Monitor:
                     self._samples.forget(at - SAMPLES_MS)
             self._evaluation.evaluate(self._samples, at)
             self._evaluation.tell(self._store, at)
-            return True
+            return is_measured and self._evaluation.has_rules
         except MonitorError as error:
             logger.warning("%s", error)
         except StoreError as error:

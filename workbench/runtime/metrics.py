@@ -34,7 +34,7 @@ def serving_metrics(home: Path, job: str) -> Iterator[None]:
             port = stack.enter_context(metrics_endpoint(metrics_token(home)))
             target = publish_target(home, job, f"127.0.0.1:{port}")
             stack.callback(forget_target, home, target)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             logger.warning("nobody can read the metrics of %s: %s", job, error)
         yield
 
