@@ -320,6 +320,27 @@ def test_a_file_that_is_wrong_when_the_monitor_starts_resolves_nothing(site: Sit
     assert told(site) == [("disk_full fires", False), ("other fires", False), ("disk_full is resolved", True)]
 
 
+def test_a_clock_that_is_set_by_a_day_fires_nothing_and_forgets_nothing(site: Site):
+    rules(site, {**DISK, "condition": "disk_free > 0%", "duration": "1h"})
+    set_by = [0.0]
+    with serving_metrics(site.home, "monitor"), MonitorDatabase.of(site.home) as database:
+        options = MonitorOptions(project=site.project)
+        monitor = Monitor(Settings.load(), options, site.store, database, lambda: time.time() + set_by[0])
+        held = []
+        for jump in (0.0, 86_400.0, -86_400.0, 0.0):
+            set_by[0] = jump
+            assert monitor.turn()
+            (alert,) = database.read_alerts()["disk_full"]
+            assert alert.stage == "pending"
+            assert abs(database.evaluated() / 1000 - time.time() - jump) < 5
+            held.append(database.evaluated() - alert.active_at)
+        assert len([*database.read_samples(0)]) == 4
+
+    assert held == sorted(held)
+    assert held[-1] < 60_000
+    assert told(site) == []
+
+
 def waiting(site: Site) -> int:
     return site.ask("SELECT count(*) FROM pipelines.outbox")[0][0]
 
