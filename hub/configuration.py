@@ -16,6 +16,7 @@ from hub.culling import set_culler
 from hub.identities import Identities
 from hub.keys import read_keys
 from hub.logs import hide_secrets
+from hub.monitoring import set_monitoring
 from hub.operations import set_operations
 from hub.proxy import set_proxy
 from hub.roles import set_roles
@@ -45,6 +46,7 @@ def configure(c: Any) -> None:
     set_culler(c, settings)
     set_services(c, settings, ports)
     set_operations(c, settings)
+    set_monitoring(c, settings, ports)
 
 
 def set_storage(c: Any, settings: Settings) -> None:

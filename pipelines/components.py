@@ -1,7 +1,8 @@
-"""The processes of pipelines that `workbench up` runs: one scheduler, one worker, and the service behind the hub."""
+"""The processes of pipelines that `workbench up` runs: one scheduler, one worker, the service behind the hub, and the monitor."""
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,13 +10,16 @@ from pathlib import Path
 
 from pipelines.processes.life import Sign
 from workbench.runtime.process import Contribution, Launch
+from workbench.sections import ALERTS
 from workbench.settings import Settings
 
 NAMES = {
     "pipelines-scheduler": "pipelines.scheduler",
     "pipelines-worker": "pipelines.worker",
     "pipelines-service": "pipelines.service",
+    "monitor": "pipelines.monitor",
 }
+TELLING = {"pipelines-scheduler", "monitor"}  #: those that send alerts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,5 +65,10 @@ def contribute(settings: Settings) -> Contribution:
         return Contribution(components=())
     # Where the warehouse is they read from the home folder, since it may not run yet.
     environment = settings.as_environment()
-    processes = tuple(_Process(name=name, home=settings.home, environment=environment) for name in NAMES)
+    # Who runs notebooks is not told where alerts go: there are secrets in it.
+    channels = {name: value for name, value in os.environ.items() if name.startswith(ALERTS)}
+    processes = tuple(
+        _Process(name=name, home=settings.home, environment={**environment, **(channels if name in TELLING else {})})
+        for name in NAMES
+    )
     return Contribution(components=(), later=processes)

@@ -239,6 +239,21 @@ class NotAgreed(WorkbenchError):
     """A file would be replaced, or a folder made a project, and nobody has said that it may; nothing was written."""
 
 
+class AlertsRefused(WorkbenchError):
+    """Alerts are wrong; the text of each of `problems` is `FILE:LINE: field: what, and the remedy`."""
+
+    exit_code = 1
+
+    def __init__(self, problems: Sequence[Any]) -> None:
+        self.problems = tuple(problems)
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        super().__init__(f"{count} in alerts:" + "".join(f"\n  - {problem}" for problem in problems))
+
+
+class MonitorError(WorkbenchError):
+    """What the monitor keeps of metrics and alerts cannot be read or written."""
+
+
 class PoliciesRefused(WorkbenchError):
     """Policies are wrong; the text of each of `problems` is `FILE:LINE: field: what, and the remedy`."""
 

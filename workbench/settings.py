@@ -19,6 +19,7 @@ from pydantic.fields import FieldInfo
 
 from workbench.errors import SettingsError
 from workbench.sections import (
+    ALERTS,
     SECTIONS,
     AuditSettings,
     EmbeddedSettings,
@@ -117,6 +118,8 @@ def _unknown_variables(env_file: Path) -> list[str]:
     known = [*variables(), "WORKBENCH_HOME"]
     problems = []
     for name in sorted(names - set(known)):
+        if name.startswith(ALERTS) and name in os.environ:
+            continue
         close = difflib.get_close_matches(name, known, n=1)
         hint = f"Did you mean {close[0]}?" if close else "docs/settings.md lists every variable."
         problems.append(f"{name} is not a setting. {hint}")

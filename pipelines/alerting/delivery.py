@@ -1,4 +1,4 @@
-"""Sends alerts of runs: each at least once, with one key each time; a channel that is down does not hold up another."""
+"""Sends alerts of runs and of metrics: each at least once, with one key each time; a channel that is down does not hold up another."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from workbench.observability.notifications import (
 
 logger = logging.getLogger(__name__)
 
-AT_ONCE = 500  # of one channel; those of one pipeline are one message
+AT_ONCE = 500  # of one channel; those of one pipeline or one alert are one message
 CHANNELS_AT_ONCE = 8
 LOOK_SECONDS = 2.0
 BEGIN_SECONDS = TAKEN_SECONDS - SEND_SECONDS - 2  # a message is ours for half a minute
@@ -79,7 +79,7 @@ def _deliver_to(store: Store, post: Post, name: str) -> int:
     with store.transaction() as connection:
         taken = take_messages(connection, AT_ONCE, kind=TO + name)
     arrived = 0
-    for group in _by_pipeline(taken):
+    for group in _by_subject(taken):
         if time.monotonic() > until:
             break
         outcome = post.send(name, as_notification(group, post.site))
@@ -98,10 +98,12 @@ def _deliver_to(store: Store, post: Post, name: str) -> int:
     return arrived
 
 
-def _by_pipeline(taken: Sequence[Taken]) -> list[list[Taken]]:
-    groups: dict[str, list[Taken]] = {}
+def _by_subject(taken: Sequence[Taken]) -> list[list[Taken]]:
+    """Runs of one pipeline, and messages of one alert from its beginning to its end."""
+    groups: dict[tuple[str, str], list[Taken]] = {}
     for each in taken:
-        groups.setdefault(each.body["pipeline"], []).append(each)
+        subject = ("alert", each.body["key"]) if "alert" in each.body else ("pipeline", each.body["pipeline"])
+        groups.setdefault(subject, []).append(each)
     return list(groups.values())
 
 

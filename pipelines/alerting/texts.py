@@ -1,4 +1,4 @@
-"""What a message about one run, or about several of one pipeline, says."""
+"""What a message about one run, about several of one pipeline, or about an alert on metrics says."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ GOOD = ("succeeded", "skipped")
 
 
 def as_notification(taken: Sequence[Taken], site: str) -> Notification:
-    """One message for alerts of one pipeline, the oldest first.
+    """One message for alerts of one pipeline, or for one alert on metrics.
 
     Args:
-        taken: at least one.
+        taken: at least one, the oldest first.
         site: where the pages of runs are, such as `https://hub.example.com/services/pipelines`; empty is nowhere.
     """
     first = taken[0].body
+    if "alert" in first:
+        return _on_metrics(taken)
     severity = Severity.INFO if all(each.body["state"] in GOOD for each in taken) else Severity.CRITICAL
     if len(taken) == 1:
         title = f"{first['pipeline']}: run {first['run']} {first['state']}"
@@ -29,6 +31,19 @@ def as_notification(taken: Sequence[Taken], site: str) -> Notification:
     if len(taken) > MOST_RUNS:
         parts.insert(0, f"{len(taken) - MOST_RUNS} earlier runs are not shown.")
     return Notification(title=title, body="\n\n".join(parts), key=taken[0].key, severity=severity)
+
+
+def _on_metrics(taken: Sequence[Taken]) -> Notification:
+    """What is so now: of messages that have waited, only the last one is still true."""
+    last = taken[-1].body
+    before = [f"Before that: {each.body['title']}" for each in taken[-MOST_RUNS:-1]]
+    return Notification(
+        title=last["title"],
+        body="\n".join([last["body"], *before]),
+        key=last["key"],
+        severity=Severity(last["severity"]),
+        is_resolved=bool(last["is_resolved"]),
+    )
 
 
 def run_pages(settings: Settings) -> str:

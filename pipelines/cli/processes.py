@@ -1,4 +1,4 @@
-"""`workbench pipelines scheduler`, `worker` and `service`: processes that `workbench up` starts by itself."""
+"""`workbench pipelines scheduler`, `worker`, `service` and `monitor`: processes that `workbench up` starts by itself."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ def add_commands(group: typer.Typer) -> None:
     group.command("scheduler")(pipelines_scheduler)
     group.command("worker")(pipelines_worker)
     group.command("service")(pipelines_service)
+    group.command("monitor")(pipelines_monitor)
 
 
 @audited(Action.COMPONENT_STARTED, "pipelines-scheduler")
@@ -73,6 +74,20 @@ def pipelines_service(
     options = ServiceOptions(project=Project.installed(), entrance=entrance, port=port)
     address = f"http://127.0.0.1:{port}/sign-in?token={token}"
     run_service(Settings.load(), options, ready=lambda: typer.echo(f"Open {address}"))
+
+
+@audited(Action.COMPONENT_STARTED, "monitor")
+def pipelines_monitor() -> None:
+    """Read metrics, evaluate the alerts on them and have people told, until Ctrl-C or `kill`. One runs for a WORKBENCH_HOME.
+
+    Example: workbench pipelines monitor
+    """
+    from pipelines.definition import Project
+    from pipelines.monitor.process import MonitorOptions, run_monitor
+    from workbench.settings import Settings
+
+    _log()
+    run_monitor(Settings.load(), MonitorOptions(project=Project.installed()))
 
 
 def _log() -> None:

@@ -1,4 +1,4 @@
-"""Checks that the channels of alerts are there: pipelines/alerts.yaml declares them."""
+"""Checks that the channels of alerts are there, and that alerts on metrics are right: pipelines/alerts.yaml declares both."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from pipelines.definition.document import Place, Problem
 from pipelines.definition.model import Definition
 from pipelines.parameters.declared import unknown_name
+from workbench.observability.alerts.rules import rule_problems
 from workbench.observability.notifications import read_channels
 
 
@@ -30,3 +31,5 @@ def channel_problems(file: Path) -> Iterator[Problem]:
     """What is wrong with the file itself."""
     for each in read_channels(file).faults:
         yield Problem(file, each.line, each.field, each.message)
+    if not read_channels(file).faults:
+        yield from rule_problems(file)

@@ -8,6 +8,7 @@ import json
 import logging
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 from aiosmtpd.controller import Controller
@@ -93,6 +94,11 @@ def test_pagerduty_is_given_the_same_key_each_time(endpoint, monkeypatch):
     assert first["payload"]["severity"] == "critical"
     assert first["dedup_key"] == second["dedup_key"]
     assert len(first["dedup_key"]) <= 255
+
+    over = replace(MESSAGE, title="over", is_resolved=True)
+    assert send(CHANNEL, over, {"URL": PAGER}).result is Result.SENT
+    third = endpoint.requests[2][1]
+    assert third == {"routing_key": KEY, "event_action": "resolve", "dedup_key": first["dedup_key"]}
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What `workbench up` starts for pipelines: a scheduler, a worker and a service that live, are restarted, and take little."""
+"""What `workbench up` starts for pipelines: a scheduler, a worker, a service and a monitor that live, are restarted, and take little."""
 
 from __future__ import annotations
 
@@ -18,7 +18,12 @@ from workbench.runtime.supervisor import Supervisor
 from workbench.security.secrets import private_folder, write_private
 from workbench.settings import Settings
 
-IDLE_BYTES = {"pipelines-scheduler": 120_000_000, "pipelines-worker": 120_000_000, "pipelines-service": 160_000_000}
+IDLE_BYTES = {
+    "pipelines-scheduler": 120_000_000,
+    "pipelines-worker": 120_000_000,
+    "pipelines-service": 160_000_000,
+    "monitor": 120_000_000,
+}
 
 
 @pytest.fixture
@@ -40,7 +45,7 @@ def settings(tmp_path, monkeypatch):
 
 
 @pytest.mark.timeout(180)
-def test_scheduler_worker_and_service_run_are_restarted_and_take_little_memory_while_idle(settings):
+def test_all_of_them_run_are_restarted_and_take_little_memory_while_idle(settings):
     contribution = contribute(settings)
     assert contribution.components == ()
 

@@ -10,11 +10,16 @@ from dataclasses import replace
 import httpx
 import psutil
 import pytest
+from pydantic import SecretStr
 
 from tests.services.browser import Browser
 from tests.services.identity_provider import IdentityProvider
 from tests.services.login_hub import LoginHub, running_login_hub
 from tests.services.workbench import run, wait_until
+from workbench.observability.alerts.quantities import is_wanted
+from workbench.observability.monitor.scraping import ScrapeFailed, Scraper
+from workbench.observability.monitor.targets import read_targets
+from workbench.runtime.metrics import metrics_token
 from workbench.security.audit import Action, AuditLog, read_events
 
 START_SECONDS = 90
@@ -200,3 +205,18 @@ def test_jupyterhubs_own_pages_have_our_navigation(admin, path):
 
 def test_who_is_no_administrator_is_not_led_to_the_status(member):
     assert 'href="/hub/status"' not in member.get("/hub/home").text
+
+
+def test_the_monitor_reads_the_metrics_of_the_hub_and_may_do_nothing_else(hub):
+    (target,) = [each for each in read_targets(hub.home) if each.job == "hub"]
+
+    found = Scraper(metrics_token(hub.home), is_wanted).scrape(target)
+
+    assert target.pid == hub.pid
+    assert any(metric == "jupyterhub_request_duration_seconds_bucket" for metric, _ in found)
+    with pytest.raises(ScrapeFailed, match="status 403"):
+        Scraper(SecretStr("0" * 64), is_wanted).scrape(target)
+    token = metrics_token(hub.home).get_secret_value()
+    address = f"http://127.0.0.1:{hub.ports.hub_api}/hub/api"
+    for path in ("/users", "/services", "/proxy", "/workbench/status"):
+        assert httpx.get(f"{address}{path}", headers={"Authorization": f"Bearer {token}"}).status_code == 403

@@ -270,6 +270,11 @@ def main(module: str, folder: str) -> None:
 
         serve(folder)
         return
+    if module == "pipelines.monitor":
+        from pipelines.monitor.process import MonitorOptions, run_monitor
+
+        run_monitor(Settings.load(), MonitorOptions(project=project, scrape_seconds=0.5))
+        return
     if module == "pipelines.worker":
         from pipelines.worker.process import WorkerOptions, run_worker
 

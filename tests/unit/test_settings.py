@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.components import contribute
 from pipelines.store.database import store_address
 from workbench.errors import SettingsError
-from workbench.sections import is_loopback, variables
+from workbench.runtime.process import _inherited
+from workbench.sections import is_loopback, variables, without_keys
 from workbench.settings import Settings
 
 PLAN = {
@@ -296,3 +298,27 @@ def test_every_variable_is_documented():
 
 def _meaning(section: type, name: str) -> str:
     return next(str(field.description) for field in section.model_fields.values() if field.validation_alias == name)
+
+
+def test_addresses_of_channels_of_alerts_may_be_in_the_environment(monkeypatch):
+    monkeypatch.setenv("WORKBENCH_ALERTS_SLACK_URL", "slack://a/b/c")
+
+    assert Settings.load()
+
+
+def test_addresses_of_channels_of_alerts_reach_who_sends_them_and_nobody_else(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORKBENCH_HOME", str(tmp_path))
+    monkeypatch.setenv("WORKBENCH_ALERTS_SLACK_URL", "slack://a/b/c")
+
+    launches = {each.name: {**_inherited(), **each.prepare().environment} for each in contribute(Settings.load()).later}
+
+    told = {name for name, variables in launches.items() if "WORKBENCH_ALERTS_SLACK_URL" in variables}
+    assert told == {"pipelines-scheduler", "monitor"}
+    assert without_keys({"WORKBENCH_ALERTS_X": "secret", "HOME": "/"}) == {"HOME": "/"}
+
+
+def test_addresses_of_channels_are_not_read_from_a_file_of_settings(tmp_path):
+    (tmp_path / ".env").write_text("WORKBENCH_ALERTS_SLACK_URL=slack://a/b/c\n")
+
+    with pytest.raises(SettingsError, match="WORKBENCH_ALERTS_SLACK_URL is not a setting"):
+        Settings.load()

@@ -1,4 +1,4 @@
-"""`workbench alerts channels` and `test`: where alerts go, and whether they arrive."""
+"""`workbench alerts channels` and `test`: where alerts go, and whether they arrive. Those on metrics are in `alert_rules`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 import typer
 from rich.table import Table
 
+from workbench.cli import alert_rules
 from workbench.cli.ingestion import plain_console
 from workbench.errors import WorkbenchError
 from workbench.observability.notifications import (
@@ -32,9 +33,10 @@ JSON = typer.Option(False, "--json", help="Print one JSON object.")
 
 def add_commands(application: typer.Typer) -> None:
     """Register the commands of this module."""
-    group = typer.Typer(help="Channels of alerts: pipelines/alerts.yaml.", no_args_is_help=True)
+    group = typer.Typer(help="Alerts and their channels: pipelines/alerts.yaml.", no_args_is_help=True)
     group.command("channels")(alerts_channels)
     group.command("test")(alerts_test)
+    alert_rules.add_commands(group)
     application.add_typer(group, name="alerts")
 
 

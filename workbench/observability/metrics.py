@@ -61,6 +61,56 @@ STREAM_RESTARTS = Counter(
     "Times that a streaming query was started again, by what had happened.",
     (*STREAM, "cause"),
 )
+# What the monitor finds out itself.
+SECURITY_EVENTS = Counter(
+    "workbench_security_events_total",
+    "Events of the audit log since the monitor started, by what happened and how it ended.",
+    ("action", "outcome"),
+)
+RUNS_ENDED = Counter(
+    "workbench_runs_ended_total", "Runs of pipelines that ended since the monitor started.", ("pipeline", "state")
+)
+RUN_SUCCESS = Gauge(
+    "workbench_run_success_timestamp_seconds", "When a run of a pipeline has last succeeded.", ("pipeline",)
+)
+QUEUE_STEPS = Gauge("workbench_queue_waiting_steps", "Steps of pipelines that may run and wait for a worker.")
+QUEUE_SECONDS = Gauge("workbench_queue_oldest_seconds", "How long the oldest of these steps waits.")
+QUEUE_RUNNING = Gauge("workbench_queue_running_steps", "Steps of pipelines that run.")
+OUTBOX_MESSAGES = Gauge("workbench_outbox_waiting_messages", "Messages of the outbox that have been tried in vain.")
+DISK_BYTES = Gauge("workbench_disk_free_bytes", "Free bytes of the disk under WORKBENCH_HOME.")
+DISK_RATIO = Gauge("workbench_disk_free_ratio", "Free share of that disk.")
+MEMORY_RATIO = Gauge("workbench_memory_available_ratio", "Share of this machine's memory that may still be taken.")
+LOAD = Gauge("workbench_machine_load_ratio", "Processes that want to run, over a minute, by the processors there are.")
+CERTIFICATE_EXPIRY = Gauge(
+    "workbench_certificate_expiry_timestamp_seconds", "When a certificate of ours ends.", ("certificate",)
+)
+AUDIT_CHECKPOINT = Gauge(
+    "workbench_audit_checkpoint_timestamp_seconds", "When the audit log was last signed by a checkpoint."
+)
+COMPONENT_RUNNING = Gauge(
+    "workbench_component_running", "1 for a component of `workbench up` that runs, else 0.", ("component",)
+)
+COMPONENT_MEMORY = Gauge(
+    "workbench_component_memory_bytes", "Memory of a component and all that it has started.", ("component",)
+)
+COMPONENT_RESTARTS = Gauge("workbench_component_restarts", "How often it was restarted.", ("component",))
+SCRAPE_SECONDS = Histogram(
+    "workbench_monitor_scrape_seconds",
+    "Time to read the metrics of all processes.",
+    buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+)
+EVALUATION_SECONDS = Histogram(
+    "workbench_monitor_evaluation_seconds",
+    "Time to evaluate all alerts.",
+    buckets=(0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 5),
+)
+ALERTS_FIRING = Gauge("workbench_alerts_firing", "Alerts that fire.", ("severity",))
+
+
+def begin_flow(topic: str, table: str) -> None:
+    """Have the counters of a flow begin at zero: of one that begins at 1, nobody sees that it has grown."""
+    for counter in (INGESTED_ROWS, INGESTED_BYTES, DEAD_LETTERS, FRESHNESS_SECONDS):
+        counter.labels(topic, table)
 
 
 def serve_metrics(port: int) -> None:

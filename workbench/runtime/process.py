@@ -18,7 +18,7 @@ from typing import Protocol
 import psutil
 
 from workbench.runtime import guard
-from workbench.sections import variables
+from workbench.sections import ALERTS, variables
 
 KILL_MARGIN_SECONDS = 10.0  # what the guard needs beyond the server's own time to stop
 LOG_TAIL_LINES = 15
@@ -172,7 +172,9 @@ class GuardedProcess:
 
 def _inherited() -> dict[str, str]:
     """Our environment without our settings: of those a server has what its launch names, and no others."""
-    return {name: value for name, value in os.environ.items() if name not in variables()}
+    return {
+        name: value for name, value in os.environ.items() if name not in variables() and not name.startswith(ALERTS)
+    }
 
 
 def wait_for_lock(path: Path, seconds: float) -> bool:

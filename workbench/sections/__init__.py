@@ -18,6 +18,7 @@ from workbench.sections.spark import SparkSettings
 from workbench.sections.warehouse import EMBEDDED_SUPERUSER, PipelinesSettings, WarehouseSettings
 
 __all__ = [
+    "ALERTS",
     "EMBEDDED_SUPERUSER",
     "SECTIONS",
     "AuditSettings",
@@ -37,6 +38,7 @@ __all__ = [
     "without_keys",
 ]
 
+ALERTS = "WORKBENCH_ALERTS_"  #: begins names that pipelines/alerts.yaml makes up, of addresses with secrets in them
 SECTIONS: dict[str, type[Section]] = {
     "kafka": KafkaSettings,
     "registry": SchemaRegistrySettings,
@@ -60,6 +62,6 @@ def variables() -> dict[str, type[Section]]:
 
 
 def without_keys(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment of what runs other people's code: without what leads to the root key."""
+    """The environment of what runs other people's code: without what leads to the root key, or to channels of alerts."""
     names = {name for name, section in variables().items() if section is KeysSettings}
-    return {name: value for name, value in environment.items() if name not in names}
+    return {name: value for name, value in environment.items() if name not in names and not name.startswith(ALERTS)}

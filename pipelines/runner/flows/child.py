@@ -57,18 +57,22 @@ def follow(name: str, folder: Path, told: Path, stop: threading.Event) -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     from workbench.flows import follow_flow
     from workbench.ingestion.definition import read_flow
+    from workbench.observability.metrics import begin_flow
+    from workbench.runtime.metrics import serving_metrics
     from workbench.settings import Settings
 
     settings, flow = Settings.load(), read_flow(folder, name)
     logger.info("%s begins: %s into %s", name, flow.topic, flow.into)
     write_private(told, json.dumps({"begun": True}))
-    if flow.engine == "stream":
-        from workbench.streams import run_stream
+    with serving_metrics(settings.home, f"flow:{name}"):
+        if flow.engine == "stream":
+            from workbench.streams import run_stream
 
-        signal.signal(signal.SIGTERM, lambda *_: stop.set())
-        run_stream(settings, flow, follow=True, stop=stop)
-    else:
-        follow_flow(settings, flow, lambda _: None)
+            signal.signal(signal.SIGTERM, lambda *_: stop.set())
+            run_stream(settings, flow, follow=True, stop=stop)
+        else:
+            begin_flow(flow.topic, flow.into)
+            follow_flow(settings, flow, lambda _: None)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -23,12 +23,14 @@ class Notification:
         body: plain text.
         key: the same each time that this message is sent. Who gets it twice knows it by the key.
         severity: how bad it is.
+        is_resolved: whether what was told with that key is over.
     """
 
     title: str
     body: str
     key: str
     severity: Severity = Severity.CRITICAL
+    is_resolved: bool = False
 
 
 class Result(StrEnum):

@@ -67,7 +67,7 @@ def _notify(channel: Channel, service: apprise.NotifyBase, notification: Notific
     result = sender.notify(
         title=notification.title,
         body=f"{notification.body}\n\nKey: {notification.key}",
-        notify_type=NotifyType(KINDS[notification.severity]),
+        notify_type=NotifyType("success" if notification.is_resolved else KINDS[notification.severity]),
         body_format=NotifyFormat.TEXT,
         timeout=SEND_SECONDS,
         log_level=logging.WARNING,
@@ -115,6 +115,8 @@ def _hand_on_key(service: apprise.NotifyBase, notification: Notification) -> Non
     if getattr(service, "dedup", "") is None:
         # The class for PagerDuty has it, and Apprise's base class, which is its type here, does not.
         vars(service)["dedup"] = hashlib.sha256(notification.key.encode()).hexdigest()
+        if notification.is_resolved and vars(service).get("action") == "trigger":
+            vars(service)["action"] = "map"  # with which a success ends the incident
 
 
 class _StatusOnly(logging.Filter):

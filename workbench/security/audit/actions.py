@@ -80,6 +80,8 @@ class Action(StrEnum):
     FLOW_STARTED = "flow.started"  #: somebody wants it kept running
     FLOW_STOPPED = "flow.stopped"
     FLOW_RESTARTED = "flow.restarted"
+    ALERT_SILENCED = "alert.silenced"  #: nobody is told that it fires, for a while
+    ALERT_UNSILENCED = "alert.unsilenced"
     WEBHOOK_ACCEPTED = "webhook.accepted"  #: it makes a run
     WEBHOOK_REFUSED = "webhook.refused"  #: nobody was proven to have the secret
     TOPICS_CHANGED = "topics.changed"
@@ -134,7 +136,8 @@ MEANINGS: dict[Action, Meaning] = {
     **_of(Class.API_ACTIVITY, (A.RUN_CANCELLED, 3), (A.BACKFILL_PAUSED, 3), (A.BACKFILL_CANCELLED, 3)),
     **_of(Class.API_ACTIVITY, (A.PIPELINE_PAUSED, 3), (A.WEBHOOK_ACCEPTED, 1)),
     **_of(Class.API_ACTIVITY, (A.FLOW_STARTED, 3), (A.FLOW_STOPPED, 3), (A.FLOW_RESTARTED, 3)),
-    **_of(Class.API_ACTIVITY, (A.WEBHOOK_REFUSED, 1), fails_closed=False),
+    **_of(Class.API_ACTIVITY, (A.ALERT_SILENCED, 1)),
+    **_of(Class.API_ACTIVITY, (A.WEBHOOK_REFUSED, 1), (A.ALERT_UNSILENCED, 4), fails_closed=False),
     # Typed by who has the passwords of warehouse and broker: they could do it without the command.
     **_of(Class.DATASTORE_ACTIVITY, (A.DATA_QUERIED, 4), (A.DATA_WRITTEN, 5), fails_closed=False),
     **_of(Class.DATASTORE_ACTIVITY, (A.DEAD_LETTERS_READ, 1), (A.DEAD_LETTERS_CHANGED, 2), fails_closed=False),

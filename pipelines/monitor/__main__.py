@@ -1,0 +1,16 @@
+"""`python -m pipelines.monitor`: what `workbench up` starts, without the imports of the whole command."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+from pipelines.definition import Project
+from pipelines.monitor.process import MonitorOptions, run_monitor
+from workbench.settings import Settings
+
+if __name__ == "__main__":
+    os.umask(0o077)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    run_monitor(Settings.load(), MonitorOptions(project=Project.installed()))

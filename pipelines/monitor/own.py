@@ -1,0 +1,164 @@
+"""What the monitor finds out itself, beside the metrics of the other processes."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import threading
+from datetime import datetime
+from pathlib import Path
+
+import psutil
+from cryptography import x509
+
+from pipelines.processes.background import Background
+from pipelines.states import State
+from pipelines.store.database import Store
+from pipelines.store.pages.measures import Measures, read_ended, read_measures
+from workbench.observability import metrics
+from workbench.runtime.state import State as ComponentState
+from workbench.runtime.state import read_status
+from workbench.security.audit import MEANINGS, Action, AuditLog, Outcome
+from workbench.security.audit.event import Event
+from workbench.security.audit.proof.checkpointer import Checkpointer
+from workbench.security.audit.proof.checkpoints import LAST_BYTES, Checkpoint
+from workbench.security.audit.reading import Search, follow_events
+from workbench.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+OTHER = "other"
+MOST_SEEN = 20_000
+MOST_PIPELINES = 300  #: that have series of their own
+
+
+class Machine:
+    """The disk, the memory, components of `workbench up`, certificates, and checkpoints of the audit log."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def look(self) -> None:
+        """Set the metrics to what is so now. What cannot be read keeps its last value, and the log says so."""
+        for look in (self._resources, self._components, self._certificates, self._checkpoint):
+            try:
+                look()
+            except (OSError, ValueError, psutil.Error) as error:
+                logger.warning("%s cannot be measured: %s", look.__name__.strip("_"), error)
+
+    def _resources(self) -> None:
+        disk, memory = shutil.disk_usage(self._settings.home), psutil.virtual_memory()
+        # What is kept for root is not free for us: as `df` counts.
+        metrics.DISK_BYTES.set(disk.free)
+        metrics.DISK_RATIO.set(disk.free / ((disk.used + disk.free) or 1))
+        metrics.MEMORY_RATIO.set(memory.available / memory.total)
+        metrics.LOAD.set(os.getloadavg()[0] / (os.cpu_count() or 1))
+
+    def _components(self) -> None:
+        found = read_status(self._settings.home).components
+        for gauge in (metrics.COMPONENT_RUNNING, metrics.COMPONENT_MEMORY, metrics.COMPONENT_RESTARTS):
+            gauge.clear()
+        for each in found:
+            runs = each.state in {ComponentState.RUNNING, ComponentState.EXTERNAL}
+            metrics.COMPONENT_RUNNING.labels(each.name).set(runs)
+            metrics.COMPONENT_RESTARTS.labels(each.name).set(each.restarts)
+            if each.memory_bytes is not None:
+                metrics.COMPONENT_MEMORY.labels(each.name).set(each.memory_bytes)
+
+    def _certificates(self) -> None:
+        keys, hub = self._settings.home / "keys", self._settings.hub
+        files = {f"{name}-{file.stem}": file for name in ("hub", "kafka") for file in (keys / name).glob("*.pem")}
+        if hub.tls_certificate_file is not None:
+            files["hub"] = hub.tls_certificate_file
+        metrics.CERTIFICATE_EXPIRY.clear()
+        for name, file in files.items():
+            certificate, *_ = x509.load_pem_x509_certificates(file.read_bytes())
+            metrics.CERTIFICATE_EXPIRY.labels(name).set(certificate.not_valid_after_utc.timestamp())
+
+    def _checkpoint(self) -> None:
+        path = Checkpointer.of(self._settings.home).path
+        if not path.is_file():
+            return
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - LAST_BYTES))
+            lines = file.read().splitlines(keepends=True)
+        last = Checkpoint.of_line(lines[-1]) if lines else None
+        if last is not None:
+            metrics.AUDIT_CHECKPOINT.set(last.time / 1000)
+
+
+class Pipelines:
+    """Runs, the queue and the outbox."""
+
+    def __init__(self) -> None:
+        self._seen: dict[int, datetime] = {}
+        self._since: datetime | None = None
+
+    def look(self, store: Store) -> None:
+        """Set the metrics to what the store says.
+
+        Raises:
+            StoreError: when it does not answer or refuses.
+        """
+        with store.transaction() as connection:
+            ended, measures = read_ended(connection, self._since), read_measures(connection, MOST_PIPELINES)
+        self._set(measures)
+        is_first = self._since is None
+        for each in ended:
+            # Those of before the monitor was started are not news.
+            if not is_first and self._seen.get(each.id) != each.at:
+                name = each.pipeline if each.pipeline in measures.pipelines else OTHER
+                metrics.RUNS_ENDED.labels(name, each.state).inc()
+            self._seen[each.id] = each.at  # a run that is repaired ends again
+            self._since = max(self._since or each.at, each.at)
+        if self._since is None:
+            self._since = datetime.now().astimezone()
+        for old in list(self._seen)[:-MOST_SEEN]:
+            del self._seen[old]
+
+    @staticmethod
+    def _set(measures: Measures) -> None:
+        metrics.QUEUE_STEPS.set(measures.waiting)
+        metrics.QUEUE_RUNNING.set(measures.running)
+        metrics.QUEUE_SECONDS.set(measures.oldest_seconds)
+        metrics.OUTBOX_MESSAGES.set(measures.undelivered)
+        for name, at in measures.succeeded.items():
+            metrics.RUN_SUCCESS.labels(name).set(at)
+        for name in measures.pipelines:
+            for state in State:
+                if state.is_end:
+                    metrics.RUNS_ENDED.labels(name, state)  # of a counter that begins at 1, nobody sees that it grew
+
+
+def counting_security_events(home: Path) -> Background:
+    """Count what is written into the audit log while the context is open, in a thread."""
+    for action in Action:
+        _count(Event.of(action, actor="", resource=""), by=0)
+    return Background("security-events", lambda stopping: _follow(home, stopping), end_seconds=2.0)
+
+
+class _Stopped(Exception):
+    """The process ends."""
+
+
+def _follow(home: Path, stopping: threading.Event) -> None:
+    def wait(seconds: float) -> None:
+        if stopping.wait(seconds):
+            raise _Stopped
+
+    while not stopping.is_set():
+        try:
+            for event in follow_events(AuditLog.of(home).path, Search(), wait=wait):
+                _count(event)
+        except (OSError, ValueError) as error:
+            logger.warning("the audit log cannot be followed: %s", error)
+            stopping.wait(1.0)
+        except _Stopped:
+            return
+
+
+def _count(event: Event, by: int = 1) -> None:
+    action = event.action if event.action in MEANINGS else OTHER
+    outcome = event.outcome if event.outcome in list(Outcome) else OTHER
+    metrics.SECURITY_EVENTS.labels(action, outcome).inc(by)

@@ -1,0 +1,180 @@
+"""The monitor as a process: started by `workbench up` or alone, ended by a signal."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipelines.alerting.delivery import Post, courier
+from pipelines.alerting.texts import run_pages
+from pipelines.definition import Project
+from pipelines.monitor.evaluating import Evaluation
+from pipelines.monitor.heartbeat import Heartbeat
+from pipelines.monitor.own import Machine, Pipelines, counting_security_events
+from pipelines.monitor.targets import Targets
+from pipelines.processes.life import Sign
+from pipelines.store.database import Store, store_address
+from workbench.errors import MonitorError, StoreError
+from workbench.observability import metrics
+from workbench.observability.alerts.quantities import is_wanted
+from workbench.observability.alerts.samples import Samples
+from workbench.observability.alerts.telling import Pace
+from workbench.observability.monitor.database import MonitorDatabase
+from workbench.observability.monitor.scraping import Scraper
+from workbench.runtime.metrics import metrics_token, serving_metrics
+from workbench.runtime.process import take_lock
+from workbench.security.secrets import private_folder
+from workbench.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+SIGN = JOB = "monitor"
+SCRAPE_SECONDS = 15.0
+CONNECTIONS = 10  # of the store: one for us, one for each channel that is told at once
+SAMPLES_MS = 2 * 3_600_000  #: that are kept in memory; what is counted is counted within an hour at most
+LET_GO_TURNS = 40
+JUMP_SECONDS = 5.0  #: by which the clock may differ from the time that has passed
+
+
+@dataclass(frozen=True, kw_only=True)
+class MonitorOptions:
+    """How a monitor is run.
+
+    Args:
+        project: whose pipelines/alerts.yaml it evaluates.
+        scrape_seconds: between two looks.
+        pace: how often people are told.
+    """
+
+    project: Project
+    scrape_seconds: float = SCRAPE_SECONDS
+    pace: Pace = field(default_factory=Pace)
+
+
+def run_monitor(settings: Settings, options: MonitorOptions) -> None:
+    """Watch until SIGTERM or SIGINT.
+
+    Raises:
+        SettingsError: when no PostgreSQL is configured.
+        MonitorError: when its file cannot be opened, or another monitor of this WORKBENCH_HOME runs.
+    """
+    stopping = threading.Event()
+    post = Post(options.project.alerts, dict(os.environ), run_pages(settings))
+    with (
+        _alone(settings.home),
+        serving_metrics(settings.home, JOB),
+        counting_security_events(settings.home),
+        Store(store_address(settings), connections=CONNECTIONS) as store,
+        MonitorDatabase.of(settings.home) as database,
+        courier(store, post),
+    ):
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: stopping.set())
+        monitor = Monitor(settings, options, store, database)
+        sign, heartbeat = Sign(settings.home, SIGN), Heartbeat(os.environ)
+        while not stopping.is_set():
+            began = time.monotonic()
+            if monitor.turn():
+                heartbeat.beat()
+            sign.give()
+            stopping.wait(max(0.0, options.scrape_seconds - (time.monotonic() - began)))
+
+
+@contextmanager
+def _alone(home: Path) -> Iterator[None]:
+    path = private_folder(home / "monitor") / "monitor.lock"
+    with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "wb") as lock:
+        if not take_lock(lock.fileno()):
+            raise MonitorError(f"another monitor runs on {home}", remedy="Use it: `workbench up` has started one.")
+        yield
+
+
+class Monitor:
+    """What is done at each turn: look, read, evaluate, tell."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        options: MonitorOptions,
+        store: Store,
+        database: MonitorDatabase,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._store, self._database, self._clock = store, database, clock
+        self._machine, self._pipelines = Machine(settings), Pipelines()
+        scraper = Scraper(metrics_token(settings.home), is_wanted)
+        self._targets = Targets(settings.home, scraper)
+        self._samples = Samples()
+        self._evaluation = Evaluation(options.project.alerts, database, options.pace)
+        self._passed = _Passed(clock)
+        self._turns = 0
+        self._resume()
+
+    def turn(self) -> bool:
+        """Do it once; whether the store has answered, and alerts were evaluated and told. What fails is logged, and tried again at the next turn."""
+        self._turns += 1
+        self._machine.look()
+        is_measured = False
+        try:
+            self._pipelines.look(self._store)
+            is_measured = True
+        except StoreError as error:
+            logger.warning("nothing is measured of pipelines: %s", error.message)
+        with metrics.SCRAPE_SECONDS.time():
+            found = self._targets.scrape()
+        try:
+            self._follow_clock()
+            at = self._now()
+            for metric, labels, value in found:
+                self._samples.add(metric, labels, at, value)
+            with self._database.changing():
+                self._database.add_samples(at, found)
+                if self._turns % LET_GO_TURNS == 1:
+                    self._database.let_go(at)
+                    self._samples.forget(at - SAMPLES_MS)
+            self._evaluation.evaluate(self._samples, at)
+            self._evaluation.tell(self._store, at)
+            return is_measured and self._evaluation.has_rules
+        except MonitorError as error:
+            logger.warning("%s", error)
+        except StoreError as error:
+            logger.warning("nobody is told of alerts until the store answers: %s", error.message)
+        return False
+
+    def _resume(self) -> None:
+        now = self._now()
+        self._evaluation.resume(now)
+        for at, samples in self._database.read_samples(now - SAMPLES_MS):
+            for metric, labels, value in samples:
+                self._samples.add(metric, labels, at, value)
+
+    def _follow_clock(self) -> None:
+        """When the clock was set, times that are kept are moved: durations stay what they were."""
+        jump = self._passed.jump()
+        if abs(jump) > JUMP_SECONDS:
+            logger.warning("the clock was set by %.0f s", jump)
+            self._samples.move(int(jump * 1000))
+            self._evaluation.move(int(jump * 1000))
+
+    def _now(self) -> int:
+        return int(self._clock() * 1000)
+
+
+class _Passed:
+    """Compares the clock with the time that has passed, sleep of the machine included."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._last = (clock(), time.clock_gettime(time.CLOCK_BOOTTIME))
+
+    def jump(self) -> float:
+        """Seconds by which the clock was set since the last call."""
+        before, self._last = self._last, (self._clock(), time.clock_gettime(time.CLOCK_BOOTTIME))
+        return (self._last[0] - before[0]) - (self._last[1] - before[1])

@@ -1,0 +1,64 @@
+"""What is measured of pipelines: ends of runs, the queue, and messages that wait."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+import sqlalchemy as sa
+
+ENDED = sa.text("""
+SELECT id, pipeline, state, ended_at FROM pipelines.runs
+WHERE ended_at > coalesce(CAST(:since AS timestamptz), clock_timestamp()) - interval '10 seconds'
+ORDER BY ended_at, id LIMIT 5000
+""")
+SUCCEEDED = sa.text("""
+SELECT p.name, (
+  SELECT extract(epoch FROM r.ended_at) FROM pipelines.runs r
+  WHERE r.pipeline = p.name AND r.state = 'succeeded' ORDER BY r.id DESC LIMIT 1
+) FROM pipelines.pipelines p ORDER BY p.name LIMIT :most
+""")
+QUEUE = sa.text("""
+SELECT count(*) FILTER (WHERE worker IS NULL AND not_before <= now()),
+       count(*) FILTER (WHERE worker IS NOT NULL),
+       coalesce(extract(epoch FROM now() - min(not_before) FILTER (WHERE worker IS NULL AND not_before <= now())), 0)
+FROM pipelines.queue
+""")
+OUTBOX = sa.text("SELECT count(*) FROM pipelines.outbox WHERE tries > 1")
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A run that has ended."""
+
+    id: int
+    pipeline: str
+    state: str
+    at: datetime
+
+
+@dataclass(frozen=True)
+class Measures:
+    """What is so now."""
+
+    succeeded: Mapping[str, float]  #: by pipeline, in seconds since 1970; only those that ever have
+    pipelines: tuple[str, ...]
+    waiting: int  #: steps that may run
+    running: int
+    oldest_seconds: float  #: of those that wait
+    undelivered: int  #: messages that have been tried in vain
+
+
+def read_ended(connection: sa.Connection, since: datetime | None) -> list[Ended]:
+    """Runs that ended since a moment before *since*, or before now: some are read twice, since commits come later."""
+    return [Ended(*row) for row in connection.execute(ENDED, {"since": since})]
+
+
+def read_measures(connection: sa.Connection, most: int) -> Measures:
+    """All of it; of pipelines the first by name, at most so many."""
+    found = {row[0]: row[1] for row in connection.execute(SUCCEEDED, {"most": most})}
+    waiting, running, oldest = connection.execute(QUEUE).one()
+    undelivered = connection.scalar(OUTBOX) or 0
+    succeeded = {name: float(at) for name, at in found.items() if at is not None}
+    return Measures(succeeded, tuple(found), waiting, running, float(oldest), undelivered)

@@ -1,0 +1,430 @@
+"""Metrics of real processes, read by the monitor, until a person is told: a real flow, broker, database, SMTP server and endpoints."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import yaml
+from aiosmtpd.controller import Controller
+from aiosmtpd.handlers import Message
+from prometheus_client import CollectorRegistry, Counter
+
+from pipelines.alerting.delivery import Post, deliver
+from pipelines.monitor.evaluating import Evaluation
+from pipelines.monitor.heartbeat import VARIABLE, Heartbeat
+from pipelines.monitor.process import Monitor, MonitorOptions, run_monitor
+from pipelines.store.database import Store
+from tests.services.notification_servers import http_endpoint
+from tests.services.pipelines_project import Site, running_site
+from tests.services.pipelines_store import emptied
+from tests.services.three_brokers import Brokers, running_brokers
+from tests.services.workbench import ROOT, environment, wait_until
+from workbench.errors import MonitorError, StoreUnavailable
+from workbench.ingestion.cluster.connection import KafkaConnection
+from workbench.ingestion.producer import OutgoingRecord, produce
+from workbench.ingestion.topics import Topic, apply_topics
+from workbench.observability.alerts.samples import Samples
+from workbench.observability.alerts.telling import Pace
+from workbench.observability.endpoint import metrics_endpoint
+from workbench.observability.monitor.database import MonitorDatabase
+from workbench.observability.monitor.scraping import ScrapeFailed, Scraper
+from workbench.observability.monitor.targets import Target, read_targets
+from workbench.runtime.metrics import metrics_token, publish_target, serving_metrics
+from workbench.runtime.ports import LOOPBACK, any_free
+from workbench.sections import WarehouseSettings
+from workbench.security.audit import Action, AuditLog
+from workbench.settings import Settings
+
+TURN_SECONDS = 0.4
+
+
+class Inbox(Message):
+    def __init__(self):
+        super().__init__()
+        self.subjects = []
+
+    def handle_message(self, message):
+        self.subjects.append(message["Subject"])
+
+
+@pytest.fixture
+def mail() -> Iterator[tuple[Inbox, str]]:
+    inbox = Inbox()
+    server = Controller(inbox, hostname=LOOPBACK, port=any_free())
+    server.start()
+    yield inbox, f"mailto://{LOOPBACK}:{server.port}?from=a@example.com&to=b@example.com&mode=insecure"
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def brokers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Brokers]:
+    with running_brokers(tmp_path_factory.mktemp("broker") / "kafka", 1) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with running_site(tmp_path_factory.mktemp("site")) as site:
+        yield site
+
+
+@pytest.fixture
+def site(shared: Site, monkeypatch: pytest.MonkeyPatch) -> Site:
+    emptied(shared.store)
+    (shared.home / "monitor" / "monitor.sqlite").unlink(missing_ok=True)
+    for name, value in {**shared.settings(), "WORKBENCH_HOME": str(shared.home)}.items():
+        monkeypatch.setenv(name, value)
+    return shared
+
+
+def rules(site: Site, *alerts: dict[str, object]) -> None:
+    channels = {name: {"url": f"env:{name.upper()}"} for name in ("slack", "email")}
+    site.file("pipelines/alerts.yaml", yaml.safe_dump({"channels": channels, "alerts": list(alerts)}))
+
+
+ERRORS = {
+    "name": "high_error_rate", "condition": "error_rate > 5%", "duration": "2s", "severity": "critical",
+    "channels": ["slack", "email"],
+}  # fmt: skip
+
+
+@pytest.mark.timeout(150)
+def test_errors_in_a_flow_are_told_by_mail_and_to_slack_and_so_is_their_end(
+    site: Site, brokers: Brokers, mail, monkeypatch: pytest.MonkeyPatch
+):
+    for name, value in brokers.variables().items():
+        monkeypatch.setenv(name, value)
+    settings = Settings.load()
+    connection = KafkaConnection.from_settings(settings.kafka)
+    brokers.wait_until_answering(connection)
+    apply_topics(connection, [Topic(name="readings", partitions=1)])
+    flow = {"topic": "readings", "into": "raw.readings", "columns": {"n": "int64"}}
+    site.file("pipelines/flows/readings.yaml", yaml.safe_dump(flow))
+    rules(site, ERRORS)
+    inbox, address = mail
+    seen: list[str] = []
+
+    def send(good: int, bad: int) -> None:
+        records = [b'{"n":%d}' % n for n in range(good)] + [b"no JSON"] * bad
+        produce(connection, "readings", [OutgoingRecord(each) for each in records])
+
+    with (
+        http_endpoint() as slack,
+        following(site, brokers),
+        MonitorDatabase.of(site.home) as database,
+    ):
+        variables = {"SLACK": f"json://{LOOPBACK}:{slack.port}/", "EMAIL": address}
+        options = MonitorOptions(project=site.project, pace=Pace(interval_seconds=1))
+        monitor = Monitor(settings, options, site.store, database)
+
+        def turn() -> None:
+            monitor.turn()
+            deliver(site.store, Post(site.project.alerts, variables))
+            seen.extend(each.stage for found in database.read_alerts().values() for each in found)
+            time.sleep(TURN_SECONDS)
+
+        def wait_for(condition, what: str) -> None:
+            def look() -> bool:
+                turn()
+                return condition()
+
+            wait_until(look, 50, f"{what}: {seen}")
+
+        wait_for(lambda: [each.job for each in read_targets(site.home)] == ["flow:readings"], "the flow to be found")
+        send(50, 0)
+        wait_for(lambda: site.ask("SELECT to_regclass('raw.readings')") != [(None,)], "the table")
+        turn()
+        send(50, 50)
+        wait_for(lambda: slack.requests and inbox.subjects, "people to be told")
+        send(5000, 0)
+        wait_for(lambda: len(slack.requests) == 2 and len(inbox.subjects) == 2, "people to be told of the end")
+
+    # In this order, each for some turns, and each told once.
+    assert list(dict.fromkeys(seen)) == ["pending", "firing", "resolved"]
+    assert inbox.subjects == ["high_error_rate fires", "high_error_rate is resolved"]
+    first, last = (body for _, body in slack.requests)
+    assert "table raw.readings: " in first["message"]
+    assert "error_rate > 5%" in first["message"]
+    assert (first["type"], last["type"]) == ("failure", "success")
+    key = first["message"].rpartition("Key: ")[2]
+    assert key.startswith("high_error_rate/")
+    assert last["message"].endswith(key)
+
+
+class following:  # noqa: N801 - reads as a word of the test
+    """The program of a flow that is kept running."""
+
+    def __init__(self, site: Site, brokers: Brokers) -> None:
+        self._site, self._brokers = site, brokers
+
+    def __enter__(self) -> None:
+        folder = self._site.folder / "project" / "pipelines" / "flows"
+        told = self._site.folder / "told"
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "pipelines.runner.flows.child", "readings", folder, told, self._site.folder],
+            env=environment(
+                self._site.home, **self._site.settings(), **self._brokers.variables(), PYTHONPATH=str(ROOT)
+            ),
+            cwd=self._site.folder,
+        )
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        assert self._process.wait(20) == 0
+        assert not list(read_targets(self._site.home)), "who ends says so"
+
+
+def test_wrong_passwords_are_counted_from_the_audit_log_and_the_plans_alert_fires_at_the_eleventh(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+):
+    rules(
+        site,
+        {
+            "name": "security_events", "condition": "auth_failures > 10", "duration": "5m", "severity": "critical",
+            "channels": ["slack"],
+        },
+    )  # fmt: skip
+    log = AuditLog.of(site.home)
+    process = start_monitor(site)
+    try:
+        wait_until(lambda: any(t.job == "monitor" for t in read_targets(site.home)), 30, "the monitor")
+        wait_until(lambda: evaluated(site), 30, site.log("pipelines.monitor"))
+        for number in range(10):
+            log.record(Action.LOGIN_FAILED, actor="", resource="hub", number=number)
+        wait_for_value(site, 10.0)
+        assert not told(site)
+        log.record(Action.LOGIN_REFUSED, actor="", resource="hub")
+        wait_until(lambda: told(site), 30, f"the message: {site.log('pipelines.monitor')}")
+        process.kill()
+        process.wait(10)
+        # Who takes up again what was killed knows what was told.
+        before = evaluated(site)
+        process = start_monitor(site)
+        wait_until(lambda: evaluated(site) > before, 30, "another monitor")
+        wait_until(lambda: evaluated(site) > before + 2000, 30, "some turns")
+    finally:
+        process.terminate()
+        process.wait(20)
+
+    assert told(site) == [("security_events fires", False)]
+
+
+def start_monitor(site: Site) -> subprocess.Popen[bytes]:
+    return site.start("pipelines.monitor", SLACK=f"json://{LOOPBACK}:{any_free()}/")
+
+
+def evaluated(site: Site) -> int:
+    with MonitorDatabase.of(site.home) as database:
+        return database.evaluated()
+
+
+def wait_for_value(site: Site, value: float) -> None:
+    """Wait until the monitor has seen so many logins fail."""
+
+    def seen() -> float:
+        with MonitorDatabase.of(site.home) as database:
+            rounds = [samples for _, samples in database.read_samples(0)]
+        counted = ("workbench_security_events_total", "action", "login.failed")
+        return max(
+            (each[2] or 0 for each in (rounds[-1] if rounds else []) if (each[0], *each[1][0]) == counted), default=0
+        )
+
+    wait_until(lambda: seen() == value, 30, f"{value} failures")
+
+
+def told(site: Site) -> list[tuple[str, bool]]:
+    rows = site.ask("SELECT body ->> 'title', (body ->> 'is_resolved')::boolean FROM pipelines.outbox ORDER BY id")
+    return [(str(title), bool(over)) for title, over in rows]
+
+
+DISK = {"name": "disk_full", "condition": "disk_free < 10%", "severity": "critical", "channels": ["slack"]}
+
+
+def test_a_channel_that_was_down_gets_one_message_with_what_is_so_now(site: Site):
+    rules(site, DISK)
+    samples = Samples()
+    with http_endpoint() as slack, MonitorDatabase.of(site.home) as database:
+        post = Post(site.project.alerts, {"SLACK": f"json://{LOOPBACK}:{slack.port}/"})
+        evaluation = Evaluation(site.project.alerts, database, Pace(interval_seconds=0))
+        slack.status = 500
+        for second, free in enumerate((0.05, 0.5, 0.05)):
+            samples.add("workbench_disk_free_ratio", (), second * 1000, free)
+            evaluation.evaluate(samples, second * 1000)
+            assert evaluation.tell(site.store, second * 1000) == 1
+            assert deliver(site.store, post) == 0
+        assert evaluation.tell(site.store, 3000) == 0
+        slack.status = 200
+        slack.requests.clear()
+        site.ask("UPDATE pipelines.outbox SET not_before = now()")
+        assert deliver(site.store, post) == 3
+
+    first, second = (body["message"] for _, body in slack.requests)
+    # Two occurrences, of which the first is over: two incidents, one message each.
+    assert first.startswith("disk_free < 10% does not hold any more.\nBefore that: disk_full fires\n")
+    assert second.startswith("disk_free < 10%, now\n5.00% since ")
+    assert waiting(site) == 0
+
+
+def test_while_the_store_is_down_nothing_is_lost_and_people_are_told_once(site: Site):
+    rules(site, DISK)
+    samples = Samples()
+    samples.add("workbench_disk_free_ratio", (), 0, 0.05)
+    gone = WarehouseSettings(DW_HOST=LOOPBACK, DW_PORT=any_free(), DW_DATABASE="none", DW_USER="none")
+    with MonitorDatabase.of(site.home) as database, Store(gone, connections=1) as down:
+        evaluation = Evaluation(site.project.alerts, database, Pace())
+        evaluation.evaluate(samples, 0)
+        with pytest.raises(StoreUnavailable):
+            evaluation.tell(down, 0)
+
+        # As one that was killed after it has posted, and before it has kept that.
+        assert evaluation.tell(site.store, 0) == 1
+        with database.changing():
+            database.set_told({})
+        again = Evaluation(site.project.alerts, database, Pace())
+        again.resume(1000)
+        again.evaluate(samples, 1000)
+        again.tell(site.store, 1000)
+
+    assert told(site) == [("disk_full fires", False)]
+
+
+def test_a_file_that_is_wrong_when_the_monitor_starts_resolves_nothing(site: Site):
+    rules(site, DISK)
+    samples = Samples()
+    samples.add("workbench_disk_free_ratio", (), 0, 0.05)
+    with MonitorDatabase.of(site.home) as database:
+        evaluation = Evaluation(site.project.alerts, database, Pace(interval_seconds=0))
+        evaluation.evaluate(samples, 0)
+        evaluation.tell(site.store, 0)
+        site.file("pipelines/alerts.yaml", "alerts: 5\n")
+        again = Evaluation(site.project.alerts, database, Pace(interval_seconds=0))
+        again.resume(1000)
+        again.evaluate(samples, 1000)
+        again.tell(site.store, 1000)
+        assert [each.stage for each in database.read_alerts()["disk_full"]] == ["firing"]
+        rules(site, {**DISK, "name": "other"})
+        again.evaluate(samples, 2000)
+        again.tell(site.store, 2000)
+
+    assert told(site) == [("disk_full fires", False), ("other fires", False), ("disk_full is resolved", True)]
+
+
+def test_a_clock_that_is_set_by_a_day_fires_nothing_and_forgets_nothing(site: Site):
+    rules(site, {**DISK, "condition": "disk_free > 0%", "duration": "1h"})
+    set_by = [0.0]
+    with serving_metrics(site.home, "monitor"), MonitorDatabase.of(site.home) as database:
+        options = MonitorOptions(project=site.project)
+        monitor = Monitor(Settings.load(), options, site.store, database, lambda: time.time() + set_by[0])
+        held = []
+        for jump in (0.0, 86_400.0, -86_400.0, 0.0):
+            set_by[0] = jump
+            assert monitor.turn()
+            (alert,) = database.read_alerts()["disk_full"]
+            assert alert.stage == "pending"
+            assert abs(database.evaluated() / 1000 - time.time() - jump) < 5
+            held.append(database.evaluated() - alert.active_at)
+        assert len([*database.read_samples(0)]) == 4
+
+    assert held == sorted(held)
+    assert held[-1] < 60_000
+    assert told(site) == []
+
+
+def waiting(site: Site) -> int:
+    return site.ask("SELECT count(*) FROM pipelines.outbox")[0][0]
+
+
+def test_one_monitor_runs_for_a_home(site: Site):
+    rules(site)
+    process = start_monitor(site)
+    try:
+        wait_until(lambda: evaluated(site), 30, "the monitor")
+        with pytest.raises(MonitorError, match="another monitor runs"):
+            run_monitor(Settings.load(), MonitorOptions(project=site.project))
+    finally:
+        process.terminate()
+        assert process.wait(20) == 0
+
+
+def test_a_heartbeat_is_posted_each_minute_and_its_address_is_not_told(caplog):
+    with http_endpoint() as elsewhere:
+        heartbeat = Heartbeat({VARIABLE: f"{elsewhere.url}/c4n4ry"})
+        assert heartbeat.beat()
+        assert not heartbeat.beat()
+        elsewhere.status = 500
+        assert not Heartbeat({VARIABLE: f"{elsewhere.url}/c4n4ry"}).beat()
+        assert [path for path, _ in elsewhere.requests] == ["/c4n4ry"] * 2
+    assert not Heartbeat({VARIABLE: "file:///c4n4ry"}).beat()
+    assert not Heartbeat({}).beat()
+    assert "does not take the heartbeat" in caplog.text
+    assert "c4n4ry" not in caplog.text
+
+
+def test_who_has_no_token_reads_no_metrics(tmp_path: Path):
+    registry = CollectorRegistry()
+    Counter("workbench_things_total", "Things.", registry=registry).inc()
+    token = metrics_token(tmp_path)
+
+    def get(port: int, path: str = "/metrics", **headers: str) -> tuple[int, str]:
+        request = urllib.request.Request(f"http://{LOOPBACK}:{port}{path}", headers=headers)
+        try:
+            with urllib.request.urlopen(request, timeout=5) as response:
+                return response.status, response.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+
+    with metrics_endpoint(token, registry) as port:
+        right = {"Authorization": f"Bearer {token.get_secret_value()}"}
+        assert get(port)[0] == 401
+        assert get(port, Authorization="Bearer x")[0] == 401
+        assert get(port, "/other", **right)[0] == 404
+        assert "workbench_things_total 1.0" in get(port, **right)[1]
+
+
+def test_who_connects_and_says_nothing_does_not_keep_others_out_for_long(tmp_path: Path):
+    with metrics_endpoint(metrics_token(tmp_path), CollectorRegistry()) as port, ExitStack() as silent:
+        for _ in range(20):
+            silent.enter_context(socket.create_connection((LOOPBACK, port), timeout=5))
+        scraper = Scraper(metrics_token(tmp_path), lambda _: True)
+        target = Target.of_this_process("flow:a", f"{LOOPBACK}:{port}")
+
+        def is_read() -> bool:
+            try:
+                return scraper.scrape(target) == {}
+            except ScrapeFailed:
+                return False
+
+        before = threading.active_count()
+        wait_until(is_read, 15, "an answer")
+        assert before < 20
+
+
+def test_files_of_targets_are_private_and_a_second_process_does_not_take_the_place_of_the_first(tmp_path: Path):
+    with serving_metrics(tmp_path, "flow:a"):
+        (first,) = read_targets(tmp_path)
+        code = (
+            "import sys, pathlib; from workbench.runtime.metrics import publish_target;"
+            "print(publish_target(pathlib.Path(sys.argv[1]), 'flow:a', '127.0.0.1:1').job)"
+        )
+        done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True)
+        assert done.stdout.strip().startswith("flow:a.")
+        assert {each.job: each.is_alive for each in read_targets(tmp_path)} == {
+            first.job: True,
+            done.stdout.strip(): False,
+        }
+        files = list((tmp_path / "run" / "metrics").iterdir())
+        assert {file.stat().st_mode & 0o777 for file in files} == {0o600}
+        assert (tmp_path / "run" / "metrics").stat().st_mode & 0o777 == 0o700
+        assert publish_target(tmp_path, "flow:a", "127.0.0.1:2").pid == os.getpid()

@@ -1,0 +1,189 @@
+"""`workbench alerts list`, `compile`, `silence`, `silences` and `unsilence`: alerts on metrics."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import typer
+from rich.table import Table
+
+from workbench.cli.ingestion import plain_console
+from workbench.errors import WorkbenchError
+from workbench.observability.alerts.prometheus import as_rule_file
+from workbench.observability.alerts.rules import Rule, load_rules
+from workbench.observability.alerts.samples import Labels, labels_of
+from workbench.observability.alerts.states import Alert, Stage
+from workbench.observability.monitor.database import MonitorDatabase
+from workbench.resources import resource
+from workbench.security.audit import Action
+from workbench.security.audit.commands import audited, not_audited, operator
+from workbench.settings import find_home
+
+FILE = typer.Option(None, "--file", help="A file other than pipelines/alerts.yaml.")
+JSON = typer.Option(False, "--json", help="Print one JSON object.")
+DURATION = re.compile(r"(\d{1,5})(m|h|d)")
+SECONDS = {"m": 60, "h": 3600, "d": 86400}
+MOST_SECONDS = 30 * 86400
+STALE_SECONDS = 120.0
+
+
+def add_commands(group: typer.Typer) -> None:
+    """Register the commands of this module."""
+    group.command("list")(alerts_list)
+    group.command("compile")(alerts_compile)
+    group.command("silence")(alerts_silence)
+    group.command("silences")(alerts_silences)
+    group.command("unsilence")(alerts_unsilence)
+
+
+@not_audited("It only looks.")
+def alerts_list(file: Path | None = FILE, as_json: bool = JSON) -> None:
+    """List the alerts on metrics, and which of them pend or fire. Exits with 1 when one fires.
+
+    Example: workbench alerts list
+    """
+    rules = _rules(file)
+    with MonitorDatabase.of(find_home()) as database:
+        found, evaluated = database.read_alerts(), database.evaluated() / 1000
+    active = [(rule, alert) for rule in rules for alert in _active(found.get(rule.name, []))]
+    if as_json:
+        typer.echo(json.dumps({"evaluated": evaluated or None, "alerts": [_as_json(*each) for each in active]}))
+    else:
+        _print(rules, active, evaluated)
+    if any(alert.stage is Stage.FIRING for _, alert in active):
+        raise typer.Exit(1)
+
+
+@not_audited("It only reads the file of alerts.")
+def alerts_compile(
+    file: Path | None = FILE,
+    output: Path | None = typer.Option(None, "--output", "-o", help="The file to write; without it, it is printed."),
+) -> None:
+    """Write the alerts on metrics as a rule file of Prometheus.
+
+    Example: workbench alerts compile --output workbench-rules.yaml
+    """
+    text = as_rule_file(_rules(file))
+    if output is None:
+        typer.echo(text, nl=False)
+        return
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise WorkbenchError(f"{output} cannot be written: {error.strerror}", remedy="Give another path.") from None
+    typer.echo(f"{output}: written")
+
+
+@audited(Action.ALERT_SILENCED, "alert:{name}")
+def alerts_silence(
+    name: str = typer.Argument(help="The alert; * is every one."),
+    duration: str = typer.Option(..., "--for", help="How long, such as 30m, 2h or 1d; at most 30 days."),
+    reason: str = typer.Option(..., "--because", help="Why, for those who ask later."),
+    labels: list[str] = typer.Option([], "--label", help="Only for this label, such as table=raw.flights."),
+    file: Path | None = FILE,
+) -> None:
+    """Have nobody told that an alert fires, for a while. That it is over is told all the same.
+
+    Example: workbench alerts silence high_error_rate --for 2h --because "the source is being repaired"
+    """
+    known = [rule.name for rule in _rules(file)]
+    if name != "*" and name not in known:
+        raise WorkbenchError(
+            f"there is no alert {name!r}; known are {', '.join(known) or 'none'}", remedy="Name one of them, or *."
+        )
+    until, wanted = time.time() + _seconds(duration), _labels(labels)
+    with MonitorDatabase.of(find_home()) as database, database.changing():
+        number = database.add_silence("" if name == "*" else name, wanted, until, operator(), reason)
+    typer.echo(f"silence {number}: {name} until {_text(until)}")
+
+
+@not_audited("It only looks.")
+def alerts_silences(as_json: bool = JSON) -> None:
+    """List the silences that are not over.
+
+    Example: workbench alerts silences
+    """
+    with MonitorDatabase.of(find_home()) as database:
+        found = database.silences()
+    if as_json:
+        rows = [{**vars(each), "labels": dict(each.labels)} for each in found]
+        typer.echo(json.dumps({"silences": rows}))
+        return
+    view = Table("number", "alert", "labels", "until", "by", "because", box=None, header_style="bold")
+    for each in found:
+        labels = ", ".join(f"{name}={value}" for name, value in each.labels)
+        view.add_row(str(each.id), each.rule or "*", labels, _text(each.until), each.made_by, each.reason)
+    plain_console().print(view)
+
+
+@audited(Action.ALERT_UNSILENCED, "silence:{number}")
+def alerts_unsilence(
+    number: int = typer.Argument(help="Of the silence, as `workbench alerts silences` shows it."),
+) -> None:
+    """End a silence.
+
+    Example: workbench alerts unsilence 3
+    """
+    with MonitorDatabase.of(find_home()) as database, database.changing():
+        is_removed = database.remove_silence(number)
+    if not is_removed:
+        raise WorkbenchError(f"there is no silence {number}", remedy="See `workbench alerts silences`.")
+    typer.echo(f"silence {number} is over")
+
+
+def _rules(file: Path | None) -> tuple[Rule, ...]:
+    if file is not None and not file.is_file():
+        raise WorkbenchError(f"there is no file {file}", remedy="Give the path of a file of alerts.")
+    return load_rules(file or resource("pipelines") / "alerts.yaml")
+
+
+def _active(alerts: list[Alert]) -> list[Alert]:
+    return [each for each in alerts if each.stage is not Stage.RESOLVED]
+
+
+def _as_json(rule: Rule, alert: Alert) -> dict[str, object]:
+    return {
+        "name": rule.name, "severity": rule.severity, "state": alert.stage, "labels": dict(alert.labels),
+        "value": alert.value, "active_at": alert.active_at / 1000,
+    }  # fmt: skip
+
+
+def _print(rules: tuple[Rule, ...], active: list[tuple[Rule, Alert]], evaluated: float) -> None:
+    console = plain_console()
+    view = Table("alert", "severity", "condition", "state", "", box=None, header_style="bold")
+    for rule in rules:
+        found = [alert for other, alert in active if other is rule]
+        for alert in found:
+            labels = " ".join(f"{name}={value}" for name, value in alert.labels)
+            told = f"{labels} {alert.value:.6g} since {_text(alert.active_at / 1000)}".strip()
+            view.add_row(rule.name, rule.severity, rule.condition.text, alert.stage, told)
+        if not found:
+            view.add_row(rule.name, rule.severity, rule.condition.text, "", "")
+    console.print(view)
+    if not evaluated:
+        console.print("No monitor has evaluated them yet; `workbench up` starts one.")
+    elif time.time() - evaluated > STALE_SECONDS:
+        console.print(f"Evaluated last at {_text(evaluated)}: no monitor runs. `workbench up` starts one.")
+
+
+def _seconds(text: str) -> int:
+    found = DURATION.fullmatch(text)
+    seconds = int(found[1]) * SECONDS[found[2]] if found else 0
+    if not 0 < seconds <= MOST_SECONDS:
+        raise WorkbenchError(f"{text!r} is no duration up to 30 days", remedy="Write one such as 30m, 2h or 1d.")
+    return seconds
+
+
+def _labels(texts: list[str]) -> Labels:
+    pairs = [each.partition("=") for each in texts]
+    if wrong := [text for text, (name, sign, value) in zip(texts, pairs, strict=True) if not (name and sign and value)]:
+        raise WorkbenchError(f"{wrong[0]!r} is no label", remedy="Write --label NAME=VALUE.")
+    return labels_of({name: value for name, _, value in pairs})
+
+
+def _text(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -1,0 +1,1 @@
+"""Alerts on metrics: conditions over named quantities, with the semantics of Prometheus' alerting rules."""
