@@ -47,7 +47,7 @@ def send(channel: Channel, notification: Notification, environment: Mapping[str,
 
 
 def _send_to(channel: Channel, address: str, notification: Notification) -> Outcome:
-    service = _service(address)
+    service = read_service(address)
     if service is None:
         return Outcome(
             Result.REFUSED,
@@ -96,7 +96,7 @@ def _failure(channel: Channel, lines: list[str]) -> Outcome:
     return Outcome(Result.RETRY, f"channel {channel.name} answered with status {codes[-1]}")
 
 
-def _service(address: str) -> apprise.NotifyBase | None:
+def read_service(address: str) -> apprise.NotifyBase | None:
     """What Apprise makes of an address, with our times for waiting; None when it cannot read it."""
     library = _library()
     asset = library.AppriseAsset(app_id="Workbench", app_desc="Analytics workbench", http_redirects=False)
