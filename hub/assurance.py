@@ -139,7 +139,6 @@ def _database(site: Site) -> Row:
         Kind.STORE,
         "hub database",
         partial(is_private, file.parent),
-        partial(is_private, file),
         partial(_no_token_in_clear, file),
     )
 

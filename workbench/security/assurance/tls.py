@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 import socket
 import ssl
 from collections.abc import Callable
@@ -15,6 +16,8 @@ from workbench.security.assurance.rows import NotProtected
 
 SECONDS = 5.0
 LEAST_DAYS = 7
+#: A TLS alert has type 21 (RFC 8446 §6). Web servers say in clear that they want https, traefik that nothing is there.
+REFUSALS = re.compile(rb"\x15\x03|HTTP/1\.[01] 4(?:00|04|21|26) ")
 HTTP_REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
 
@@ -108,8 +111,7 @@ def refuses_plaintext(server: Server, request: bytes = HTTP_REQUEST) -> str:
             answer = raw.recv(256)
     except (ConnectionError, TimeoutError):
         answer = b""
-    # A TLS alert has type 21 (RFC 8446 §6); web servers say in clear that they want https.
-    if answer and not answer.startswith((b"\x15\x03", b"HTTP/1.0 400", b"HTTP/1.1 400")):
+    if answer and not REFUSALS.match(answer):
         raise NotProtected(
             f"{server.host}:{server.port} answers what is sent in clear", remedy="Switch off its listener without TLS."
         )
