@@ -19,6 +19,7 @@ from tests.services.pipelines_project import running_site
 from tests.services.pipelines_store import ask, claim, emptied
 from tests.services.process_tree import kill, process_tree
 from tests.services.workbench import wait_until
+from workbench.references import References
 from workbench.runtime.ports import LOOPBACK
 
 DUE = "UPDATE pipelines.outbox SET not_before = now()"
@@ -51,7 +52,7 @@ def email():
 
 
 def variables(**endpoints):
-    return {name.upper(): f"json://{LOOPBACK}:{each.port}/" for name, each in endpoints.items()}
+    return References({name.upper(): f"json://{LOOPBACK}:{each.port}/" for name, each in endpoints.items()})
 
 
 def run(store, state=State.FAILED, to=("slack",), pipeline="daily", **rule):

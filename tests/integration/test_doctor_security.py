@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 
 import pytest
 
@@ -59,11 +58,11 @@ def test_every_hop_and_every_store_has_a_row_that_says_what_protects_it(shared_w
 @pytest.mark.timeout(180)
 def test_a_key_that_others_may_read_is_found_in_the_table_with_its_remedy(shared_workbench):
     key = shared_workbench.home / "keys" / "proxy-api"
-    os.chmod(key, 0o644)
+    key.chmod(0o644)
     try:
         done = run("doctor", "--security", home=shared_workbench.home)
     finally:
-        os.chmod(key, 0o600)
+        key.chmod(0o600)
 
     assert done.returncode == 1
     assert "FIX" in done.stdout

@@ -75,7 +75,7 @@ def test_a_file_that_others_may_read_is_named(tmp_path, mode):
     assert "0600" in all_private(folder)
     (folder / "root.key").chmod(mode)
 
-    with pytest.raises(NotProtected, match="root.key"):
+    with pytest.raises(NotProtected, match=r"root\.key"):
         all_private(folder)
     with pytest.raises(NotProtected, match="chmod"):
         raise_with_remedy(folder / "root.key")

@@ -20,6 +20,7 @@ from workbench.observability.notifications import (
     read_channels,
     send,
 )
+from workbench.references import References
 
 CANARY = "c4n4ryc4n4ryc4n4ry"
 MESSAGE = Notification(title="t", body="b", key="k")
@@ -81,11 +82,11 @@ def test_an_address_in_a_file_that_others_may_read_is_refused(tmp_path):
     channel = Channel("slack", f"file:{path}")
     path.chmod(0o644)
     with pytest.raises(Unconfigured, match="mode 0644"):
-        find_address(channel, {})
+        find_address(channel, References())
     path.chmod(0o600)
 
-    assert find_address(channel, {}).get_secret_value() == f"slack://{CANARY}"
-    assert CANARY not in repr(find_address(channel, {}))
+    assert find_address(channel, References()).get_secret_value() == f"slack://{CANARY}"
+    assert CANARY not in repr(find_address(channel, References()))
 
 
 @pytest.mark.parametrize(
@@ -94,7 +95,7 @@ def test_an_address_in_a_file_that_others_may_read_is_refused(tmp_path):
 def test_what_is_no_address_is_refused_and_not_shown(address, caplog, capfd):
     caplog.set_level(logging.DEBUG)
 
-    outcome = send(Channel("slack", "env:A"), MESSAGE, {"A": address})
+    outcome = send(Channel("slack", "env:A"), MESSAGE, References({"A": address}))
 
     assert outcome.result is Result.REFUSED
     assert "no Apprise URL" in outcome.reason
@@ -102,7 +103,7 @@ def test_what_is_no_address_is_refused_and_not_shown(address, caplog, capfd):
 
 
 def test_a_channel_without_an_address_is_refused_with_a_remedy():
-    outcome = send(Channel("slack", "env:A"), MESSAGE, {})
+    outcome = send(Channel("slack", "env:A"), MESSAGE, References())
 
     assert outcome.result is Result.REFUSED
     assert outcome.reason == "channel slack: env:A is not set"

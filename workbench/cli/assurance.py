@@ -14,12 +14,14 @@ from rich.table import Table
 
 from workbench.observability.notifications import Channel, find_address, load_channels
 from workbench.observability.notifications.transport import transport_of
+from workbench.references import References
 from workbench.resources import resource
 from workbench.runtime.state import read_status
 from workbench.sections import is_loopback
 from workbench.security.assurance import Kind, NotProtected, Row, Site, State, examine, not_in_use
 from workbench.security.assurance.hops import data_hops
 from workbench.security.assurance.stores import stores
+from workbench.security.references import references_of
 from workbench.settings import Settings
 
 MARKS = {State.PROTECTED: "ok", State.NOT_PROTECTED: "open", State.NOT_IN_USE: "-"}
@@ -30,7 +32,7 @@ SECONDS = 5.0
 def assess(settings: Settings) -> list[Row]:
     """The rows of a workbench, hops first; whoever adds a hop or a store has an entry point `workbench.assurance`."""
     site = Site.of(settings, read_status(settings.home).pid)
-    found = [*data_hops(site), *stores(site), _notifications()]
+    found = [*data_hops(site), *stores(site), _notifications(settings)]
     for entry in sorted(entry_points(group="workbench.assurance"), key=lambda entry: entry.name):
         found += entry.load()(site)
     # Last: it is about the ports that no other row was about.
@@ -57,13 +59,14 @@ def _lacks(row: Row) -> Iterator[str]:
         yield lack.why if lack.promised else f"{lack.why} (not promised)"
 
 
-def _notifications() -> Row:
+def _notifications(settings: Settings) -> Row:
     """The channels of alerts."""
     subject, path = "notifications", resource("pipelines") / "alerts.yaml"
     channels = [each for each in load_channels(path).channels.values() if _is_set(each)]
     if not channels:
         return not_in_use(Kind.HOP, subject, "no channel of pipelines/alerts.yaml has an address in this environment")
-    return examine(Kind.HOP, subject, *(partial(_channel, each) for each in channels))
+    references = references_of(settings, os.environ)
+    return examine(Kind.HOP, subject, *(partial(_channel, each, references) for each in channels))
 
 
 def _is_set(channel: Channel) -> bool:
@@ -71,8 +74,8 @@ def _is_set(channel: Channel) -> bool:
     return scheme != "env" or bool(os.environ.get(place))
 
 
-def _channel(channel: Channel) -> str:
-    address = find_address(channel, os.environ)
+def _channel(channel: Channel, references: References) -> str:
+    address = find_address(channel, references)
     way = transport_of(address)
     if not way.is_encrypted:
         if is_loopback(way.host):

@@ -85,7 +85,8 @@ def python_refuses_strangers(host: str, port: int) -> str:
     answer = _ask(host, port, struct.pack(">i", len(guess)) + guess)
     if b"ok" in answer:
         raise NotProtected(
-            f"Spark's Python daemon on port {port} takes any secret", remedy="Use a release of Spark that is maintained."
+            f"Spark's Python daemon on port {port} takes any secret",
+            remedy="Use a release of Spark that is maintained.",
         )
     return f"the Python daemon on port {port} refuses another secret"
 
