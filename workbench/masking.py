@@ -24,7 +24,7 @@ HIDDEN = "[secret]"
 LOGIN = re.compile(r"(?P<before>\b[A-Za-z][A-Za-z0-9+.-]*://)[^\s/?#'\"<>]*@")
 HEADER = re.compile(
     r"(?P<before>\b(?:(?:proxy-)?authorization|(?:set-)?cookie|x-vault-token|x-api-key)"
-    r"(?:['\"]\s*,\s*b?['\"]|['\"]?\s*[:=]\s*b?['\"]?))[^\r\n'\"]+",
+    r"(?:['\"]\s*,\s*b?['\"]|['\"]?\s*[:=]\s*(?:b?['\"])?))[^\r\n'\"]+",
     re.IGNORECASE,
 )
 BEARER = re.compile(r"(?P<before>\b(?:bearer|basic)\s+)[A-Za-z0-9._~+/-]{12,}=*", re.IGNORECASE)
