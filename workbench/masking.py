@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import quote, quote_plus
 
-LEAST_CHARACTERS = 6  #: of a value; what is shorter stands in too many words
+LEAST_CHARACTERS = 8  #: of a value; what is shorter stands in too many words
 LEAST_ENCODED_CHARACTERS = 8  #: of base64 or hex; a shorter piece may stand in any text
 MOST_VALUES = 512  #: the oldest are forgotten
 HIDDEN = "[secret]"
@@ -65,7 +65,7 @@ _installing = threading.Lock()
 
 
 def remember(value: str) -> None:
-    """Mask *value* in all logs of this process from now on. What is shorter than six characters is not masked."""
+    """Mask *value* in all logs of this process from now on. What is shorter than eight characters is not masked."""
     _MASKS.remember(value)
 
 

@@ -25,7 +25,7 @@ from workbench.masking import remember
 
 NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?"  #: of a secret in the keyset
 REFERENCE = re.compile(
-    rf"env:[A-Za-z_][A-Za-z0-9_]*|file:/[^\x00]*|keyset:{NAME}|vault:[A-Za-z0-9_-]+(?:/[A-Za-z0-9_.-]+)+#[A-Za-z0-9_.-]+"
+    rf"env:[A-Za-z_][A-Za-z0-9_]*|file:/[^\x00]*|keyset:{NAME}|vault:[A-Za-z0-9_-]+(?:/[A-Za-z0-9_-][A-Za-z0-9_.-]*)+#[A-Za-z0-9_.-]+"
 )
 HOW = "env:NAME, file:/PATH, keyset:NAME or vault:MOUNT/PATH#FIELD"
 MOST_BYTES = 1 << 20  #: of a file
@@ -58,7 +58,7 @@ class SecretReference:
 
 @dataclass(frozen=True)
 class References:
-    """Reads secrets where and when they are needed, and keeps none; what was read is masked in the logs of this process.
+    """Reads secrets where and when they are needed; what was read is masked in the logs of this process from then on.
 
     Args:
         environment: where those of `env:` are.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 import pytest
+from pydantic import SecretStr
 
 from pipelines.alerting.texts import MOST_RUNS, as_notification
 from pipelines.store.outbox import Taken
@@ -20,6 +21,7 @@ from workbench.observability.notifications import (
     read_channels,
     send,
 )
+from workbench.observability.notifications.transport import transport_of
 from workbench.references import References
 
 CANARY = "c4n4ryc4n4ryc4n4ry"
@@ -135,3 +137,20 @@ def test_what_waited_is_one_message_with_a_count():
     assert many.key == "alert/0/0/slack"
     assert many.body.startswith("2 earlier runs are not shown.\n\nRun 2 of daily")
     assert as_notification([taken(1, "succeeded")], "").severity is Severity.INFO
+
+
+@pytest.mark.parametrize(
+    ("address", "host", "port", "is_encrypted"),
+    [
+        ("json://localhost:8080/x", "localhost", 8080, False),
+        ("jsons://alerts.example.com/x", "alerts.example.com", 443, True),
+        ("slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ", "hooks.slack.com", 443, True),
+        (f"pagerduty://{'a' * 32}@{'b' * 20}", "events.pagerduty.com", 443, True),
+        ("mailtos://ada:x@smtp.example.com:465?from=a@example.com&mode=ssl", "smtp.example.com", 465, True),
+        ("mailto://ada:x@smtp.example.com:25?from=a@example.com&mode=insecure", "smtp.example.com", 25, False),
+    ],
+)
+def test_how_a_channel_travels_is_told_without_its_secrets(address, host, port, is_encrypted):
+    way = transport_of(SecretStr(address))
+
+    assert (way.host, way.port, way.is_encrypted) == (host, port, is_encrypted)

@@ -46,7 +46,7 @@ def test_a_reference_is_read_and_written_alike(text):
 @pytest.mark.parametrize(
     "text",
     ["", CANARY, "env:", "env:A B", "file:relative", "keyset:../x", "keyset:", "keyset:a/b", "vault:a", "vault:a#b",
-     "vault:secret/a", "vault:secret/../a?x#b", "http://x", "env:A\n"],
+     "vault:secret/a", "vault:secret/../sys/key#f", "vault:secret/a?x#b", "http://x", "env:A\n"],
 )  # fmt: skip
 def test_what_is_no_reference_is_refused_and_not_shown(text):
     with pytest.raises(ValueError, match="no reference") as error:

@@ -12,6 +12,8 @@ from pydantic import SecretStr
 from rich.table import Table
 
 from workbench.cli.ingestion import plain_console
+from workbench.cli.keys import RESOURCE as KEYSET
+from workbench.cli.keys import open_keys
 from workbench.errors import SettingsError
 from workbench.references import NAME as NAMES
 from workbench.security.audit import Action
@@ -48,6 +50,9 @@ def set_secret(name: str = NAME, as_json: bool = AS_JSON) -> None:
         raise SettingsError([f"{name!r} is no name of a secret. Write letters, digits, ., - and _, at most 64."])
     value = _ask()
     settings, kept = _kept()
+    if not kept.keys.file.exists:
+        with recording(settings.home, Action.KEYSET_CREATED, KEYSET):
+            kept.keys.ensure()
     with recording(settings.home, Action.SECRET_SET, f"secret:{name}") as details:
         is_new = kept.set(name, value)
         details["new"] = is_new
@@ -97,7 +102,6 @@ def _ask() -> SecretStr:
 
 
 def _kept() -> tuple[Settings, KeptSecrets]:
-    from workbench.cli.keys import open_keys
     from workbench.security.kept_secrets import KeptSecrets
 
     settings, keys = open_keys()

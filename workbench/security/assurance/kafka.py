@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import struct
 
 from workbench.security.assurance.rows import NotProtected
@@ -26,7 +27,7 @@ def refuses_strangers(server: Server) -> str:
         try:
             secured.sendall(METADATA_REQUEST)
             answer = secured.recv(16)
-        except (ConnectionError, TimeoutError):
+        except (ConnectionError, TimeoutError, ssl.SSLError):  # the last: a client certificate is asked for
             answer = b""
     if answer:
         raise NotProtected(

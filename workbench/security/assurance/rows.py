@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from workbench.errors import WorkbenchError
+from workbench.masking import masked
 
 Check = Callable[[], str]  #: says what it has proved, or raises NotProtected
 
@@ -89,9 +90,10 @@ def examine(kind: Kind, subject: str, *checks: Check) -> Row:
             lacks.append(Lack(why=open_.message, remedy=open_.remedy, promised=open_.promised))
         except WorkbenchError as error:
             lacks.append(Lack(why=error.message, remedy=error.remedy, promised=True))
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001 - whatever a driver raises, the row says that it was not proved
             remedy = "Run this command as the user who started the workbench, while it runs."
-            lacks.append(Lack(why=f"it could not be looked at: {error}", remedy=remedy, promised=True))
+            why = f"it could not be looked at: {type(error).__name__}: {masked(str(error))}"
+            lacks.append(Lack(why=why, remedy=remedy, promised=True))
     state = State.NOT_PROTECTED if lacks else State.PROTECTED
     return Row(kind=kind, subject=subject, state=state, proved=tuple(proved), lacks=tuple(lacks))
 

@@ -53,6 +53,8 @@ def driver_refuses_strangers(host: str, port: int) -> str:
     Raises:
         NotProtected: when nothing shows that it asks.
     """
+    if not _is_open(host, port):
+        return ""  # it has ended meanwhile
     answer = _ask(host, port, EMPTY_REQUEST)
     if any(name in answer for name in AUTHENTICATING):
         return f"port {port} asks for the application's secret"
@@ -89,6 +91,12 @@ def python_refuses_strangers(host: str, port: int) -> str:
             remedy="Use a release of Spark that is maintained.",
         )
     return f"the Python daemon on port {port} refuses another secret"
+
+
+def _is_open(host: str, port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection((host, port), SECONDS):
+        return True
+    return False
 
 
 def _ask(host: str, port: int, request: bytes) -> bytes:

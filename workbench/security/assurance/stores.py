@@ -53,7 +53,7 @@ def warehouse_store(site: Site) -> Row:
     if not data.is_dir():
         return not_in_use(Kind.STORE, name, "the warehouse is elsewhere")
     owner = data.stat().st_uid
-    private = partial(is_private, data, others=(owner,) if _is_of_server(site, data) else ())
+    private = partial(is_private, data, others=(owner,) if _runs_here(site) else ())
     return examine(Kind.STORE, name, private, partial(on_encrypted_disk, data))
 
 
@@ -130,8 +130,8 @@ def _root_key(site: Site) -> str:
     )
 
 
-def _is_of_server(site: Site, data: Path) -> bool:
-    """Whether the owner of the files is who the running server runs as: not we, where we are root."""
+def _runs_here(site: Site) -> bool:
+    """Whether the embedded server runs: where we are root it does so as another user, who owns its files."""
     return any("workbench.conf" in " ".join(each.command) for each in site.listeners)
 
 
