@@ -39,6 +39,7 @@ from workbench.sections import (
 )
 
 EMBEDDED_ENV = "run/embedded.env"
+REFERRED_TO = "WORKBENCH_ALERTS_"  #: names of variables that channels of alerts refer to, and that are no settings
 
 
 class Settings(BaseModel):
@@ -127,7 +128,7 @@ def _unknown_variables(env_file: Path) -> list[str]:
         names |= {key for key in keys if key.startswith("WORKBENCH_")}
     known = [*variables(), "WORKBENCH_HOME"]
     problems = []
-    for name in sorted(names - set(known)):
+    for name in sorted(name for name in names - set(known) if not name.startswith(REFERRED_TO)):
         close = difflib.get_close_matches(name, known, n=1)
         hint = f"Did you mean {close[0]}?" if close else "docs/settings.md lists every variable."
         problems.append(f"{name} is not a setting. {hint}")

@@ -296,3 +296,9 @@ def test_every_variable_is_documented():
 
 def _meaning(section: type, name: str) -> str:
     return next(str(field.description) for field in section.model_fields.values() if field.validation_alias == name)
+
+
+def test_a_variable_that_a_channel_of_alerts_refers_to_is_no_mistake(monkeypatch):
+    monkeypatch.setenv("WORKBENCH_ALERTS_SLACK_URL", "slack://of-the-test")
+
+    assert Settings.load().home
