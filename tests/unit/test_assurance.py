@@ -8,13 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from pipelines import assurance
+from tests.services.keysets import make_keys
 from workbench.errors import KeysetError
-from workbench.security.assurance import Kind, NotProtected, Site, State, examine, not_in_use
+from workbench.security.assurance import Kind, NotProtected, Row, Site, State, examine, not_in_use
 from workbench.security.assurance.files import all_private, is_private
 from workbench.security.assurance.site import Listener
 from workbench.security.assurance.stores import audit_store, keys_store, scratch_store
 from workbench.security.audit import Action, AuditLog
 from workbench.security.audit.proof.checkpointer import Checkpointer
+from workbench.security.encryption.files import write_encrypted
 from workbench.security.secrets import private_folder, write_private
 from workbench.settings import Settings
 
@@ -141,3 +144,21 @@ def test_a_spark_server_without_encryption_of_spills_is_told(site):
 
     write_private(properties, "spark.io.encryption.enabled false\n")
     assert scratch_store(site).is_broken
+
+
+def test_an_output_that_only_says_that_it_is_encrypted_is_found(site):
+    def outputs() -> Row:
+        return next(row for row in assurance.rows(site) if row.subject == "run outputs")
+
+    assert outputs().state is State.NOT_IN_USE
+    attempt = private_folder(site.home / "pipelines" / "runs" / "7" / "load.1-1")
+    (site.home / "pipelines" / "runs").chmod(0o700)
+    write_encrypted(make_keys(site.home), b"{}", attempt / "output.ipynb.enc", "7/load.1-1/output.ipynb.enc")
+    assert outputs().state is State.PROTECTED
+
+    write_private(attempt / "log.jsonl.enc", '{"in": "clear"}')
+    assert outputs().is_broken
+    (attempt / "log.jsonl.enc").unlink()
+
+    write_private(attempt / "log.jsonl", '{"of": "before"}')
+    assert (outputs().state, outputs().is_broken) == (State.NOT_PROTECTED, False)
