@@ -22,7 +22,9 @@ from workbench.security.assurance.rows import Check
 from workbench.security.assurance.tls import Server, has_tls, refuses_plaintext
 from workbench.security.certificates import CertificateFiles
 
+LOG_IN_ANEW = "Stop the hub, move its database away, revoke these tokens, and have people log in anew."
 NOT_RUNNING = "the workbench does not run here; `workbench up` starts it"
+PLAIN_PORT = 80  #: of the proxy with ACME: redirects to https, and nothing else
 FERNET = b"gAAAAA"  #: what the tokens of JupyterHub's CryptKeeper begin with: version 0x80 and a time (Fernet's spec)
 
 
@@ -46,6 +48,9 @@ def _proxy(site: Site, ports: HubPorts) -> Row:
     settings = site.settings.hub
     if site.pid is None:
         return not_in_use(Kind.HOP, "proxy", NOT_RUNNING)
+    # Whatever TLS there is, these rows are about them: `other ports` is not.
+    for port in (ports.proxy, *([PLAIN_PORT] if settings.tls == "acme" else [])):
+        site.at(port)
     host = ANY_ADDRESS.get(settings.host, settings.host)
     authority = _authority(site)
     server = Server(
@@ -151,9 +156,9 @@ def _no_token_in_clear(file: Path) -> str:
         )]  # fmt: skip
         hashes = [str(each) for (each,) in connection.execute("SELECT hashed FROM api_tokens")]
     if any(not each.startswith(FERNET) for each in states):
-        raise NotProtected("tokens of a provider are in the database in clear", remedy="Stop the hub and ask for help.")
+        raise NotProtected("tokens of a provider are in the database in clear", remedy=LOG_IN_ANEW)
     if any(len(each.split(":")) != 4 for each in hashes):
-        raise NotProtected("API tokens are in the database in clear", remedy="Stop the hub and ask for help.")
+        raise NotProtected("API tokens are in the database in clear", remedy=LOG_IN_ANEW)
     return f"{len(hashes)} tokens as hashes, {len(states)} logins encrypted"
 
 

@@ -56,8 +56,10 @@ def _are_encrypted(folder: Path) -> str:
     for file in islice(_left(folder), MOST_FILES):
         if file.suffix == ENCRYPTED:
             with file.open("rb") as opened:
-                Prefix.parse(opened.read(PREFIX_BYTES), subject=str(file))
-            encrypted += 1
+                # One that has just been made is empty.
+                if begin := opened.read(PREFIX_BYTES):
+                    Prefix.parse(begin, subject=str(file))
+                    encrypted += 1
         else:
             clear.append(file)
     if clear:

@@ -154,12 +154,14 @@ def test_the_hub_with_a_certificate_and_a_persons_server_are_proved(encrypted_hu
     }
     found = settings(monkeypatch, encrypted_hub.home, **variables)
     assert encrypted_hub.process is not None
-    rows = {row.subject: row for row in assurance.rows(Site.of(found, encrypted_hub.process.pid))}
+    site = Site.of(found, encrypted_hub.process.pid)
+    rows = {row.subject: row for row in assurance.rows(site)}
 
     assert rows["proxy"].state is State.PROTECTED, rows["proxy"]
     assert any("certificate for" in each for each in rows["proxy"].proved)
     assert rows["people's servers"].state is State.PROTECTED, rows["people's servers"]
     assert "1 running" in rows["people's servers"].proved
+    assert encrypted_hub.ports.proxy not in {each.port for each in site.others()}
     broken = {name: row.lacks for name, row in rows.items() if row.is_broken}
     # Here the identity provider is not started by whoever starts the hub.
     assert set(broken) <= {"demo identity provider"}, broken
