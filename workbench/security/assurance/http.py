@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from workbench.security.assurance.rows import NotProtected
 
-SECONDS = 5.0
+SECONDS = 10.0
 REFUSED = (401, 403)
 TO_LOGIN = (301, 302, 303, 307, 308)
 

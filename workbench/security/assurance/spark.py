@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
+from collections.abc import Callable
 
 from workbench.security.assurance.rows import NotProtected
 
-SECONDS = 5.0
-ANSWER_SECONDS = 0.5  #: without a byte, after which a port has said all
+SECONDS = 10.0  #: a busy machine answers late; only a port that says nothing is waited for so long
 ANSWER_BYTES = 1 << 12
 ANALYZE = "/spark.connect.SparkConnectService/AnalyzePlan"
 #: An empty RpcRequest of Spark's network/common: length, type 3, a number, the size of its body.
@@ -55,10 +55,10 @@ def driver_refuses_strangers(host: str, port: int) -> str:
     """
     if not _is_open(host, port):
         return ""  # it has ended meanwhile
-    answer = _ask(host, port, EMPTY_REQUEST)
-    if any(name in answer for name in AUTHENTICATING):
+    answer = _ask(host, port, EMPTY_REQUEST, lambda said: len(said) >= ANSWER_BYTES or _asks_for_secret(said))
+    if _asks_for_secret(answer):
         return f"port {port} asks for the application's secret"
-    page = _ask(host, port, HTTP_REQUEST)
+    page = _ask(host, port, HTTP_REQUEST, lambda said: b"\r\n" in said)
     if page.startswith(b"HTTP/"):
         if page[9:12] in {b"401", b"403"}:
             return f"the UI on port {port} answers {page[9:12].decode()} without a token"
@@ -74,7 +74,7 @@ def driver_refuses_strangers(host: str, port: int) -> str:
 
 def speaks_http2(host: str, port: int) -> bool:
     """Whether a port of a driver is that of Connect: gRPC begins with HTTP/2's frame SETTINGS (RFC 9113 §3.4)."""
-    return _ask(host, port, HTTP_REQUEST)[3:4] == b"\x04"
+    return _ask(host, port, HTTP_REQUEST, lambda said: len(said) > 3)[3:4] == b"\x04"
 
 
 def python_refuses_strangers(host: str, port: int) -> str:
@@ -84,7 +84,7 @@ def python_refuses_strangers(host: str, port: int) -> str:
         NotProtected: when it takes another one.
     """
     guess = b"of-nobody"
-    answer = _ask(host, port, struct.pack(">i", len(guess)) + guess)
+    answer = _ask(host, port, struct.pack(">i", len(guess)) + guess, lambda said: b"ok" in said or b"err" in said)
     if b"ok" in answer:
         raise NotProtected(
             f"Spark's Python daemon on port {port} takes any secret",
@@ -99,11 +99,14 @@ def _is_open(host: str, port: int) -> bool:
     return False
 
 
-def _ask(host: str, port: int, request: bytes) -> bytes:
+def _asks_for_secret(answer: bytes) -> bool:
+    return any(name in answer for name in AUTHENTICATING)
+
+
+def _ask(host: str, port: int, request: bytes, is_enough: Callable[[bytes], bool]) -> bytes:
     answer = b""
     with contextlib.suppress(OSError), socket.create_connection((host, port), SECONDS) as connection:
-        connection.settimeout(ANSWER_SECONDS)
         connection.sendall(request)
-        while len(answer) < ANSWER_BYTES and (part := connection.recv(4096)):
+        while not is_enough(answer) and (part := connection.recv(4096)):
             answer += part
     return answer

@@ -14,7 +14,7 @@ from cryptography import x509
 
 from workbench.security.assurance.rows import NotProtected
 
-SECONDS = 5.0
+SECONDS = 10.0
 LEAST_DAYS = 7
 #: A TLS alert has type 21 (RFC 8446 §6). Web servers say in clear that they want https, traefik that nothing is there.
 REFUSALS = re.compile(rb"\x15\x03|HTTP/1\.[01] 4(?:00|04|21|26) ")
