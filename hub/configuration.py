@@ -51,13 +51,19 @@ def configure(c: Any) -> None:
 
 def set_storage(c: Any, settings: Settings) -> None:
     """The database, the cookie secret and the key that encrypts auth_state, all under WORKBENCH_HOME."""
-    folder, keys = private_folder(settings.home / "hub"), settings.home / "keys"
-    database = folder / f"jupyterhub{_demo(settings)}.sqlite"
+    keys = settings.home / "keys"
+    private_folder(settings.home / "hub")
+    database = database_file(settings)
     write_ahead(database)
     c.JupyterHub.db_url = f"sqlite:///{database}"
     secret = settings.login.state_secret.get_secret_value() or ensure_token(keys / "hub-cookie-secret")
     c.JupyterHub.cookie_secret = hashlib.sha256(secret.encode()).digest()
     c.CryptKeeper.keys = read_keys(keys / "hub-auth-state")
+
+
+def database_file(settings: Settings) -> Path:
+    """Where the hub keeps users, servers and the hashes of tokens."""
+    return settings.home / "hub" / f"jupyterhub{_demo(settings)}.sqlite"
 
 
 def write_ahead(database: Path) -> None:

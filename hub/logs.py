@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import re
 
+from workbench.masking import mask_logs
+
 LOGGERS = ("tornado.general", "tornado.application", "tornado.access")
 SECRET = re.compile(r"((?:^|[?&;\s])(?:code|state|token|_xsrf|id_token_hint|session_state|nonce)=)[^&;\s'\"]+")
 HIDDEN = r"\1[secret]"
@@ -26,6 +28,7 @@ class WithoutSecrets(logging.Filter):
 
 
 def hide_secrets() -> None:
-    """Have tornado's loggers, which JupyterHub and its extensions use, write no secrets."""
+    """Have tornado's loggers, which JupyterHub and its extensions use, write no secrets, and no logger one that is known."""
+    mask_logs()
     for name in LOGGERS:
         logging.getLogger(name).addFilter(WithoutSecrets())

@@ -15,6 +15,7 @@ import pytest
 from tests.services.keycloak import running_keycloak
 from tests.services.keycloak_realm import Realm
 from tests.services.workbench import RunningWorkbench, make_home, run, running_workbench
+from workbench import masking
 from workbench.sections import variables
 from workbench.settings import Settings
 
@@ -42,6 +43,8 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in [*variables(), "WORKBENCH_HOME"]:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
+    # What the settings of one test hold for a secret is a word of another's logs.
+    monkeypatch.setattr(masking, "_MASKS", masking.Masks())
 
 
 @pytest.fixture(scope="session")

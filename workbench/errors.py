@@ -290,6 +290,20 @@ class RootKeyUnavailable(KeysetError):
     """The root key is not there, or the service that keeps it refuses or does not answer."""
 
 
+class SecretUnavailable(WorkbenchError):
+    """A secret is not where its reference says, or may not be read. No secret is in the message.
+
+    Args:
+        reference: where it should be.
+        reason: what is wrong there, to be read after the reference.
+        remedy: what to do.
+    """
+
+    def __init__(self, reference: str, reason: str, *, remedy: str = "") -> None:
+        self.reference, self.reason = reference, reason
+        super().__init__(f"the secret {reference} is not there: it {reason}", remedy=remedy)
+
+
 class EncryptionError(WorkbenchError):
     """Something encrypted cannot be read. No part of it was handed out, and no file was written."""
 

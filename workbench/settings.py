@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import difflib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 
 from workbench.errors import SettingsError
+from workbench.masking import remember
 from workbench.sections import (
     ALERTS,
     SECTIONS,
@@ -80,11 +82,20 @@ class Settings(BaseModel):
         sections["warehouse"] = sections["warehouse"].at(home)
         if problems:
             raise SettingsError(problems)
+        _mask_secrets(sections.values())
         return cls(home=home, **sections)
 
     def as_environment(self) -> dict[str, str]:
         """Every variable that was set, secrets in clear: for a child process only."""
         return {name: value for section in SECTIONS for name, value in getattr(self, section).as_environment().items()}
+
+
+def _mask_secrets(sections: Iterable[Section]) -> None:
+    """No log of this process shows a secret of the settings."""
+    for section in sections:
+        for name in type(section).model_fields:
+            if isinstance(value := getattr(section, name), SecretStr):
+                remember(value.get_secret_value())
 
 
 def find_home() -> Path:

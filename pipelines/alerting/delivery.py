@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +25,7 @@ from workbench.observability.notifications import (
     load_channels,
     send,
 )
+from workbench.references import References
 
 logger = logging.getLogger(__name__)
 
@@ -40,12 +41,12 @@ class Post:
 
     Args:
         file: pipelines/alerts.yaml; read anew each time, so that a correction needs no restart.
-        environment: where the references of channels are looked up.
+        references: reads those of channels.
         site: where the pages of runs are; empty is nowhere.
     """
 
     file: Path
-    environment: Mapping[str, str]
+    references: References
     site: str = ""
 
     def send(self, name: str, notification: Notification) -> Outcome:
@@ -56,7 +57,7 @@ class Post:
             return Outcome(Result.REFUSED, error.message, error.remedy)
         if channel is None:
             return Outcome(Result.REFUSED, f"{self.file} has no channel {name}", "Declare it there.")
-        return send(channel, notification, self.environment)
+        return send(channel, notification, self.references)
 
 
 def deliver(store: Store, post: Post) -> int:

@@ -133,9 +133,10 @@ def pipelines_webhook(
     import time
     import uuid
 
-    from pipelines.parameters import SecretReference
-    from pipelines.planning.secrets import read_secret
     from pipelines.service.webhooks.signing import IDS, Signed, key_of
+    from workbench.references import SecretReference
+    from workbench.security.references import references_of
+    from workbench.settings import Settings
 
     triggers = (pipeline := _named(name, file)).definition.triggers
     rules = [each.webhook for each in triggers if each.webhook is not None]
@@ -145,8 +146,9 @@ def pipelines_webhook(
         )
     if request and not IDS.fullmatch(request):
         raise WorkbenchError(f"{request!r} is no id", remedy="Take letters, digits, - and _; no full stop.")
-    scheme, _, place = rules[0].secret.partition(":")
-    key = key_of(read_secret(SecretReference(scheme, place), os.environ, remedy="Set it for this command, too."))
+    reference = SecretReference.parse(rules[0].secret)
+    references = references_of(Settings.load(), os.environ)
+    key = key_of(references.read(reference, remedy="Set it for this command, too."))
     try:
         content = body.read_bytes()
     except OSError as error:

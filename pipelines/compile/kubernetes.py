@@ -48,6 +48,8 @@ def kubernetes_refusals(pipeline: Pipeline, options: Options) -> Iterator[Refusa
     for place, secret in secret_references(pipeline):
         if secret.scheme == "file" and not secret.name.startswith(f"{FILES}/"):
             yield place, f"a pod sees files of secrets in {FILES} alone; put it into workbench-files, or take env:NAME."
+        if secret.scheme in {"keyset", "vault"}:
+            yield place, f"a pod has no {secret.scheme}; put the secret into workbench-pipelines, and take env:NAME."
 
 
 def compile_kubernetes(pipeline: Pipeline, options: Options, commit: str | None) -> Compiled:

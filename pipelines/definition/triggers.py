@@ -7,7 +7,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from pipelines.definition.rules import TABLE, End, Name, Rule, Value, Whole
-from pipelines.parameters.kinds import SECRET
+from workbench.references import REFERENCE
 
 Count = Annotated[Whole, Field(ge=1)]
 
@@ -52,7 +52,7 @@ class PipelineTrigger(Rule):
 class WebhookTrigger(Rule):
     """Somebody posts to the service, signed with this secret."""
 
-    secret: Annotated[str, Field(pattern=f"^(?:{SECRET.pattern})$")]
+    secret: Annotated[str, Field(pattern=f"^(?:{REFERENCE.pattern})$")]
 
 
 class Trigger(Rule):

@@ -42,6 +42,7 @@ from pipelines.worker.surroundings import Surroundings
 from pipelines.worker.worker import new_worker
 from workbench.errors import NoSuchRun, StoreError
 from workbench.sections import without_keys
+from workbench.security.references import references_of
 from workbench.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -97,6 +98,7 @@ async def _execute(settings: Settings, project: Project, plan: Plan, order: Orde
             home=settings.home,
             project=project,
             environment=without_keys(os.environ),
+            references=references_of(settings, os.environ),
             lineage=Lineage.wanted(settings),
             keys=recording_keys(settings),
         )

@@ -7,10 +7,12 @@ import os
 
 from pipelines.definition import Project
 from pipelines.monitor.process import MonitorOptions, run_monitor
+from workbench.masking import mask_logs
 from workbench.settings import Settings
 
 if __name__ == "__main__":
     os.umask(0o077)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    mask_logs()
     logging.getLogger("alembic").setLevel(logging.WARNING)
     run_monitor(Settings.load(), MonitorOptions(project=Project.installed()))

@@ -30,6 +30,7 @@ from workbench.observability.monitor.database import MonitorDatabase
 from workbench.observability.monitor.scraping import Scraper
 from workbench.runtime.metrics import metrics_token, serving_metrics
 from workbench.runtime.process import take_lock
+from workbench.security.references import references_of
 from workbench.security.secrets import private_folder
 from workbench.settings import Settings
 
@@ -66,7 +67,7 @@ def run_monitor(settings: Settings, options: MonitorOptions) -> None:
         MonitorError: when its file cannot be opened, or another monitor of this WORKBENCH_HOME runs.
     """
     stopping = threading.Event()
-    post = Post(options.project.alerts, dict(os.environ), run_pages(settings))
+    post = Post(options.project.alerts, references_of(settings, os.environ), run_pages(settings))
     with (
         _alone(settings.home),
         serving_metrics(settings.home, JOB),

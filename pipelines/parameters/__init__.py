@@ -8,7 +8,8 @@ from pipelines.parameters.cell import read_cell
 from pipelines.parameters.declared import REQUIRED, Parameter, as_json, form_schema, from_json, parse_texts, validate
 from pipelines.parameters.hints import parse_hint
 from pipelines.parameters.injection import cell_source
-from pipelines.parameters.kinds import Kind, SecretReference
+from pipelines.parameters.kinds import Kind
+from workbench.references import SecretReference
 
 __all__ = [
     "REQUIRED",

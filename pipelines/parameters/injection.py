@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from pipelines.parameters.declared import Parameter
-from pipelines.parameters.kinds import SecretReference, Source
+from pipelines.parameters.kinds import Source
+from workbench.references import SecretReference
 
 WIDTH = 88  # of black
 HEAD = "# Parameters of this run"

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
-from pathlib import Path
 from typing import Any, Protocol
+
+from workbench.references import REFERENCE, SecretReference
 
 MOST_DIGITS = 1000  # Python itself refuses to read numbers of more than 4300
 INTEGER = re.compile(r"[+-]?[0-9]+")
-SECRET = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*|file:/[^\x00]*")
 #: What JSON has no number for; PostgreSQL's jsonb loses the sign of a negative zero.
 NO_NUMBERS = ("nan", "inf", "-inf", "-0.0")
 
@@ -219,23 +217,6 @@ class Exact:
 
 
 @dataclass(frozen=True)
-class SecretReference:
-    """Where a secret is, and never what it is: `env:NAME` or `file:/PATH`."""
-
-    scheme: str
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.scheme}:{self.name}"
-
-    def is_there(self, environment: Mapping[str, str]) -> bool:
-        """Whether something stands at this place, for a check before a run; reads no secret."""
-        if self.scheme == "env":
-            return bool(environment.get(self.name))
-        return os.access(Path(self.name), os.R_OK)
-
-
-@dataclass(frozen=True)
 class Secret:
     """A reference. What is no reference may be a secret itself: no message shows it."""
 
@@ -244,10 +225,7 @@ class Secret:
     def read(self, raw: object) -> SecretReference:
         if isinstance(raw, SecretReference):
             return raw
-        if not isinstance(raw, str) or not SECRET.fullmatch(raw):
-            raise ValueError("the value is no reference; write env:NAME or file:/PATH, never the secret itself")
-        scheme, name = raw.split(":", 1)
-        return SecretReference(scheme, name)
+        return SecretReference.parse(raw if isinstance(raw, str) else "")
 
     def as_json(self, value: SecretReference) -> str:
         return str(value)
@@ -263,7 +241,7 @@ class Secret:
         raise ValueError("a secret is never written into a cell")
 
     def schema(self) -> dict[str, Any]:
-        return {"type": "string", "format": "secret-reference", "pattern": f"^({SECRET.pattern})$"}
+        return {"type": "string", "format": "secret-reference", "pattern": f"^({REFERENCE.pattern})$"}
 
 
 def quoted(text: str) -> str:

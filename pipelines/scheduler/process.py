@@ -32,6 +32,7 @@ from workbench.errors import AuditError, StoreUnavailable
 from workbench.security.audit import Action, AuditLog, Event
 from workbench.security.audit.proof.anchors import anchors_of
 from workbench.security.audit.proof.checkpointer import Checkpointer, making_checkpoints
+from workbench.security.references import references_of
 from workbench.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -72,7 +73,7 @@ def run_scheduler(settings: Settings, options: SchedulerOptions) -> None:
     with opened_store(settings, connections=CONNECTIONS, is_stopping=stopping.is_set) as store:
         scheduler = Scheduler(store, options.project, outside, partial(_audit, AuditLog.of(settings.home)))
         loop = _Loop(store, scheduler, settings.home, wake, lost_by(Lineage.wanted(settings)))
-        sending = courier(store, Post(options.project.alerts, dict(os.environ), run_pages(settings)))
+        sending = courier(store, Post(options.project.alerts, references_of(settings, os.environ), run_pages(settings)))
         signing = making_checkpoints(Checkpointer.of(settings.home, anchors_of(settings.audit)))
         with signing, Listener(store, loop.hear), couriers(store, settings.pipelines), sending, closing(outside):
             while not stopping.is_set():

@@ -32,6 +32,7 @@ from workbench.runtime.ports import LOOPBACK
 from workbench.security.audit.proof.anchors import anchors_of
 from workbench.security.audit.proof.checkpointer import Checkpointer, making_checkpoints
 from workbench.security.keyset.opening import Keys
+from workbench.security.references import references_of
 from workbench.security.secrets import ensure_token
 from workbench.settings import Settings
 
@@ -86,7 +87,7 @@ async def _serve(settings: Settings, options: ServiceOptions, ready: Callable[[]
             prefix=options.prefix,
             templates=build_templates(),
             hints=hints,
-            webhooks=Webhooks(site, dict(os.environ)),
+            webhooks=Webhooks(site, references_of(settings, os.environ)),
             key=ensure_token(settings.home / "keys" / "pipelines-service").encode(),
         )
         # Behind a proxy that puts on its own headers: nothing here believes X-Forwarded-For.

@@ -13,16 +13,14 @@ from pipelines.definition.targets.function import read_function
 from pipelines.definition.targets.notebook import read_notebook
 from pipelines.engine import Limits
 from pipelines.planning.bindings import read_bindings
-from pipelines.planning.secrets import read_secret
 from pipelines.runner.assignment import Assignment
 from pipelines.runner.folders import attempt_folder
 from pipelines.store.records import Claim
 from workbench.errors import WorkbenchError
+from workbench.references import References
 
 
-def assign(
-    claim: Claim, definition: Definition, *, home: Path, project: Project, environment: Mapping[str, str]
-) -> Assignment:
+def assign(claim: Claim, definition: Definition, *, home: Path, project: Project, references: References) -> Assignment:
     """What is run for *claim*.
 
     Args:
@@ -30,7 +28,7 @@ def assign(
         definition: the one that its run pins.
         home: where attempts have their folders.
         project: where notebooks and the like are.
-        environment: where secrets of the scheme `env` are.
+        references: reads secrets.
 
     Raises:
         WorkbenchError: when a file or a secret is not there, or the step is of another version of the workbench.
@@ -51,7 +49,7 @@ def assign(
         folder=attempt_folder(home, claim.run_id, claim.step, claim.number, claim.attempt_id),
         bindings=bindings,
         secrets={
-            name: read_secret(each, environment, remedy="Set it where the worker runs, and repair the run.")
+            name: references.read(each, remedy="Set it where the worker runs, and repair the run.")
             for name, each in bindings.secrets.items()
         },
         environment={"WORKBENCH_HOME": str(home)},

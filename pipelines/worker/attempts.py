@@ -91,7 +91,7 @@ class Attempt:
         with store.transaction() as connection:
             definition = Definition.model_validate(read_definition(connection, claim.definition_sha256))
         around = self.surroundings
-        assignment = assign(claim, definition, home=around.home, project=around.project, environment=around.environment)
+        assignment = assign(claim, definition, home=around.home, project=around.project, references=around.references)
         assignment = replace(assignment, keys=around.keys)
         pinned = claim.notebook_hashes.get(claim.step, "")
         content = content_hash(assignment, around.project)

@@ -19,6 +19,7 @@ from pipelines.worker.flows.keeper import FlowKeeper
 from pipelines.worker.surroundings import Surroundings
 from pipelines.worker.worker import WorkerLoop, new_worker
 from workbench.sections import without_keys
+from workbench.security.references import references_of
 from workbench.settings import Settings
 
 SIGN = "pipelines-worker"
@@ -59,6 +60,7 @@ async def _work(settings: Settings, options: WorkerOptions) -> None:
         home=settings.home,
         project=options.project,
         environment=without_keys(os.environ),
+        references=references_of(settings, os.environ),
         lineage=Lineage.wanted(settings),
         keys=recording_keys(settings),
     )

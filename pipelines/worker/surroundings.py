@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pipelines.definition import Project
 from pipelines.lineage.telling import Lineage
+from workbench.references import References
 from workbench.security.keyset.opening import Keys
 
 
@@ -17,6 +18,7 @@ class Surroundings:
 
     home: Path  #: attempts have their folders below it
     project: Project
-    environment: Mapping[str, str] = field(repr=False)  #: secrets of the scheme `env` are in it
+    environment: Mapping[str, str] = field(repr=False)  #: of kernels and child processes
+    references: References  #: reads the secrets of steps
     lineage: Lineage | None = None  #: None tells nobody
     keys: Keys | None = field(default=None, repr=False)  #: that encrypt logs and outputs; None leaves them in clear

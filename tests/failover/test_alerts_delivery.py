@@ -19,6 +19,7 @@ from tests.services.pipelines_project import running_site
 from tests.services.pipelines_store import ask, claim, emptied
 from tests.services.process_tree import kill, process_tree
 from tests.services.workbench import wait_until
+from workbench.references import References
 from workbench.runtime.ports import LOOPBACK
 
 DUE = "UPDATE pipelines.outbox SET not_before = now()"
@@ -82,7 +83,11 @@ def waiting(store):
 
 def test_each_channel_gets_one_message_that_says_where_and_why(site, store, slack, email):
     number = run(store, to=("slack", "email"))
-    post = Post(site.project.alerts, variables(slack=slack, email=email), "https://hub.example.com/services/pipelines")
+    post = Post(
+        site.project.alerts,
+        References(variables(slack=slack, email=email)),
+        "https://hub.example.com/services/pipelines",
+    )
 
     assert deliver(store, post) == 2
     assert deliver(store, post) == 0
@@ -96,7 +101,7 @@ def test_each_channel_gets_one_message_that_says_where_and_why(site, store, slac
 
 
 def test_only_ends_that_the_definition_names_are_told(site, store, slack):
-    post = Post(site.project.alerts, variables(slack=slack))
+    post = Post(site.project.alerts, References(variables(slack=slack)))
     run(store, State.FAILED, on=["succeeded", "lost"])
     good = run(store, State.SUCCEEDED, on=["succeeded"])
     run(store, State.SUCCEEDED)
@@ -109,7 +114,7 @@ def test_only_ends_that_the_definition_names_are_told(site, store, slack):
 
 
 def test_a_channel_that_was_down_gets_all_that_waited_in_one_message_and_others_do_not_wait(site, store, slack, email):
-    post = Post(site.project.alerts, variables(slack=slack, email=email))
+    post = Post(site.project.alerts, References(variables(slack=slack, email=email)))
     slack.status = 500
     numbers = [run(store, to=("slack", "email"))]
     assert deliver(store, post) == 1
@@ -137,7 +142,7 @@ def test_a_channel_that_was_down_gets_all_that_waited_in_one_message_and_others_
 
 
 def test_what_waited_is_due_once_a_newer_message_has_arrived(site, store, slack):
-    post = Post(site.project.alerts, variables(slack=slack))
+    post = Post(site.project.alerts, References(variables(slack=slack)))
     slack.status = 500
     run(store)
     deliver(store, post)
@@ -149,7 +154,7 @@ def test_what_waited_is_due_once_a_newer_message_has_arrived(site, store, slack)
 
 
 def test_a_channel_that_hangs_does_not_hold_up_another(site, store, slack, email):
-    post = Post(site.project.alerts, variables(slack=slack, email=email))
+    post = Post(site.project.alerts, References(variables(slack=slack, email=email)))
     slack.hangs = threading.Event()
     run(store, to=("slack", "email"))
     delivery = threading.Thread(target=deliver, args=(store, post))
@@ -165,7 +170,7 @@ def test_a_channel_that_hangs_does_not_hold_up_another(site, store, slack, email
 
 def test_a_channel_that_is_not_there_keeps_its_alert_until_it_is(site, store, slack, caplog):
     run(store, to=("pager",))
-    deliver(store, Post(site.project.alerts, variables(slack=slack)))
+    deliver(store, Post(site.project.alerts, References(variables(slack=slack))))
 
     assert "has no channel pager" in caplog.text
     assert waiting(store) == 1
@@ -194,7 +199,7 @@ def test_a_scheduler_that_is_killed_while_it_sends_loses_nothing_and_sends_the_s
 
 
 def test_two_schedulers_send_each_once(site, store, slack):
-    post = Post(site.project.alerts, variables(slack=slack))
+    post = Post(site.project.alerts, References(variables(slack=slack)))
     for number in range(6):
         run(store, pipeline=f"p{number}")
     threads = [threading.Thread(target=deliver, args=(store, post)) for _ in range(2)]

@@ -9,10 +9,14 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from pydantic import SecretStr
 
 from pipelines.states import State
 from tests.services.pipelines_project import Site, cells, kept, running_site, stepped
 from tests.services.workbench import wait_until
+from workbench.sections import KeysSettings
+from workbench.security.kept_secrets import KeptSecrets
+from workbench.security.keyset.opening import Keys
 
 
 @pytest.fixture(scope="module")
@@ -227,7 +231,9 @@ def test_canary_secrets_are_nowhere(site: Site, worker):
         },
     )
 
-    run = site.run("secret", **{each: f"file:{site.file(each, canaries[n])}" for n, each in enumerate("st")})
+    KeptSecrets.of(site.home, Keys.of(site.home, KeysSettings())).set("of-t", SecretStr(canaries[1]))
+
+    run = site.run("secret", s=f"file:{site.file('s', canaries[0])}", t="keyset:of-t")
 
     assert set(run.states.values()) == {State.FAILED}
     assert "[secret s]" in cells(Path(run.attempts("a")[0]["output_path"]))

@@ -1,4 +1,4 @@
-"""What Vault's transit engine and AWS KMS answer to the two requests that a root key makes. Their real servers are no package.
+"""What Vault's engines and AWS KMS answer to the requests that the workbench makes. Their real servers are no package.
 
 The keys are real: what was encrypted for one context or by another key is refused as they do it.
 """
@@ -29,6 +29,7 @@ class KeyService:
     key: bytes = field(default_factory=lambda: os.urandom(32))
     asked: list[str] = field(default_factory=list)
     is_sealed: bool = False
+    kept: dict[str, dict[str, str]] = field(default_factory=dict)  #: by path of the key-value engine
 
     @property
     def address(self) -> str:
@@ -58,12 +59,30 @@ def running_key_service() -> Iterator[KeyService]:
 
 
 class _Handler(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        # developer.hashicorp.com/vault/api-docs/secret/kv/kv-v2
+        service: KeyService = self.server.service  # type: ignore[attr-defined]
+        service.asked.append(self.path)
+        found = service.kept.get(self.path.removeprefix("/v1/"))
+        if service.is_sealed:
+            status, answer = 503, {"errors": ["Vault is sealed"]}
+        elif self.headers["X-Vault-Token"] != TOKEN:
+            status, answer = 403, {"errors": ["permission denied"]}
+        elif found is None:
+            status, answer = 404, {"errors": []}
+        else:
+            status, answer = 200, {"data": {"data": found, "metadata": {"version": 3}}}
+        self._answer(status, answer)
+
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         service: KeyService = self.server.service  # type: ignore[attr-defined]
         target = self.headers.get("X-Amz-Target")
         service.asked.append(target or self.path)
         status, answer = self._kms(service, target, body) if target else self._vault(service, body)
+        self._answer(status, answer)
+
+    def _answer(self, status: int, answer: dict[str, Any]) -> None:
         content = json.dumps(answer).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(content)))

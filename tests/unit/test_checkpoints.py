@@ -20,10 +20,10 @@ from pipelines.engine.checkpoints.resuming import make_keeper
 from pipelines.engine.checkpoints.saved import FOLDER, forget, new_folder, publish, read_saved
 from pipelines.engine.job import Checkpoints, Earlier
 from pipelines.engine.record.events import Event, Kind
-from pipelines.engine.record.redaction import secret_forms
 from pipelines.engine.source import Source
 from pipelines.parameters.carried import read_carried
 from workbench.errors import WorkbenchError
+from workbench.masking import secret_forms
 from workbench.security.secrets import private_folder
 
 SECRET = "s3cret-käse/1"

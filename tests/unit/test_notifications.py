@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 import pytest
+from pydantic import SecretStr
 
 from pipelines.alerting.texts import MOST_RUNS, as_notification
 from pipelines.store.outbox import Taken
@@ -20,6 +21,8 @@ from workbench.observability.notifications import (
     read_channels,
     send,
 )
+from workbench.observability.notifications.transport import transport_of
+from workbench.references import References
 
 CANARY = "c4n4ryc4n4ryc4n4ry"
 MESSAGE = Notification(title="t", body="b", key="k")
@@ -81,11 +84,11 @@ def test_an_address_in_a_file_that_others_may_read_is_refused(tmp_path):
     channel = Channel("slack", f"file:{path}")
     path.chmod(0o644)
     with pytest.raises(Unconfigured, match="mode 0644"):
-        find_address(channel, {})
+        find_address(channel, References())
     path.chmod(0o600)
 
-    assert find_address(channel, {}).get_secret_value() == f"slack://{CANARY}"
-    assert CANARY not in repr(find_address(channel, {}))
+    assert find_address(channel, References()).get_secret_value() == f"slack://{CANARY}"
+    assert CANARY not in repr(find_address(channel, References()))
 
 
 @pytest.mark.parametrize(
@@ -94,7 +97,7 @@ def test_an_address_in_a_file_that_others_may_read_is_refused(tmp_path):
 def test_what_is_no_address_is_refused_and_not_shown(address, caplog, capfd):
     caplog.set_level(logging.DEBUG)
 
-    outcome = send(Channel("slack", "env:A"), MESSAGE, {"A": address})
+    outcome = send(Channel("slack", "env:A"), MESSAGE, References({"A": address}))
 
     assert outcome.result is Result.REFUSED
     assert "no Apprise URL" in outcome.reason
@@ -102,7 +105,7 @@ def test_what_is_no_address_is_refused_and_not_shown(address, caplog, capfd):
 
 
 def test_a_channel_without_an_address_is_refused_with_a_remedy():
-    outcome = send(Channel("slack", "env:A"), MESSAGE, {})
+    outcome = send(Channel("slack", "env:A"), MESSAGE, References())
 
     assert outcome.result is Result.REFUSED
     assert outcome.reason == "channel slack: env:A is not set"
@@ -134,3 +137,20 @@ def test_what_waited_is_one_message_with_a_count():
     assert many.key == "alert/0/0/slack"
     assert many.body.startswith("2 earlier runs are not shown.\n\nRun 2 of daily")
     assert as_notification([taken(1, "succeeded")], "").severity is Severity.INFO
+
+
+@pytest.mark.parametrize(
+    ("address", "host", "port", "is_encrypted"),
+    [
+        ("json://localhost:8080/x", "localhost", 8080, False),
+        ("jsons://alerts.example.com/x", "alerts.example.com", 443, True),
+        ("slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ", "hooks.slack.com", 443, True),
+        (f"pagerduty://{'a' * 32}@{'b' * 20}", "events.pagerduty.com", 443, True),
+        ("mailtos://ada:x@smtp.example.com:465?from=a@example.com&mode=ssl", "smtp.example.com", 465, True),
+        ("mailto://ada:x@smtp.example.com:25?from=a@example.com&mode=insecure", "smtp.example.com", 25, False),
+    ],
+)
+def test_how_a_channel_travels_is_told_without_its_secrets(address, host, port, is_encrypted):
+    way = transport_of(SecretStr(address))
+
+    assert (way.host, way.port, way.is_encrypted) == (host, port, is_encrypted)

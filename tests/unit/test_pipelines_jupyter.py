@@ -161,7 +161,7 @@ def test_a_secret_that_was_typed_in_place_of_its_reference_is_nowhere(root):
     write_notebook(root / "analytics" / "s.ipynb", "print(1)", parameters="token = None  # type: secret\n")
     made = draft(root, "analytics/s.ipynb", parameters={"token": "hunter2"})
 
-    assert "write env:NAME or file:/PATH" in made.problems[0].message
+    assert "write env:NAME, file:/PATH" in made.problems[0].message
     assert "hunter2" not in made.text + str(made.problems)
     assert draft(root, "analytics/s.ipynb", parameters={"token": "env:API_TOKEN"}).problems == ()
 

@@ -24,8 +24,11 @@ from workbench.observability.notifications import (
     load_channels,
     send,
 )
+from workbench.references import References
 from workbench.resources import resource
 from workbench.security.audit.commands import not_audited
+from workbench.security.references import references_of
+from workbench.settings import Settings
 
 FILE = typer.Option(None, "--file", help="A file other than pipelines/alerts.yaml.")
 JSON = typer.Option(False, "--json", help="Print one JSON object.")
@@ -48,7 +51,8 @@ def alerts_channels(file: Path | None = FILE, as_json: bool = JSON) -> None:
 
     Example: workbench alerts channels
     """
-    found = [(each, _missing(each)) for each in _channels(file).values()]
+    references = _references()
+    found = [(each, _missing(each, references)) for each in _channels(file).values()]
     if as_json:
         rows = [
             {"name": each.name, "reference": each.reference, "configured": not missing, "problem": missing or None}
@@ -86,7 +90,8 @@ def alerts_test(
         key=f"test/{uuid.uuid4().hex}",
         severity=Severity.INFO,
     )
-    results = [(each, send(channels[each], message, os.environ)) for each in ([name] if name else channels)]
+    references = _references()
+    results = [(each, send(channels[each], message, references)) for each in ([name] if name else channels)]
     if as_json:
         rows = [
             {"name": each, "result": outcome.result, "reason": outcome.reason, "remedy": outcome.remedy}
@@ -106,12 +111,16 @@ def _channels(file: Path | None) -> dict[str, Channel]:
     return dict(load_channels(file or resource("pipelines") / "alerts.yaml").channels)
 
 
-def _missing(channel: Channel) -> str:
+def _missing(channel: Channel, references: References) -> str:
     try:
-        find_address(channel, os.environ)
+        find_address(channel, references)
     except Unconfigured as error:
         return error.message.removeprefix(f"channel {channel.name}: ")
     return ""
+
+
+def _references() -> References:
+    return references_of(Settings.load(), os.environ)
 
 
 def _as_text(name: str, outcome: Outcome) -> str:

@@ -49,7 +49,7 @@ def init(as_json: bool = AS_JSON) -> None:
 
     Example: workbench keys init
     """
-    settings, keys = _keys()
+    settings, keys = open_keys()
     with recording(settings.home, Action.KEYSET_CREATED, RESOURCE) as details:
         keyset = keys.create()
         details["version"] = keyset.primary.number
@@ -68,7 +68,7 @@ def list_versions(as_json: bool = AS_JSON) -> None:
 
     Example: workbench keys list --json
     """
-    _, keys = _keys()
+    _, keys = open_keys()
     keyset = keys.file.read()
     keys.inventory.check(keyset.inventory)
     counts = keys.inventory.counts()
@@ -99,7 +99,7 @@ def rotate(as_json: bool = AS_JSON) -> None:
 
     Example: workbench keys rotate && workbench keys promote
     """
-    settings, keys = _keys()
+    settings, keys = open_keys()
     with recording(settings.home, Action.KEYSET_ROTATED, RESOURCE) as details:
         version = keys.file.change(lambda keyset: keyset.rotated()).versions[-1].number
         details["version"] = version
@@ -114,7 +114,7 @@ def promote(as_json: bool = AS_JSON) -> None:
 
     Example: workbench keys promote
     """
-    settings, keys = _keys()
+    settings, keys = open_keys()
     with recording(settings.home, Action.KEYSET_PROMOTED, RESOURCE) as details:
         version = keys.file.change(lambda keyset: keyset.promoted()).primary.number
         details["version"] = version
@@ -139,12 +139,14 @@ def rewrap(
     Example: workbench keys rewrap
     """
     from workbench.security.encryption import rewrapping
+    from workbench.security.kept_secrets import KeptSecrets
 
-    settings, keys = _keys()
+    settings, keys = open_keys()
     with recording(settings.home, Action.KEYSET_REWRAPPED, RESOURCE) as details:
         if rebuild is not None:
             count = rewrapping.rebuild(keys, rebuild)
             Console(stderr=True).print(f"{count:,} found below {rebuild}", markup=False)
+        KeptSecrets.of(settings.home, keys).encrypt_anew()
         with _bar() as advance:
             done = rewrapping.rewrap(keys, forget_missing=forget_missing, on_entry=advance)
         details.update(version=done.version, moved=done.moved, failed=len(done.failed))
@@ -180,7 +182,7 @@ def retire(
 
     if destroy and undo:
         raise typer.BadParameter("say one of --destroy and --undo")
-    settings, keys = _keys()
+    settings, keys = open_keys()
     retiring = Action.KEYSET_DESTROYED if destroy else Action.KEYSET_RETIRED
     with recording(settings.home, Action.KEYSET_ENABLED if undo else retiring, RESOURCE) as details:
         details["version"] = version
@@ -208,7 +210,12 @@ def _tell_left(done: Rewrapped) -> None:
         console.print(f"{name}: {reason}", style="red")
 
 
-def _keys() -> tuple[Settings, Keys]:
+def open_keys() -> tuple[Settings, Keys]:
+    """The settings, and the keyset that they name.
+
+    Raises:
+        WorkbenchError: when what it takes is not installed.
+    """
     try:
         from workbench.security.keyset.opening import Keys
     except ModuleNotFoundError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -256,11 +257,17 @@ def code() -> None:
 @not_audited("It only looks.")
 def doctor(
     as_json: bool = typer.Option(False, "--json", help="Print a JSON array of findings."),
+    security: bool = typer.Option(
+        False, "--security", help="List every hop and every store, with what protects it, proved by trying."
+    ),
 ) -> None:
     """Name what is missing or unsafe, each with its remedy. Exit code 1 when there is anything.
 
-    Example: workbench doctor
+    Example: workbench doctor --security
     """
+    if security:
+        _assess(as_json)
+        return
     from workbench.cli.doctor import Finding, examine
 
     findings = examine(find_home())
@@ -269,4 +276,16 @@ def doctor(
     for finding in [] if as_json else findings:
         typer.echo(finding.as_text())
     if any(not finding.ok for finding in findings):
+        raise typer.Exit(1)
+
+
+def _assess(as_json: bool) -> None:
+    from workbench.cli.assurance import assess, show
+
+    rows = assess(Settings.load())
+    if as_json:
+        typer.echo(json.dumps([row.as_fields() for row in rows], indent=2))
+    else:
+        show(rows)
+    if any(row.is_broken for row in rows):
         raise typer.Exit(1)

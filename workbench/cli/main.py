@@ -26,10 +26,12 @@ from workbench.cli import (
     machine,
     policies,
     quality,
+    secrets,
     spark,
     topics,
 )
 from workbench.errors import WorkbenchError
+from workbench.masking import mask_logs
 from workbench.security.audit.commands import not_audited
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
@@ -58,6 +60,7 @@ def make_application() -> typer.Typer:
     batch.add_commands(application)
     audit.add_commands(application)
     keys.add_commands(application)
+    secrets.add_commands(application)
     alerts.add_commands(application)
     for entry in sorted(entry_points(group="workbench.commands"), key=lambda entry: entry.name):
         entry.load()(application)
@@ -69,6 +72,7 @@ def main() -> None:
     # Whatever we and the servers that we start write is private, users' notebooks included.
     os.umask(0o077)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    mask_logs()
     try:
         make_application()(standalone_mode=True)
     except WorkbenchError as error:

@@ -34,6 +34,7 @@ __all__ = [
     "SparkSettings",
     "WarehouseSettings",
     "is_loopback",
+    "key_variables",
     "variables",
     "without_keys",
 ]
@@ -61,7 +62,12 @@ def variables() -> dict[str, type[Section]]:
     }
 
 
+def key_variables() -> frozenset[str]:
+    """Those that lead to the root key."""
+    return frozenset(name for name, section in variables().items() if section is KeysSettings)
+
+
 def without_keys(environment: Mapping[str, str]) -> dict[str, str]:
     """The environment of what runs other people's code: without what leads to the root key, or to channels of alerts."""
-    names = {name for name, section in variables().items() if section is KeysSettings}
+    names = key_variables()
     return {name: value for name, value in environment.items() if name not in names and not name.startswith(ALERTS)}

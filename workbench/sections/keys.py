@@ -48,7 +48,7 @@ class KeysSettings(Section):
             )
         if self.root == "aws-kms" and not self.kms_key:
             found.append("WORKBENCH_KEYS_ROOT is `aws-kms` but WORKBENCH_KEYS_KMS_KEY is not set. Set it to a key.")
-        return found + (self._vault_problems() if self.root == "vault" else [])
+        return found + (self._vault_problems() if self.root == "vault" or self.vault_address else [])
 
     def file(self, home: Path) -> Path:
         """The file of the root key of the workbench whose WORKBENCH_HOME is *home*."""

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from pipelines.engine.record.redaction import secret_forms
+from workbench.masking import secret_forms
 
 MODULE = "workbench_run"
 SOCKET = "handover"

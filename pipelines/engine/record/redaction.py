@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import html
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote, quote_plus
 
 from pydantic import SecretStr
 
 from workbench.errors import WorkbenchError
+from workbench.masking import secret_forms
 
 LEAST_CHARACTERS = 4
-# A shorter piece of base64 or hex may stand in any picture.
-LEAST_ENCODED_CHARACTERS = 8
 
 
 class Redactor:
@@ -66,21 +61,3 @@ class Redactor:
             if any(form.startswith(end) for form in self._names):
                 return text[:-length], end
         return text, ""
-
-
-def secret_forms(secret: str) -> set[str]:
-    """The texts in which *secret* can be read without knowing it."""
-    octets = secret.encode("utf-8", "surrogatepass")
-    written = {secret, quote(octets, safe=""), quote(octets), quote_plus(octets), html.escape(secret)}
-    written |= {json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1], repr(secret)[1:-1]}
-    encoded = {octets.hex(), octets.hex().upper(), *_base64_forms(octets)}
-    return written | {form for form in encoded if len(form) >= LEAST_ENCODED_CHARACTERS}
-
-
-def _base64_forms(octets: bytes) -> Iterator[str]:
-    """What of base64 is the same whatever stands before and after *octets*, for each of the three alignments."""
-    for before in range(3):
-        first = -(-before * 8 // 6)
-        last = (before + len(octets)) * 8 // 6
-        for encode in (base64.b64encode, base64.urlsafe_b64encode):
-            yield encode(bytes(before) + octets).decode()[first:last]

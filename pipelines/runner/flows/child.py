@@ -17,6 +17,7 @@ from types import FrameType
 
 from pipelines.runner.flows.rules import CORRECT
 from workbench.errors import DefinitionError, NoSuchTopic, SettingsError, StepRefused, WorkbenchError
+from workbench.masking import mask_logs
 from workbench.security.secrets import write_private
 
 logger = logging.getLogger("workbench.flow")
@@ -29,6 +30,7 @@ def main(argv: list[str]) -> int:
     name, folder, told, *roots = argv
     sys.path[:0] = roots
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    mask_logs()
     logging.getLogger("workbench").setLevel(logging.INFO)
     stop = threading.Event()
     try:

@@ -11,10 +11,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from pipelines.definition.triggers import WEBHOOK
-from pipelines.parameters import SecretReference
 from pipelines.planning.registering import ensure_registered
 from pipelines.planning.runs import Plan, Start
-from pipelines.planning.secrets import read_secret
 from pipelines.service.rights import NotSignedIn, PipelinePaused, TooManyRefused
 from pipelines.service.site.site import Site
 from pipelines.service.webhooks.signing import LEAST_BYTES, Signed, key_of
@@ -22,6 +20,7 @@ from pipelines.store.records import Trigger
 from pipelines.store.runs.making import find_run, make_runs
 from pipelines.store.runs.schedules import named_schedules, read_schedules
 from workbench.errors import AuditError, ParametersRefused, WorkbenchError
+from workbench.references import References, SecretReference
 from workbench.security.audit import Action, Outcome
 from workbench.security.throttle import Throttle
 
@@ -44,12 +43,12 @@ class Webhooks:
 
     Args:
         site: where runs are made.
-        environment: where secrets of the scheme `env` are; a secret is read for each request, and kept nowhere.
+        references: reads the secret of a trigger for each request.
         clock: seconds since 1970.
     """
 
-    def __init__(self, site: Site, environment: Mapping[str, str], clock: Callable[[], float] = time.time) -> None:
-        self._site, self._environment, self._clock = site, environment, clock
+    def __init__(self, site: Site, references: References, clock: Callable[[], float] = time.time) -> None:
+        self._site, self._reader, self._clock = site, references, clock
         self._lock = threading.Lock()
         self._known: dict[str, list[str]] = {}
         self._known_at = float("-inf")
@@ -106,11 +105,10 @@ class Webhooks:
             return self._known
 
     def _key(self, pipeline: str, reference: str) -> bytes | None:
-        scheme, _, name = reference.partition(":")
         try:
             remedy = "Set it where the service of pipelines runs."
-            return key_of(read_secret(SecretReference(scheme, name), self._environment, remedy=remedy))
-        except WorkbenchError as error:
+            return key_of(self._reader.read(SecretReference.parse(reference), remedy=remedy))
+        except (WorkbenchError, ValueError) as error:
             # A stranger is not told.
             with self._lock:
                 is_told = self._told.admit() is not None

@@ -10,15 +10,15 @@ from pathlib import Path
 import yaml
 
 from workbench.errors import WorkbenchError
+from workbench.references import HOW, REFERENCE
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9_-]{0,48}[a-z0-9])?")
-REFERENCE = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*|file:/[^\x00]*")
 SECTIONS = ("channels", "alerts")  #: the latter are rules on metrics, read by who evaluates them
 
 
 @dataclass(frozen=True)
 class Channel:
-    """Where messages go: `reference` is `env:NAME` or `file:/PATH`, where the address is found."""
+    """Where messages go: `reference` is where the address is found, see `workbench.references`."""
 
     name: str
     reference: str
@@ -93,9 +93,9 @@ def _add(name: str, node: yaml.Node, channels: dict[str, Channel], faults: list[
         else:
             urls.append(value)
     if not urls:
-        faults.append(ChannelFault(_line(node), place, "has no url; write url: env:NAME or url: file:/PATH."))
+        faults.append(ChannelFault(_line(node), place, f"has no url; write url: and one of {HOW}."))
     elif not isinstance(urls[0], yaml.ScalarNode) or not REFERENCE.fullmatch(urls[0].value):
-        text = "the value is no reference; write env:NAME or file:/PATH, never the address itself."
+        text = f"the value is no reference; write {HOW}, never the address itself."
         faults.append(ChannelFault(_line(urls[0]), f"{place}.url", text))
     else:
         channels[name] = Channel(name, urls[0].value)

@@ -9,13 +9,13 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from workbench.observability.notifications.addresses import Unconfigured, find_address
 from workbench.observability.notifications.channels import Channel
 from workbench.observability.notifications.messages import Notification, Outcome, Result, Severity
+from workbench.references import References
 
 if TYPE_CHECKING:
     import apprise
@@ -28,16 +28,16 @@ PASSING = frozenset({408, 425, 429})  # of those that blame the request, what is
 KINDS = {Severity.CRITICAL: "failure", Severity.WARNING: "warning", Severity.INFO: "info"}
 
 
-def send(channel: Channel, notification: Notification, environment: Mapping[str, str]) -> Outcome:
+def send(channel: Channel, notification: Notification, references: References) -> Outcome:
     """Send *notification* to *channel*; returns within `SEND_SECONDS`, and raises nothing.
 
     Args:
         channel: where to.
         notification: what.
-        environment: where references of `env:` are looked up.
+        references: reads the channel's.
     """
     try:
-        address = find_address(channel, environment)
+        address = find_address(channel, references)
     except Unconfigured as error:
         return Outcome(Result.REFUSED, error.message, error.remedy)
     try:
@@ -47,7 +47,7 @@ def send(channel: Channel, notification: Notification, environment: Mapping[str,
 
 
 def _send_to(channel: Channel, address: str, notification: Notification) -> Outcome:
-    service = _service(address)
+    service = read_service(address)
     if service is None:
         return Outcome(
             Result.REFUSED,
@@ -96,7 +96,7 @@ def _failure(channel: Channel, lines: list[str]) -> Outcome:
     return Outcome(Result.RETRY, f"channel {channel.name} answered with status {codes[-1]}")
 
 
-def _service(address: str) -> apprise.NotifyBase | None:
+def read_service(address: str) -> apprise.NotifyBase | None:
     """What Apprise makes of an address, with our times for waiting; None when it cannot read it."""
     library = _library()
     asset = library.AppriseAsset(app_id="Workbench", app_desc="Analytics workbench", http_redirects=False)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,9 @@ from typing import Any
 from pydantic import SecretStr
 
 from workbench.errors import RootKeyUnavailable, WrongKey
+from workbench.security.vault import VaultServer, VaultSilent
 
-ANSWER_SECONDS = 10.0
+BAD_REQUEST = 400
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,33 +50,19 @@ class VaultRoot:
             raise self._unavailable("its answer has no plaintext") from None
 
     def _ask(self, verb: str, body: dict[str, str]) -> dict[str, Any]:
+        server = VaultServer(address=self.address, token=self.token, ca_file=self.ca_file)
         try:
-            import httpx2
-        except ModuleNotFoundError as error:
-            raise RootKeyUnavailable(
-                f"{error.name} is not installed", remedy="Install analytics-workbench[vault]."
-            ) from None
-        url = f"{self.address.rstrip('/')}/v1/{self.mount}/{verb}/{self.key}"
-        headers = {"X-Vault-Token": self.token.get_secret_value(), "X-Vault-Request": "true"}
-        try:
-            with httpx2.Client(verify=self._trust(), timeout=ANSWER_SECONDS, trust_env=False) as client:
-                answer = client.post(url, json=body, headers=headers)
-                found = answer.json()
-        except (httpx2.HTTPError, OSError, ValueError) as error:
-            raise self._unavailable(str(error) or type(error).__name__) from None
-        if answer.status_code == httpx2.codes.OK and isinstance(found.get("data"), dict):
-            data: dict[str, Any] = found["data"]
-            return data
-        reasons = "; ".join(str(each) for each in found.get("errors", []))[:200]
-        if verb == "decrypt" and answer.status_code == httpx2.codes.BAD_REQUEST:
+            answer = server.ask("POST", f"{self.mount}/{verb}/{self.key}", body)
+        except VaultSilent as silent:
+            raise self._unavailable(str(silent)) from None
+        if answer.data is not None:
+            return answer.data
+        if verb == "decrypt" and answer.status == BAD_REQUEST:
             raise WrongKey(
-                f"the key {self.name} at {self.address} does not unwrap the keyset: {reasons}",
+                f"the key {self.name} at {self.address} does not unwrap the keyset: {answer.reasons}",
                 remedy="Name the key it was made with; its min_decryption_version must not be above the one that wrapped it.",
             )
-        raise self._unavailable(f"it answered {answer.status_code} {reasons}".rstrip())
-
-    def _trust(self) -> ssl.SSLContext:
-        return ssl.create_default_context(cafile=None if self.ca_file is None else str(self.ca_file))
+        raise self._unavailable(f"it answered {answer.status} {answer.reasons}".rstrip())
 
     def _unavailable(self, reason: str) -> RootKeyUnavailable:
         return RootKeyUnavailable(

@@ -17,6 +17,7 @@ from datetime import datetime
 from typing import Any
 
 from workbench.errors import WorkbenchError
+from workbench.masking import mask_logs
 from workbench.resources import resource
 from workbench.security.policies.reading import read_policies
 from workbench.settings import Settings
@@ -28,6 +29,7 @@ def main() -> int:
     """Answer what stands on the input."""
     # Whatever a library says, the output is one JSON object.
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+    mask_logs()
     try:
         answer, code = answer_to(json.load(sys.stdin)), 0
     except WorkbenchError as error:

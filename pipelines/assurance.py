@@ -1,0 +1,96 @@
+"""The rows of `workbench doctor --security` that are those of pipelines: the service, and what runs leave."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+from pipelines.engine.record.keeping import ENCRYPTED
+from pipelines.runner.folders import LOG, OUTPUT, runs_folder
+from pipelines.service.entrance.hub import HubAddress
+from pipelines.service.process import hub_file
+from workbench.observability.monitor.targets import read_targets
+from workbench.security.assurance import Kind, NotProtected, Row, Site, examine, not_in_use
+from workbench.security.assurance.files import is_private, on_encrypted_disk
+from workbench.security.assurance.http import refuses_strangers
+from workbench.security.assurance.rows import Check
+from workbench.security.encryption.header import PREFIX_BYTES, Prefix
+
+HUB = "hub"  #: the job of JupyterHub, as `hub.monitoring` calls it
+MOST_FILES = 2000  #: that are opened; the newest runs first
+
+
+def rows(site: Site) -> Iterator[Row]:
+    """Called through the entry point group `workbench.assurance`."""
+    yield _service(site)
+    yield _metrics(site)
+    yield _outputs(site)
+
+
+def _service(site: Site) -> Row:
+    subject = "pipelines service"
+    if site.pid is None:
+        return not_in_use(Kind.HOP, subject, "the workbench does not run here; `workbench up` starts it")
+    try:
+        address = HubAddress.read(hub_file(site.home))
+    except FileNotFoundError:
+        return not_in_use(Kind.HOP, subject, "there is no PostgreSQL for its store")
+    url = f"http://127.0.0.1:{address.port}{address.prefix}api/v1/runs"
+    return examine(Kind.HOP, subject, partial(site.stays_here, address.port), partial(refuses_strangers, url))
+
+
+def _metrics(site: Site) -> Row:
+    """The ports at which the monitor reads the metrics of the workbench's processes."""
+    subject = "metrics"
+    # JupyterHub's own are behind the hub's API, which has a row.
+    found = [each for each in read_targets(site.home) if each.is_alive and each.job != HUB]
+    if site.pid is None or not found:
+        return not_in_use(Kind.HOP, subject, "no process shows metrics")
+    checks: list[Check] = []
+    for each in found:
+        checks.append(partial(site.stays_here, int(each.address.rpartition(":")[2])))
+        checks.append(partial(refuses_strangers, f"http://{each.address}{each.path}"))
+    return examine(Kind.HOP, subject, *checks)
+
+
+def _outputs(site: Site) -> Row:
+    subject, folder = "run outputs", runs_folder(site.home)
+    if not folder.is_dir():
+        return not_in_use(Kind.STORE, subject, "no pipeline has run yet")
+    checks: list[Check] = [partial(is_private, folder)]
+    if site.settings.pipelines.encrypt_outputs:
+        checks.append(partial(_are_encrypted, folder))
+    else:
+        checks.append(partial(on_encrypted_disk, folder))
+    return examine(Kind.STORE, subject, *checks)
+
+
+def _are_encrypted(folder: Path) -> str:
+    """Each notebook and log begins as encrypted data does, whatever its name says."""
+    encrypted, clear = 0, []
+    for file in islice(_left(folder), MOST_FILES):
+        if file.suffix == ENCRYPTED:
+            with file.open("rb") as opened:
+                # One that has just been made is empty.
+                if begin := opened.read(PREFIX_BYTES):
+                    Prefix.parse(begin, subject=str(file))
+                    encrypted += 1
+        else:
+            clear.append(file)
+    if clear:
+        raise NotProtected(
+            f"{len(clear)} outputs are in clear, such as {clear[0]}: of runs before they were to be encrypted",
+            remedy="Remove those files; their runs stay in the store.",
+            promised=False,
+        )
+    return f"{encrypted} logs and notebooks are encrypted"
+
+
+def _left(folder: Path) -> Iterator[Path]:
+    """What attempts have left, of the newest runs first."""
+    runs = sorted((each for each in folder.iterdir() if each.name.isdigit()), key=lambda each: -int(each.name))
+    for run in runs:
+        for name in (LOG, OUTPUT):
+            yield from run.glob(f"*/{name}*")

@@ -1,0 +1,143 @@
+"""References to secrets: what is one, where each kind is read, and that no error shows a secret."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+from typer.testing import CliRunner, Result
+
+from tests.services.keysets import make_keys, open_keys, turn
+from workbench.cli.main import make_application
+from workbench.errors import OtherContext, SecretUnavailable, SettingsError
+from workbench.references import References, SecretReference
+from workbench.security.audit import AuditLog, read_events
+from workbench.security.kept_secrets import KeptSecrets
+from workbench.security.references import references_of
+from workbench.settings import Settings
+
+CANARY = "canary-4711-of-the-test"
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("WORKBENCH_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def kept(home: Path) -> KeptSecrets:
+    return KeptSecrets.of(home, make_keys(home))
+
+
+def secrets(*arguments: str, given: str | None = None) -> Result:
+    return CliRunner().invoke(make_application(), ["secrets", *arguments], input=given)
+
+
+@pytest.mark.parametrize(
+    "text", ["env:TOKEN", "file:/run/secrets/token", "keyset:api-token", "vault:secret/team/api#token"]
+)
+def test_a_reference_is_read_and_written_alike(text):
+    assert str(SecretReference.parse(text)) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", CANARY, "env:", "env:A B", "file:relative", "keyset:../x", "keyset:", "keyset:a/b", "vault:a", "vault:a#b",
+     "vault:secret/a", "vault:secret/../sys/key#f", "vault:secret/a?x#b", "http://x", "env:A\n"],
+)  # fmt: skip
+def test_what_is_no_reference_is_refused_and_not_shown(text):
+    with pytest.raises(ValueError, match="no reference") as error:
+        SecretReference.parse(text)
+    assert CANARY not in str(error.value)
+
+
+def test_variables_and_files_are_read_when_they_are_needed(tmp_path):
+    file = tmp_path / "token"
+    file.write_text(f"{CANARY}\n")
+    references = References({"TOKEN": CANARY})
+
+    assert references.read(SecretReference("env", "TOKEN")).get_secret_value() == CANARY
+    assert references.read(SecretReference("file", str(file))).get_secret_value() == CANARY
+    assert CANARY not in repr(references)
+
+
+@pytest.mark.parametrize("reference", ["env:NO", "file:/no/such", "keyset:no", "vault:secret/no#no"])
+def test_what_is_not_there_is_an_error_with_a_remedy(home, reference):
+    references = references_of(Settings.load(), {"YES": CANARY})
+
+    with pytest.raises(SecretUnavailable, match=f"the secret {reference} is not there") as error:
+        references.read(SecretReference.parse(reference), remedy="put it there")
+    assert error.value.remedy
+    assert CANARY not in str(error.value)
+
+
+def test_what_leads_to_the_root_key_cannot_be_referred_to(home):
+    references = references_of(Settings.load(), {"WORKBENCH_KEYS_ROOT_KEY": CANARY})
+
+    with pytest.raises(SecretUnavailable):
+        references.read(SecretReference("env", "WORKBENCH_KEYS_ROOT_KEY"))
+
+
+def test_a_secret_is_kept_encrypted_and_read_by_its_reference(home):
+    assert secrets("set", "api-token", given=f"{CANARY}\n").exit_code == 0
+
+    file = home / "keys" / "secrets.json"
+    assert file.stat().st_mode & 0o777 == 0o600
+    for each in home.rglob("*"):
+        assert not each.is_file() or CANARY.encode() not in each.read_bytes(), each
+    found = references_of(Settings.load(), {}).read(SecretReference("keyset", "api-token"))
+    assert found.get_secret_value() == CANARY
+
+
+def test_secrets_are_listed_replaced_and_removed_and_never_shown(home):
+    answers = [
+        secrets("set", "a", "--json", given="first-one"),
+        secrets("set", "a", "--json", given=CANARY),
+        secrets("list", "--json"),
+        secrets("list"),
+        secrets("remove", "a", "--json"),
+        secrets("list", "--json"),
+    ]
+
+    assert [each.exit_code for each in answers] == [0] * 6
+    assert json.loads(answers[0].stdout) == {"name": "a", "new": True}
+    assert json.loads(answers[1].stdout) == {"name": "a", "new": False}
+    assert json.loads(answers[2].stdout) == [{"name": "a", "version": 1}]
+    assert json.loads(answers[5].stdout) == []
+    assert CANARY not in "".join(each.output for each in answers)
+    told = [each for each in read_events(AuditLog.of(home).path) if each.resource == "secret:a"]
+    assert [each.action for each in told if each.outcome == "success"] == ["secret.set", "secret.set", "secret.removed"]
+    assert CANARY not in AuditLog.of(home).path.read_text()
+
+
+@pytest.mark.parametrize(("name", "given"), [("../x", CANARY), ("a", ""), ("a", "\n"), ("a", "x" * 70_000)])
+def test_a_name_or_a_secret_that_is_none_is_refused(home, name, given):
+    assert isinstance(secrets("set", name, given=given).exception, SettingsError)
+
+
+def test_a_secret_that_was_exchanged_for_another_is_refused(kept):
+    kept.set("mine", SecretStr("one"))
+    kept.set("theirs", SecretStr(CANARY))
+    found = json.loads(kept.path.read_text())
+    kept.path.write_text(json.dumps({"mine": found["theirs"], "theirs": found["mine"]}))
+
+    with pytest.raises(OtherContext):
+        kept.read("mine")
+
+
+def test_secrets_come_under_a_new_version_with_rewrap(home, kept):
+    kept.set("a", SecretStr(CANARY))
+    turn(open_keys(home))
+    assert kept.names() == {"a": 1}
+
+    done = CliRunner().invoke(make_application(), ["keys", "rewrap", "--json"])
+
+    assert json.loads(done.stdout)["holders"] == []
+    assert kept.names() == {"a": 2}
+    assert kept.read("a").get_secret_value() == CANARY
+    retired = CliRunner().invoke(make_application(), ["keys", "retire", "1", "--destroy"])
+    assert retired.exit_code == 0, retired.exception
+    assert kept.read("a").get_secret_value() == CANARY

@@ -1,0 +1,121 @@
+"""References to secrets: files and databases hold where a secret is, and never what it is.
+
+    env:NAME                 a variable of the process that needs it
+    file:/PATH               a file on its machine
+    keyset:NAME              kept by `workbench secrets set NAME`, encrypted with the keyset
+    vault:MOUNT/PATH#FIELD   a field of a secret in version 2 of Vault's key-value engine
+
+This module reads the first two. `workbench.security.references` adds the others.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+from pydantic import SecretStr
+
+from workbench.errors import SecretUnavailable
+from workbench.masking import remember
+
+NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?"  #: of a secret in the keyset
+REFERENCE = re.compile(
+    rf"env:[A-Za-z_][A-Za-z0-9_]*|file:/[^\x00]*|keyset:{NAME}|vault:[A-Za-z0-9_-]+(?:/[A-Za-z0-9_-][A-Za-z0-9_.-]*)+#[A-Za-z0-9_.-]+"
+)
+HOW = "env:NAME, file:/PATH, keyset:NAME or vault:MOUNT/PATH#FIELD"
+MOST_BYTES = 1 << 20  #: of a file
+
+Reader = Callable[[str], SecretStr]  #: given what stands behind the colon; raises SecretUnavailable
+
+
+@dataclass(frozen=True)
+class SecretReference:
+    """Where a secret is."""
+
+    scheme: str
+    name: str
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The reference that *text* is.
+
+        Raises:
+            ValueError: when it is none. The text may be a secret itself: no message shows it.
+        """
+        if not REFERENCE.fullmatch(text):
+            raise ValueError(f"the value is no reference; write {HOW}, never the secret itself")
+        scheme, name = text.split(":", 1)
+        return cls(scheme, name)
+
+    def __str__(self) -> str:
+        return f"{self.scheme}:{self.name}"
+
+
+@dataclass(frozen=True)
+class References:
+    """Reads secrets where and when they are needed; what was read is masked in the logs of this process from then on.
+
+    Args:
+        environment: where those of `env:` are.
+        readers: of the schemes that need more than this module has.
+    """
+
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    readers: Mapping[str, Reader] = field(default_factory=dict, repr=False)
+
+    def read(self, reference: SecretReference, *, remedy: str = "", is_private: bool = False) -> SecretStr:
+        """The secret that is meant.
+
+        Args:
+            reference: where it is.
+            remedy: what to do when it is not there; of a scheme of its own, the reader knows better.
+            is_private: whether a file that other users may read is refused.
+
+        Raises:
+            SecretUnavailable: when it is not there, is empty, or may not be read. No secret is in the message.
+        """
+        if reference.scheme == "env":
+            found = SecretStr(self.environment.get(reference.name, ""))
+            reason = "is not set"
+        elif reference.scheme == "file":
+            found = _from_file(reference, is_private=is_private, remedy=remedy)
+            reason = "is empty"
+        elif reader := self.readers.get(reference.scheme):
+            found = reader(reference.name)
+            reason = "is empty"
+        else:
+            raise SecretUnavailable(
+                f"{reference}",
+                "cannot be read here",
+                remedy=f"Use one of env: and file: instead of {reference.scheme}:.",
+            )
+        if not found.get_secret_value().strip():
+            raise SecretUnavailable(f"{reference}", reason, remedy=remedy)
+        remember(found.get_secret_value())
+        return found
+
+
+def _from_file(reference: SecretReference, *, is_private: bool, remedy: str) -> SecretStr:
+    path = Path(reference.name)
+    try:
+        with path.open("rb") as file:
+            # Of the opened file: another one may stand at the path by now.
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            content = file.read(MOST_BYTES)
+    except OSError as error:
+        raise SecretUnavailable(f"{reference}", f"cannot be read: {error.strerror}", remedy=remedy) from None
+    if is_private and mode & 0o077:
+        raise SecretUnavailable(
+            f"{reference}",
+            f"has mode {mode:04o}, and other users may read it",
+            remedy=f"Run `chmod 600 {path}`, and get a new one if others use this machine.",
+        )
+    try:
+        return SecretStr(content.decode("utf-8").rstrip("\r\n"))
+    except UnicodeDecodeError:
+        raise SecretUnavailable(f"{reference}", "is no text in UTF-8", remedy=remedy) from None
