@@ -21,6 +21,7 @@ from workbench.errors import SettingsError
 from workbench.sections import (
     SECTIONS,
     AuditSettings,
+    BackupSettings,
     EmbeddedSettings,
     HubSettings,
     KafkaSettings,
@@ -56,6 +57,7 @@ class Settings(BaseModel):
     audit: AuditSettings
     embedded: EmbeddedSettings
     keys: KeysSettings
+    backup: BackupSettings
 
     @classmethod
     def load(cls, *, embedded: bool = True, env_file: Path = Path(".env")) -> Self:

@@ -34,6 +34,9 @@ max_wal_size = 2GB
 # Bulk loads write whole tables; checkpoints may take their time.
 checkpoint_timeout = 15min
 jit = off
+# A backup whose receiver is away keeps WAL back, but not until the disk is full.
+max_slot_wal_keep_size = 4GB
+archive_timeout = {archive_seconds}s
 log_line_prefix = '%m [%p] %u@%d '
 log_checkpoints = off
 timezone = 'UTC'
@@ -41,7 +44,9 @@ timezone = 'UTC'
 HOST_BASED_AUTHENTICATION = """\
 # type  database  user  address         method
 host    all       all   127.0.0.1/32    scram-sha-256
+host    replication  {superuser}  127.0.0.1/32  scram-sha-256
 """
+ARCHIVE_SECONDS = 60  #: after which a segment of WAL is closed although it is not full, when backups are made
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +58,7 @@ class PostgresServer:
     database: str
     user: str
     password_override: str = field(default="", repr=False)
+    is_backed_up: bool = False  #: whether WAL is closed often, for backups
 
     name = "warehouse"
     start_seconds = 60.0
@@ -93,8 +99,10 @@ class PostgresServer:
                 remedy="Move the folder away to start with an empty warehouse, or restore it from a backup.",
             )
         self._check_version()
-        runner.write(self.data / "workbench.conf", CONFIGURATION.format(host=LOOPBACK, port=self.port))
-        runner.write(self.data / "pg_hba.conf", HOST_BASED_AUTHENTICATION)
+        archive_seconds = ARCHIVE_SECONDS if self.is_backed_up else 0
+        configuration = CONFIGURATION.format(host=LOOPBACK, port=self.port, archive_seconds=archive_seconds)
+        runner.write(self.data / "workbench.conf", configuration)
+        runner.write(self.data / "pg_hba.conf", HOST_BASED_AUTHENTICATION.format(superuser=SUPERUSER))
         data = runner.path(self.data)
         return Launch(
             argv=runner.command("postgres", "-D", data, "-c", f"config_file={data}/workbench.conf"),
