@@ -1,41 +1,225 @@
-"""A restore drill: a warehouse is lost, and comes back in a new home by the escrowed key, at the end and at a moment."""
+"""A restore drill: a warehouse is lost, and comes back in a new home by the escrowed key, as it was at a moment or at the end."""
 
 from __future__ import annotations
 
+import json
 import shutil
+import sqlite3
+import uuid
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
-from tests.services.backups import BackedUpWarehouse, restored
-from tests.services.postgres_server import running_postgres
+from tests.services.backups import BackedUpWarehouse, Drill, copy_backups, restored
+from tests.services.postgres_server import OwnPostgres, running_postgres
+from workbench.embedded import recovery
+from workbench.errors import BackupError
+from workbench.loading import DEAD_LETTERS, ORIGIN, Load, Span, Target
+from workbench.sections import KeysSettings, WarehouseSettings
+from workbench.security.encryption.files import read_encrypted, write_encrypted
+from workbench.security.keyset.opening import Keys
+from workbench.security.secrets import write_private
+from workbench.warehouse.backup.restoring import choose
+from workbench.warehouse.backup.verification import verify
+from workbench.warehouse.dialects import make_warehouse
+
+TARGET = Target(table="raw.flights", topic="flights")
+COLUMNS = pa.schema([pa.field("n", pa.int64()), *ORIGIN])
+CANARY = b"canary-of-an-output"
+
+
+def ingest(postgres: OwnPostgres, end: int) -> int:
+    """What a flow does with a topic of *end* records: go on where the ledger says. Returns where that was."""
+    with make_warehouse(WarehouseSettings.model_validate(postgres.variables()), TARGET) as warehouse:
+        warehouse.prepare(COLUMNS)
+        (claim,) = warehouse.claim("cluster", "topic", {0: 0})
+        numbers = list(range(claim.next_offset, end))
+        rows = pa.table({"n": numbers, "_partition": [0] * len(numbers), "_offset": numbers}, schema=COLUMNS)
+        span = Span(claim.partition, claim.next_offset, end, claim.epoch)
+        warehouse.commit(Load(spans=(span,), rows=rows, dead_letters=DEAD_LETTERS.empty_table()))
+        return claim.next_offset
+
+
+def fill(home: Path) -> None:
+    """What people and the hub have in a home."""
+    (home / "hub").mkdir()
+    with closing(sqlite3.connect(home / "hub" / "jupyterhub.sqlite")) as hub, hub:
+        hub.execute("CREATE TABLE users (name TEXT)")
+        hub.execute("INSERT INTO users VALUES ('ada')")
+    (home / "users" / "ada").mkdir(parents=True)
+    (home / "users" / "ada" / "delays.ipynb").write_text("{}")
+    keys = Keys.of(home, KeysSettings())
+    keys.ensure()
+    (home / "pipelines").mkdir()
+    write_encrypted(keys, CANARY, home / "pipelines" / "output.enc", "an output")
 
 
 @pytest.fixture(scope="module")
-def lost(tmp_path_factory):
-    """A warehouse with three steps of history, each an hour of work; its home is gone in the end."""
+def drill(tmp_path_factory):
+    """A warehouse with a history, a backup, WAL after it, and an escrowed key."""
     place = tmp_path_factory.mktemp("backup")
     with running_postgres(place / "home") as postgres:
         warehouse = BackedUpWarehouse(postgres, place / "backups")
-        postgres.ask("CREATE TABLE flights AS SELECT n AS id, md5(n::text) AS tail FROM generate_series(1, 5000) n")
-        (warehouse.home / "audit").mkdir(exist_ok=True)
-        (warehouse.home / "hub").mkdir()
-        (warehouse.home / "hub" / "notes.txt").write_text("who was here")
+        fill(postgres.server.home)
+        ingest(postgres, 500)
         with warehouse.keeping():
-            warehouse.escrowed = warehouse.escrow()
-            postgres.ask("INSERT INTO flights SELECT n, 'later' FROM generate_series(5001, 6000) n")
-            warehouse.rows = postgres.ask("SELECT * FROM flights ORDER BY id")
-            ((warehouse.moment,),) = postgres.ask("SELECT clock_timestamp()")
-            postgres.ask("DROP TABLE flights")
+            ingest(postgres, 800)
+            rows = postgres.ask("SELECT * FROM raw.flights ORDER BY n")
+            ((moment,),) = postgres.ask("SELECT clock_timestamp()")
+            postgres.ask("DROP TABLE raw.flights")
             postgres.ask("CREATE TABLE after_the_drop (id int)")
             warehouse.switch_wal()
-            warehouse.listed = warehouse.list()
-            warehouse.verified = warehouse.run("verify")
-        yield warehouse
+        yield Drill(warehouse=warehouse, rows=rows, moment=moment, escrow=warehouse.escrow())
 
 
-def test_the_drill(lost, tmp_path):
-    out = lost.run("restore", tmp_path / "new", "--at", lost.moment.isoformat(), "--escrow", lost.escrowed, "--passphrase-file", lost.passphrase_file, WORKBENCH_HOME=str(tmp_path / "elsewhere"))
-    print(out, lost.listed, lost.verified)
+def test_it_is_as_it_was_before_the_drop_and_the_flow_goes_on(drill, tmp_path):
+    home = tmp_path / "new"
+
+    # As on another machine: no settings and no home but the escrow and the folder of backups.
+    told = drill.restore(home, "--at", drill.moment.isoformat(), WORKBENCH_HOME=str(tmp_path / "none"))
+
+    assert told["segments"] >= 1
+    with restored(home) as postgres:
+        assert postgres.ask("SELECT * FROM raw.flights ORDER BY n") == drill.rows
+        assert ingest(postgres, 1000) == 800
+        found = postgres.ask("SELECT count(*), count(DISTINCT n), min(n), max(n) FROM raw.flights")
+        assert found == [(1000, 1000, 0, 999)]
+    with closing(sqlite3.connect(home / "hub" / "jupyterhub.sqlite")) as hub:
+        assert hub.execute("SELECT name FROM users").fetchall() == [("ada",)]
+    assert (home / "users" / "ada" / "delays.ipynb").read_text() == "{}"
+    keys = Keys.of(home, KeysSettings())
+    assert read_encrypted(keys, home / "pipelines" / "output.enc", "an output") == CANARY
+    assert str(home / "pipelines" / "output.enc") in {each.name for each in keys.inventory.entries()}
+    events = [json.loads(line) for line in (home / "audit" / "events.jsonl").read_text().splitlines()]
+    assert any("backup.restored" in json.dumps(each) for each in events)
+    assert not list(tmp_path.glob(".new.restoring*"))
+
+
+def restore_here(drill: Drill, home: Path, at: datetime | None = None) -> recovery.Restored:
+    """As the command does it, with the keys of the home that is there."""
+    live = Keys.of(drill.warehouse.home, KeysSettings())
+    with recovery.staged(home) as place:
+        (place / "keys").mkdir(mode=0o700)
+        for name in ("keyset.json", "root.key"):
+            write_private(place / "keys" / name, (live.file.path.parent / name).read_bytes())
+        chosen = choose([drill.warehouse.repository()], lambda _: Keys.of(place, KeysSettings()), name=None, at=at)
+        return recovery.restore(chosen, home, at)
+
+
+def test_without_a_moment_it_is_as_it_was_last(drill, tmp_path):
+    restore_here(drill, tmp_path / "new")
+
     with restored(tmp_path / "new") as postgres:
-        assert postgres.ask("SELECT * FROM flights ORDER BY id") == lost.rows
-    assert (tmp_path / "new" / "hub" / "notes.txt").read_text() == "who was here"
+        assert postgres.ask("SELECT to_regclass('after_the_drop')::text, to_regclass('raw.flights')") == [
+            ("after_the_drop", None)
+        ]
+
+
+def test_nothing_is_in_clear_and_the_root_key_is_not_there(drill):
+    root = (drill.warehouse.home / "keys" / "root.key").read_bytes().strip()
+    for path in drill.warehouse.folder.rglob("*"):
+        if path.is_file():
+            content = path.read_bytes()
+            assert root not in content
+            assert CANARY not in content
+            assert path.stat().st_mode & 0o077 == 0
+
+
+def test_a_home_that_is_not_empty_is_not_touched(drill, tmp_path):
+    (tmp_path / "mine").write_text("precious")
+
+    for home in (tmp_path, drill.warehouse.home):
+        with pytest.raises(BackupError, match="is not empty"):
+            restore_here(drill, home)
+
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+    assert drill.warehouse.postgres.server.is_healthy()
+
+
+def test_two_restores_into_one_home_are_refused(tmp_path):
+    with recovery.staged(tmp_path / "new"), pytest.raises(BackupError, match="another restore"):  # noqa: SIM117
+        with recovery.staged(tmp_path / "new"):
+            pass
+
+
+@pytest.mark.parametrize(("year", "reason"), [(2020, "ended before 2020"), (2100, "no transaction after 2100")])
+def test_a_moment_that_no_backup_reaches_is_refused(drill, tmp_path, year, reason):
+    with pytest.raises(BackupError, match=reason):
+        restore_here(drill, tmp_path / "new", datetime(year, 1, 1, tzinfo=UTC))
+
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def copy(drill, tmp_path):
+    """The backups in another folder, to be damaged, and the keys that read them."""
+    return copy_backups(drill, tmp_path)
+
+
+def damage(path: Path, position: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[position] ^= 1
+    path.write_bytes(content)
+
+
+def test_what_is_whole_has_no_problems(copy):
+    found = verify(*copy)
+
+    assert (found.backups, found.problems) == (1, ())
+    assert found.segments >= 1
+
+
+@pytest.mark.parametrize("name", ["warehouse.tar.gz.enc", "home.tar.gz.enc", "catalog.enc"])
+@pytest.mark.parametrize("where", [0.0, 0.5, 1.0])
+def test_a_flipped_bit_is_named(copy, name, where):
+    keys, repository = copy
+    (path,) = repository.folder.rglob(name)
+    damage(path, int((path.stat().st_size - 1) * where))
+
+    found = verify(keys, repository)
+
+    assert len(found.problems) == 1
+    assert str(path) in found.problems[0]
+
+
+def test_damaged_and_missing_wal_is_named(copy):
+    keys, repository = copy
+    segment = repository.wal.segments()[-1]
+    (path,) = repository.folder.rglob(f"{segment.name}*")
+    damage(path, 400)
+
+    (problem,) = verify(keys, repository).problems
+
+    assert str(path) in problem
+    # The file of the next one without this one: nothing leads on to it.
+    later = path.with_name(path.name.replace(segment.name, type(segment)(1, segment.number + 1).name))
+    path.rename(later)
+    assert any(f"{segment.name} of WAL is missing" in each for each in verify(keys, repository).problems)
+
+
+def test_one_part_in_the_place_of_another_is_found(copy):
+    keys, repository = copy
+    (warehouse,), (home,) = (list(repository.folder.rglob(name)) for name in ("warehouse.tar*", "home.tar*"))
+    shutil.copy(home, warehouse)
+
+    (problem,) = verify(keys, repository).problems
+
+    assert str(warehouse) in problem
+
+
+def test_a_segment_is_never_written_over(drill, tmp_path, copy):
+    keys, repository = copy
+    segment = repository.wal.segments()[-1]
+    same, other = tmp_path / "same" / segment.name, tmp_path / "other" / segment.name
+    for path, content in ((same, repository.wal.read(keys, segment.name)), (other, uuid.uuid4().bytes)):
+        path.parent.mkdir()
+        path.write_bytes(content)
+
+    repository.wal.add(keys, same)
+    with pytest.raises(BackupError, match="with another content"):
+        repository.wal.add(keys, other)
+
+    assert repository.wal.read(keys, segment.name) == same.read_bytes()

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from tests.services.postgres_server import OwnPostgres
 from tests.services.workbench import environment, wait_until
+from workbench.sections import KeysSettings
+from workbench.security.keyset.opening import Keys
 from workbench.warehouse.backup.repository import Repository
 
 PASSPHRASE = "six random words for a test"
@@ -32,7 +37,7 @@ class BackedUpWarehouse:
     def environment(self) -> dict[str, str]:
         return environment(self.home) | self.postgres.variables() | {"WORKBENCH_BACKUP_FOLDER": str(self.folder)}
 
-    def start(self, *arguments: str, **variables: str) -> subprocess.Popen[str]:
+    def start(self, *arguments: object, **variables: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [sys.executable, "-m", "workbench.cli", "backup", *map(str, arguments)],
             stdout=subprocess.PIPE,
@@ -42,7 +47,7 @@ class BackedUpWarehouse:
             cwd=self.folder.parent,
         )
 
-    def run(self, *arguments: Any, code: int = 0, **variables: str) -> str:
+    def run(self, *arguments: object, code: int = 0, **variables: str) -> str:
         process = self.start(*arguments, **variables)
         out, error = process.communicate(timeout=SECONDS)
         assert process.returncode == code, out + error
@@ -70,16 +75,23 @@ class BackedUpWarehouse:
         wait_until(lambda: str(name) in {each.name for each in archive.segments()}, SECONDS, f"{name} to be archived")
 
     @contextmanager
-    def keeping(self) -> Iterator[subprocess.Popen[str]]:
+    def keeping(self) -> Iterator[subprocess.Popen[bytes]]:
         """What `workbench up` runs; entered when it has made its first backup."""
-        process = self.start("keep")
+        with (self.folder.parent / "keep.log").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "workbench.cli", "backup", "keep"],
+                stdout=log,
+                stderr=log,
+                env=self.environment(),
+                cwd=self.folder.parent,
+            )
         try:
             wait_until(lambda: process.poll() is not None or self.repository().names(), SECONDS, "a first backup")
-            assert process.poll() is None, process.communicate()
+            assert process.poll() is None, (self.folder.parent / "keep.log").read_text()
             yield process
         finally:
             process.send_signal(signal.SIGTERM)
-            process.communicate(timeout=30)
+            process.wait(30)
 
 
 @contextmanager
@@ -91,3 +103,24 @@ def restored(home: Path) -> Iterator[OwnPostgres]:
         yield postgres
     finally:
         postgres.end(signal.SIGINT)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drill:
+    """A warehouse that was backed up, and what has to come back."""
+
+    warehouse: BackedUpWarehouse
+    rows: list[tuple[object, ...]]
+    moment: datetime
+    escrow: Path
+
+    def restore(self, home: Path, *arguments: str, **variables: str) -> dict[str, Any]:
+        command = ("restore", home, "--escrow", self.escrow, "--passphrase-file", self.warehouse.passphrase_file)
+        return json.loads(self.warehouse.run(*command, "--json", *arguments, **variables))
+
+
+def copy_backups(drill: Drill, place: Path) -> tuple[Keys, Repository]:
+    """A copy of the backups below *place*, and the keys that read them."""
+    origin = drill.warehouse.repository().folder
+    shutil.copytree(origin, place / origin.name)
+    return Keys.of(drill.warehouse.home, KeysSettings()), Repository(place / origin.name)

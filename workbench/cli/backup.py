@@ -52,8 +52,13 @@ def create(as_json: bool = AS_JSON) -> None:
     backed_up = BackedUp.of(settings)
     backup = backed_up.create()
     removed = [each.name for each in backed_up.let_go(settings.backup.keep_days)]
-    fields = {"backup": backup.name, "bytes": backup.bytes, "finished": backup.finished.isoformat(), "removed": removed}
-    _tell(as_json, fields, f"{backup.name}: {backup.bytes / 1e6:,.1f} MB in {backed_up.repository.folder}")
+    fields = {
+        "backup": backup.name,
+        "bytes": backup.size_bytes,
+        "finished": backup.finished.isoformat(),
+        "removed": removed,
+    }
+    _tell(as_json, fields, f"{backup.name}: {backup.size_bytes / 1e6:,.1f} MB in {backed_up.repository.folder}")
     if not as_json and settings.keys.root == "file" and not _escrow_note(settings.home).exists():
         typer.echo("Without the root key it cannot be read: put a copy in safety with `workbench backup escrow`.")
 
@@ -74,7 +79,7 @@ def list_backups(folder: Path | None = FOLDER, as_json: bool = AS_JSON) -> None:
                 "warehouse": repository.folder.name,
                 "restorable_from": each.finished.isoformat(timespec="seconds"),
                 "restorable_until": restorable_until(repository, each).isoformat(timespec="seconds"),
-                "bytes": each.bytes,
+                "bytes": each.size_bytes,
             }
             for each in repository.backups(keys)
         ]
@@ -136,13 +141,15 @@ def restore(  # noqa: PLR0917 - typer
     moment = _moment(at)
     settings, home = Settings.load(), home.absolute()
     root = _escrowed_root(escrowed, passphrase_file)
-    place = recovery.begin(home)
-    chosen = choose(
-        _all(settings, folder), lambda each: _restored_keys(settings, place, each, root), name=backup, at=moment
-    )
-    # The last one that was looked at need not be the one.
-    _restored_keys(settings, place, chosen.repository, root)
-    done = recovery.restore(chosen, home, moment)
+    with recovery.staged(home) as place:
+
+        def keys_of(repository: Repository) -> Keys:
+            return _restored_keys(settings, place, repository, root)
+
+        chosen = choose(_all(settings, folder), keys_of, name=backup, at=moment)
+        # The last one that was looked at need not be the one.
+        keys_of(chosen.repository)
+        done = recovery.restore(chosen, home, moment)
     last = done.last_transaction.astimezone(UTC).isoformat() if done.last_transaction else None
     fields = {"home": str(home), "backup": done.backup, "segments": done.segments, "last_transaction": last}
     text = (
@@ -247,7 +254,7 @@ def _passphrase(file: Path | None, *, confirm: bool) -> SecretStr:
 
     if file is None:
         return SecretStr(typer.prompt("Passphrase", hide_input=True, confirmation_prompt=confirm))
-    content = read_private(file, what="passphrase", missing=BackupError)  # type: ignore[type-var]
+    content = read_private(file, what="passphrase")
     return SecretStr(content.decode("utf-8", "replace").strip())
 
 

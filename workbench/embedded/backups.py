@@ -26,7 +26,7 @@ from workbench.settings import Settings
 from workbench.warehouse.backup import retention
 from workbench.warehouse.backup.parts import Source, create
 from workbench.warehouse.backup.receiving import Receiver
-from workbench.warehouse.backup.repository import Backup, Repository
+from workbench.warehouse.backup.repository import Backup, Repository, made_at
 
 WAREHOUSE_USER = "workbench"
 LOOK_SECONDS = 2.0
@@ -121,7 +121,7 @@ class BackedUp:
         """Make a full backup, with its event. Raises as `parts.create`."""
         with recording(self.source.home, Action.BACKUP_CREATED, str(self.repository.folder)) as details:
             backup = create(self.keys, self.repository, self.source)
-            details.update(backup=backup.name, bytes=backup.bytes)
+            details.update(backup=backup.name, bytes=backup.size_bytes)
         return backup
 
     def let_go(self, keep_days: float) -> list[Backup]:
@@ -190,14 +190,13 @@ class _Maker:
         backups = self._backed_up.repository.names()
         if not backups:
             return True
-        newest = datetime.strptime(backups[-1][:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
-        return (datetime.now(UTC) - newest).total_seconds() > self._settings.backup.every_hours * 3600
+        return (datetime.now(UTC) - made_at(backups[-1])).total_seconds() > self._settings.backup.every_hours * 3600
 
     def _make(self) -> None:
         try:
             self._is_wanted = False
             backup = self._backed_up.create()
-            self._tell(f"made the backup {backup.name}, {backup.bytes / 1e6:,.0f} MB")
+            self._tell(f"made the backup {backup.name}, {backup.size_bytes / 1e6:,.0f} MB")
             self._backed_up.let_go(self._settings.backup.keep_days)
         except (WorkbenchError, OSError) as error:
             self._is_wanted = True

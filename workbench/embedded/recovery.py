@@ -10,6 +10,7 @@ import contextlib
 import shutil
 import subprocess
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -20,7 +21,7 @@ from workbench.embedded.drop_privileges import as_ordinary_user
 from workbench.embedded.postgres import SUPERUSER, PostgresServer, programs
 from workbench.errors import BackupError
 from workbench.runtime.ports import LOOPBACK, any_free
-from workbench.runtime.process import GuardedProcess
+from workbench.runtime.process import GuardedProcess, take_lock, wait_for_lock
 from workbench.security.audit import Action
 from workbench.security.audit.commands import recording
 from workbench.security.secrets import ensure_token, private_folder, sync_folder
@@ -29,6 +30,7 @@ from workbench.warehouse.backup.server import Server
 
 RECOVERY_SECONDS = 3600.0
 POLL_SECONDS = 0.1
+LEFT_SECONDS = 130.0
 WAL = "wal.restored"  #: beside the data, while it is needed
 
 
@@ -63,22 +65,38 @@ def staging(home: Path) -> Path:
     return home.with_name(f".{home.name}.restoring")
 
 
-def begin(home: Path) -> Path:
-    """Make the folder of a restore anew; what an earlier one has left is removed.
+@contextlib.contextmanager
+def staged(home: Path) -> Iterator[Path]:
+    """Make the folder in which *home* is restored; what an earlier restore has left is removed, and what this one leaves.
 
     Raises:
-        BackupError: when *home* is not empty.
+        BackupError: when *home* is not empty, or another restore into it runs.
     """
     check_target(home)
     home.parent.mkdir(parents=True, exist_ok=True)
-    for left in (staging(home), staging(home).with_name(f"{staging(home).name}.tree")):
-        if left.exists():
-            shutil.rmtree(left)
-    return private_folder(staging(home))
+    place = staging(home)
+    lock = place.with_name(f"{place.name}.lock")
+    with lock.open("a") as file:
+        if not take_lock(file.fileno()):
+            raise BackupError(f"another restore into {home} runs", remedy="Wait until it is done.")
+        # A server that outlived the restore which had started it ends by itself.
+        wait_for_lock(place / "run" / "postgres.lock", LEFT_SECONDS)
+        try:
+            _remove(place)
+            yield private_folder(place)
+        finally:
+            _remove(place)
+            lock.unlink(missing_ok=True)
+
+
+def _remove(place: Path) -> None:
+    for path in (place, place.with_name(f"{place.name}.tree")):
+        if path.exists():
+            shutil.rmtree(path)
 
 
 def restore(chosen: Chosen, home: Path, at: datetime | None) -> Restored:
-    """Restore into *home*; `begin` has made the folder beside it, which has the keys by now.
+    """Restore into *home*; `staged` has made the folder beside it, which has the keys by now.
 
     Args:
         chosen: the backup.

@@ -27,6 +27,7 @@ from workbench.errors import BackupError
 from workbench.security.encryption.files import encrypt_stream
 from workbench.security.keyset.opening import Keys
 from workbench.security.secrets import private_folder
+from workbench.warehouse.backup.receiving import ensure_slot
 from workbench.warehouse.backup.repository import Backup, Part, Repository
 from workbench.warehouse.backup.server import Server
 from workbench.warehouse.backup.wal import SEGMENT_BYTES, Segment
@@ -66,6 +67,9 @@ def create(keys: Keys, repository: Repository, source: Source) -> Backup:
     """
     with repository.writing(keys):
         repository.refresh_keyset(keys)
+        with source.server.connect() as connection:
+            # Before it begins: what is written after it leads on from it.
+            ensure_slot(connection)
         begun = datetime.now(UTC)
         name = f"{begun:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
         private_folder(repository.path(name))
@@ -95,7 +99,7 @@ def _write(keys: Keys, repository: Repository, name: str, part: str, opened: Any
     with opened as stream:
         hashed = _Hashed(stream)
         encrypt_stream(keys, hashed, repository.path(name) / part, repository.context(name, part))
-    return Part(name=part, bytes=hashed.count, sha256=hashed.digest())
+    return Part(name=part, size_bytes=hashed.count, sha256=hashed.digest())
 
 
 def _ask(server: Server) -> tuple[str, datetime]:
@@ -112,9 +116,12 @@ def _ask(server: Server) -> tuple[str, datetime]:
 @contextmanager
 def _base(server: Server, positions: dict[str, Segment]) -> Iterator[BinaryIO]:
     """The base backup as it is made, with the WAL that it needs; its first and last segment are put into *positions*."""
-    arguments = ("--pgdata=-", "--format=tar", "--wal-method=fetch", "--checkpoint=fast", "--verbose")
-    arguments = (*arguments, "--compress=client-gzip:1", "--label=workbench")
-    process = server.start("pg_basebackup", *arguments, piped=True)
+    process = server.start(
+        "pg_basebackup",
+        *("--pgdata=-", "--format=tar", "--compress=client-gzip:1", "--label=workbench"),
+        *("--wal-method=fetch", "--checkpoint=fast", "--verbose"),
+        piped=True,
+    )
     assert process.stdout is not None
     assert process.stderr is not None
     said: list[bytes] = []

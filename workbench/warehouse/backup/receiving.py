@@ -38,6 +38,26 @@ class Received:
     is_broken: bool  #: whether the server has let go of WAL: only a new full backup helps
 
 
+def ensure_slot(connection: psycopg.Connection[tuple[object, ...]]) -> bool:
+    """Have a slot that keeps WAL from now on, if there is none or the server has let go of it; tells whether it was made.
+
+    Raises:
+        BackupError: when it cannot be made.
+    """
+    found = connection.execute("SELECT wal_status FROM pg_replication_slots WHERE slot_name = %s", [SLOT]).fetchone()
+    if found is not None and found[0] != "lost":
+        return False
+    try:
+        if found is not None:
+            connection.execute("SELECT pg_drop_replication_slot(%s)", [SLOT])
+        connection.execute("SELECT pg_create_physical_replication_slot(%s, true)", [SLOT])
+    except psycopg.Error as error:
+        raise BackupError(
+            f"the replication slot {SLOT} cannot be made: {error}", remedy="See the warehouse's log."
+        ) from None
+    return True
+
+
 class Receiver:
     """The receiver of one warehouse. A context manager: the program runs while it is entered, from `look` on."""
 
@@ -96,26 +116,16 @@ class Receiver:
     def _ensure_slot(self) -> bool:
         """Have the slot there and free; tells whether WAL between the last one and this is lost."""
         with self._server.connect() as connection:
-            found = connection.execute(
-                "SELECT wal_status, active_pid FROM pg_replication_slots WHERE slot_name = %s", [SLOT]
-            ).fetchone()
-            if found and found[1] is not None:
-                # A receiver whose keeper was killed; it ends when its connection does.
-                connection.execute("SELECT pg_terminate_backend(%s, 5000)", [found[1]])
-            is_lost = found is not None and found[0] == "lost"
-            if is_lost:
-                connection.execute("SELECT pg_drop_replication_slot(%s)", [SLOT])
-            if found is None or is_lost:
-                self._clear()
-                self._create(connection)
-        return found is None or is_lost
-
-    def _create(self, connection: psycopg.Connection[tuple[object, ...]]) -> None:
-        try:
-            # From now on, not from the first connection on: a backup may begin in between.
-            connection.execute("SELECT pg_create_physical_replication_slot(%s, true)", [SLOT])
-        except psycopg.Error as error:
-            raise BackupError(f"the replication slot {SLOT} cannot be made: {error}", remedy="See its log.") from None
+            # A receiver whose keeper was killed; it ends when its connection does.
+            connection.execute(
+                "SELECT pg_terminate_backend(active_pid, 5000) FROM pg_replication_slots"
+                " WHERE slot_name = %s AND active_pid IS NOT NULL",
+                [SLOT],
+            )
+            is_new = ensure_slot(connection)
+        if is_new:
+            self._clear()
+        return is_new
 
     def _clear(self) -> None:
         """Forget a begun segment: a new slot begins elsewhere."""

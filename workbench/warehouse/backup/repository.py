@@ -18,7 +18,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 from workbench.errors import BackupError, EncryptionError
@@ -38,7 +38,7 @@ class Part:
     """One encrypted file of a backup."""
 
     name: str
-    bytes: int  #: of its content, compressed and not encrypted
+    size_bytes: int  #: of its content, compressed and not encrypted
     sha256: str  #: of its content: a rewrap changes the file, not this
 
 
@@ -58,9 +58,9 @@ class Backup:
     parts: tuple[Part, ...]
 
     @property
-    def bytes(self) -> int:
+    def size_bytes(self) -> int:
         """Of all parts."""
-        return sum(part.bytes for part in self.parts)
+        return sum(part.size_bytes for part in self.parts)
 
     def as_json(self) -> bytes:
         """The catalog."""
@@ -83,9 +83,9 @@ class Backup:
         start, stop = Segment.parse(fields.pop("start")), Segment.parse(fields.pop("stop"))
         assert start is not None
         assert stop is not None
-        moments = {name: datetime.fromisoformat(fields.pop(name)) for name in ("begun", "finished")}
+        fields |= {name: datetime.fromisoformat(fields[name]) for name in ("begun", "finished")}
         parts = tuple(Part(**each) for each in fields.pop("parts"))
-        return cls(**fields, **moments, start=start, stop=stop, parts=parts)
+        return cls(**fields, start=start, stop=stop, parts=parts)
 
 
 @dataclass(frozen=True)
@@ -202,3 +202,8 @@ class Repository:
             except (BackupError, EncryptionError):
                 continue
         return sorted(found, key=lambda backup: backup.finished)
+
+
+def made_at(name: str) -> datetime:
+    """When the backup of that name was begun."""
+    return datetime.strptime(name.partition("-")[0], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
