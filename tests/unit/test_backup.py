@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
+import sqlite3
+import tarfile
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -10,8 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
+from workbench.embedded.backups import check_apart
 from workbench.errors import BackupError
 from workbench.warehouse.backup import escrow
+from workbench.warehouse.backup.home import archive
 from workbench.warehouse.backup.repository import Backup, Part
 from workbench.warehouse.backup.retention import superfluous
 from workbench.warehouse.backup.wal import Segment, chain
@@ -163,3 +169,66 @@ class TestEscrow:
 
         with pytest.raises(BackupError, match="holds no root key"):
             escrow.read_escrow(path, PASSPHRASE)
+
+
+class TestArchiveOfAHome:
+    @pytest.fixture
+    def home(self, tmp_path):
+        home = tmp_path / "home"
+        for folder in ("keys", "hub", "users/ada", "postgres/data", "logs", "backup"):
+            (home / folder).mkdir(parents=True)
+        for name in ("keys/root.key", "keys/keyset.json", "keys/token", "postgres/data/secret", "users/ada/a.ipynb"):
+            (home / name).write_text(name)
+        return home
+
+    def read(self, home, include=(), root=None):
+        with archive(home, include, root) as stream:
+            content = stream.read()
+        with tarfile.open(fileobj=io.BytesIO(content), mode="r:gz") as tar:
+            return {each.name: tar.extractfile(each).read() for each in tar if each.isfile()}
+
+    def test_the_keyset_and_its_root_are_left_out_with_what_has_another_way(self, home):
+        assert self.read(home) == {"home/keys/token": b"keys/token", "home/users/ada/a.ipynb": b"users/ada/a.ipynb"}
+
+    def test_a_root_key_elsewhere_is_left_out_of_what_is_included(self, home, tmp_path):
+        project = tmp_path / "project"
+        project.mkdir()
+        for name in (".env", "my.key"):
+            (project / name).write_text(name)
+
+        found = self.read(home, (project,), project / "my.key")
+
+        assert found["included/0-project/.env"] == b".env"
+        assert "included/0-project/my.key" not in found
+
+    def test_a_database_is_whole_with_what_its_log_holds(self, home, tmp_path):
+        path = home / "hub" / "jupyterhub.sqlite"
+        with closing(sqlite3.connect(path)) as open_one:
+            open_one.execute("PRAGMA journal_mode = WAL")
+            open_one.execute("CREATE TABLE users (name)")
+            open_one.execute("INSERT INTO users VALUES ('ada')")
+            open_one.commit()
+            found = self.read(home)
+
+        assert not [name for name in found if name.endswith(("-wal", "-shm"))]
+        (tmp_path / "copy").write_bytes(found["home/hub/jupyterhub.sqlite"])
+        with closing(sqlite3.connect(tmp_path / "copy")) as copy:
+            assert copy.execute("SELECT name FROM users").fetchall() == [("ada",)]
+
+    def test_what_only_begins_like_a_database_is_a_file(self, home):
+        content = b"SQLite format 3\0 and then none"
+        (home / "users" / "ada" / "no.sqlite").write_bytes(content)
+
+        assert self.read(home)["home/users/ada/no.sqlite"] == content
+
+    def test_pipes_are_not_waited_for_and_links_do_not_lead_out(self, home):
+        os.mkfifo(home / "users" / "ada" / "pipe")
+        (home / "users" / "ada" / "stolen").symlink_to(home / "keys" / "root.key")
+        (home / "users" / "ada" / "above").symlink_to("../../keys/root.key")
+
+        assert b"keys/root.key" not in self.read(home).values()
+
+    def test_backups_never_hold_themselves(self, home):
+        with pytest.raises(BackupError, match="is inside of"):
+            check_apart(home / "backups", (home,))
+        check_apart(home.parent / "backups", (home,))

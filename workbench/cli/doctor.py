@@ -21,6 +21,8 @@ from workbench.runtime.state import read_status
 from workbench.security.at_rest import encryption_at_rest
 from workbench.settings import Settings
 
+WAITING_SEGMENTS = 16  #: as many come when a large table is written; more means that none are archived
+
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
@@ -156,6 +158,7 @@ def _keys() -> str:
 
 def _backup(home: Path) -> str:
     """Whether backups are made, can be read without this machine, and are on another disk."""
+    from workbench.warehouse.backup.receiving import whole_segments
     from workbench.warehouse.backup.repository import Repository, made_at
 
     settings = Settings.load()
@@ -170,6 +173,10 @@ def _backup(home: Path) -> str:
     names = Repository.of(home, folder).names() if home.exists() else []
     if not names:
         raise WorkbenchError(f"there is no backup of this home in {folder}", remedy="`workbench up` makes one.")
+    if (waiting := len(whole_segments(home / "backup" / "wal"))) > WAITING_SEGMENTS:
+        raise WorkbenchError(
+            f"{waiting} segments of WAL wait to be archived", remedy=f"{home / 'logs' / 'backup.log'} says why."
+        )
     age = datetime.now(UTC) - made_at(names[-1])
     if age > timedelta(hours=2 * settings.backup.every_hours):
         raise WorkbenchError(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -105,6 +105,8 @@ class BackedUp:
                 f"there is no warehouse in {embedded.folder}: only the embedded PostgreSQL is backed up",
                 remedy="Start it with `workbench up`; for another one, use what its administrators use.",
             )
+        include = tuple(Path(each) for each in settings.backup.include)
+        check_apart(settings.backup.folder, (settings.home, *include))
         keys = Keys.of(settings.home, settings.keys)
         keys.ensure()
         source = Source(
@@ -112,7 +114,7 @@ class BackedUp:
             server=server_of(embedded),
             database=embedded.database,
             user=embedded.user,
-            include=tuple(Path(each) for each in settings.backup.include),
+            include=include,
             root=settings.keys.file(settings.home),
         )
         return cls(keys=keys, repository=Repository.of(settings.home, settings.backup.folder), source=source)
@@ -133,6 +135,20 @@ class BackedUp:
         return removed
 
 
+def check_apart(folder: Path, sources: Iterable[Path]) -> None:
+    """Make sure that backups do not hold themselves.
+
+    Raises:
+        BackupError: when *folder* is inside of one of *sources*.
+    """
+    for source in sources:
+        if folder.resolve().is_relative_to(source.resolve()):
+            raise BackupError(
+                f"WORKBENCH_BACKUP_FOLDER {folder} is inside of {source}, which is backed up",
+                remedy="Name a folder elsewhere, best on another disk.",
+            )
+
+
 def alive_file(home: Path) -> Path:
     """Written each time the keeper has looked."""
     return home / "run" / "backup.alive"
@@ -150,17 +166,20 @@ def keep(settings: Settings, stopping: threading.Event, tell: Callable[[str], No
     said = ""
     with Receiver(backed_up.source.server, settings.home / "backup" / "wal") as receiver:
         while not stopping.is_set():
+            waiting = 0
             try:
                 received = receiver.look(backed_up.keys, backed_up.repository)
+                waiting = received.waiting
                 maker.make_when_due(at_once=received.is_broken)
-                write_private(alive_file(settings.home), "")
                 said = ""
             except (WorkbenchError, OSError) as error:
                 # Each reason once, not each time.
                 if str(error) != said:
                     tell(f"WAL is not archived: {error}")
                 said = str(error)
-            stopping.wait(LOOK_SECONDS)
+            # Also when it fails: to be started again would not help.
+            write_private(alive_file(settings.home), "")
+            stopping.wait(0 if waiting else LOOK_SECONDS)
 
 
 class _Maker:

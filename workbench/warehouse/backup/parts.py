@@ -5,19 +5,13 @@ Both are streams of tar that are compressed, then encrypted, as they come; nothi
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import io
-import os
 import re
 import secrets
-import sqlite3
-import stat
-import tarfile
-import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,21 +21,13 @@ from workbench.errors import BackupError
 from workbench.security.encryption.files import encrypt_stream
 from workbench.security.keyset.opening import Keys
 from workbench.security.secrets import private_folder
+from workbench.warehouse.backup.home import archive
 from workbench.warehouse.backup.receiving import ensure_slot
 from workbench.warehouse.backup.repository import Backup, Part, Repository
 from workbench.warehouse.backup.server import Server
 from workbench.warehouse.backup.wal import SEGMENT_BYTES, Segment
 
 WAREHOUSE, HOME = "warehouse.tar.gz.enc", "home.tar.gz.enc"
-# Made again by the next start, of this machine alone, too large, or in the other part.
-LEFT_OUT = frozenset({
-    *("postgres", "kafka", "spark", "checkpoints", "warehouse", "run", "logs", "jars", "cache", "archive", "backup"),
-    "credentials",
-})  # fmt: skip
-# The keyset has a place of its own in the repository, and its root key is never beside what it protects.
-KEYSET_FILES = frozenset({"keyset.json", "root.key"})
-SQLITE = b"SQLite format 3\0"
-SQLITE_SIDES = ("-wal", "-shm", "-journal")
 POSITION = re.compile(r"write-ahead log (start|end) point: ([0-9A-F]+/[0-9A-F]+)(?: on timeline (\d+))?")
 
 
@@ -76,7 +62,7 @@ def create(keys: Keys, repository: Repository, source: Source) -> Backup:
         positions: dict[str, Segment] = {}
         parts = (
             _write(keys, repository, name, WAREHOUSE, _base(source.server, positions)),
-            _write(keys, repository, name, HOME, _archive(source)),
+            _write(keys, repository, name, HOME, archive(source.home, source.include, source.root)),
         )
         version, finished = _ask(source.server)
         backup = Backup(
@@ -145,101 +131,6 @@ def _base(server: Server, positions: dict[str, Segment]) -> Iterator[BinaryIO]:
         )
     timeline = int(found["start"][1])
     positions |= {which: Segment.at(timeline, position) for which, (position, _) in found.items()}
-
-
-@contextmanager
-def _archive(source: Source) -> Iterator[BinaryIO]:
-    """A compressed tar of the home and of what is included, as it is made by a thread."""
-    reading, writing = os.pipe()
-    problems: list[BaseException] = []
-
-    def fill() -> None:
-        try:
-            with (
-                os.fdopen(writing, "wb") as pipe,
-                gzip.GzipFile(fileobj=pipe, mode="wb", compresslevel=1) as packed,
-                tarfile.open(fileobj=packed, mode="w|") as tar,
-            ):
-                _fill(tar, source)
-        except BrokenPipeError:
-            return  # the reader has a reason of its own
-        except BaseException as error:  # noqa: BLE001 - raised where it is waited for
-            problems.append(error)
-
-    filler = threading.Thread(target=fill, daemon=True)
-    with os.fdopen(reading, "rb") as stream:
-        filler.start()
-        yield stream
-    filler.join()
-    if problems:
-        raise BackupError(f"{source.home} could not be read: {problems[0]}", remedy="Correct that, and try again.")
-
-
-def _fill(tar: tarfile.TarFile, source: Source) -> None:
-    private_folder(source.home / "backup")
-    # sqlite's own copies are whole whatever is being written; they need a place for a moment.
-    with tempfile.TemporaryDirectory(dir=source.home / "backup") as scratch:
-        for path in sorted(source.home.iterdir()):
-            if path.name not in LEFT_OUT:
-                _add(tar, source, path, f"home/{path.name}", Path(scratch) / "copy")
-        for number, path in enumerate(source.include):
-            _add(tar, source, path, f"included/{number}-{path.name}", Path(scratch) / "copy")
-
-
-def _add(tar: tarfile.TarFile, source: Source, path: Path, name: str, scratch: Path) -> None:
-    status = path.lstat()
-    if _is_left_out(source, path):
-        return
-    if stat.S_ISDIR(status.st_mode):
-        tar.addfile(tar.gettarinfo(path, name))
-        for each in sorted(path.iterdir()):
-            _unless_gone(lambda each=each: _add(tar, source, each, f"{name}/{each.name}", scratch))  # type: ignore[misc]
-    elif stat.S_ISLNK(status.st_mode):
-        target = path.readlink()
-        if not target.is_absolute() and ".." not in target.parts:
-            tar.addfile(tar.gettarinfo(path, name))
-    elif stat.S_ISREG(status.st_mode):
-        _add_file(tar, path, name, scratch)
-
-
-def _unless_gone(add: Callable[[], None]) -> None:
-    """Add what is there; a file that was removed meanwhile is no failure."""
-    try:
-        add()
-    except FileNotFoundError:
-        return
-
-
-def _add_file(tar: tarfile.TarFile, path: Path, name: str, scratch: Path) -> None:
-    with path.open("rb") as file:
-        if file.read(len(SQLITE)) != SQLITE:
-            file.seek(0)
-            info = tar.gettarinfo(arcname=name, fileobj=file)
-            info.type = tarfile.REGTYPE  # a second name of a file is a file of its own
-            tar.addfile(info, file)
-            return
-    scratch.unlink(missing_ok=True)
-    with (
-        closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as origin,
-        closing(sqlite3.connect(scratch)) as copy,
-    ):
-        origin.backup(copy)
-    with scratch.open("rb") as file:
-        info = tar.gettarinfo(arcname=name, fileobj=file)
-        info.mode = path.stat().st_mode
-        tar.addfile(info, file)
-
-
-def _is_left_out(source: Source, path: Path) -> bool:
-    if path.parent == source.home / "keys" and path.name in KEYSET_FILES:
-        return True
-    if source.root is not None and path == source.root:
-        return True
-    return path.name.endswith(SQLITE_SIDES) and path.with_name(_without_side(path.name)).exists()
-
-
-def _without_side(name: str) -> str:
-    return name[: name.rindex("-")]
 
 
 class _Hashed(io.BufferedIOBase):

@@ -27,6 +27,7 @@ SLOT = "workbench_backup"
 RESTART_SECONDS = 2.0
 # 1 GB that could not be archived: the rest waits in the server, which has a bound of its own.
 SPOOL_SEGMENTS = 64
+BATCH_SEGMENTS = 8  #: archived by one look, so that who looks is seen to live
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +37,12 @@ class Received:
     archived: int  #: segments that were archived now
     waiting: int  #: segments that are received and not archived yet
     is_broken: bool  #: whether the server has let go of WAL: only a new full backup helps
+
+
+def whole_segments(spool: Path) -> list[Path]:
+    """What is received and waits to be archived, in order."""
+    names = sorted(path.name for path in spool.glob("[0-9A-F]*"))
+    return [spool / name for name in names if Segment.parse(name) or HISTORY.fullmatch(name)]
 
 
 def ensure_slot(connection: psycopg.Connection[tuple[object, ...]]) -> bool:
@@ -101,7 +108,7 @@ class Receiver:
         return self._process is not None and self._process.poll() is None
 
     def _archive(self, keys: Keys, repository: Repository) -> int:
-        whole = self._whole()
+        whole = self._whole()[:BATCH_SEGMENTS]
         if whole:
             repository.refresh_keyset(keys)
         for path in whole:
@@ -110,8 +117,7 @@ class Receiver:
         return len(whole)
 
     def _whole(self) -> list[Path]:
-        names = sorted(path.name for path in self._spool.iterdir())
-        return [self._spool / name for name in names if Segment.parse(name) or HISTORY.fullmatch(name)]
+        return whole_segments(self._spool)
 
     def _ensure_slot(self) -> bool:
         """Have the slot there and free; tells whether WAL between the last one and this is lost."""
