@@ -172,7 +172,7 @@ def test_what_is_whole_has_no_problems(copy):
     assert found.segments >= 1
 
 
-@pytest.mark.parametrize("name", ["warehouse.tar.gz.enc", "home.tar.gz.enc", "catalog.enc"])
+@pytest.mark.parametrize("name", ["warehouse.tar.gz.enc", "home.tar.gz.enc", "catalog.enc", "keyset.json"])
 @pytest.mark.parametrize("where", [0.0, 0.5, 1.0])
 def test_a_flipped_bit_is_named(copy, name, where):
     keys, repository = copy

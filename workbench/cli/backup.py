@@ -201,15 +201,14 @@ def keep() -> None:
 
 
 def _repositories(settings: Settings, folder: Path | None) -> list[tuple[Repository, Keys]]:
+    """Those of this home, and others of the same keyset: homes that it was restored from."""
     from workbench.security.keyset.opening import Keys
+    from workbench.warehouse.backup.repository import Repository
 
     keys = Keys.of(settings.home, settings.keys)
     identifier = keys.file.read().id.hex()
-    return [(each, keys) for each in _all(settings, folder) if _keyset_id(each) == identifier]
-
-
-def _keyset_id(repository: Repository) -> str:
-    return str(json.loads(repository.keyset.read_bytes()).get("keyset"))
+    own = Repository.of(settings.home, Path()).folder.name
+    return [(each, keys) for each in _all(settings, folder) if own == each.folder.name or each.keyset_id == identifier]
 
 
 def _all(settings: Settings, folder: Path | None) -> list[Repository]:
@@ -253,7 +252,7 @@ def _passphrase(file: Path | None, *, confirm: bool) -> SecretStr:
     from workbench.security.keyset.roots import read_private
 
     if file is None:
-        return SecretStr(typer.prompt("Passphrase", hide_input=True, confirmation_prompt=confirm))
+        return SecretStr(typer.prompt("Passphrase", hide_input=True, confirmation_prompt=confirm, err=True))
     content = read_private(file, what="passphrase")
     return SecretStr(content.decode("utf-8", "replace").strip())
 

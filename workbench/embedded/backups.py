@@ -21,7 +21,7 @@ from workbench.runtime.process import Launch
 from workbench.security.audit import Action
 from workbench.security.audit.commands import recording
 from workbench.security.keyset.opening import Keys
-from workbench.security.secrets import private_folder, write_private
+from workbench.security.secrets import private_folder
 from workbench.settings import Settings
 from workbench.warehouse.backup import retention
 from workbench.warehouse.backup.parts import Source, create
@@ -178,7 +178,7 @@ def keep(settings: Settings, stopping: threading.Event, tell: Callable[[str], No
                     tell(f"WAL is not archived: {error}")
                 said = str(error)
             # Also when it fails: to be started again would not help.
-            write_private(alive_file(settings.home), "")
+            alive_file(settings.home).touch(mode=0o600)
             stopping.wait(0 if waiting else LOOK_SECONDS)
 
 

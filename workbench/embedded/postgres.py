@@ -18,6 +18,7 @@ from workbench.runtime.ports import LOOPBACK
 from workbench.runtime.process import Launch
 from workbench.sections import EMBEDDED_SUPERUSER
 from workbench.security.secrets import ensure_token
+from workbench.warehouse.backup.server import SLOT
 
 SUPERUSER = EMBEDDED_SUPERUSER
 INITDB_SECONDS = 120
@@ -136,6 +137,13 @@ class PostgresServer:
             if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [self.database]).fetchone():
                 connection.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(database, role))
             connection.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(database))
+            if not self.is_backed_up:
+                # Nobody receives WAL any more, and it would be kept for ever.
+                connection.execute(
+                    "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots"
+                    " WHERE slot_name = %s AND NOT active",
+                    [SLOT],
+                )
 
     def _connect(self, database: str) -> psycopg.Connection[tuple[object, ...]]:
         return psycopg.connect(

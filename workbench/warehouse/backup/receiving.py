@@ -20,10 +20,9 @@ from workbench.errors import BackupError
 from workbench.security.keyset.opening import Keys
 from workbench.security.secrets import private_folder
 from workbench.warehouse.backup.repository import Repository
-from workbench.warehouse.backup.server import Server
+from workbench.warehouse.backup.server import SLOT, Server
 from workbench.warehouse.backup.wal import HISTORY, Segment
 
-SLOT = "workbench_backup"
 RESTART_SECONDS = 2.0
 # 1 GB that could not be archived: the rest waits in the server, which has a bound of its own.
 SPOOL_SEGMENTS = 64

@@ -118,6 +118,14 @@ class Repository:
         """The copy of the keyset."""
         return self.folder / "keyset.json"
 
+    @property
+    def keyset_id(self) -> str:
+        """The id of that keyset, in hexadecimal digits; empty when its copy is damaged."""
+        try:
+            return str(json.loads(self.keyset.read_bytes())["keyset"])
+        except (ValueError, KeyError, TypeError):
+            return ""
+
     def path(self, name: str) -> Path:
         """The folder of a backup."""
         return self.folder / "backups" / name

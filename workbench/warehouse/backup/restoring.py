@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from workbench.errors import BackupError, EncryptionError
+from workbench.errors import BackupError, EncryptionError, KeysetError
 from workbench.security.encryption.files import decrypted_stream
 from workbench.security.keyset.opening import Keys
 from workbench.security.secrets import private_folder, write_private
@@ -50,7 +50,7 @@ def choose(
         try:
             keys = keys_of(repository)
             keys.file.read()
-        except EncryptionError as error:
+        except (EncryptionError, KeysetError) as error:
             problems.append(error.message)
             continue
         fitting = (

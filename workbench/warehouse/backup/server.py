@@ -12,6 +12,7 @@ import psycopg
 from workbench.errors import BackupError
 
 CONNECT_SECONDS = 10
+SLOT = "workbench_backup"  #: of replication: the server keeps what was not received from it
 
 
 @dataclass(frozen=True, kw_only=True)

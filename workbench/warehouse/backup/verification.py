@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from workbench.errors import BackupError, EncryptionError
+from workbench.errors import BackupError, EncryptionError, KeysetError
 from workbench.security.encryption.files import decrypted_stream
+from workbench.security.keyset.file import KeysetFile
 from workbench.security.keyset.opening import Keys
 from workbench.warehouse.backup.parts import hashed_pieces
 from workbench.warehouse.backup.repository import Backup, Repository
@@ -32,7 +33,7 @@ def verify(keys: Keys, repository: Repository, only: str | None = None) -> Verif
     """
     names = [only] if only else repository.names()
     found: list[Backup] = []
-    problems: list[str] = []
+    problems = [f"{repository.keyset}: {each}" for each in _told(KeysetFile(repository.keyset, keys.file.root).read)]
     for name in names:
         problems += _told(lambda name=name: found.append(repository.read(keys, name)))  # type: ignore[misc]
     for backup in found:
@@ -82,7 +83,7 @@ def _gaps(repository: Repository, backups: list[Backup]) -> Iterator[str]:
 def _told(read: Callable[[], object]) -> Iterator[str]:
     try:
         read()
-    except (BackupError, EncryptionError) as error:
+    except (BackupError, EncryptionError, KeysetError) as error:
         yield error.message
     except OSError as error:
         yield f"{error.filename} cannot be read: {error.strerror}"
