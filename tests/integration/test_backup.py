@@ -14,14 +14,21 @@ import pyarrow as pa
 import pytest
 
 from tests.services.backups import BackedUpWarehouse, Drill, copy_backups, restored
-from tests.services.postgres_server import OwnPostgres, running_postgres
+from tests.services.postgres_server import DATABASE, USER, OwnPostgres, running_postgres
+from tests.services.workbench import wait_until
 from workbench.embedded import recovery
+from workbench.embedded.backups import BackupKeeper
+from workbench.embedded.postgres import PostgresServer
+from workbench.embedded.recovery import server_of
 from workbench.errors import BackupError
 from workbench.loading import DEAD_LETTERS, ORIGIN, Load, Span, Target
+from workbench.runtime.ports import any_free
+from workbench.runtime.supervisor import Supervisor
 from workbench.sections import KeysSettings, WarehouseSettings
 from workbench.security.encryption.files import read_encrypted, write_encrypted
 from workbench.security.keyset.opening import Keys
 from workbench.security.secrets import write_private
+from workbench.warehouse.backup.repository import Repository
 from workbench.warehouse.backup.restoring import choose
 from workbench.warehouse.backup.verification import verify
 from workbench.warehouse.dialects import make_warehouse
@@ -223,3 +230,27 @@ def test_a_segment_is_never_written_over(drill, tmp_path, copy):
         repository.wal.add(keys, other)
 
     assert repository.wal.read(keys, segment.name) == same.read_bytes()
+
+
+def test_the_component_of_up_makes_a_backup_and_is_healthy(tmp_path):
+    home, folder = tmp_path / "home", tmp_path / "backups"
+    home.mkdir(mode=0o700)
+    postgres = PostgresServer(home=home, port=any_free(), database=DATABASE, user=USER, is_backed_up=True)
+    variables = {
+        "DW_PORT": str(postgres.port),
+        "DW_DATABASE": DATABASE,
+        "DW_USER": USER,
+        "WORKBENCH_BACKUP_FOLDER": str(folder),
+    }
+    keeper = BackupKeeper(home=home, folder=folder, environment=variables)
+    with Supervisor(home) as supervisor:
+        supervisor.start([postgres])
+        supervisor.start([keeper])
+
+        repository = Repository.of(home, folder)
+        wait_until(repository.names, 60, "a first backup")
+
+        with server_of(postgres).connect() as connection:
+            assert connection.execute("SHOW archive_timeout").fetchone() == ("1min",)
+            assert connection.execute("SELECT active FROM pg_replication_slots").fetchall() == [(True,)]
+    assert verify(Keys.of(home, KeysSettings()), repository).problems == ()
