@@ -29,8 +29,9 @@ from workbench.security.encryption.files import read_encrypted, write_encrypted
 from workbench.security.keyset.opening import Keys
 from workbench.security.secrets import write_private
 from workbench.warehouse.backup.repository import Repository
-from workbench.warehouse.backup.restoring import choose
+from workbench.warehouse.backup.restoring import Chosen, choose
 from workbench.warehouse.backup.verification import verify
+from workbench.warehouse.backup.wal import Segment
 from workbench.warehouse.dialects import make_warehouse
 
 TARGET = Target(table="raw.flights", topic="flights")
@@ -205,6 +206,15 @@ def test_damaged_and_missing_wal_is_named(copy):
     later = path.with_name(path.name.replace(segment.name, type(segment)(1, segment.number + 1).name))
     path.rename(later)
     assert any(f"{segment.name} of WAL is missing" in each for each in verify(keys, repository).problems)
+
+
+def test_a_restore_does_not_pass_over_missing_wal_in_silence(drill, tmp_path, copy):
+    keys, repository = copy
+    backup = repository.backups(keys)[-1]
+    write_encrypted(keys, b"", repository.folder / "wal" / f"{Segment(1, backup.stop.number + 90).name}.z.enc", "any")
+
+    with recovery.staged(tmp_path / "new"), pytest.raises(BackupError, match="of WAL is missing"):
+        recovery.restore(Chosen(repository=repository, backup=backup, keys=keys), tmp_path / "new", None)
 
 
 def test_one_part_in_the_place_of_another_is_found(copy):

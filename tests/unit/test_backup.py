@@ -20,7 +20,7 @@ from workbench.warehouse.backup import escrow
 from workbench.warehouse.backup.home import archive
 from workbench.warehouse.backup.repository import Backup, Part
 from workbench.warehouse.backup.retention import superfluous
-from workbench.warehouse.backup.wal import Segment, chain
+from workbench.warehouse.backup.wal import Segment, chain, first_gap
 
 NOW = datetime(2026, 11, 27, tzinfo=UTC)
 SEGMENTS = st.builds(Segment, st.integers(1, 2**32 - 1), st.integers(0, 2**40 - 1))
@@ -76,6 +76,9 @@ def test_a_chain_ends_at_the_first_gap(numbers, stop):
     assert found == list(range(stop + 1, stop + 1 + len(found)))
     assert set(found) <= numbers
     assert stop + 1 + len(found) not in numbers
+    later = any(each > stop + len(found) for each in numbers)
+    gap = first_gap([Segment(1, each) for each in numbers], Segment(1, stop))
+    assert gap == (Segment(1, stop + 1 + len(found)) if later else None)
 
 
 @given(histories(), st.floats(0, 1000))

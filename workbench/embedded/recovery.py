@@ -7,6 +7,7 @@ restore that was killed has left no home, and the next one begins anew.
 from __future__ import annotations
 
 import contextlib
+import shlex
 import shutil
 import subprocess
 import time
@@ -14,8 +15,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-
-import psycopg
 
 from workbench.embedded.drop_privileges import as_ordinary_user
 from workbench.embedded.postgres import SUPERUSER, PostgresServer, programs
@@ -27,6 +26,7 @@ from workbench.security.audit.commands import recording
 from workbench.security.secrets import ensure_token, private_folder, sync_folder
 from workbench.warehouse.backup.restoring import Chosen, unpack, unpack_wal
 from workbench.warehouse.backup.server import Server
+from workbench.warehouse.backup.wal import first_gap
 
 RECOVERY_SECONDS = 3600.0
 POLL_SECONDS = 0.1
@@ -110,6 +110,12 @@ def restore(chosen: Chosen, home: Path, at: datetime | None) -> Restored:
     """
     started = time.monotonic()
     place = staging(home)
+    missing = first_gap(chosen.repository.wal.segments(), chosen.backup.stop)
+    if at is None and missing:
+        raise BackupError(
+            f"{missing.name} of WAL is missing: what was written after it cannot be restored from {chosen.backup.name}",
+            remedy="Name with --at a moment before that, or with --backup a later backup.",
+        )
     unpack(chosen, place, home)
     segments = unpack_wal(chosen, place / "postgres" / WAL)
     last = _recover(chosen, place, at)
@@ -133,9 +139,9 @@ def _recover(chosen: Chosen, place: Path, at: datetime | None) -> datetime | Non
         )
     runner.write(postgres.data / "recovery.signal", "")
     launch = postgres.prepare()
-    source = runner.path(postgres.folder / WAL).replace("%", "%%")
+    source = shlex.quote(runner.path(postgres.folder / WAL).replace("%", "%%"))
     options = {
-        "restore_command": f"cp '{source}/%f' '%p'",
+        "restore_command": f"cp {source}/%f '%p'",
         "recovery_target_action": "promote",
         "recovery_target_timeline": "latest",
         **({"recovery_target_time": at.isoformat()} if at else {}),
@@ -157,7 +163,7 @@ def _wait(process: GuardedProcess, postgres: PostgresServer, at: datetime | None
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise _failed(process, at)
-        with contextlib.suppress(BackupError, psycopg.Error), server.connect() as connection:
+        with contextlib.suppress(BackupError), server.connect() as connection:
             row = connection.execute("SELECT pg_is_in_recovery(), pg_last_xact_replay_timestamp()").fetchone()
             assert row is not None
             if not row[0]:

@@ -16,7 +16,6 @@ from typing import Self
 
 import psycopg
 
-from workbench.errors import BackupError
 from workbench.security.keyset.opening import Keys
 from workbench.security.secrets import private_folder
 from workbench.warehouse.backup.repository import Repository
@@ -45,22 +44,13 @@ def whole_segments(spool: Path) -> list[Path]:
 
 
 def ensure_slot(connection: psycopg.Connection[tuple[object, ...]]) -> bool:
-    """Have a slot that keeps WAL from now on, if there is none or the server has let go of it; tells whether it was made.
-
-    Raises:
-        BackupError: when it cannot be made.
-    """
+    """Have a slot that keeps WAL from now on, if there is none or the server has let go of it; tells whether it was made."""
     found = connection.execute("SELECT wal_status FROM pg_replication_slots WHERE slot_name = %s", [SLOT]).fetchone()
     if found is not None and found[0] != "lost":
         return False
-    try:
-        if found is not None:
-            connection.execute("SELECT pg_drop_replication_slot(%s)", [SLOT])
-        connection.execute("SELECT pg_create_physical_replication_slot(%s, true)", [SLOT])
-    except psycopg.Error as error:
-        raise BackupError(
-            f"the replication slot {SLOT} cannot be made: {error}", remedy="See the warehouse's log."
-        ) from None
+    if found is not None:
+        connection.execute("SELECT pg_drop_replication_slot(%s)", [SLOT])
+    connection.execute("SELECT pg_create_physical_replication_slot(%s, true)", [SLOT])
     return True
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,22 +27,24 @@ class Server:
     user: str
     password: str = field(repr=False)
 
-    def connect(self) -> psycopg.Connection[tuple[object, ...]]:
+    @contextmanager
+    def connect(self) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
         """A connection that commits each statement.
 
         Raises:
-            BackupError: when the server does not answer.
+            BackupError: when the server does not answer, or refuses a statement.
         """
         try:
-            return psycopg.connect(
+            with psycopg.connect(
                 host=self.host, port=self.port, user=self.user, password=self.password, dbname="postgres",
                 connect_timeout=CONNECT_SECONDS, autocommit=True, sslmode="disable", gssencmode="disable",
                 require_auth="scram-sha-256",
-            )  # fmt: skip
+            ) as connection:  # fmt: skip
+                yield connection
         except psycopg.Error as error:
             raise BackupError(
-                f"the warehouse at {self.host}:{self.port} does not answer: {error}",
-                remedy="Start it with `workbench up`.",
+                f"the warehouse at {self.host}:{self.port} refused, or does not answer: {str(error).strip()}",
+                remedy="`workbench status` says whether it runs; its log says why it refused.",
             ) from None
 
     def start(self, program: str, *arguments: str, piped: bool = False) -> subprocess.Popen[bytes]:

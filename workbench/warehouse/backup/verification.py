@@ -12,7 +12,7 @@ from workbench.security.keyset.file import KeysetFile
 from workbench.security.keyset.opening import Keys
 from workbench.warehouse.backup.parts import hashed_pieces
 from workbench.warehouse.backup.repository import Backup, Repository
-from workbench.warehouse.backup.wal import Segment, chain
+from workbench.warehouse.backup.wal import Segment, chain, first_gap
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,12 +72,8 @@ def _needed(repository: Repository, backups: list[Backup]) -> list[Segment]:
 def _gaps(repository: Repository, backups: list[Backup]) -> Iterator[str]:
     archived = repository.wal.segments()
     for backup in backups:
-        reached = chain(archived, backup.stop)
-        end = reached[-1].number if reached else backup.stop.number
-        later = [each for each in archived if each.number > end and each.timeline == backup.stop.timeline]
-        if later:
-            missing = Segment(backup.stop.timeline, end + 1).name
-            yield f"{missing} of WAL is missing: from the backup {backup.name} nothing after it can be restored"
+        if missing := first_gap(archived, backup.stop):
+            yield f"{missing.name} of WAL is missing: from the backup {backup.name} nothing after it can be restored"
 
 
 def _told(read: Callable[[], object]) -> Iterator[str]:

@@ -121,3 +121,12 @@ def chain(segments: Iterable[Segment], stop: Segment) -> list[Segment]:
     while number in found:
         number += 1
     return [Segment(stop.timeline, each) for each in range(stop.number + 1, number)]
+
+
+def first_gap(segments: Iterable[Segment], stop: Segment) -> Segment | None:
+    """The segment at which `chain` ends although later ones are archived; None when it ends with the last."""
+    archived = list(segments)
+    reached = chain(archived, stop)
+    end = reached[-1].number if reached else stop.number
+    is_cut = any(each.number > end and each.timeline == stop.timeline for each in archived)
+    return Segment(stop.timeline, end + 1) if is_cut else None
