@@ -46,6 +46,7 @@
     │   ├── Truncated            its end is missing
     │   ├── Corrupt              a part of it is not what was written
     │   └── UnsupportedFormat    it is of no format that this version reads
+    ├── BackupError              a backup cannot be made, found, proved or restored
     └── NotebookFailed           a notebook ran and did not succeed
 
 Each says what happened, with the value, and what to do about it:
@@ -280,6 +281,10 @@ class NotebookFailed(WorkbenchError):
     """A notebook ran and did not succeed: a cell raised, the kernel died, time was up; the output notebook shows where."""
 
     exit_code = 1
+
+
+class BackupError(WorkbenchError):
+    """A backup cannot be made, found, proved or restored; what was there before is as it was."""
 
 
 class KeysetError(WorkbenchError):

@@ -24,6 +24,7 @@ from workbench.sections import (
     ALERTS,
     SECTIONS,
     AuditSettings,
+    BackupSettings,
     EmbeddedSettings,
     HubSettings,
     KafkaSettings,
@@ -59,6 +60,7 @@ class Settings(BaseModel):
     audit: AuditSettings
     embedded: EmbeddedSettings
     keys: KeysSettings
+    backup: BackupSettings
 
     @classmethod
     def load(cls, *, embedded: bool = True, env_file: Path = Path(".env")) -> Self:

@@ -8,6 +8,7 @@ import stat
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from workbench.embedded.jars import is_jar_intact, read_lock
@@ -19,6 +20,8 @@ from workbench.runtime.ports import is_free
 from workbench.runtime.state import read_status
 from workbench.security.at_rest import encryption_at_rest
 from workbench.settings import Settings
+
+WAITING_SEGMENTS = 16  #: as many come when a large table is written; more means that none are archived
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +56,7 @@ def examine(home: Path) -> list[Finding]:
         ("files", lambda: _private_files(home)),
         ("checkpoints", lambda: _checkpoints(home)),
         ("keys", _keys),
+        ("backup", lambda: _backup(home)),
         ("login", _login),
         ("policies", _policies),
         ("ports", lambda: _ports(home)),
@@ -150,6 +154,37 @@ def _keys() -> str:
     keys.inventory.check(keyset.inventory)
     needed = sum(keys.inventory.counts().values())
     return f"version {keyset.primary.number} encrypts, root key {keys.file.root.name}, {needed:,} in the inventory"
+
+
+def _backup(home: Path) -> str:
+    """Whether backups are made, can be read without this machine, and are on another disk."""
+    from workbench.warehouse.backup.receiving import whole_segments
+    from workbench.warehouse.backup.repository import Repository, made_at
+
+    settings = Settings.load()
+    folder = settings.backup.folder
+    if folder is None:
+        return "none are made; WORKBENCH_BACKUP_FOLDER says where to"
+    if settings.keys.root == "file" and not (home / "backup" / "escrow").exists():
+        raise WorkbenchError(
+            "backups can be read only with the root key, and no copy of it was put in safety",
+            remedy="`workbench backup escrow FILE` writes one under a passphrase.",
+        )
+    names = Repository.of(home, folder).names() if home.exists() else []
+    if not names:
+        raise WorkbenchError(f"there is no backup of this home in {folder}", remedy="`workbench up` makes one.")
+    if (waiting := len(whole_segments(home / "backup" / "wal"))) > WAITING_SEGMENTS:
+        raise WorkbenchError(
+            f"{waiting} segments of WAL wait to be archived", remedy=f"{home / 'logs' / 'backup.log'} says why."
+        )
+    age = datetime.now(UTC) - made_at(names[-1])
+    if age > timedelta(hours=2 * settings.backup.every_hours):
+        raise WorkbenchError(
+            f"the newest backup is {age.total_seconds() / 3600:.0f} hours old",
+            remedy=f"{home / 'logs' / 'backup.log'} says why.",
+        )
+    where = "the disk of the data" if folder.stat().st_dev == home.stat().st_dev else "another file system"
+    return f"{len(names)} in {folder}, on {where}, the newest {names[-1]}"
 
 
 def _login() -> str:

@@ -110,7 +110,7 @@ def _run(settings: Settings, console: Console) -> None:
             supervisor.start([*machine.data, *others])
             supervisor.announce(next((each.url for each in contributions if each.url), ""))
             _welcome(console, contributions)
-            later = [component for contribution in contributions for component in contribution.later]
+            later = [*machine.later, *(component for contribution in contributions for component in contribution.later)]
             supervisor.launch(later, retry=True)
             _start_spark(supervisor, machine.spark, console)
             if machine.spark:

@@ -18,6 +18,7 @@ from workbench import __version__
 from workbench.cli import (
     alerts,
     audit,
+    backup,
     batch,
     data,
     dead_letters,
@@ -61,6 +62,7 @@ def make_application() -> typer.Typer:
     audit.add_commands(application)
     keys.add_commands(application)
     secrets.add_commands(application)
+    backup.add_commands(application)
     alerts.add_commands(application)
     for entry in sorted(entry_points(group="workbench.commands"), key=lambda entry: entry.name):
         entry.load()(application)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from workbench.embedded.backups import BackupKeeper
 from workbench.embedded.java import Java
 from workbench.embedded.kafka import KafkaBroker
 from workbench.embedded.postgres import PostgresServer
@@ -37,6 +38,7 @@ class Machine:
     data: tuple[Component, ...]  #: broker and warehouse, needed at once
     spark: tuple[Component, ...]  #: the Connect server of jobs, which takes longest
     external: dict[str, str]  #: name and address of what is configured to be elsewhere
+    later: tuple[Component, ...] = ()  #: started when the data servers run; nobody waits for them
 
     def forget(self) -> None:
         """Stop telling others where the servers are."""
@@ -58,6 +60,7 @@ def plan_machine(settings: Settings, tell: Callable[[str], None] = lambda _: Non
     check_external(settings)
     data: list[Component] = []
     spark: list[Component] = []
+    later: list[Component] = []
     external: dict[str, str] = {}
     found: dict[str, str] = {}
     if settings.kafka.brokers:
@@ -73,6 +76,8 @@ def plan_machine(settings: Settings, tell: Callable[[str], None] = lambda _: Non
     else:
         warehouse = _postgres(home, settings)
         data.append(warehouse)
+        if settings.backup.folder is not None:
+            later.append(BackupKeeper(home=home, folder=settings.backup.folder, environment=settings.as_environment()))
         found |= _warehouse_variables(warehouse)
     if settings.spark.remote:
         external["spark"] = settings.spark.remote
@@ -84,7 +89,7 @@ def plan_machine(settings: Settings, tell: Callable[[str], None] = lambda _: Non
         found |= {"WORKBENCH_SPARK_REMOTE": server.address, "WORKBENCH_SPARK_TOKEN": server.token}
     private_folder(home / "run")
     write_private(home / EMBEDDED_ENV, "".join(f"{name}={_quoted(value)}\n" for name, value in found.items()))
-    return Machine(home, tuple(data), tuple(spark), external)
+    return Machine(home, tuple(data), tuple(spark), external, tuple(later))
 
 
 def check_external(settings: Settings) -> None:
@@ -121,6 +126,7 @@ def _postgres(home: Path, settings: Settings) -> PostgresServer:
         database=settings.warehouse.database,
         user=settings.warehouse.user or WAREHOUSE_USER,
         password_override=settings.warehouse.password.get_secret_value(),
+        is_backed_up=settings.backup.folder is not None,
     )
 
 

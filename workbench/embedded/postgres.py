@@ -18,6 +18,7 @@ from workbench.runtime.ports import LOOPBACK
 from workbench.runtime.process import Launch
 from workbench.sections import EMBEDDED_SUPERUSER
 from workbench.security.secrets import ensure_token
+from workbench.warehouse.backup.server import SLOT
 
 SUPERUSER = EMBEDDED_SUPERUSER
 INITDB_SECONDS = 120
@@ -34,6 +35,9 @@ max_wal_size = 2GB
 # Bulk loads write whole tables; checkpoints may take their time.
 checkpoint_timeout = 15min
 jit = off
+# A backup whose receiver is away keeps WAL back, but not until the disk is full.
+max_slot_wal_keep_size = 4GB
+archive_timeout = {archive_seconds}s
 log_line_prefix = '%m [%p] %u@%d '
 log_checkpoints = off
 timezone = 'UTC'
@@ -41,7 +45,9 @@ timezone = 'UTC'
 HOST_BASED_AUTHENTICATION = """\
 # type  database  user  address         method
 host    all       all   127.0.0.1/32    scram-sha-256
+host    replication  {superuser}  127.0.0.1/32  scram-sha-256
 """
+ARCHIVE_SECONDS = 60  #: after which a segment of WAL is closed although it is not full, when backups are made
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +59,7 @@ class PostgresServer:
     database: str
     user: str
     password_override: str = field(default="", repr=False)
+    is_backed_up: bool = False  #: whether WAL is closed often, for backups
 
     name = "warehouse"
     start_seconds = 60.0
@@ -93,8 +100,10 @@ class PostgresServer:
                 remedy="Move the folder away to start with an empty warehouse, or restore it from a backup.",
             )
         self._check_version()
-        runner.write(self.data / "workbench.conf", CONFIGURATION.format(host=LOOPBACK, port=self.port))
-        runner.write(self.data / "pg_hba.conf", HOST_BASED_AUTHENTICATION)
+        archive_seconds = ARCHIVE_SECONDS if self.is_backed_up else 0
+        configuration = CONFIGURATION.format(host=LOOPBACK, port=self.port, archive_seconds=archive_seconds)
+        runner.write(self.data / "workbench.conf", configuration)
+        runner.write(self.data / "pg_hba.conf", HOST_BASED_AUTHENTICATION.format(superuser=SUPERUSER))
         data = runner.path(self.data)
         return Launch(
             argv=runner.command("postgres", "-D", data, "-c", f"config_file={data}/workbench.conf"),
@@ -128,6 +137,13 @@ class PostgresServer:
             if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [self.database]).fetchone():
                 connection.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(database, role))
             connection.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(database))
+            if not self.is_backed_up:
+                # Nobody receives WAL any more, and it would be kept for ever.
+                connection.execute(
+                    "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots"
+                    " WHERE slot_name = %s AND NOT active",
+                    [SLOT],
+                )
 
     def _connect(self, database: str) -> psycopg.Connection[tuple[object, ...]]:
         return psycopg.connect(

@@ -7,6 +7,7 @@ A field's alias is the name of its variable, its description the line in docs/se
 from collections.abc import Mapping
 
 from workbench.sections.audit import AuditSettings
+from workbench.sections.backup import BackupSettings
 from workbench.sections.base import Section, is_loopback
 from workbench.sections.embedded import EmbeddedSettings
 from workbench.sections.hub import HubSettings
@@ -22,6 +23,7 @@ __all__ = [
     "EMBEDDED_SUPERUSER",
     "SECTIONS",
     "AuditSettings",
+    "BackupSettings",
     "EmbeddedSettings",
     "HubSettings",
     "KafkaSettings",
@@ -52,6 +54,7 @@ SECTIONS: dict[str, type[Section]] = {
     "audit": AuditSettings,
     "embedded": EmbeddedSettings,
     "keys": KeysSettings,
+    "backup": BackupSettings,
 }
 
 

@@ -91,6 +91,10 @@ class Action(StrEnum):
     DATA_WRITTEN = "data.written"
     DEAD_LETTERS_READ = "dead_letters.read"
     DEAD_LETTERS_CHANGED = "dead_letters.changed"
+    BACKUP_CREATED = "backup.created"
+    BACKUP_REMOVED = "backup.removed"  #: by retention
+    BACKUP_RESTORED = "backup.restored"  #: in the log of the restored home
+    BACKUP_KEY_ESCROWED = "backup.key_escrowed"
     AUDIT_BEGUN = "audit.begun"  #: the first sealed line
     AUDIT_LINE_TORN = "audit.line_torn"
     AUDIT_CLOCK_WENT_BACK = "audit.clock_went_back"
@@ -146,6 +150,10 @@ MEANINGS: dict[Action, Meaning] = {
     **_of(Class.DATASTORE_ACTIVITY, (A.DATA_QUERIED, 4), (A.DATA_WRITTEN, 5), fails_closed=False),
     **_of(Class.DATASTORE_ACTIVITY, (A.DEAD_LETTERS_READ, 1), (A.DEAD_LETTERS_CHANGED, 2), fails_closed=False),
     **_of(Class.API_ACTIVITY, (A.TOPICS_CHANGED, 3), fails_closed=False),
+    # A full disk does not keep from what may save the data; a copy of the root key waits for its event.
+    **_of(Class.DATASTORE_ACTIVITY, (A.BACKUP_CREATED, 99), (A.BACKUP_REMOVED, 99), fails_closed=False),
+    **_of(Class.DATASTORE_ACTIVITY, (A.BACKUP_RESTORED, 99), fails_closed=False),
+    **_of(Class.ENTITY_MANAGEMENT, (A.BACKUP_KEY_ESCROWED, 2)),
     **_of(Class.ENTITY_MANAGEMENT, (A.AUDIT_BEGUN, 1), (A.AUDIT_LINE_TORN, 99), (A.AUDIT_CLOCK_WENT_BACK, 99)),
     **_of(Class.ENTITY_MANAGEMENT, (A.AUDIT_KEY_ROTATED, 3), (A.AUDIT_REMOVED, 4), (A.AUDIT_EXPORTED, 2)),
 }

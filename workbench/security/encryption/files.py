@@ -40,6 +40,24 @@ def write_encrypted(keys: Keys, content: bytes, target: Path, context: str) -> N
     _encrypt(keys, io.BytesIO(content), target, context)
 
 
+def encrypt_stream(keys: Keys, source: io.BufferedIOBase, target: Path, context: str) -> None:
+    """As `encrypt_file`, of all that can be read from *source*; an error while reading leaves no file."""
+    _encrypt(keys, source, target, context)
+
+
+def decrypted_stream(keys: Keys, source: Path, context: str) -> Iterator[memoryview | bytes]:
+    """The content of what `encrypt_stream` has written, about 1 MiB at a time.
+
+    Each piece is good until the next one is asked for. The whole is authentic only when the iterator has
+    ended: until then nothing may be done with the pieces that cannot be undone.
+
+    Raises:
+        As `decrypt_file`.
+    """
+    with source.open("rb") as file:
+        yield from _decrypted(keys, file, context, str(source))
+
+
 def decrypt_file(keys: Keys, source: Path, target: Path, context: str) -> None:
     """Decrypt *source* into *target*, at mode 0600, which appears when the last chunk has proved to be authentic.
 

@@ -36,6 +36,24 @@ class FileRoot:
         sync_folder(self.path.parent)
         return True
 
+    def reveal(self) -> bytes:
+        """The key itself, to put a copy of it in safety.
+
+        Raises:
+            KeysetError: as `read_private`.
+        """
+        return self._key()
+
+    def put(self, key: bytes) -> None:
+        """Make the file with a key that `reveal` gave; one that is there stays.
+
+        Raises:
+            OSError: when it cannot be written.
+        """
+        private_folder(self.path.parent)
+        write_first(self.path, f"{key.hex()}\n")
+        sync_folder(self.path.parent)
+
     def wrap(self, key: bytes, context: bytes) -> bytes:
         """See `RootKey`."""
         return _wrap(self._key(), key, context)

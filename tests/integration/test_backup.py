@@ -1,0 +1,266 @@
+"""A restore drill: a warehouse is lost, and comes back in a new home by the escrowed key, as it was at a moment or at the end."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+import uuid
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from tests.services.backups import BackedUpWarehouse, Drill, copy_backups, restored
+from tests.services.postgres_server import DATABASE, USER, OwnPostgres, running_postgres
+from tests.services.workbench import wait_until
+from workbench.embedded import recovery
+from workbench.embedded.backups import BackupKeeper
+from workbench.embedded.postgres import PostgresServer
+from workbench.embedded.recovery import server_of
+from workbench.errors import BackupError
+from workbench.loading import DEAD_LETTERS, ORIGIN, Load, Span, Target
+from workbench.runtime.ports import any_free
+from workbench.runtime.supervisor import Supervisor
+from workbench.sections import KeysSettings, WarehouseSettings
+from workbench.security.encryption.files import read_encrypted, write_encrypted
+from workbench.security.keyset.opening import Keys
+from workbench.security.secrets import write_private
+from workbench.warehouse.backup.repository import Repository
+from workbench.warehouse.backup.restoring import Chosen, choose
+from workbench.warehouse.backup.verification import verify
+from workbench.warehouse.backup.wal import Segment
+from workbench.warehouse.dialects import make_warehouse
+
+TARGET = Target(table="raw.flights", topic="flights")
+COLUMNS = pa.schema([pa.field("n", pa.int64()), *ORIGIN])
+CANARY = b"canary-of-an-output"
+
+
+def ingest(postgres: OwnPostgres, end: int) -> int:
+    """What a flow does with a topic of *end* records: go on where the ledger says. Returns where that was."""
+    with make_warehouse(WarehouseSettings.model_validate(postgres.variables()), TARGET) as warehouse:
+        warehouse.prepare(COLUMNS)
+        (claim,) = warehouse.claim("cluster", "topic", {0: 0})
+        numbers = list(range(claim.next_offset, end))
+        rows = pa.table({"n": numbers, "_partition": [0] * len(numbers), "_offset": numbers}, schema=COLUMNS)
+        span = Span(claim.partition, claim.next_offset, end, claim.epoch)
+        warehouse.commit(Load(spans=(span,), rows=rows, dead_letters=DEAD_LETTERS.empty_table()))
+        return claim.next_offset
+
+
+def fill(home: Path) -> None:
+    """What people and the hub have in a home."""
+    (home / "hub").mkdir()
+    with closing(sqlite3.connect(home / "hub" / "jupyterhub.sqlite")) as hub, hub:
+        hub.execute("CREATE TABLE users (name TEXT)")
+        hub.execute("INSERT INTO users VALUES ('ada')")
+    (home / "users" / "ada").mkdir(parents=True)
+    (home / "users" / "ada" / "delays.ipynb").write_text("{}")
+    keys = Keys.of(home, KeysSettings())
+    keys.ensure()
+    (home / "pipelines").mkdir()
+    write_encrypted(keys, CANARY, home / "pipelines" / "output.enc", "an output")
+
+
+@pytest.fixture(scope="module")
+def drill(tmp_path_factory):
+    """A warehouse with a history, a backup, WAL after it, and an escrowed key."""
+    place = tmp_path_factory.mktemp("backup")
+    with running_postgres(place / "home") as postgres:
+        warehouse = BackedUpWarehouse(postgres, place / "backups")
+        fill(postgres.server.home)
+        ingest(postgres, 500)
+        with warehouse.keeping():
+            ingest(postgres, 800)
+            rows = postgres.ask("SELECT * FROM raw.flights ORDER BY n")
+            ((moment,),) = postgres.ask("SELECT clock_timestamp()")
+            postgres.ask("DROP TABLE raw.flights")
+            postgres.ask("CREATE TABLE after_the_drop (id int)")
+            warehouse.switch_wal()
+        yield Drill(warehouse=warehouse, rows=rows, moment=moment, escrow=warehouse.escrow())
+
+
+def test_it_is_as_it_was_before_the_drop_and_the_flow_goes_on(drill, tmp_path):
+    home = tmp_path / "new"
+
+    # As on another machine: no settings and no home but the escrow and the folder of backups.
+    told = drill.restore(home, "--at", drill.moment.isoformat(), WORKBENCH_HOME=str(tmp_path / "none"))
+
+    assert told["segments"] >= 1
+    with restored(home) as postgres:
+        assert postgres.ask("SELECT * FROM raw.flights ORDER BY n") == drill.rows
+        assert ingest(postgres, 1000) == 800
+        found = postgres.ask("SELECT count(*), count(DISTINCT n), min(n), max(n) FROM raw.flights")
+        assert found == [(1000, 1000, 0, 999)]
+    with closing(sqlite3.connect(home / "hub" / "jupyterhub.sqlite")) as hub:
+        assert hub.execute("SELECT name FROM users").fetchall() == [("ada",)]
+    assert (home / "users" / "ada" / "delays.ipynb").read_text() == "{}"
+    keys = Keys.of(home, KeysSettings())
+    assert read_encrypted(keys, home / "pipelines" / "output.enc", "an output") == CANARY
+    assert str(home / "pipelines" / "output.enc") in {each.name for each in keys.inventory.entries()}
+    events = [json.loads(line) for line in (home / "audit" / "events.jsonl").read_text().splitlines()]
+    assert any("backup.restored" in json.dumps(each) for each in events)
+    assert not list(tmp_path.glob(".new.restoring*"))
+
+
+def restore_here(drill: Drill, home: Path, at: datetime | None = None) -> recovery.Restored:
+    """As the command does it, with the keys of the home that is there."""
+    live = Keys.of(drill.warehouse.home, KeysSettings())
+    with recovery.staged(home) as place:
+        (place / "keys").mkdir(mode=0o700)
+        for name in ("keyset.json", "root.key"):
+            write_private(place / "keys" / name, (live.file.path.parent / name).read_bytes())
+        chosen = choose([drill.warehouse.repository()], lambda _: Keys.of(place, KeysSettings()), name=None, at=at)
+        return recovery.restore(chosen, home, at)
+
+
+def test_without_a_moment_it_is_as_it_was_last(drill, tmp_path):
+    restore_here(drill, tmp_path / "new")
+
+    with restored(tmp_path / "new") as postgres:
+        assert postgres.ask("SELECT to_regclass('after_the_drop')::text, to_regclass('raw.flights')") == [
+            ("after_the_drop", None)
+        ]
+
+
+def test_nothing_is_in_clear_and_the_root_key_is_not_there(drill):
+    root = (drill.warehouse.home / "keys" / "root.key").read_bytes().strip()
+    for path in drill.warehouse.folder.rglob("*"):
+        if path.is_file():
+            content = path.read_bytes()
+            assert root not in content
+            assert CANARY not in content
+            assert path.stat().st_mode & 0o077 == 0
+
+
+def test_a_home_that_is_not_empty_is_not_touched(drill, tmp_path):
+    (tmp_path / "mine").write_text("precious")
+
+    for home in (tmp_path, drill.warehouse.home):
+        with pytest.raises(BackupError, match="is not empty"):
+            restore_here(drill, home)
+
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+    assert drill.warehouse.postgres.server.is_healthy()
+
+
+def test_two_restores_into_one_home_are_refused(tmp_path):
+    with recovery.staged(tmp_path / "new"), pytest.raises(BackupError, match="another restore"):  # noqa: SIM117
+        with recovery.staged(tmp_path / "new"):
+            pass
+
+
+@pytest.mark.parametrize(("year", "reason"), [(2020, "ended before 2020"), (2100, "no transaction after 2100")])
+def test_a_moment_that_no_backup_reaches_is_refused(drill, tmp_path, year, reason):
+    with pytest.raises(BackupError, match=reason):
+        restore_here(drill, tmp_path / "new", datetime(year, 1, 1, tzinfo=UTC))
+
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def copy(drill, tmp_path):
+    """The backups in another folder, to be damaged, and the keys that read them."""
+    return copy_backups(drill, tmp_path)
+
+
+def damage(path: Path, position: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[position] ^= 1
+    path.write_bytes(content)
+
+
+def test_what_is_whole_has_no_problems(copy):
+    found = verify(*copy)
+
+    assert (found.backups, found.problems) == (1, ())
+    assert found.segments >= 1
+
+
+@pytest.mark.parametrize("name", ["warehouse.tar.gz.enc", "home.tar.gz.enc", "catalog.enc", "keyset.json"])
+@pytest.mark.parametrize("where", [0.0, 0.5, 1.0])
+def test_a_flipped_bit_is_named(copy, name, where):
+    keys, repository = copy
+    (path,) = repository.folder.rglob(name)
+    damage(path, int((path.stat().st_size - 1) * where))
+
+    found = verify(keys, repository)
+
+    assert len(found.problems) == 1
+    assert str(path) in found.problems[0]
+
+
+def test_damaged_and_missing_wal_is_named(copy):
+    keys, repository = copy
+    segment = repository.wal.segments()[-1]
+    (path,) = repository.folder.rglob(f"{segment.name}*")
+    damage(path, 400)
+
+    (problem,) = verify(keys, repository).problems
+
+    assert str(path) in problem
+    # The file of the next one without this one: nothing leads on to it.
+    later = path.with_name(path.name.replace(segment.name, type(segment)(1, segment.number + 1).name))
+    path.rename(later)
+    assert any(f"{segment.name} of WAL is missing" in each for each in verify(keys, repository).problems)
+
+
+def test_a_restore_does_not_pass_over_missing_wal_in_silence(drill, tmp_path, copy):
+    keys, repository = copy
+    backup = repository.backups(keys)[-1]
+    write_encrypted(keys, b"", repository.folder / "wal" / f"{Segment(1, backup.stop.number + 90).name}.z.enc", "any")
+
+    with recovery.staged(tmp_path / "new"), pytest.raises(BackupError, match="of WAL is missing"):
+        recovery.restore(Chosen(repository=repository, backup=backup, keys=keys), tmp_path / "new", None)
+
+
+def test_one_part_in_the_place_of_another_is_found(copy):
+    keys, repository = copy
+    (warehouse,), (home,) = (list(repository.folder.rglob(name)) for name in ("warehouse.tar*", "home.tar*"))
+    shutil.copy(home, warehouse)
+
+    (problem,) = verify(keys, repository).problems
+
+    assert str(warehouse) in problem
+
+
+def test_a_segment_is_never_written_over(drill, tmp_path, copy):
+    keys, repository = copy
+    segment = repository.wal.segments()[-1]
+    same, other = tmp_path / "same" / segment.name, tmp_path / "other" / segment.name
+    for path, content in ((same, repository.wal.read(keys, segment.name)), (other, uuid.uuid4().bytes)):
+        path.parent.mkdir()
+        path.write_bytes(content)
+
+    repository.wal.add(keys, same)
+    with pytest.raises(BackupError, match="with another content"):
+        repository.wal.add(keys, other)
+
+    assert repository.wal.read(keys, segment.name) == same.read_bytes()
+
+
+def test_the_component_of_up_makes_a_backup_and_is_healthy(tmp_path):
+    home, folder = tmp_path / "home", tmp_path / "backups"
+    home.mkdir(mode=0o700)
+    postgres = PostgresServer(home=home, port=any_free(), database=DATABASE, user=USER, is_backed_up=True)
+    variables = {
+        "DW_PORT": str(postgres.port),
+        "DW_DATABASE": DATABASE,
+        "DW_USER": USER,
+        "WORKBENCH_BACKUP_FOLDER": str(folder),
+    }
+    keeper = BackupKeeper(home=home, folder=folder, environment=variables)
+    with Supervisor(home) as supervisor:
+        supervisor.start([postgres])
+        supervisor.start([keeper])
+
+        repository = Repository.of(home, folder)
+        wait_until(repository.names, 60, "a first backup")
+
+        with server_of(postgres).connect() as connection:
+            assert connection.execute("SHOW archive_timeout").fetchone() == ("1min",)
+            assert connection.execute("SELECT active FROM pg_replication_slots").fetchall() == [(True,)]
+    assert verify(Keys.of(home, KeysSettings()), repository).problems == ()

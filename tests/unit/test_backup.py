@@ -1,0 +1,237 @@
+"""Names of WAL, what retention may remove, and the escrow of the root key."""
+
+from __future__ import annotations
+
+import io
+import os
+import sqlite3
+import tarfile
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import SecretStr
+
+from workbench.embedded.backups import check_apart
+from workbench.errors import BackupError
+from workbench.warehouse.backup import escrow
+from workbench.warehouse.backup.home import archive
+from workbench.warehouse.backup.repository import Backup, Part
+from workbench.warehouse.backup.retention import superfluous
+from workbench.warehouse.backup.wal import Segment, chain, first_gap
+
+NOW = datetime(2026, 11, 27, tzinfo=UTC)
+SEGMENTS = st.builds(Segment, st.integers(1, 2**32 - 1), st.integers(0, 2**40 - 1))
+PASSPHRASE = SecretStr("six random words for a test")
+
+
+def backup(hours_ago: float, start: int, stop: int) -> Backup:
+    finished = NOW - timedelta(hours=hours_ago)
+    return Backup(
+        name=f"{finished:%Y%m%dT%H%M%SZ}-000000",
+        begun=finished - timedelta(minutes=1),
+        finished=finished,
+        start=Segment(1, start),
+        stop=Segment(1, stop),
+        server="18.6",
+        database="analytics",
+        user="workbench",
+        home="/srv/workbench",
+        parts=(Part(name="home.tar.gz.enc", size_bytes=1, sha256="00"),),
+    )
+
+
+@st.composite
+def histories(draw):
+    """Backups one after another, each begun at or after the segment in which the one before was."""
+    steps = draw(st.lists(st.tuples(st.integers(1, 100), st.integers(0, 9), st.integers(0, 3)), min_size=1, max_size=8))
+    hours, number, found = sum(step[0] for step in steps), 0, []
+    for took, gap, within in steps:
+        hours -= took
+        number += gap
+        found.append(backup(hours, number, number + within))
+        number += within
+    segments = [Segment(1, each) for each in range(number + draw(st.integers(0, 5)))]
+    return found, segments
+
+
+@given(SEGMENTS)
+def test_a_segment_is_known_by_its_name(segment):
+    assert Segment.parse(segment.name) == segment
+
+
+def test_names_are_those_of_postgresql():
+    # SELECT pg_walfile_name('1/2A000028') on timeline 3
+    assert Segment.at(3, "1/2A000028").name == "00000003000000010000002A"
+    assert Segment.parse("00000003000000010000002A.partial") is None
+    assert Segment.parse("000000030000000100000100") is None
+
+
+@given(st.sets(st.integers(0, 30)), st.integers(0, 30))
+def test_a_chain_ends_at_the_first_gap(numbers, stop):
+    found = [each.number for each in chain([Segment(1, each) for each in numbers], Segment(1, stop))]
+
+    assert found == list(range(stop + 1, stop + 1 + len(found)))
+    assert set(found) <= numbers
+    assert stop + 1 + len(found) not in numbers
+    later = any(each > stop + len(found) for each in numbers)
+    gap = first_gap([Segment(1, each) for each in numbers], Segment(1, stop))
+    assert gap == (Segment(1, stop + 1 + len(found)) if later else None)
+
+
+@given(histories(), st.floats(0, 1000))
+def test_each_moment_within_the_time_to_keep_can_still_be_restored(history, hours):
+    backups, segments = history
+    oldest = NOW - timedelta(hours=hours)
+
+    removed, let_go = superfluous(backups, segments, oldest)
+
+    kept = [each for each in backups if each not in removed]
+    left = {each.number for each in segments} - {each.number for each in let_go}
+    assert backups[-1] in kept
+    reached = [each for each in backups if each.finished <= oldest]
+    assert not reached or reached[-1] in kept
+    assert all(each.finished < oldest for each in removed)
+    for each in kept:
+        assert {segment.number for segment in segments if segment.number >= each.start.number} <= left
+
+
+@given(histories(), st.floats(0, 1000))
+def test_what_is_left_is_no_more_than_that(history, hours):
+    backups, segments = history
+    oldest = NOW - timedelta(hours=hours)
+
+    removed, let_go = superfluous(backups, segments, oldest)
+
+    kept = [each for each in backups if each not in removed]
+    assert len([each for each in kept if each.finished <= oldest]) <= 1
+    left = [each.number for each in segments if each not in let_go]
+    assert not left or min(left) >= min(each.start.number for each in kept)
+    # Doing it again finds nothing.
+    assert superfluous(kept, [Segment(1, each) for each in left], oldest) == ([], [])
+
+
+def test_without_a_backup_nothing_goes():
+    assert superfluous([], [Segment(1, 1)], NOW) == ([], [])
+
+
+def test_a_catalog_is_read_as_it_was_written():
+    written = backup(3, 4, 5)
+
+    assert Backup.parse(written.as_json(), "catalog") == written
+
+
+def test_a_catalog_of_a_newer_version_is_refused():
+    content = backup(3, 4, 5).as_json().replace(b'"format": 1', b'"format": 2')
+
+    with pytest.raises(BackupError, match="format 2"):
+        Backup.parse(content, "catalog")
+
+
+@pytest.fixture
+def _cheap_passphrases(monkeypatch):
+    monkeypatch.setattr(escrow, "COST", 2**10)
+
+
+@pytest.mark.usefixtures("_cheap_passphrases")
+class TestEscrow:
+    def test_the_passphrase_gives_the_root_key_back(self, tmp_path):
+        root = os.urandom(32)
+
+        escrow.write_escrow(tmp_path / "root", root, PASSPHRASE)
+
+        assert escrow.read_escrow(tmp_path / "root", PASSPHRASE) == root
+        assert root.hex() not in (tmp_path / "root").read_text()
+        assert (tmp_path / "root").stat().st_mode & 0o777 == 0o600
+
+    def test_another_passphrase_does_not(self, tmp_path):
+        escrow.write_escrow(tmp_path / "root", os.urandom(32), PASSPHRASE)
+
+        with pytest.raises(BackupError, match="does not open"):
+            escrow.read_escrow(tmp_path / "root", SecretStr("six other words for a test"))
+
+    def test_a_short_passphrase_is_refused(self, tmp_path):
+        with pytest.raises(BackupError, match="less than 16"):
+            escrow.write_escrow(tmp_path / "root", os.urandom(32), SecretStr("short"))
+
+        assert not (tmp_path / "root").exists()
+
+    def test_nothing_is_written_over(self, tmp_path):
+        (tmp_path / "root").write_text("another one")
+
+        with pytest.raises(BackupError, match="is there already"):
+            escrow.write_escrow(tmp_path / "root", os.urandom(32), PASSPHRASE)
+
+    @settings(max_examples=50)
+    @given(content=st.binary(max_size=200) | st.sampled_from([b"{}", b"[]", b'{"format":1,"salt":"zz","sealed":""}']))
+    def test_what_is_none_is_refused(self, tmp_path_factory, content):
+        path = tmp_path_factory.mktemp("escrow") / "root"
+        path.write_bytes(content)
+
+        with pytest.raises(BackupError, match="holds no root key"):
+            escrow.read_escrow(path, PASSPHRASE)
+
+
+class TestArchiveOfAHome:
+    @pytest.fixture
+    def home(self, tmp_path):
+        home = tmp_path / "home"
+        for folder in ("keys", "hub", "users/ada", "postgres/data", "logs", "backup"):
+            (home / folder).mkdir(parents=True)
+        for name in ("keys/root.key", "keys/keyset.json", "keys/token", "postgres/data/secret", "users/ada/a.ipynb"):
+            (home / name).write_text(name)
+        return home
+
+    def read(self, home, include=(), root=None):
+        with archive(home, include, root) as stream:
+            content = stream.read()
+        with tarfile.open(fileobj=io.BytesIO(content), mode="r:gz") as tar:
+            return {each.name: tar.extractfile(each).read() for each in tar if each.isfile()}
+
+    def test_the_keyset_and_its_root_are_left_out_with_what_has_another_way(self, home):
+        assert self.read(home) == {"home/keys/token": b"keys/token", "home/users/ada/a.ipynb": b"users/ada/a.ipynb"}
+
+    def test_a_root_key_elsewhere_is_left_out_of_what_is_included(self, home, tmp_path):
+        project = tmp_path / "project"
+        project.mkdir()
+        for name in (".env", "my.key"):
+            (project / name).write_text(name)
+
+        found = self.read(home, (project,), project / "my.key")
+
+        assert found["included/0-project/.env"] == b".env"
+        assert "included/0-project/my.key" not in found
+
+    def test_a_database_is_whole_with_what_its_log_holds(self, home, tmp_path):
+        path = home / "hub" / "jupyterhub.sqlite"
+        with closing(sqlite3.connect(path)) as open_one:
+            open_one.execute("PRAGMA journal_mode = WAL")
+            open_one.execute("CREATE TABLE users (name)")
+            open_one.execute("INSERT INTO users VALUES ('ada')")
+            open_one.commit()
+            found = self.read(home)
+
+        assert not [name for name in found if name.endswith(("-wal", "-shm"))]
+        (tmp_path / "copy").write_bytes(found["home/hub/jupyterhub.sqlite"])
+        with closing(sqlite3.connect(tmp_path / "copy")) as copy:
+            assert copy.execute("SELECT name FROM users").fetchall() == [("ada",)]
+
+    def test_what_only_begins_like_a_database_is_a_file(self, home):
+        content = b"SQLite format 3\0 and then none"
+        (home / "users" / "ada" / "no.sqlite").write_bytes(content)
+
+        assert self.read(home)["home/users/ada/no.sqlite"] == content
+
+    def test_pipes_are_not_waited_for_and_links_do_not_lead_out(self, home):
+        os.mkfifo(home / "users" / "ada" / "pipe")
+        (home / "users" / "ada" / "stolen").symlink_to(home / "keys" / "root.key")
+        (home / "users" / "ada" / "above").symlink_to("../../keys/root.key")
+
+        assert b"keys/root.key" not in self.read(home).values()
+
+    def test_backups_never_hold_themselves(self, home):
+        with pytest.raises(BackupError, match="is inside of"):
+            check_apart(home / "backups", (home,))
+        check_apart(home.parent / "backups", (home,))

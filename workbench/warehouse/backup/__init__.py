@@ -1,0 +1,1 @@
+"""Encrypted backups of the embedded warehouse and of what lies around it, and the way back to any moment between."""

@@ -1,0 +1,175 @@
+"""Brings a backup back into an empty folder: files and WAL as they were, before PostgreSQL's own recovery."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import sqlite3
+import tarfile
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from workbench.errors import BackupError, EncryptionError, KeysetError
+from workbench.security.encryption.files import decrypted_stream
+from workbench.security.keyset.opening import Keys
+from workbench.security.secrets import private_folder, write_private
+from workbench.warehouse.backup.parts import HOME, WAREHOUSE, hashed_pieces
+from workbench.warehouse.backup.repository import Backup, Repository
+from workbench.warehouse.backup.wal import chain
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """What is restored."""
+
+    repository: Repository
+    backup: Backup
+    keys: Keys  #: of the restored home
+
+
+def choose(
+    repositories: list[Repository], keys_of: Callable[[Repository], Keys], *, name: str | None, at: datetime | None
+) -> Chosen:
+    """The backup of that name, else the newest one, or the newest that ended before *at*.
+
+    Args:
+        repositories: all that may hold it.
+        keys_of: the keys that read a repository; an error of them passes over one that has another root key.
+        name: of a backup.
+        at: the moment to restore to.
+
+    Raises:
+        BackupError: when there is none, or those there are cannot be read with these keys.
+    """
+    found: list[Chosen] = []
+    problems: list[str] = []
+    for repository in repositories:
+        try:
+            keys = keys_of(repository)
+            keys.file.read()
+        except (EncryptionError, KeysetError) as error:
+            problems.append(error.message)
+            continue
+        fitting = (
+            each
+            for each in repository.backups(keys)
+            if (each.name == name if name else at is None or each.finished <= at)
+        )
+        found += [Chosen(repository=repository, backup=each, keys=keys) for each in fitting]
+    if not found:
+        wanted = f"named {name}" if name else f"that ended before {at:%Y-%m-%d %H:%M:%S %Z}" if at else ""
+        raise BackupError(
+            " ".join(["there is no backup", wanted, "that can be read:" if problems else "", *problems]).strip(),
+            remedy="`workbench backup list` names them. The root key has to be that of the time of the backup.",
+        )
+    best = max(found, key=lambda each: each.backup.finished)
+    if at is not None and best.backup.finished > at:
+        raise BackupError(
+            f"the backup {best.backup.name} ended at {best.backup.finished:%Y-%m-%d %H:%M:%S %Z}, after that moment",
+            remedy="Name an earlier one, or none.",
+        )
+    return best
+
+
+def unpack(chosen: Chosen, home: Path, final: Path) -> None:
+    """Write the files of the home and of the warehouse.
+
+    Args:
+        chosen: the backup.
+        home: a folder that nobody uses, with the keyset in it. What is there when this fails is to be removed.
+        final: where it will be: the inventory of encrypted files names them by that path.
+
+    Raises:
+        BackupError, EncryptionError: when a part is damaged.
+        OSError: when a file cannot be written.
+    """
+    _unpack(chosen, HOME, home.parent / f"{home.name}.tree", lambda tree: _place(tree, home))
+    _unpack(chosen, WAREHOUSE, home / "postgres" / "data", lambda _: None)
+    _rename_inventory(home, Path(chosen.backup.home), final)
+
+
+def unpack_wal(chosen: Chosen, folder: Path) -> int:
+    """Write the segments that follow on the backup; returns how many.
+
+    Raises:
+        EncryptionError: when one is damaged.
+        OSError: when one cannot be written.
+    """
+    wal = chosen.repository.wal
+    names = [each.name for each in chain(wal.segments(), chosen.backup.stop)]
+    private_folder(folder)
+    for name in [*wal.histories(), *names]:
+        write_private(folder / name, wal.read(chosen.keys, name))
+    return len(names)
+
+
+def _unpack(chosen: Chosen, part_name: str, target: Path, then: Callable[[Path], None]) -> None:
+    repository, backup = chosen.repository, chosen.backup
+    part = next(each for each in backup.parts if each.name == part_name)
+    path = repository.path(backup.name) / part_name
+    context = repository.context(backup.name, part_name)
+    private_folder(target)
+    stream = _Stream(hashed_pieces(decrypted_stream(chosen.keys, path, context), part, str(path)))
+    with tarfile.open(fileobj=io.BufferedReader(stream), mode="r|gz") as tar:
+        # Nothing outside of the folder, no devices, nobody else's files: whatever the archive says.
+        tar.extractall(target, filter="data")
+    stream.drain()
+    then(target)
+
+
+def _place(tree: Path, home: Path) -> None:
+    """Move what was in the home to its place, and what was included below `restored/`."""
+    (tree / "home").mkdir(exist_ok=True)
+    for path in (tree / "home").iterdir():
+        if path.name == "keys":
+            # The keyset is there already, by another way.
+            for key in path.iterdir():
+                key.rename(home / "keys" / key.name)
+        else:
+            path.rename(home / path.name)
+    if (tree / "included").exists():
+        (tree / "included").rename(home / "restored")
+    shutil.rmtree(tree)
+
+
+def _rename_inventory(home: Path, before: Path, after: Path) -> None:
+    path = home / "keys" / "inventory.db"
+    if path.exists():
+        begin = f"{before}/"
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute(
+                "UPDATE objects SET name = ? || substr(name, ?) WHERE kind <> 'values' AND substr(name, 1, ?) = ?",
+                (f"{after}/", len(begin) + 1, len(begin), begin),
+            )
+
+
+class _Stream(io.RawIOBase):
+    """Pieces as a file that is read once."""
+
+    def __init__(self, pieces: Iterator[memoryview | bytes]) -> None:
+        self._pieces = pieces
+        self._rest = memoryview(b"")
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        """Fill a part of *buffer*; 0 at the end, when all has proved to be authentic."""
+        while not self._rest:
+            piece = next(self._pieces, None)
+            if piece is None:
+                return 0
+            self._rest = memoryview(piece)
+        length = min(len(buffer), len(self._rest))
+        buffer[:length] = self._rest[:length]
+        self._rest = self._rest[length:]
+        return length
+
+    def drain(self) -> None:
+        """Read to the end, which proves the whole: tar stops at its own end mark."""
+        for _ in self._pieces:
+            pass
