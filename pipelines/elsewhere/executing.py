@@ -38,6 +38,7 @@ from pipelines.store.records import Claim
 from pipelines.store.runs.stopping import repair
 from pipelines.worker.attempts import Attempt
 from pipelines.worker.heart import Heart
+from pipelines.worker.roles.giving import Roles
 from pipelines.worker.surroundings import Surroundings
 from pipelines.worker.worker import new_worker
 from workbench.errors import NoSuchRun, StoreError
@@ -99,6 +100,7 @@ async def _execute(settings: Settings, project: Project, plan: Plan, order: Orde
             environment=without_keys(os.environ),
             lineage=Lineage.wanted(settings),
             keys=recording_keys(settings),
+            roles=Roles.of(settings),
         )
         # There may be no scheduler of ours that delivers.
         with Store(store_address(settings), connections=1) as heart_store, couriers(store, settings.pipelines):

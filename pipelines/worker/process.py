@@ -16,6 +16,7 @@ from pipelines.processes.life import Sign
 from pipelines.processes.opening import opened_store
 from pipelines.store.database import Store, store_address
 from pipelines.worker.flows.keeper import FlowKeeper
+from pipelines.worker.roles.giving import Roles
 from pipelines.worker.surroundings import Surroundings
 from pipelines.worker.worker import WorkerLoop, new_worker
 from workbench.sections import without_keys
@@ -61,6 +62,7 @@ async def _work(settings: Settings, options: WorkerOptions) -> None:
         environment=without_keys(os.environ),
         lineage=Lineage.wanted(settings),
         keys=recording_keys(settings),
+        roles=Roles.of(settings),
     )
     opening = opened_store(settings, connections=options.slots + 3, is_stopping=stopping.is_set)
     store = await asyncio.to_thread(opening.__enter__)

@@ -9,7 +9,7 @@ from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 from pydantic import SecretStr
 
-from workbench.sections.base import AbsolutePath, Port, Section, is_loopback, variable
+from workbench.sections.base import AbsolutePath, CommaSeparated, Port, Section, is_loopback, variable
 
 EMBEDDED_SUPERUSER = "postgres"
 SSL_MODES = ("disable", "require", "verify-ca", "verify-full")
@@ -144,6 +144,11 @@ class PipelinesSettings(Section):
         True,
         "encrypt logs and output notebooks of runs with the keyset, which is made when there is none",
     )
+    run_as: CommaSeparated = variable(
+        "WORKBENCH_PIPELINES_RUN_AS",
+        (),
+        "who may be `run_as` of which pipeline: `daily-delays=gh-octo,*=reports`, with `*` for every pipeline; unset is nobody",
+    )
     tables_file: AbsolutePath | None = variable(
         "WORKBENCH_PIPELINES_TABLES_FILE",
         None,
@@ -158,6 +163,10 @@ class PipelinesSettings(Section):
     def problems(self) -> list[str]:
         """What contradicts itself inside the section, one sentence with its remedy each."""
         found = self._lineage_problems()
+        for each in self.run_as:
+            pipeline, _, identity = (part.strip() for part in each.partition("="))
+            if not pipeline or not identity:
+                found.append(f"WORKBENCH_PIPELINES_RUN_AS has {each!r}. Write pipeline=identity, or *=identity.")
         if self.database_url.get_secret_value():
             found += self._address_problems()
         elif self.ca_file:

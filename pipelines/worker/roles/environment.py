@@ -1,0 +1,56 @@
+"""What a step that runs as somebody may know of the worker's environment: what is named here, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydantic import SecretStr
+
+from workbench.sections import SECTIONS, Section, variables
+
+#: What programs need to start and to say things in somebody's language.
+PLAIN = frozenset(
+    {
+        "PATH",
+        "HOME",
+        "USER",
+        "LOGNAME",
+        "SHELL",
+        "LANG",
+        "LANGUAGE",
+        "TZ",
+        "TMPDIR",
+        "TERM",
+        "VIRTUAL_ENV",
+        "CONDA_PREFIX",
+    }
+    | {"PYTHONPATH", "PYTHONHOME", "PYTHONWARNINGS", "PYTHONHASHSEED", "LD_LIBRARY_PATH", "JAVA_HOME", "SPARK_HOME"}
+    | {"JUPYTER_PATH", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR", "MPLCONFIGDIR"}
+    | {"XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_RUNTIME_DIR", "SSL_CERT_FILE", "WORKBENCH_HOME"}
+    | {"OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"}
+)
+
+
+def process_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """That of kernels and child processes: plain variables, and settings of sections that have no secret."""
+    # Of a section with a secret, the rest without it would be refused.
+    settings = {
+        str(field.validation_alias)
+        for section in SECTIONS.values()
+        if not _has_secret(section)
+        for field in section.model_fields.values()
+    }
+    return {
+        name: value
+        for name, value in environment.items()
+        if name in PLAIN or name in settings or name.startswith("LC_")
+    }
+
+
+def secret_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """Where secrets of the scheme `env` may be: the settings of the workbench are not for pipelines."""
+    return {name: value for name, value in environment.items() if name not in variables()}
+
+
+def _has_secret(section: type[Section]) -> bool:
+    return any(field.annotation is SecretStr for field in section.model_fields.values())
