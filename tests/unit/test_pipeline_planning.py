@@ -133,7 +133,7 @@ def test_a_pipeline_without_partitions_has_no_backfill(tmp_path):
 @pytest.mark.parametrize(
     ("fields", "told"),
     [
-        ({"run_as": "somebody"}, "run_as is somebody"),
+        ({"run_as": "somebody", "steps": {"a": {"flow": "flights"}}}, "run_as is somebody, who only reads"),
     ],
 )
 def test_what_is_not_there_yet_is_named(tmp_path, fields, told):
