@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pydantic import SecretStr
-
-from workbench.sections import SECTIONS, Section, variables
+from workbench.sections import variables
 
 #: What programs need to start and to say things in somebody's language.
 PLAIN = frozenset(
@@ -32,25 +30,10 @@ PLAIN = frozenset(
 
 
 def process_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """That of kernels and child processes: plain variables, and settings of sections that have no secret."""
-    # Of a section with a secret, the rest without it would be refused.
-    settings = {
-        str(field.validation_alias)
-        for section in SECTIONS.values()
-        if not _has_secret(section)
-        for field in section.model_fields.values()
-    }
-    return {
-        name: value
-        for name, value in environment.items()
-        if name in PLAIN or name in settings or name.startswith("LC_")
-    }
+    """That of kernels and child processes: no setting of the workbench is in it but where its home folder is."""
+    return {name: value for name, value in environment.items() if name in PLAIN or name.startswith("LC_")}
 
 
 def secret_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """Where secrets of the scheme `env` may be: the settings of the workbench are not for pipelines."""
     return {name: value for name, value in environment.items() if name not in variables()}
-
-
-def _has_secret(section: type[Section]) -> bool:
-    return any(field.annotation is SecretStr for field in section.model_fields.values())
