@@ -42,7 +42,7 @@ from pipelines.worker.roles.giving import Roles
 from pipelines.worker.surroundings import Surroundings
 from pipelines.worker.worker import new_worker
 from workbench.errors import NoSuchRun, StoreError
-from workbench.sections import without_keys
+from workbench.sections import without_administrators, without_keys
 from workbench.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -97,7 +97,7 @@ async def _execute(settings: Settings, project: Project, plan: Plan, order: Orde
         surroundings = Surroundings(
             home=settings.home,
             project=project,
-            environment=without_keys(os.environ),
+            environment=without_administrators(without_keys(os.environ)),
             lineage=Lineage.wanted(settings),
             keys=recording_keys(settings),
             roles=Roles.of(settings),

@@ -19,7 +19,7 @@ from pipelines.worker.flows.keeper import FlowKeeper
 from pipelines.worker.roles.giving import Roles
 from pipelines.worker.surroundings import Surroundings
 from pipelines.worker.worker import WorkerLoop, new_worker
-from workbench.sections import without_keys
+from workbench.sections import without_administrators, without_keys
 from workbench.settings import Settings
 
 SIGN = "pipelines-worker"
@@ -59,7 +59,7 @@ async def _work(settings: Settings, options: WorkerOptions) -> None:
     surroundings = Surroundings(
         home=settings.home,
         project=options.project,
-        environment=without_keys(os.environ),
+        environment=without_administrators(without_keys(os.environ)),
         lineage=Lineage.wanted(settings),
         keys=recording_keys(settings),
         roles=Roles.of(settings),

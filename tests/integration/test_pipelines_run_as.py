@@ -192,6 +192,14 @@ def test_code_of_a_run_has_none_of_the_workers_passwords_and_its_own_is_in_no_re
         assert backwards[::-1] not in kept
 
 
+def test_no_pipeline_has_the_password_of_who_makes_roles(governed: Governed, site: Site):
+    looks = f"import os\nprint('found' if {governed.password!r} in str(dict(os.environ)) else 'missing')"
+    site.module("steps_plain", f"def look() -> None:\n    {looks.replace(chr(10), chr(10) + '    ')}\n")
+    site.pipeline("plain", steps={"a": {"function": "steps_plain:look"}})
+
+    assert "missing" in cells(site.run("plain").output("a"))
+
+
 def test_a_secret_of_a_run_as_somebody_is_no_setting_of_the_workbench(site: Site):
     site.module("steps_secret", "def use(key: 'secret') -> None:\n    print(len(key))\n")
     step = {"function": "steps_secret:use", "parameters": {"key": "${key}"}}

@@ -34,6 +34,7 @@ __all__ = [
     "WarehouseSettings",
     "is_loopback",
     "variables",
+    "without_administrators",
     "without_keys",
 ]
 
@@ -57,6 +58,12 @@ def variables() -> dict[str, type[Section]]:
     return {
         str(field.validation_alias): section for section in SECTIONS.values() for field in section.model_fields.values()
     }
+
+
+def without_administrators(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment of what runs pipelines: without whoever makes roles in the warehouse."""
+    names = {"WORKBENCH_POLICIES_ADMIN_USER", "WORKBENCH_POLICIES_ADMIN_PASSWORD"}
+    return {name: value for name, value in environment.items() if name not in names}
 
 
 def without_keys(environment: Mapping[str, str]) -> dict[str, str]:

@@ -82,7 +82,7 @@ class Roles:
         try:
             with recording(self.settings.home, Action.CREDENTIALS_REMOVED, claim.run_as or "") as details:
                 details.update(_about(claim), role=found.user)
-                details["connections"] = drop(administration, found.user)
+                details["connections"] = drop(administration, found.user) or 0
         except WorkbenchError as error:
             # The next run drops it when its password has ended.
             logger.warning("the role %s opens connections until %s: %s", found.user, found.valid_until, error.message)

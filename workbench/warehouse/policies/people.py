@@ -139,47 +139,45 @@ def remove(administration: Administration, name: str) -> list[str]:
     Raises:
         WarehouseError: when the server refuses.
     """
-    user, found = user_role(name), 0
+    ended = {user: drop(administration, user) for user in [user_role(name)]}
+    # Their runs afterwards: no other can begin meanwhile.
     with administration.transaction() as connection:
-        users = [user] if _exists(connection, user) else []
-        if connection.execute("SELECT to_regclass(%s)", [f"{SCHEMA}.attributes"]).fetchone() != (None,):
-            running = [role for role, whose in read_names(connection).items() if whose == name and role != user]
-            users += [role for role in running if _exists(connection, role)]
-    for role in users:
-        found += drop(administration, role)
-    told = [f"warehouse role {role} removed" for role in users]
-    return [*told, *([f"{found} connections to the warehouse ended"] if found else [])]
+        is_applied = connection.execute("SELECT to_regclass(%s)", [f"{SCHEMA}.attributes"]).fetchone() != (None,)
+        names = read_names(connection) if is_applied else {}
+    ended |= {role: drop(administration, role) for role, whose in names.items() if whose == name}
+    steps = [f"warehouse role {role} removed" for role, count in ended.items() if count is not None]
+    count = sum(filter(None, ended.values()))
+    return [*steps, *([f"{count} connections to the warehouse ended"] if count else [])]
 
 
-def drop(administration: Administration, user: str) -> int:
-    """End the connections of a login role, drop it and what the warehouse knows of it; returns how many connections.
+def drop(administration: Administration, user: str) -> int | None:
+    """End the connections of a login role, and drop it; returns how many they were, None when there is no such role.
 
     Raises:
         WarehouseError: when the server refuses.
     """
     with administration.transaction() as connection:
         if not _exists(connection, user):
-            return 0
+            return None
         # Committed before connections are ended: nobody comes back in between.
         connection.execute(sql.SQL("ALTER ROLE {} NOLOGIN").format(sql.Identifier(user)))
     with administration.transaction() as connection:
         if not _exists(connection, user):
-            return 0
+            return None
         return drop_within(connection, user, administration.warehouse.user)
 
 
 def drop_within(connection: Connection, user: str, heir: str) -> int:
-    """The same in a transaction of the caller's; what the role owns becomes *heir*'s."""
+    """Do so in a transaction of the caller's; what the role owns becomes *heir*'s."""
     # Only members may end a role's connections.
     joining, *statements = dropping(user, heir)
     connection.execute(joining)
     ended = connection.execute(TERMINATE, [user]).fetchone()
     for statement in statements:
         connection.execute(statement)
-    lost = "attribute IN ('name', 'groups')"  # others are of the file, and come back with the person
-    if user.startswith(RUN):
-        lost = "TRUE"
-    connection.execute(f"DELETE FROM {SCHEMA}.attributes WHERE role = %s AND {lost}", [user])
+    # Attributes that the file gives to a person are there before the person, and after.
+    query = f"DELETE FROM {SCHEMA}.attributes WHERE role = %s AND (%s OR attribute IN ('name', 'groups'))"
+    connection.execute(query, [user, user.startswith(RUN)])
     return ended[0] if ended else 0
 
 
