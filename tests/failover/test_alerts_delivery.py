@@ -252,6 +252,16 @@ def test_a_scheduler_that_is_killed_while_it_sends_loses_nothing_and_sends_the_s
     assert json.dumps(sorted(keys)).startswith('["alert/')
 
 
+def test_a_scheduler_tells_of_a_run_that_is_late_once(site, store, slack):
+    late = begin(store, late="1s")
+    scheduler = site.start("pipelines.scheduler", **variables(slack=slack))
+    wait_until(lambda: slack.requests and not waiting(store), 60, "the alert of a run that is late")
+    site.end(scheduler)
+
+    assert [body["title"] for _, body in slack.requests] == [f"daily: run {late} late"]
+    assert ask(store, "SELECT count(*) FROM pipelines.events WHERE kind = 'late'") == [(1,)]
+
+
 def test_two_schedulers_send_each_once(site, store, slack):
     post = Post(site.project.alerts, variables(slack=slack))
     for number in range(6):
