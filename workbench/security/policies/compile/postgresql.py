@@ -37,9 +37,7 @@ class Surroundings:
     database: str
     service: str  #: DW_USER: reads and writes all rows
     people: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  #: groups by login role
-    names: Mapping[str, str] = field(
-        default_factory=dict
-    )  #: of the hub, by login role; runs have those of their person
+    names: Mapping[str, str] = field(default_factory=dict)  #: of the hub, by login role; a run has its person's
 
 
 @dataclass(frozen=True)
