@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pipelines.store.outbox import Taken
+from pipelines.store.troubles import LATE
 from workbench.observability.notifications import Notification, Severity
 from workbench.settings import Settings
 
@@ -24,7 +25,8 @@ def as_notification(taken: Sequence[Taken], site: str) -> Notification:
         return _on_metrics(taken)
     severity = Severity.INFO if all(each.body["state"] in GOOD for each in taken) else Severity.CRITICAL
     if len(taken) == 1:
-        title = f"{first['pipeline']}: run {first['run']} {first['state']}"
+        again = " again" if first.get("failed_before") else ""
+        title = f"{first['pipeline']}: run {first['run']} {first['state']}{again}"
         return Notification(title=title, body=_about(first, site), key=taken[0].key, severity=severity)
     title = f"{first['pipeline']}: {len(taken)} runs, {_counts(taken)}"
     parts = [_about(each.body, site) for each in taken[-MOST_RUNS:]]
@@ -58,7 +60,12 @@ def _counts(taken: Sequence[Taken]) -> str:
 
 
 def _about(body: dict[str, object], site: str) -> str:
-    lines = [f"Run {body['run']} of {body['pipeline']} ended {body['state']}."]
+    run = f"Run {body['run']} of {body['pipeline']}"
+    if body["state"] == LATE:
+        lines = [f"{run} has not begun {body['late']} after its time."]
+    else:
+        lines = [f"{run} ended {body['state']}."]
+    lines += [f"Run {body['failed_before']} had failed before."] if body.get("failed_before") else []
     lines += [f"Reason: {body['reason']}"] if body.get("reason") else []
     lines += [f"{word.capitalize()}: {body[word]}" for word in ("instant", "partition") if body.get(word)]
     causes = body.get("causes")

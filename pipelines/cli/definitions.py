@@ -47,6 +47,7 @@ def pipelines_check(
     """
     from pipelines.definition import Project, check_files
     from pipelines.definition.channels import channel_problems
+    from pipelines.planning.run_as import run_as_problems
     from pipelines.planning.unsupported import unsupported_problems
 
     found: list[Problem] = []
@@ -54,7 +55,7 @@ def pipelines_check(
     for project, paths in _by_project(files or sorted(Project.installed().jobs.glob("*.yaml"))).items():
         checked = check_files(paths, project)
         found += [*checked.problems, *unsupported_problems(checked.pipelines, paths)]
-        found += channel_problems(project.alerts)
+        found += [*run_as_problems(checked.pipelines, paths), *channel_problems(project.alerts)]
         pipelines += checked.pipelines
     problems = _from_here(found)
     if as_json:

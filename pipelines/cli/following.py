@@ -31,6 +31,7 @@ WORDS = {
     "reused": "is reused",
     "changed": "has changed meanwhile",
     "resumed": "went on from a checkpoint",
+    "late": "is late",
     "not_resumed": "began with its first cell",
 }
 

@@ -38,10 +38,11 @@ from pipelines.store.records import Claim
 from pipelines.store.runs.stopping import repair
 from pipelines.worker.attempts import Attempt
 from pipelines.worker.heart import Heart
+from pipelines.worker.roles.giving import Roles
 from pipelines.worker.surroundings import Surroundings
 from pipelines.worker.worker import new_worker
 from workbench.errors import NoSuchRun, StoreError
-from workbench.sections import without_keys
+from workbench.sections import without_administrators, without_keys
 from workbench.security.references import references_of
 from workbench.settings import Settings
 
@@ -97,10 +98,11 @@ async def _execute(settings: Settings, project: Project, plan: Plan, order: Orde
         surroundings = Surroundings(
             home=settings.home,
             project=project,
-            environment=without_keys(os.environ),
-            references=references_of(settings, os.environ),
+            environment=without_administrators(without_keys(os.environ)),
+            references=references_of(settings, without_administrators(os.environ)),
             lineage=Lineage.wanted(settings),
             keys=recording_keys(settings),
+            roles=Roles.of(settings),
         )
         # There may be no scheduler of ours that delivers.
         with Store(store_address(settings), connections=1) as heart_store, couriers(store, settings.pipelines):

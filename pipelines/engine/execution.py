@@ -51,7 +51,7 @@ async def execute(
         WorkbenchError: when the notebook, its parameters or its secrets are wrong; nothing has run.
     """
     began = time.monotonic()
-    redactor = Redactor(job.secrets)
+    redactor = Redactor({**job.secrets, **job.hidden})
     source = await asyncio.to_thread(read_source, job)
     keeper = None
     if job.checkpoints is not None:
@@ -182,7 +182,9 @@ class _Execution:
         try:
             if spec.is_python:
                 async with asyncio.timeout(job.limits.start_seconds):
-                    await kernel.hand_over(folder=folder, environment=job.environment, secrets=job.secrets)
+                    await kernel.hand_over(
+                        folder=folder, environment=job.environment, secrets=job.secrets, hidden=job.hidden
+                    )
         except BaseException as error:
             ending = await kernel.stop()
             if isinstance(error, KernelEnded):

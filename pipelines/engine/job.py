@@ -61,6 +61,7 @@ class NotebookJob:
     injected: str = ""
     secrets: Mapping[str, SecretStr] = field(default_factory=dict, repr=False)
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)  #: over that of the pool
+    hidden: Mapping[str, SecretStr] = field(default_factory=dict, repr=False)  #: in it, and in nothing that is kept
     folder: Path | None = None  #: working folder of the kernel; None is the notebook's
     kernel: str = ""  #: name of a kernel specification; empty is the notebook's own
     limits: Limits = Limits()

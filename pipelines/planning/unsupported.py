@@ -12,9 +12,14 @@ from workbench.errors import WorkbenchError
 def unsupported(pipeline: Pipeline) -> Iterator[tuple[str, str, str]]:
     """Each field that asks for what is not there: where it is, what it asks for, and the remedy."""
     definition = pipeline.definition
-    if definition.run_as:
-        remedy = "Leave run_as out, and start a worker under that user."
-        yield "run_as", f"run_as is {definition.run_as}, but steps run as the user of the worker", remedy
+    flows = [name for name, step in definition.steps.items() if step.kind == "flow"]
+    if definition.run_as and flows:
+        remedy = "Leave run_as out, or give the flow a pipeline of its own."
+        yield (
+            "run_as",
+            f"run_as is {definition.run_as}, who only reads, but step {flows[0]} is a flow, which writes",
+            remedy,
+        )
 
 
 def unsupported_problems(pipelines: Iterable[Pipeline], files: Iterable[Path]) -> Iterator[Problem]:

@@ -28,6 +28,7 @@ class Assignment:
     limits: Limits
     secrets: Mapping[str, SecretStr] = field(default_factory=dict, repr=False)  #: by name of the parameter
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)  #: over that of the worker
+    hidden: Mapping[str, SecretStr] = field(default_factory=dict, repr=False)  #: in it, and in nothing that is kept
     checkpoints: Checkpoints | None = None  #: of a notebook that has some
     keys: Keys | None = field(default=None, repr=False)  #: that encrypt log and output; None leaves them in clear
 

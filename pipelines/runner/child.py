@@ -42,7 +42,7 @@ def main() -> int:
         is_exit = isinstance(error, SystemExit) and not error.code
         result = {"state": "succeeded", "text": ""} if is_exit else {"state": "failed", **described(error)}
     sys.stdout.flush()
-    write_private(Path(order["result"]), json.dumps(_without_secrets(result, order["secrets"])))
+    write_private(Path(order["result"]), json.dumps(_without_secrets(result, {**order["secrets"], **order["hidden"]})))
     return 0 if result["state"] == "succeeded" else 1
 
 

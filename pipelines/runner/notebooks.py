@@ -31,6 +31,7 @@ async def run_notebook(assignment: Assignment, *, kernels: KernelPool, cancel: a
         injected=_injected(assignment) if bindings.values else "",
         secrets=assignment.secrets,
         environment=assignment.environment,
+        hidden=assignment.hidden,
         limits=assignment.limits,
         checkpoints=assignment.checkpoints,
     )

@@ -40,7 +40,7 @@ async def run_process(assignment: Assignment, *, children: ChildPool, cancel: as
         KeysetError, EncryptionError: when log or output cannot be encrypted.
         OSError: when the log or the output cannot be written, or no process can be started.
     """
-    redactor = Redactor(assignment.secrets)
+    redactor = Redactor({**assignment.secrets, **assignment.hidden})
     encrypted = assignment.keys is not None
     path = log_of(assignment.folder, encrypted=encrypted)
     sealer = await asyncio.to_thread(new_sealer, path, assignment.keys)
@@ -141,6 +141,7 @@ def _order(assignment: Assignment) -> bytes:
         "environment": dict(assignment.environment),
         "bindings": write_bindings(bindings.parameters, bindings.values),
         "secrets": {name: each.get_secret_value() for name, each in assignment.secrets.items()},
+        "hidden": {name: each.get_secret_value() for name, each in assignment.hidden.items()},
         "result": str(assignment.folder / RESULT),
     }
     return json.dumps(order).encode()

@@ -16,6 +16,7 @@ from pathlib import Path
 from pipelines.alerting.delivery import Post, courier
 from pipelines.alerting.texts import run_pages
 from pipelines.definition import Project
+from pipelines.definition.rules import parse_duration
 from pipelines.lineage.delivery import couriers
 from pipelines.lineage.telling import Lineage, lost_by
 from pipelines.processes.life import Sign
@@ -28,6 +29,7 @@ from pipelines.store.claims.reaping import reap
 from pipelines.store.database import Store
 from pipelines.store.records import LostAttempt, Message
 from pipelines.store.retention import let_go
+from pipelines.store.troubles import tell_late
 from workbench.errors import AuditError, StoreUnavailable
 from workbench.security.audit import Action, AuditLog, Event
 from workbench.security.audit.proof.anchors import anchors_of
@@ -43,6 +45,7 @@ SLEEP_SECONDS = 1.0  # at most, since hints may be missed
 SYNC_SECONDS = 5.0  # between two looks at files and at what others have changed
 LATEST_SYNC_SECONDS = 15.0  # when there is always something due
 LET_GO_SECONDS = 600.0  # between two looks at runs that are no longer kept
+LATE_SECONDS = 5.0  # between two looks at what has not begun
 CHORE_SECONDS = 1.0  # between two looks at what nobody sees to, and at what has happened
 
 
@@ -122,7 +125,7 @@ class _Loop:
     ) -> None:
         self._store, self._scheduler, self._sign, self._wake = store, scheduler, Sign(home, SIGN), wake
         self._home, self._lost = home, lost
-        self._synced = self._did_chores = self._let_go = float("-inf")
+        self._synced = self._did_chores = self._told_late = self._let_go = float("-inf")
         self._sync_takes = 0.0
 
     def hear(self, hint: str) -> None:
@@ -145,6 +148,10 @@ class _Loop:
                 self._did_chores = time.monotonic()
                 reap(self._store, messages=self._lost)
                 self._scheduler.watch()
+            if self._is_time(self._told_late, LATE_SECONDS):
+                self._told_late = time.monotonic()
+                with self._store.transaction() as connection:
+                    tell_late(connection, parse_duration)
             if self._is_time(self._let_go, LET_GO_SECONDS):
                 self._let_go = time.monotonic()
                 let_go_of_old(self._store, self._home)

@@ -12,6 +12,7 @@ from pipelines.store.outbox import post, sent, take_messages
 from pipelines.store.records import Json, Message
 from pipelines.store.runs.moves import GOOD
 from pipelines.store.tables import ATTEMPTS, DEFINITIONS, OUTBOX, RUNS, STEPS
+from pipelines.store.troubles import Trouble, end_trouble, note_trouble
 
 KIND = "alert"
 TO = "alert-to:"  #: a channel's name follows
@@ -20,24 +21,39 @@ MOST_CAUSES = 3
 ERROR_CHARACTERS = 500
 
 
-def is_told(connection: sa.Connection, definition_sha256: str, end: State) -> bool:
-    """Whether there is an alert for such an end of a run."""
+def tell_end(connection: sa.Connection, run: sa.Row[Any], end: State, reason: str | None) -> None:
+    """Have people told of the end of a run, as its definition says, and that a pipeline which has failed works again."""
+    rule = _rule(connection, run.definition_sha256)
     # Who cancels knows it, unless the definition asks.
-    if end not in GOOD and end is not State.CANCELLED:
-        return True
-    return end in _rule(connection, definition_sha256).get("on", ())
+    is_failure = end not in GOOD and end is not State.CANCELLED
+    is_asked = end in rule.get("on", [end] if is_failure else [])
+    over = end_trouble(connection, run.pipeline) if end is State.SUCCEEDED else None
+    if is_failure and is_asked and rule.get("to"):
+        note_trouble(connection, run.pipeline, Trouble(run.id, tuple(rule["to"])))
+    if not (is_failure or is_asked or over):
+        return
+    body = {
+        "run": run.id,
+        "pipeline": run.pipeline,
+        "state": end,
+        "reason": reason,
+        "trigger": run.trigger,
+        "instant": run.instant.isoformat() if run.instant else None,
+        "partition": run.partition,
+    }
+    if over:
+        body |= {"failed_before": over.run_id, "channels": [*over.channels, *(rule.get("to", ()) if is_asked else ())]}
+    post(connection, [Message(f"alert/{run.key}/{run.repairs}", KIND, body)])
 
 
 def hand_out(connection: sa.Connection) -> int:
     """Make of each alert one message for each of its channels, in one transaction; returns how many alerts there were."""
     taken = take_messages(connection, AT_ONCE, kind=KIND)
     for each in taken:
-        sha256 = connection.scalar(sa.select(RUNS.c.definition_sha256).where(RUNS.c.id == each.body["run"]))
-        rule = _rule(connection, sha256) if sha256 else {}
-        if each.body["state"] not in rule.get("on", (each.body["state"],)):
-            continue
         body = {**each.body, "causes": _causes(connection, each.body["run"])}
-        post(connection, [Message(f"{each.key}/{name}", TO + name, body) for name in dict.fromkeys(rule.get("to", ()))])
+        channels = body.pop("channels", None)
+        names = dict.fromkeys(_channels(connection, body) if channels is None else channels)
+        post(connection, [Message(f"{each.key}/{name}", TO + name, body) for name in names])
     sent(connection, [each.id for each in taken])
     return len(taken)
 
@@ -58,6 +74,13 @@ def wait_no_longer(connection: sa.Connection, channel: str) -> None:
     """A channel is there again: what has been tried before is due now."""
     waits = sa.and_(OUTBOX.c.kind == TO + channel, OUTBOX.c.tries > 0, OUTBOX.c.not_before > sa.func.now())
     connection.execute(sa.update(OUTBOX).where(waits).values(not_before=sa.func.now()))
+
+
+def _channels(connection: sa.Connection, body: Json) -> tuple[str, ...]:
+    """Those that the definition of the run names for such an end."""
+    sha256 = connection.scalar(sa.select(RUNS.c.definition_sha256).where(RUNS.c.id == body["run"]))
+    rule = _rule(connection, sha256) if sha256 else {}
+    return tuple(rule.get("to", ())) if body["state"] in rule.get("on", (body["state"],)) else ()
 
 
 def _rule(connection: sa.Connection, definition_sha256: str) -> dict[str, Any]:

@@ -202,6 +202,12 @@ OUTBOX = _table(
     _time("not_before", null=False),
     sa.UniqueConstraint("key", name="outbox_key"),
 )
+TROUBLES = _table(
+    "troubles",
+    _text("pipeline", key=True),
+    _number("run_id"),
+    sa.Column("channels", ARRAY(sa.Text), nullable=False),
+)
 # `worker` is who has it, or had it last: its machine has the log. It is held while `lease_until` is not over.
 FLOWS = _table(
     "flows",

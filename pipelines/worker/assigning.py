@@ -82,8 +82,10 @@ def step_hash(assignment: Assignment, claim: Claim, content: str, before: Mappin
         content: of `content_hash`.
         before: what stands for the result of each step that it comes after.
     """
+    # What somebody sees is nobody else's result.
+    acting = [claim.run_as] if claim.run_as else []
     parts = [assignment.kind, assignment.target, content, claim.parameters["steps"][claim.step], claim.lock_hash]
-    return hashlib.sha256(json.dumps([*parts, dict(before)], sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([*parts, *acting, dict(before)], sort_keys=True).encode()).hexdigest()
 
 
 def results_before(steps: list[dict[str, Any]], step: Step, run_id: int) -> dict[str, str]:

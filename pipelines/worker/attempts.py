@@ -24,8 +24,9 @@ from pipelines.store.records import Claim, Event, Outcome
 from pipelines.store.runs.making import read_definition
 from pipelines.worker.assigning import assign, content_hash, results_before, step_hash
 from pipelines.worker.resuming import forget_checkpoints, resuming_events, with_checkpoints
+from pipelines.worker.roles.environment import process_environment, secret_environment
 from pipelines.worker.surroundings import Surroundings
-from workbench.errors import ClaimLost, StoreUnavailable, WorkbenchError
+from workbench.errors import AuditError, ClaimLost, StoreUnavailable, WarehouseUnavailable, WorkbenchError
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +75,7 @@ class Attempt:
             else:
                 lineage = prepared.lineage
                 if prepared.reused is None:
-                    result = await runner.run(prepared.assignment, self.cancel)
+                    result = await self._run(runner, prepared.assignment)
                     outcome = self._outcome(result, prepared.hash)
                 else:
                     outcome = _reused(*prepared.reused, prepared.hash)
@@ -86,12 +87,30 @@ class Attempt:
             if result is not None:
                 discard(result, self.surroundings.keys)
 
+    async def _run(self, runner: Runner, assignment: Assignment) -> Result:
+        if not self.claim.run_as:
+            return await runner.run(assignment, self.cancel)
+        try:
+            async with self.surroundings.roles.acting(self.claim, assignment) as acting:
+                # Processes that wait have the worker's environment, and so its passwords.
+                own = Runner(environment=process_environment(self.surroundings.environment), waiting=0)
+                async with own:
+                    return await own.run(acting, self.cancel)
+        except (WarehouseUnavailable, AuditError) as error:
+            return Result(state=State.INFRASTRUCTURE_ERROR, error=told(error.message, error.remedy))
+        except WorkbenchError as error:
+            return Result(state=State.FAILED, error=told(error.message, error.remedy))
+
     def _prepare(self, store: Store) -> _Prepared:
         claim = self.claim
         with store.transaction() as connection:
             definition = Definition.model_validate(read_definition(connection, claim.definition_sha256))
         around = self.surroundings
-        assignment = assign(claim, definition, home=around.home, project=around.project, references=around.references)
+        references = around.references
+        if claim.run_as:
+            around.roles.rule.demand(claim.pipeline, claim.run_as)
+            references = replace(references, environment=secret_environment(references.environment))
+        assignment = assign(claim, definition, home=around.home, project=around.project, references=references)
         assignment = replace(assignment, keys=around.keys)
         pinned = claim.notebook_hashes.get(claim.step, "")
         content = content_hash(assignment, around.project)

@@ -16,9 +16,10 @@ from pipelines.processes.life import Sign
 from pipelines.processes.opening import opened_store
 from pipelines.store.database import Store, store_address
 from pipelines.worker.flows.keeper import FlowKeeper
+from pipelines.worker.roles.giving import Roles
 from pipelines.worker.surroundings import Surroundings
 from pipelines.worker.worker import WorkerLoop, new_worker
-from workbench.sections import without_keys
+from workbench.sections import without_administrators, without_keys
 from workbench.security.references import references_of
 from workbench.settings import Settings
 
@@ -59,10 +60,11 @@ async def _work(settings: Settings, options: WorkerOptions) -> None:
     surroundings = Surroundings(
         home=settings.home,
         project=options.project,
-        environment=without_keys(os.environ),
-        references=references_of(settings, os.environ),
+        environment=without_administrators(without_keys(os.environ)),
+        references=references_of(settings, without_administrators(os.environ)),
         lineage=Lineage.wanted(settings),
         keys=recording_keys(settings),
+        roles=Roles.of(settings),
     )
     opening = opened_store(settings, connections=options.slots + 3, is_stopping=stopping.is_set)
     store = await asyncio.to_thread(opening.__enter__)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pipelines.definition import Project
 from pipelines.lineage.telling import Lineage
+from pipelines.worker.roles.giving import Roles
 from workbench.references import References
 from workbench.security.keyset.opening import Keys
 
@@ -22,3 +23,4 @@ class Surroundings:
     references: References  #: reads the secrets of steps
     lineage: Lineage | None = None  #: None tells nobody
     keys: Keys | None = field(default=None, repr=False)  #: that encrypt logs and outputs; None leaves them in clear
+    roles: Roles = field(default_factory=Roles)  #: for steps that run as somebody; as it is made, nobody gets any

@@ -14,6 +14,7 @@ from pipelines.store.claims.writing import finish
 from pipelines.store.outbox import take_messages
 from pipelines.store.records import NewRun, NewStep, Outcome, Trigger
 from pipelines.store.runs.making import Limits, make_runs, register
+from pipelines.store.troubles import tell_late
 from tests.services.notification_servers import http_endpoint
 from tests.services.pipelines_project import running_site
 from tests.services.pipelines_store import ask, claim, emptied
@@ -55,8 +56,8 @@ def variables(**endpoints):
     return {name.upper(): f"json://{LOOPBACK}:{each.port}/" for name, each in endpoints.items()}
 
 
-def run(store, state=State.FAILED, to=("slack",), pipeline="daily", **rule):
-    """A run that ends so."""
+def begin(store, to=("slack",), pipeline="daily", **rule):
+    """A run that nobody has claimed."""
     definition = {"name": pipeline, "alerts": {"to": list(to), **rule}}
     with store.transaction() as connection:
         sha256 = register(connection, pipeline, definition, Limits())
@@ -64,7 +65,12 @@ def run(store, state=State.FAILED, to=("slack",), pipeline="daily", **rule):
             pipeline=pipeline, definition_sha256=sha256, steps=(NewStep(name="load"),),
             trigger=Trigger.MANUAL, event_id=uuid.uuid4().hex,
         )  # fmt: skip
-        number = make_runs(connection, [new])[new.key]
+        return make_runs(connection, [new])[new.key]
+
+
+def run(store, state=State.FAILED, to=("slack",), pipeline="daily", **rule):
+    """A run that ends so."""
+    number = begin(store, to, pipeline, **rule)
     taken = claim(store)
     with store.transaction() as connection:
         error = "ValueError: no\x00" if state is State.FAILED else None
@@ -98,6 +104,59 @@ def test_each_channel_gets_one_message_that_says_where_and_why(site, store, slac
         assert "Step load, cell 2 ended failed: ValueError: no" in body["message"]
         assert f"https://hub.example.com/services/pipelines/runs/{number}" in body["message"]
     assert waiting(store) == 0
+
+
+def test_who_was_told_of_a_failure_is_told_once_that_it_works_again(site, store, slack, email):
+    post = Post(site.project.alerts, variables(slack=slack, email=email))
+    run(store, State.SUCCEEDED)
+    run(store, to=("slack",))
+    failed = run(store, to=("email", "slack"))
+    run(store, State.CANCELLED)
+    run(store, State.SUCCEEDED, pipeline="other")
+    deliver(store, post)
+    before = len(slack.requests), len(email.requests)
+
+    good = run(store, State.SUCCEEDED, to=("email",))
+    run(store, State.SUCCEEDED)
+    deliver(store, post)
+
+    for endpoint, count in zip((slack, email), before, strict=True):
+        ((_, body),) = endpoint.requests[count:]
+        assert body["title"] == f"daily: run {good} succeeded again"
+        assert body["type"] == "info"
+        assert f"Run {failed} had failed before." in body["message"]
+    assert waiting(store) == 0
+    assert ask(store, "SELECT * FROM pipelines.troubles") == []
+
+
+def test_a_failure_that_nobody_was_told_of_is_not_told_to_be_over(site, store, slack):
+    run(store, on=["lost"])
+    run(store, to=())
+    run(store, State.SUCCEEDED)
+
+    deliver(store, Post(site.project.alerts, variables(slack=slack)))
+
+    assert slack.requests == []
+    assert waiting(store) == 0
+
+
+def test_a_run_that_does_not_begin_in_time_is_told_once(site, store, slack):
+    post = Post(site.project.alerts, variables(slack=slack))
+    begun, late, early = (begin(store, late=late) for late in ("1ms", "1ms", "1h"))
+    claim(store)
+    query(store, "UPDATE pipelines.runs SET created_at = created_at - interval '1 minute'")
+
+    for _ in range(2):
+        with store.transaction() as connection:
+            tell_late(connection, {"1ms": 0.001, "1h": 3600}.__getitem__)
+        deliver(store, post)
+
+    ((_, body),) = slack.requests
+    assert body["title"] == f"daily: run {late} late"
+    assert f"Run {late} of daily has not begun 1ms after its time." in body["message"]
+    events = ask(store, "SELECT run_id FROM pipelines.events WHERE kind = 'late'")
+    assert events == [(late,)]
+    assert begun < late < early
 
 
 def test_only_ends_that_the_definition_names_are_told(site, store, slack):
@@ -196,6 +255,16 @@ def test_a_scheduler_that_is_killed_while_it_sends_loses_nothing_and_sends_the_s
     assert len(slack.requests) == 2
     assert len(keys) == 1
     assert json.dumps(sorted(keys)).startswith('["alert/')
+
+
+def test_a_scheduler_tells_of_a_run_that_is_late_once(site, store, slack):
+    late = begin(store, late="1s")
+    scheduler = site.start("pipelines.scheduler", **variables(slack=slack))
+    wait_until(lambda: slack.requests and not waiting(store), 60, "the alert of a run that is late")
+    site.end(scheduler)
+
+    assert [body["title"] for _, body in slack.requests] == [f"daily: run {late} late"]
+    assert ask(store, "SELECT count(*) FROM pipelines.events WHERE kind = 'late'") == [(1,)]
 
 
 def test_two_schedulers_send_each_once(site, store, slack):

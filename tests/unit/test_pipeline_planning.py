@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from zoneinfo import ZoneInfo
@@ -12,11 +14,12 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.definition import Project, read_pipeline
+from pipelines.definition import Definition, Project, read_pipeline
 from pipelines.parameters import Parameter, SecretReference, parse_hint
 from pipelines.planning.bindings import read_bindings, write_bindings
 from pipelines.planning.partitions import partition_runs
 from pipelines.planning.pins import Pins, read_pins
+from pipelines.planning.run_as import RunAsRule, run_as_problems
 from pipelines.planning.runs import Plan, Start
 from pipelines.planning.unsupported import unsupported
 from pipelines.states import State
@@ -130,17 +133,52 @@ def test_a_pipeline_without_partitions_has_no_backfill(tmp_path):
         partition_runs(plan(tmp_path), given={}, requested_by="me")
 
 
+def test_a_flow_as_somebody_who_only_reads_is_refused(tmp_path):
+    pipeline = plan(tmp_path, run_as="somebody").pipeline
+    assert not [*unsupported(pipeline)]
+    steps = {"load": {"flow": "flights"}}
+    definition = Definition.model_validate({"name": "p", "run_as": "somebody", "steps": steps})
+
+    ((place, text, remedy),) = unsupported(replace(pipeline, definition=definition))
+
+    assert (place, remedy) == ("run_as", "Leave run_as out, or give the flow a pipeline of its own.")
+    assert "run_as is somebody, who only reads, but step load is a flow" in text
+
+
 @pytest.mark.parametrize(
-    ("fields", "told"),
+    ("pipeline", "identity", "rule", "told"),
     [
-        ({"run_as": "somebody"}, "run_as is somebody"),
+        ("p", "ann", RunAsRule(), "WORKBENCH_POLICIES_OWN_ROLES"),
+        ("p", "ann", RunAsRule(own_roles=False, allowed=frozenset({("*", "ann")})), "WORKBENCH_POLICIES_OWN_ROLES"),
+        ("p", "ann", RunAsRule(own_roles=True), "p=ann to WORKBENCH_PIPELINES_RUN_AS"),
+        ("p", "ann", RunAsRule(own_roles=True, allowed=frozenset({("q", "ann"), ("p", "bob")})), "p=ann to"),
+        ("p", "*", RunAsRule(own_roles=True, allowed=frozenset({("*", "ann")})), "p=* to"),
+        ("p", "ann", RunAsRule(own_roles=True, dialect="redshift", allowed=frozenset({("*", "ann")})), "redshift"),
     ],
 )
-def test_what_is_not_there_yet_is_named(tmp_path, fields, told):
-    ((_, text, remedy),) = unsupported(plan(tmp_path, **fields).pipeline)
+def test_nobody_runs_as_somebody_without_being_named(pipeline, identity, rule, told):
+    with pytest.raises(WorkbenchError, match=f"{pipeline}: run_as is {re.escape(identity)}") as refused:
+        rule.demand(pipeline, identity)
 
-    assert told in text
-    assert remedy
+    assert told in f"{refused.value.message} {refused.value.remedy}"
+
+
+@pytest.mark.parametrize("allowed", [("p", "ann"), ("*", "ann")])
+def test_who_is_named_for_a_pipeline_or_for_all_may(allowed):
+    RunAsRule(own_roles=True, allowed=frozenset({allowed})).demand("p", "ann")
+
+
+def test_check_names_who_may_not_with_the_file_and_a_remedy(tmp_path, monkeypatch):
+    pipeline = plan(tmp_path, run_as="ann").pipeline
+    file = tmp_path / "pipelines" / "jobs" / "p.yaml"
+    monkeypatch.setenv("WORKBENCH_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("WORKBENCH_POLICIES_OWN_ROLES", "true")
+    (problem,) = run_as_problems([pipeline], [file])
+    monkeypatch.setenv("WORKBENCH_PIPELINES_RUN_AS", "other=bob, p = ann")
+
+    assert "run_as is ann, as whom p may not run. Add p=ann to WORKBENCH_PIPELINES_RUN_AS" in str(problem)
+    assert str(problem).startswith(str(file))
+    assert not [*run_as_problems([pipeline], [file])]
 
 
 def test_the_lock_is_that_of_the_project_or_what_is_installed(tmp_path):

@@ -38,6 +38,7 @@ __all__ = [
     "is_loopback",
     "key_variables",
     "variables",
+    "without_administrators",
     "without_keys",
 ]
 
@@ -68,6 +69,12 @@ def variables() -> dict[str, type[Section]]:
 def key_variables() -> frozenset[str]:
     """Those that lead to the root key."""
     return frozenset(name for name, section in variables().items() if section is KeysSettings)
+
+
+def without_administrators(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment of what runs pipelines: without whoever makes roles in the warehouse."""
+    names = {"WORKBENCH_POLICIES_ADMIN_USER", "WORKBENCH_POLICIES_ADMIN_PASSWORD"}
+    return {name: value for name, value in environment.items() if name not in names}
 
 
 def without_keys(environment: Mapping[str, str]) -> dict[str, str]:

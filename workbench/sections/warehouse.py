@@ -9,7 +9,7 @@ from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 from pydantic import SecretStr
 
-from workbench.sections.base import AbsolutePath, Port, Section, is_loopback, variable
+from workbench.sections.base import AbsolutePath, CommaSeparated, Port, Section, is_loopback, variable
 
 EMBEDDED_SUPERUSER = "postgres"
 SSL_MODES = ("disable", "require", "verify-ca", "verify-full")
@@ -154,6 +154,11 @@ class PipelinesSettings(Section):
         SecretStr(""),
         "token of the hub that panels send there; JupyterHub sets it for users' servers",
     )
+    run_as: CommaSeparated = variable(
+        "WORKBENCH_PIPELINES_RUN_AS",
+        (),
+        "who may be `run_as` of which pipeline: `daily-delays=gh-octo,*=reports`, with `*` for every pipeline; unset is nobody",
+    )
     tables_file: AbsolutePath | None = variable(
         "WORKBENCH_PIPELINES_TABLES_FILE",
         None,
@@ -175,6 +180,10 @@ class PipelinesSettings(Section):
             found.append(
                 "WORKBENCH_PIPELINES_SERVICE_URL would send a token of the hub in clear. Use https, or an address of this machine."
             )
+        for each in self.run_as:
+            pipeline, _, identity = (part.strip() for part in each.partition("="))
+            if not pipeline or not identity:
+                found.append(f"WORKBENCH_PIPELINES_RUN_AS has {each!r}. Write pipeline=identity, or *=identity.")
         if self.database_url.get_secret_value():
             found += self._address_problems()
         elif self.ca_file:

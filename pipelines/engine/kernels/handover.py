@@ -59,7 +59,12 @@ def handover_code(private: Path) -> str:
 
 @asynccontextmanager
 async def serve_handover(
-    private: Path, *, folder: Path, environment: Mapping[str, str], secrets: Mapping[str, SecretStr]
+    private: Path,
+    *,
+    folder: Path,
+    environment: Mapping[str, str],
+    secrets: Mapping[str, SecretStr],
+    hidden: Mapping[str, SecretStr],
 ) -> AsyncIterator[None]:
     """Give the kernel with the folder *private* what it needs, to the first that asks, while the block runs."""
     given = {
@@ -67,7 +72,9 @@ async def serve_handover(
         "environment": dict(environment),
         "secrets": {name: each.get_secret_value() for name, each in secrets.items()},
         # By which a checkpoint tells what it must not write.
-        "forms": sorted({form for each in secrets.values() for form in secret_forms(each.get_secret_value())}),
+        "forms": sorted(
+            {form for each in (*secrets.values(), *hidden.values()) for form in secret_forms(each.get_secret_value())}
+        ),
     }
 
     async def give(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

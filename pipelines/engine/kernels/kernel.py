@@ -92,7 +92,12 @@ class Kernel:
         return self._process.pid
 
     async def hand_over(
-        self, *, folder: Path, environment: Mapping[str, str], secrets: Mapping[str, SecretStr]
+        self,
+        *,
+        folder: Path,
+        environment: Mapping[str, str],
+        secrets: Mapping[str, SecretStr],
+        hidden: Mapping[str, SecretStr],
     ) -> None:
         """Tell a kernel of Python where it works and what it may know.
 
@@ -100,7 +105,7 @@ class Kernel:
             ComponentError: when it does not take it, with what it says.
             KernelEnded: when it ends.
         """
-        async with serve_handover(self.private, folder=folder, environment=environment, secrets=secrets):
+        async with serve_handover(self.private, folder=folder, environment=environment, secrets=secrets, hidden=hidden):
             reply = await self.run_silently(handover_code(self.private))
         if reply["status"] != "ok":
             raise ComponentError(f"the kernel cannot work in {folder}: {reply.get('evalue', reply['status'])}")

@@ -8,11 +8,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from pipelines.states import State
-from pipelines.store.alerts import is_told
+from pipelines.store.alerts import tell_end
 from pipelines.store.database import CHANNEL
 from pipelines.store.events import append_events
-from pipelines.store.outbox import post
-from pipelines.store.records import Event, Message
+from pipelines.store.records import Event
 from pipelines.store.runs.moves import GOOD, Step, next_moves, run_end
 from pipelines.store.tables import QUEUE, RUNS, STEPS
 from workbench.errors import NoSuchRun
@@ -99,14 +98,4 @@ def _end_run(connection: sa.Connection, run: sa.Row[Any], end: State, reason: st
     ended = {"state": end, "reason": reason, "ended_at": sa.func.clock_timestamp()}
     connection.execute(sa.update(RUNS).where(RUNS.c.id == run.id).values(ended))
     append_events(connection, run.id, [Event("run", {"state": end, "reason": reason})])
-    if is_told(connection, run.definition_sha256, end):
-        body = {
-            "run": run.id,
-            "pipeline": run.pipeline,
-            "state": end,
-            "reason": reason,
-            "trigger": run.trigger,
-            "instant": run.instant.isoformat() if run.instant else None,
-            "partition": run.partition,
-        }
-        post(connection, [Message(f"alert/{run.key}/{run.repairs}", "alert", body)])
+    tell_end(connection, run, end, reason)

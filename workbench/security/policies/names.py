@@ -8,6 +8,7 @@ import re
 from workbench.security.policies.model import MASKED
 
 POLICY, USER = "wb_p_", "wb_u_"
+RUN = f"{USER}~run-"  #: of what has the rights of a person for one attempt of a step; no plain name and no hash is like it
 USERS = "wb_users"  #: everybody whom the workbench lets in is a member
 PLAIN = re.compile(r"[a-z0-9_.@-]{1,58}", re.ASCII)
 
@@ -22,6 +23,11 @@ def user_role(name: str) -> str:
     if PLAIN.fullmatch(name):
         return f"{USER}{name}"
     return f"{USER}~{hashlib.sha256(name.encode()).hexdigest()[:40]}"
+
+
+def run_role(attempt: int, token: str) -> str:
+    """The login role of one attempt of a step; *token* tells apart attempts of several stores."""
+    return f"{RUN}{attempt}-{token}"
 
 
 def is_ours(role: str) -> bool:

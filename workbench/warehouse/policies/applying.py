@@ -17,7 +17,7 @@ from workbench.security.policies.grants import LiveTable, Resolved
 from workbench.security.policies.reading import Policies
 from workbench.security.policies.resolving import resolve
 from workbench.warehouse.policies.administration import Administration
-from workbench.warehouse.policies.catalog import read_facts, read_people, read_tables
+from workbench.warehouse.policies.catalog import read_facts, read_names, read_people, read_tables
 from workbench.warehouse.policies.row_security import worded
 
 Connection = psycopg.Connection[Any]
@@ -104,7 +104,7 @@ def _differences(
     tables = read_tables(connection)
     resolved = resolve(policies, tables)
     service = administration.warehouse.user
-    around = Surroundings(administration.warehouse.database, service, read_people(connection))
+    around = Surroundings(administration.warehouse.database, service, read_people(connection), read_names(connection))
     desired = compile_policies(resolved, around)
     wanted = {*desired.facts, *worded(connection, desired), *_lookup_facts()}
     governed = {**resolved.tables, **_lookup_tables(administration)}

@@ -132,6 +132,11 @@ def read_people(connection: Connection) -> Mapping[str, tuple[str, ...]]:
     return {role: tuple(groups) for role, groups in found.items()}
 
 
+def read_names(connection: Connection) -> Mapping[str, str]:
+    """Names of the hub by login role; that of a run has the name of whom it runs as."""
+    return dict(connection.execute(f"SELECT role, value FROM {SCHEMA}.attributes WHERE attribute = 'name'").fetchall())
+
+
 def read_facts(connection: Connection, governed: Mapping[str, LiveTable], views: list[str], heir: str) -> set[Fact]:
     """All that is so.
 

@@ -17,11 +17,11 @@ from workbench.sections import WarehouseSettings
 from workbench.security.policies.compile.facts import dropping
 from workbench.security.policies.compile.postgresql import SEARCH_PATH
 from workbench.security.policies.compile.writing import SCHEMA
-from workbench.security.policies.names import POLICY, USERS, policy_role, user_role
+from workbench.security.policies.names import POLICY, RUN, USERS, policy_role, user_role
 from workbench.security.policies.reading import Policies
 from workbench.security.policies.resolving import find_clashes, resolve_loosely, roles_of
 from workbench.warehouse.policies.administration import Administration
-from workbench.warehouse.policies.catalog import read_people, read_tables
+from workbench.warehouse.policies.catalog import read_names, read_people, read_tables
 
 Connection = psycopg.Connection[Any]
 
@@ -67,19 +67,32 @@ def hand_out(
         PoliciesRefused: when the roles of the groups do not go together.
         WarehouseError: when policies are not applied, or the server refuses.
     """
-    roles = roles_of(policies, tuple(groups))
-    valid_until = datetime.now(UTC) + timedelta(hours=hours)
-    password = secrets.token_urlsafe(PASSWORD_BYTES)
-    user = user_role(name)
+    made = new_credentials(user_role(name), roles_of(policies, tuple(groups)), timedelta(hours=hours))
     with administration.transaction() as connection:
-        _check_applied(connection, roles)
-        # A table that is gone keeps nobody from the others.
-        if clashes := list(find_clashes(resolve_loosely(policies, read_tables(connection)), roles)):
-            raise PoliciesRefused(clashes)
-        _make(connection, user, password, valid_until)
-        _join(connection, user, [USERS, *map(policy_role, roles)])
-        _tell_groups(connection, user, name, groups)
-    return Credentials(user, SecretStr(password), valid_until, roles)
+        make_login(connection, policies, made)
+        _tell_groups(connection, made.user, name, groups)
+    return made
+
+
+def new_credentials(user: str, roles: tuple[str, ...], lifetime: timedelta) -> Credentials:
+    """Credentials with a new password, of which no server knows yet."""
+    password = SecretStr(secrets.token_urlsafe(PASSWORD_BYTES))
+    return Credentials(user, password, datetime.now(UTC) + lifetime, roles)
+
+
+def make_login(connection: Connection, policies: Policies, wanted: Credentials) -> None:
+    """Make a login role or bring it up to date, with just this password and these roles.
+
+    Raises:
+        PoliciesRefused: when the roles do not go together.
+        WarehouseError: when policies are not applied.
+    """
+    _check_applied(connection, wanted.roles)
+    # A table that is gone keeps nobody from the others.
+    if clashes := list(find_clashes(resolve_loosely(policies, read_tables(connection)), wanted.roles)):
+        raise PoliciesRefused(clashes)
+    _make(connection, wanted.user, wanted.password.get_secret_value(), wanted.valid_until)
+    _join(connection, wanted.user, [USERS, *map(policy_role, wanted.roles)])
 
 
 def groups_of(administration: Administration, name: str) -> tuple[str, ...]:
@@ -126,24 +139,46 @@ def remove(administration: Administration, name: str) -> list[str]:
     Raises:
         WarehouseError: when the server refuses.
     """
-    user = user_role(name)
+    ended = {user: drop(administration, user) for user in [user_role(name)]}
+    # Their runs afterwards: no other can begin meanwhile.
+    with administration.transaction() as connection:
+        is_applied = connection.execute("SELECT to_regclass(%s)", [f"{SCHEMA}.attributes"]).fetchone() != (None,)
+        names = read_names(connection) if is_applied else {}
+    ended |= {role: drop(administration, role) for role, whose in names.items() if whose == name}
+    steps = [f"warehouse role {role} removed" for role, count in ended.items() if count is not None]
+    count = sum(filter(None, ended.values()))
+    return [*steps, *([f"{count} connections to the warehouse ended"] if count else [])]
+
+
+def drop(administration: Administration, user: str) -> int | None:
+    """End the connections of a login role, and drop it; returns how many they were, None when there is no such role.
+
+    Raises:
+        WarehouseError: when the server refuses.
+    """
     with administration.transaction() as connection:
         if not _exists(connection, user):
-            return []
+            return None
         # Committed before connections are ended: nobody comes back in between.
         connection.execute(sql.SQL("ALTER ROLE {} NOLOGIN").format(sql.Identifier(user)))
     with administration.transaction() as connection:
-        # Only members may end a role's connections.
-        joining, *statements = dropping(user, administration.warehouse.user)
-        connection.execute(joining)
-        ended = connection.execute(TERMINATE, [user]).fetchone()
-        for statement in statements:
-            connection.execute(statement)
-        connection.execute(
-            f"DELETE FROM {SCHEMA}.attributes WHERE role = %s AND attribute IN ('name', 'groups')", [user]
-        )
-    count = ended[0] if ended else 0
-    return [f"warehouse role {user} removed", *([f"{count} connections to the warehouse ended"] if count else [])]
+        if not _exists(connection, user):
+            return None
+        return drop_within(connection, user, administration.warehouse.user)
+
+
+def drop_within(connection: Connection, user: str, heir: str) -> int:
+    """Do so in a transaction of the caller's; what the role owns becomes *heir*'s."""
+    # Only members may end a role's connections.
+    joining, *statements = dropping(user, heir)
+    connection.execute(joining)
+    ended = connection.execute(TERMINATE, [user]).fetchone()
+    for statement in statements:
+        connection.execute(statement)
+    # Attributes that the file gives to a person are there before the person, and after.
+    query = f"DELETE FROM {SCHEMA}.attributes WHERE role = %s AND (%s OR attribute IN ('name', 'groups'))"
+    connection.execute(query, [user, user.startswith(RUN)])
+    return ended[0] if ended else 0
 
 
 def _check_applied(connection: Connection, roles: Iterable[str]) -> None:

@@ -37,6 +37,7 @@ class Surroundings:
     database: str
     service: str  #: DW_USER: reads and writes all rows
     people: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  #: groups by login role
+    names: Mapping[str, str] = field(default_factory=dict)  #: of the hub, by login role; a run has its person's
 
 
 @dataclass(frozen=True)
@@ -147,9 +148,10 @@ def _users(resolved: Resolved, around: Surroundings) -> Iterator[Fact]:
         for group in (USERS, *map(policy_role, roles)):
             yield facts.membership(group, name)
     for user, attributes in resolved.policies.file.users.items():
+        logins = dict.fromkeys((user_role(user), *(role for role, name in around.names.items() if name == user)))
         for attribute, values in attributes.items():
             for value in dict.fromkeys(values):
-                yield facts.user_attribute(user_role(user), attribute, value)
+                yield from (facts.user_attribute(role, attribute, value) for role in logins)
 
 
 def _table(resolved: Resolved, table: LiveTable, around: Surroundings) -> Iterator[Fact]:

@@ -1,0 +1,84 @@
+"""What people are told of a pipeline beside the ends of its runs: that it works again, and that a run is late."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from pipelines.store.events import append_events
+from pipelines.store.outbox import post
+from pipelines.store.records import Event, Json, Message
+
+LATE = "late"  #: in the place of the state of a run that has ended
+
+NOTE = sa.text("""
+INSERT INTO pipelines.troubles AS t (pipeline, run_id, channels) VALUES (:pipeline, :run_id, :channels)
+ON CONFLICT (pipeline) DO UPDATE SET run_id = excluded.run_id,
+  channels = ARRAY(SELECT DISTINCT unnest(t.channels || excluded.channels))
+""")
+END = sa.text("DELETE FROM pipelines.troubles WHERE pipeline = :pipeline RETURNING run_id, channels")
+
+# Of several schedulers one looks at a time: each sees what the one before has told.
+ONE_AT_A_TIME = sa.text("SELECT pg_advisory_xact_lock(hashtextextended('pipelines.late', 0))")
+# Runs of a backfill are of instants that are over.
+LATE_RUNS = sa.text("""
+SELECT r.id, r.key, r.pipeline, r.trigger, r.instant, r.partition, d.body,
+  extract(epoch FROM clock_timestamp() - coalesce(r.instant, r.created_at))::double precision AS waits
+FROM pipelines.runs r JOIN pipelines.definitions d ON d.sha256 = r.definition_sha256
+WHERE r.ended_at IS NULL AND r.started_at IS NULL AND r.backfill_id IS NULL
+  AND d.body::json #>> '{alerts,late}' IS NOT NULL
+  AND NOT EXISTS (SELECT 1 FROM pipelines.events e WHERE e.run_id = r.id AND e.kind = 'late')
+ORDER BY r.id
+""")
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """A failure that people were told of."""
+
+    run_id: int  #: the last that failed
+    channels: tuple[str, ...]  #: that were told
+
+
+def note_trouble(connection: sa.Connection, pipeline: str, trouble: Trouble) -> None:
+    """Keep that people are told of a failure, until the pipeline succeeds again."""
+    values = {"pipeline": pipeline, "run_id": trouble.run_id, "channels": list(trouble.channels)}
+    connection.execute(NOTE, values)
+
+
+def end_trouble(connection: sa.Connection, pipeline: str) -> Trouble | None:
+    """What is over now that a run has succeeded: told to nobody else, since it is given once."""
+    found = connection.execute(END, {"pipeline": pipeline}).one_or_none()
+    return None if found is None else Trouble(found.run_id, tuple(found.channels))
+
+
+def tell_late(connection: sa.Connection, seconds_of: Callable[[str], float]) -> int:
+    """Alert of each run that has not begun when its definition says that it is late, once; returns how many.
+
+    Args:
+        connection: in a transaction.
+        seconds_of: reads a duration as definitions have it, such as `1h30m`.
+    """
+    connection.execute(ONE_AT_A_TIME)
+    messages = []
+    for run in connection.execute(LATE_RUNS).all():
+        rule: Json = json.loads(run.body)["alerts"]
+        if run.waits < seconds_of(rule["late"]):
+            continue
+        body = {
+            "run": run.id,
+            "pipeline": run.pipeline,
+            "state": LATE,
+            "trigger": run.trigger,
+            "instant": run.instant.isoformat() if run.instant else None,
+            "partition": run.partition,
+            "late": rule["late"],
+            "channels": rule.get("to", []),
+        }
+        append_events(connection, run.id, [Event(LATE, {"after": rule["late"]})])
+        messages.append(Message(f"late/{run.key}", "alert", body))
+    post(connection, messages)
+    return len(messages)
