@@ -10,7 +10,7 @@ from workbench.sections import PipelinesSettings, variables
 WORKER = {
     "PATH": "/bin",
     "LC_ALL": "C.UTF-8",
-    "WORKBENCH_HOME": "/home/ann/.workbench",
+    "WORKBENCH_HOME": "/srv/workbench",
     "DW_HOST": "dw.example.com",
     "DW_USER": "flows",
     "DW_PASSWORD": "canary",
@@ -26,7 +26,7 @@ WORKER = {
 def test_processes_have_only_what_is_named():
     found = process_environment(WORKER)
 
-    assert found == {"PATH": "/bin", "LC_ALL": "C.UTF-8", "WORKBENCH_HOME": "/home/ann/.workbench"}
+    assert found == {"PATH": "/bin", "LC_ALL": "C.UTF-8", "WORKBENCH_HOME": "/srv/workbench"}
     assert not process_environment(dict.fromkeys(variables(), "canary"))
 
 
