@@ -37,6 +37,7 @@ STORES = {
     "hub database",
     "jupyter files",
     "run outputs",
+    "backups",
 }
 RUNNING = {"kafka", "warehouse", "spark connect", "spark rpc and ui", "proxy", "hub API", "proxy API"}
 

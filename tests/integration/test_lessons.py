@@ -14,7 +14,7 @@ from pipelines.engine import run_notebook
 from workbench.resources import resource
 
 # In their order: each uses what the one before has made. The first one needs the data of the demo, whose test runs its cells.
-LESSONS = ("10-ingest", "20-transform", "30-pipelines")
+LESSONS = ("10-ingest", "20-transform", "30-pipelines", "40-panels")
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from workbench.security.assurance.site import Site
 from workbench.security.audit import AuditLog
 from workbench.security.audit.proof import anchors, verification
 from workbench.security.audit.proof.signing import SigningKey
+from workbench.security.encryption.header import PREFIX_BYTES, Prefix
 from workbench.security.keyset.opening import Keys
 
 IO_ENCRYPTION = "spark.io.encryption.enabled"
@@ -92,6 +93,16 @@ def scratch_store(site: Site) -> Row:
     return examine(Kind.STORE, "spark scratch", partial(is_private, folder), partial(_spills_encrypted, folder))
 
 
+def backups_store(site: Site) -> Row:
+    """Full backups and what was written since, where WORKBENCH_BACKUP_FOLDER puts them."""
+    folder = site.settings.backup.folder
+    if folder is None:
+        return not_in_use(Kind.STORE, "backups", "WORKBENCH_BACKUP_FOLDER is not set: none are made")
+    if not folder.is_dir():
+        return not_in_use(Kind.STORE, "backups", f"there is nothing at {folder} yet")
+    return examine(Kind.STORE, "backups", partial(all_private, folder), partial(_backups_encrypted, folder))
+
+
 def stores(site: Site) -> Iterator[Row]:
     """All of this module."""
     for store in (
@@ -103,6 +114,7 @@ def stores(site: Site) -> Iterator[Row]:
         checkpoints_store,
         scratch_store,
         logs_store,
+        backups_store,
     ):
         yield store(site)
 
@@ -181,3 +193,13 @@ def _spills_encrypted(folder: Path) -> str:
         f"the Spark server was started without {IO_ENCRYPTION}",
         remedy=f"Set {IO_ENCRYPTION} to true in the profile, as spark_conf/base.conf has it.",
     )
+
+
+def _backups_encrypted(folder: Path) -> str:
+    """Each file begins as encrypted data does; the keyset stands there too, under its root key."""
+    count = 0
+    for file in sorted(folder.rglob("*.enc")):
+        with file.open("rb") as opened:
+            Prefix.parse(opened.read(PREFIX_BYTES), subject=str(file))
+        count += 1
+    return f"{count} files are encrypted"
