@@ -107,7 +107,7 @@ def test_each_channel_gets_one_message_that_says_where_and_why(site, store, slac
 
 
 def test_who_was_told_of_a_failure_is_told_once_that_it_works_again(site, store, slack, email):
-    post = Post(site.project.alerts, variables(slack=slack, email=email))
+    post = Post(site.project.alerts, References(variables(slack=slack, email=email)))
     run(store, State.SUCCEEDED)
     run(store, to=("slack",))
     failed = run(store, to=("email", "slack"))
@@ -134,14 +134,14 @@ def test_a_failure_that_nobody_was_told_of_is_not_told_to_be_over(site, store, s
     run(store, to=())
     run(store, State.SUCCEEDED)
 
-    deliver(store, Post(site.project.alerts, variables(slack=slack)))
+    deliver(store, Post(site.project.alerts, References(variables(slack=slack))))
 
     assert slack.requests == []
     assert waiting(store) == 0
 
 
 def test_a_run_that_does_not_begin_in_time_is_told_once(site, store, slack):
-    post = Post(site.project.alerts, variables(slack=slack))
+    post = Post(site.project.alerts, References(variables(slack=slack)))
     begun, late, early = (begin(store, late=late) for late in ("1ms", "1ms", "1h"))
     claim(store)
     query(store, "UPDATE pipelines.runs SET created_at = created_at - interval '1 minute'")

@@ -40,6 +40,7 @@ from workbench.observability.endpoint import metrics_endpoint
 from workbench.observability.monitor.database import MonitorDatabase
 from workbench.observability.monitor.scraping import ScrapeFailed, Scraper
 from workbench.observability.monitor.targets import Target, read_targets
+from workbench.references import References
 from workbench.runtime.metrics import metrics_token, publish_target, serving_metrics
 from workbench.runtime.ports import LOOPBACK, any_free
 from workbench.sections import WarehouseSettings
@@ -130,7 +131,7 @@ def test_errors_in_a_flow_are_told_by_mail_and_to_slack_and_so_is_their_end(
 
         def turn() -> None:
             monitor.turn()
-            deliver(site.store, Post(site.project.alerts, variables))
+            deliver(site.store, Post(site.project.alerts, References(variables)))
             seen.extend(each.stage for found in database.read_alerts().values() for each in found)
             time.sleep(TURN_SECONDS)
 
@@ -255,7 +256,7 @@ def test_a_channel_that_was_down_gets_one_message_with_what_is_so_now(site: Site
     rules(site, DISK)
     samples = Samples()
     with http_endpoint() as slack, MonitorDatabase.of(site.home) as database:
-        post = Post(site.project.alerts, {"SLACK": f"json://{LOOPBACK}:{slack.port}/"})
+        post = Post(site.project.alerts, References({"SLACK": f"json://{LOOPBACK}:{slack.port}/"}))
         evaluation = Evaluation(site.project.alerts, database, Pace(interval_seconds=0))
         slack.status = 500
         for second, free in enumerate((0.05, 0.5, 0.05)):

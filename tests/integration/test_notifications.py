@@ -97,7 +97,7 @@ def test_pagerduty_is_given_the_same_key_each_time(endpoint, monkeypatch):
     assert len(first["dedup_key"]) <= 255
 
     over = replace(MESSAGE, title="over", is_resolved=True)
-    assert send(CHANNEL, over, {"URL": PAGER}).result is Result.SENT
+    assert send(CHANNEL, over, References({"URL": PAGER})).result is Result.SENT
     third = endpoint.requests[2][1]
     assert third == {"routing_key": KEY, "event_action": "resolve", "dedup_key": first["dedup_key"]}
 
