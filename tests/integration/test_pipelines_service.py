@@ -41,12 +41,13 @@ def site(tmp_path_factory):
         site.pipeline("wait", steps={"a": {"function": "say:wait"}})
         site.notebook("hostile", HOSTILE)
         site.pipeline("hostile", steps={"a": {"notebook": "notebooks/hostile.ipynb"}})
-        site.pipeline(
-            "days",
-            parameters={"day": "date"},
-            partitions={"by": "day", "from": "2013-01-01", "until": "2013-01-05", "parameter": "day"},
-            steps={"a": {"sql": "sql/day.sql", "parameters": {"day": "${day}"}}},
-        )
+        for name in ("days", "other-days"):
+            site.pipeline(
+                name,
+                parameters={"day": "date"},
+                partitions={"by": "day", "from": "2013-01-01", "until": "2013-01-05", "parameter": "day"},
+                steps={"a": {"sql": "sql/day.sql", "parameters": {"day": "${day}"}}},
+            )
         site.file("sql/day.sql", "SELECT :day;")
         site.file("pipelines/flows/wrong.yaml", "topic: t\ninto: a.b\nmode: <script>owned()</script>\n")
         with site.worker():
@@ -356,7 +357,7 @@ def test_the_panel_runs_a_pipeline_with_a_typed_form_and_shows_what_becomes_of_i
 
 def test_the_panel_previews_a_backfill_and_says_who_may_start_one(service: RunningService):
     runner, view = open_panel_of(service, "runner")
-    choose(runner, "days")
+    choose(runner, "other-days")
     view.since.value, view.until.value = "2013-01-02", "2013-01-03"
     view.preview.click()
     until_said(runner, "2 of 2 partitions would run.")
@@ -367,7 +368,7 @@ def test_the_panel_previews_a_backfill_and_says_who_may_start_one(service: Runni
     runner.close()
 
     editor, view = open_panel_of(service, "editor")
-    choose(editor, "days")
+    choose(editor, "other-days")
     view.since.value, view.until.value = "2013-01-02", "2013-01-03"
     view.backfill.click()
     until_said(editor, "2 of 2 partitions are to run.")
