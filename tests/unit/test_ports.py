@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from workbench.errors import PortTaken
+from workbench.runtime import ports
 from workbench.runtime.ports import any_free, choose, is_free
 
 
@@ -36,3 +37,14 @@ def test_a_taken_port_that_was_asked_for_is_an_error(taken):
 def test_an_address_of_another_machine_is_not_called_a_taken_port():
     with pytest.raises(PortTaken, match=r"nothing can listen on 192\.0\.2\.1"):
         choose(any_free(), variable="WORKBENCH_HUB_PORT", asked_for=True, host="192.0.2.1")
+
+
+def test_a_port_that_is_given_out_is_none_that_connections_go_out_from(monkeypatch):
+    assert {any_free() for _ in range(20)} <= set(ports.UNASKED)
+
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        port = other.getsockname()[1]
+        monkeypatch.setattr(ports, "UNASKED", range(port, port + 1))
+        monkeypatch.setattr(ports, "TRIES", 1)
+        assert any_free() != port
