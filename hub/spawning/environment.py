@@ -22,6 +22,13 @@ from workbench.settings import Settings
 RUNTIME_VARIABLE = "JUPYTER_RUNTIME_DIR"
 FIRST_NOTEBOOK = "00-start-here.ipynb"
 LESSONS = "[0-9]*.ipynb"  # the first notebook and those that follow it
+# What `prepare_home` does, in the shell of servers whose homes the hub does not write to: from $lessons to $home.
+COPY_LESSONS = f"""\
+for notebook in "$lessons"/{LESSONS}; do
+  target="$home/$(basename "$notebook")"
+  [ -e "$target" ] || [ -L "$target" ] || cp "$notebook" "$target"
+done
+"""
 # -P: what lies in the folder where it starts, a home, is not imported.
 SERVER = (sys.executable, "-P", "-m", "hub.spawning.singleuser")
 # What belongs to the workbench's own account: DuckDB's file takes one writer, Spark's endpoint is each user's own.

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from hub.roles import role_of
 from hub.spawning.admission import others_running, refuse_one_too_many, refuse_viewers
-from hub.spawning.environment import NOT_SHARED, RUNTIME_VARIABLE
+from hub.spawning.environment import COPY_LESSONS, NOT_SHARED, RUNTIME_VARIABLE
 from hub.spawning.limits import set_limits
 from workbench.errors import SettingsError
 from workbench.resources import resource
@@ -36,11 +36,8 @@ START_SECONDS = 300  #: a node may have to be added and the image fetched
 FIRST_FILES = """\
 mkdir -p -m 700 "$WORKBENCH_HOME"
 [ -e "$WORKBENCH_HOME/jars" ] || ln -s {jars} "$WORKBENCH_HOME/jars"
-for notebook in {notebooks}/[0-9]*.ipynb; do
-  target="$HOME/$(basename "$notebook")"
-  [ -e "$target" ] || [ -L "$target" ] || cp "$notebook" "$target"
-done
-"""
+home=$HOME lessons={notebooks}
+{copying}"""
 POD_SECURITY = {
     "runAsNonRoot": True,
     "fsGroupChangePolicy": "OnRootMismatch",
@@ -194,4 +191,4 @@ def _is(section: Section, name: str, kind: type) -> bool:
 
 
 def _first_files() -> str:
-    return FIRST_FILES.format(jars=JARS, notebooks=shlex.quote(str(resource("notebooks"))))
+    return FIRST_FILES.format(jars=JARS, notebooks=shlex.quote(str(resource("notebooks"))), copying=COPY_LESSONS)

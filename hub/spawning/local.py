@@ -19,7 +19,7 @@ from traitlets import Any as AnyValue
 from traitlets import Unicode
 
 from hub.spawning import os_users
-from hub.spawning.environment import own_environment
+from hub.spawning.environment import COPY_LESSONS, own_environment
 from hub.spawning.limits import Limits, make_groups, remove_groups, safe_name
 from hub.spawning.listening import wait_for_listener
 from workbench.resources import resource
@@ -28,14 +28,11 @@ from workbench.security.secrets import private_folder
 LISTEN_SECONDS = 80.0
 
 # Runs as the user: whatever they have made of their home, it is only theirs.
-BEGIN = """\
+BEGIN = f"""\
+home=$1 lessons=$3
 mkdir -p -m 700 "$WORKBENCH_HOME" "$JUPYTER_RUNTIME_DIR"
 [ -e "$WORKBENCH_HOME/jars" ] || [ ! -d "$2" ] || ln -s "$2" "$WORKBENCH_HOME/jars"
-for notebook in "$3"/[0-9]*.ipynb; do
-  target="$1/$(basename "$notebook")"
-  [ -e "$target" ] || [ -L "$target" ] || cp "$notebook" "$target"
-done
-shift 3
+{COPY_LESSONS}shift 3
 exec "$@"
 """
 
