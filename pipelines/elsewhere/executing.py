@@ -21,9 +21,8 @@ from typing import Any
 from pipelines.definition import Project
 from pipelines.elsewhere.order import Order
 from pipelines.elsewhere.runs import ensure_run
-from pipelines.engine.record.keeping import recording_keys
 from pipelines.lineage.delivery import couriers
-from pipelines.lineage.telling import Lineage, lost_by
+from pipelines.lineage.telling import lost_by
 from pipelines.planning.runs import Plan
 from pipelines.processes.opening import opened_store
 from pipelines.runner.folders import attempt_folder, log_of
@@ -38,12 +37,9 @@ from pipelines.store.records import Claim
 from pipelines.store.runs.stopping import repair
 from pipelines.worker.attempts import Attempt
 from pipelines.worker.heart import Heart
-from pipelines.worker.roles.giving import Roles
 from pipelines.worker.surroundings import Surroundings
 from pipelines.worker.worker import new_worker
 from workbench.errors import NoSuchRun, StoreError
-from workbench.sections import without_administrators, without_keys
-from workbench.security.references import references_of
 from workbench.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -95,15 +91,7 @@ async def _execute(settings: Settings, project: Project, plan: Plan, order: Orde
     store = await asyncio.to_thread(opening.__enter__)
     try:
         run_id = await asyncio.to_thread(ensure_run, store, plan, order, requested_by=NAME)
-        surroundings = Surroundings(
-            home=settings.home,
-            project=project,
-            environment=without_administrators(without_keys(os.environ)),
-            references=references_of(settings, without_administrators(os.environ)),
-            lineage=Lineage.wanted(settings),
-            keys=recording_keys(settings),
-            roles=Roles.of(settings),
-        )
+        surroundings = Surroundings.of(settings, project, os.environ)
         # There may be no scheduler of ours that delivers.
         with Store(store_address(settings), connections=1) as heart_store, couriers(store, settings.pipelines):
             return await _Execution(store, surroundings, run_id, order, stopping=stopping, shown=shown).run(heart_store)

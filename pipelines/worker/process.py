@@ -10,17 +10,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from pipelines.definition import Project
-from pipelines.engine.record.keeping import recording_keys
-from pipelines.lineage.telling import Lineage
 from pipelines.processes.life import Sign
 from pipelines.processes.opening import opened_store
 from pipelines.store.database import Store, store_address
 from pipelines.worker.flows.keeper import FlowKeeper
-from pipelines.worker.roles.giving import Roles
 from pipelines.worker.surroundings import Surroundings
 from pipelines.worker.worker import WorkerLoop, new_worker
-from workbench.sections import without_administrators, without_keys
-from workbench.security.references import references_of
 from workbench.settings import Settings
 
 SIGN = "pipelines-worker"
@@ -57,15 +52,7 @@ async def _work(settings: Settings, options: WorkerOptions) -> None:
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    surroundings = Surroundings(
-        home=settings.home,
-        project=options.project,
-        environment=without_administrators(without_keys(os.environ)),
-        references=references_of(settings, without_administrators(os.environ)),
-        lineage=Lineage.wanted(settings),
-        keys=recording_keys(settings),
-        roles=Roles.of(settings),
-    )
+    surroundings = Surroundings.of(settings, options.project, os.environ)
     opening = opened_store(settings, connections=options.slots + 3, is_stopping=stopping.is_set)
     store = await asyncio.to_thread(opening.__enter__)
     try:
