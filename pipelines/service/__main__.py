@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import logging
-import os
 import time
 
 from pipelines.definition import Project
+from pipelines.processes.beginning import begin_process
 from pipelines.service.entrance.hub import HubAddress, HubEntrance
 from pipelines.service.process import ServiceOptions, hub_file, run_service
-from workbench.masking import mask_logs
 from workbench.settings import Settings
 
 AGAIN_SECONDS = 0.5
@@ -24,12 +22,8 @@ def _address(settings: Settings) -> HubAddress:
 
 
 if __name__ == "__main__":
-    os.umask(0o077)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    mask_logs()
     # JupyterHub's part tells ids of sessions there.
-    for name in ("alembic", "tornado"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    begin_process(quiet=["tornado"])
     loaded = Settings.load()
     address = _address(loaded)
     entrance = HubEntrance(address)
