@@ -80,9 +80,7 @@ class SettingsError(WorkbenchError):
 
     def __init__(self, problems: Sequence[str]) -> None:
         self.problems = tuple(problems)
-        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        lines = "".join(f"\n  - {problem}" for problem in problems)
-        super().__init__(f"{count} in the settings:{lines}")
+        super().__init__(_listed("the settings", problems))
 
 
 class ComponentError(WorkbenchError):
@@ -232,8 +230,7 @@ class DefinitionError(WorkbenchError):
 
     def __init__(self, problems: Sequence[Any]) -> None:
         self.problems = tuple(problems)
-        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        super().__init__(f"{count} in pipelines:" + "".join(f"\n  - {problem}" for problem in problems))
+        super().__init__(_listed("pipelines", problems))
 
 
 class NotAgreed(WorkbenchError):
@@ -247,8 +244,7 @@ class AlertsRefused(WorkbenchError):
 
     def __init__(self, problems: Sequence[Any]) -> None:
         self.problems = tuple(problems)
-        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        super().__init__(f"{count} in alerts:" + "".join(f"\n  - {problem}" for problem in problems))
+        super().__init__(_listed("alerts", problems))
 
 
 class MonitorError(WorkbenchError):
@@ -262,8 +258,7 @@ class PoliciesRefused(WorkbenchError):
 
     def __init__(self, problems: Sequence[Any]) -> None:
         self.problems = tuple(problems)
-        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        super().__init__(f"{count} in policies:" + "".join(f"\n  - {problem}" for problem in problems))
+        super().__init__(_listed("policies", problems))
 
 
 class ParametersRefused(WorkbenchError):
@@ -343,3 +338,9 @@ class Corrupt(EncryptionError):
 
 class UnsupportedFormat(EncryptionError):
     """It does not begin as encrypted data does, or is of a newer format."""
+
+
+def _listed(place: str, problems: Sequence[Any]) -> str:
+    """How many problems there are in *place*, and each of them on a line of its own."""
+    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+    return f"{count} in {place}:" + "".join(f"\n  - {problem}" for problem in problems)
