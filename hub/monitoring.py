@@ -6,13 +6,13 @@ import logging
 from typing import Any
 
 from hub.addresses import HubPorts
+from workbench.observability.monitor.targets import HUB
 from workbench.runtime.metrics import metrics_token, publish_target
 from workbench.settings import Settings
 
 log = logging.getLogger(__name__)
 
 SERVICE = "monitor"
-JOB = "hub"
 PATH = "/hub/metrics"
 
 
@@ -21,6 +21,6 @@ def set_monitoring(c: Any, settings: Settings, ports: HubPorts) -> None:
     c.JupyterHub.services.append({"name": SERVICE, "api_token": metrics_token(settings.home).get_secret_value()})
     c.JupyterHub.load_roles.append({"name": SERVICE, "services": [SERVICE], "scopes": ["read:metrics"]})
     try:
-        publish_target(settings.home, JOB, f"127.0.0.1:{ports.hub_api}", path=PATH)
+        publish_target(settings.home, HUB, f"127.0.0.1:{ports.hub_api}", path=PATH)
     except OSError as error:
         log.warning("nobody can read the metrics of the hub: %s", error)

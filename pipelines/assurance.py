@@ -11,14 +11,12 @@ from pipelines.engine.record.keeping import ENCRYPTED
 from pipelines.runner.folders import LOG, OUTPUT, runs_folder
 from pipelines.service.entrance.hub import HubAddress
 from pipelines.service.process import hub_file
-from workbench.observability.monitor.targets import read_targets
+from workbench.observability.monitor.targets import HUB, read_targets
 from workbench.security.assurance import Kind, NotProtected, Row, Site, examine, not_in_use
-from workbench.security.assurance.files import is_private, on_encrypted_disk
+from workbench.security.assurance.files import begins_encrypted, is_private, on_encrypted_disk
 from workbench.security.assurance.http import refuses_strangers
 from workbench.security.assurance.rows import Check
-from workbench.security.encryption.header import PREFIX_BYTES, Prefix
 
-HUB = "hub"  #: the job of JupyterHub, as `hub.monitoring` calls it
 MOST_FILES = 2000  #: that are opened; the newest runs first
 
 
@@ -72,11 +70,9 @@ def _are_encrypted(folder: Path) -> str:
     encrypted, clear = 0, []
     for file in islice(_left(folder), MOST_FILES):
         if file.suffix == ENCRYPTED:
-            with file.open("rb") as opened:
-                # One that has just been made is empty.
-                if begin := opened.read(PREFIX_BYTES):
-                    Prefix.parse(begin, subject=str(file))
-                    encrypted += 1
+            if file.stat().st_size:  # one that has just been made is empty
+                begins_encrypted(file)
+                encrypted += 1
         else:
             clear.append(file)
     if clear:

@@ -19,6 +19,7 @@ import psutil
 logger = logging.getLogger(__name__)
 
 JOB = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,99}")
+HUB = "hub"  #: the job of JupyterHub itself
 PID, BORN = "__meta_workbench_pid", "__meta_workbench_started"
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from workbench.security.assurance.rows import NotProtected
 from workbench.security.at_rest import encryption_at_rest
+from workbench.security.encryption.header import PREFIX_BYTES, Prefix
 
 SHOWN = 5
 
@@ -50,6 +51,16 @@ def all_private(folder: Path) -> str:
             f"other users may read {', '.join(map(str, loose[:SHOWN]))}", remedy=f"chmod -R go-rwx {folder}"
         )
     return f"{len(files)} files of mode 0600, user {folder.stat().st_uid} alone"
+
+
+def begins_encrypted(file: Path) -> None:
+    """*file* begins as encrypted data does.
+
+    Raises:
+        EncryptionError: when it does not, or is empty.
+    """
+    with file.open("rb") as opened:
+        Prefix.parse(opened.read(PREFIX_BYTES), subject=str(file))
 
 
 def on_encrypted_disk(folder: Path) -> str:

@@ -6,13 +6,12 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from workbench.security.assurance.files import all_private, is_private, on_encrypted_disk
+from workbench.security.assurance.files import all_private, begins_encrypted, is_private, on_encrypted_disk
 from workbench.security.assurance.rows import Kind, NotProtected, Row, examine, not_in_use
 from workbench.security.assurance.site import Site
 from workbench.security.audit import AuditLog
 from workbench.security.audit.proof import anchors, verification
 from workbench.security.audit.proof.signing import SigningKey
-from workbench.security.encryption.header import PREFIX_BYTES, Prefix
 from workbench.security.keyset.opening import Keys
 
 IO_ENCRYPTION = "spark.io.encryption.enabled"
@@ -197,9 +196,7 @@ def _spills_encrypted(folder: Path) -> str:
 
 def _backups_encrypted(folder: Path) -> str:
     """Each file begins as encrypted data does; the keyset stands there too, under its root key."""
-    count = 0
-    for file in sorted(folder.rglob("*.enc")):
-        with file.open("rb") as opened:
-            Prefix.parse(opened.read(PREFIX_BYTES), subject=str(file))
-        count += 1
-    return f"{count} files are encrypted"
+    files = sorted(folder.rglob("*.enc"))
+    for file in files:
+        begins_encrypted(file)
+    return f"{len(files)} files are encrypted"
