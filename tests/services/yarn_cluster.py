@@ -74,21 +74,37 @@ def running_yarn(folder: Path, nodes: int = 2) -> Iterator[YarnCluster]:
     _write(conf, site)
     cluster = YarnCluster(conf=conf, web=f"http://{LOOPBACK}:{web}", folder=folder)
     with ExitStack() as stack:
-        stack.enter_context(_daemon("resourcemanager.ResourceManager", folder / "resourcemanager", conf, jars, java))
+        manager = folder / "resourcemanager"
+        daemons = {manager: stack.enter_context(_daemon("resourcemanager.ResourceManager", manager, conf, jars, java))}
         # A NodeManager that finds no ResourceManager waits a minute before it asks again.
-        wait_until(lambda: _nodes(cluster.web) is not None, UP_SECONDS, "the ResourceManager")
+        wait_until(lambda: _all_run(daemons) and _nodes(cluster.web) is not None, UP_SECONDS, "the ResourceManager")
         for n in range(nodes):
             own = folder / f"node-{n}"
             _write(own / "conf", {**site, **_node(own)})
-            stack.enter_context(_daemon("nodemanager.NodeManager", own, own / "conf", jars, java))
-        wait_until(lambda: _nodes(cluster.web) == nodes, UP_SECONDS, "the NodeManagers")
+            daemons[own] = stack.enter_context(_daemon("nodemanager.NodeManager", own, own / "conf", jars, java))
+        try:
+            wait_until(lambda: _all_run(daemons) and _nodes(cluster.web) == nodes, UP_SECONDS, "the NodeManagers")
+        except AssertionError as error:
+            error.add_note("\n".join(_last_words(each) for each in daemons))
+            raise
         yield cluster
 
 
+def _all_run(daemons: Mapping[Path, subprocess.Popen[bytes]]) -> bool:
+    for folder, process in daemons.items():
+        assert process.poll() is None, f"it ended with {process.returncode}\n{_last_words(folder)}"
+    return True
+
+
+def _last_words(folder: Path, lines: int = 30) -> str:
+    return f"{folder.name}:\n" + "\n".join((folder / "daemon.log").read_text(errors="replace").splitlines()[-lines:])
+
+
 def _node(folder: Path) -> dict[str, str]:
-    ports = {name: f"{LOOPBACK}:{any_free()}" for name in ("address", "localizer.address", "webapp.address")}
+    # It takes any port and tells the ResourceManager which.
+    ports = ("address", "localizer.address", "webapp.address")
     return {
-        **{f"yarn.nodemanager.{name}": value for name, value in ports.items()},
+        **{f"yarn.nodemanager.{name}": f"{LOOPBACK}:0" for name in ports},
         "yarn.nodemanager.local-dirs": str(folder / "local"),
         "yarn.nodemanager.log-dirs": str(folder / "logs"),
     }
@@ -124,7 +140,7 @@ def _write(conf: Path, site: Mapping[str, str]) -> None:
 
 
 @contextmanager
-def _daemon(name: str, folder: Path, conf: Path, jars: Sequence[Path], java: Java) -> Iterator[None]:
+def _daemon(name: str, folder: Path, conf: Path, jars: Sequence[Path], java: Java) -> Iterator[subprocess.Popen[bytes]]:
     folder.mkdir(exist_ok=True)
     command = [
         *(str(java.executable), "-XX:+UseSerialGC", "-Xmx192m", *java.spark_options),
@@ -143,6 +159,6 @@ def _daemon(name: str, folder: Path, conf: Path, jars: Sequence[Path], java: Jav
             command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=folder
         )
     try:
-        yield
+        yield process
     finally:
         end(process)
