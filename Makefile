@@ -1,16 +1,18 @@
 # Everything a newcomer types. `make up` and `make test` need Python 3.11 to 3.13 and nothing else.
 .DEFAULT_GOAL := help
-.PHONY: help setup up test unit airflow bench chaos lint docs lock clean
+.PHONY: help setup up test unit airflow bench chaos lint advisories docs lock clean
 
 # Any Python that pyproject.toml allows; uv looks for one, and fetches it where there is none.
 PYTHON ?= >=3.11,<3.14
 BIN := .venv/bin
 STAMP := .venv/.installed
+# What detect-secrets only guesses at; keys and tokens whose form is known stay.
+GUESSES := KeywordDetector HexHighEntropyString Base64HighEntropyString BasicAuthDetector IbmCosHmacDetector IPPublicDetector
 # A uv on PATH is used; without one it is installed into a virtual environment of its own.
 UV := $(shell command -v uv 2>/dev/null || echo .venv-uv/bin/uv)
 
 help: ## Show this list.
-	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## Make .venv with everything in it, the workbench command included.
 
@@ -65,6 +67,14 @@ lint: setup ## Check style, types and the import rules.
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	git ls-files -z -- ':!*.lock' | xargs -0 $(BIN)/detect-secrets-hook $(GUESSES:%=--disable-plugin %)
+
+.venv-advisories/bin/pip-audit: | $(filter .venv-uv/bin/uv,$(UV))
+	$(UV) venv --quiet --python '$(PYTHON)' .venv-advisories
+	$(UV) pip install --quiet --python .venv-advisories/bin/python 'pip-audit>=2.10'
+
+advisories: .venv-advisories/bin/pip-audit ## Look up the versions of the lock among the known weaknesses of packages; needs the internet.
+	.venv-advisories/bin/pip-audit --requirement requirements.lock --disable-pip --require-hashes
 
 docs: setup ## Build the documentation into docs/_build.
 	$(BIN)/sphinx-build --quiet --fail-on-warning docs docs/_build
@@ -74,4 +84,4 @@ lock: | $(filter .venv-uv/bin/uv,$(UV)) ## Resolve pyproject.toml anew into requ
 		--all-extras --group dev --output-file requirements.lock
 
 clean: ## Remove the environments; data under .workbench stays.
-	rm -rf .venv .venv-uv .venv-airflow
+	rm -rf .venv .venv-uv .venv-airflow .venv-advisories

@@ -161,7 +161,7 @@ def test_java_gets_an_open_key_of_pkcs_8(tmp_path):
     options = connection.for_spark()
 
     key = options["kafka.ssl.keystore.key"]
-    assert key.startswith("-----BEGIN PRIVATE KEY-----")
+    assert key.startswith("-----BEGIN PRIVATE KEY-----")  # pragma: allowlist secret
     assert (
         load_pem_private_key(key.encode(), None).public_key()
         == load_pem_private_key(pair.key.read_bytes(), b"sesame").public_key()
