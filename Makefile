@@ -31,8 +31,10 @@ $(STAMP): requirements.lock pyproject.toml | $(filter .venv-uv/bin/uv,$(UV))
 up: setup ## Run everything: broker, warehouse, Spark, hub. Ctrl-C stops it.
 	@$(BIN)/workbench up
 
+# Each process takes a file at a time and has servers of its own: about 4 GB of memory.
+PROCESSES ?= 2
 test: setup ## Run the whole test suite.
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
 unit: setup ## Run the tests that need no server.
 	$(BIN)/python -m pytest tests/unit

@@ -23,7 +23,8 @@ from workbench.settings import Settings
 hypothesis.settings.register_profile("workbench", deadline=None)
 hypothesis.settings.load_profile("workbench")
 
-TIERS = ("unit", "contracts", "integration", "e2e", "security", "failover", "performance", "conformance")
+# Two processes share the suite, a file at a time: the longest files come first, and the end is short ones.
+TIERS = ("failover", "security", "integration", "e2e", "contracts", "unit", "performance", "conformance")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -33,8 +34,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        tier = item.path.relative_to(Path(__file__).parent).parts[0]
-        item.add_marker(getattr(pytest.mark, tier))
+        item.add_marker(getattr(pytest.mark, _tier(item)))
+    items.sort(key=lambda item: TIERS.index(_tier(item)))
+
+
+def _tier(item: pytest.Item) -> str:
+    return item.path.relative_to(Path(__file__).parent).parts[0]
 
 
 @pytest.fixture(autouse=True)

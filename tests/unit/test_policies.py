@@ -222,6 +222,49 @@ bindings: [a]
     ]
 
 
+def test_what_is_wrong_with_retention_and_erasure_is_told_with_its_line(tmp_path):
+    found = told(
+        tmp_path,
+        """\
+version: 1
+roles: {}
+data:
+  raw.a: {keep: {days: 0, by: at}}
+  raw.b: {keep: {days: 1, day: 1}}
+  raw.c: {subjects: {customer: id}, erase: all}
+""",
+    )
+
+    assert found == [
+        "4: data.raw.a.keep.days: is 0: Input should be greater than or equal to 1.",
+        "5: data.raw.b.keep.by: is missing; write it.",
+        "5: data.raw.b.keep.day: there is no such field; did you mean days? Known are days, by.",
+        "6: data.raw.c.erase: is 'all'; write rows or a list of columns.",
+    ]
+
+
+def test_retention_and_erasure_that_would_remove_nothing_or_too_much_are_refused(tmp_path):
+    found = told(
+        tmp_path,
+        """\
+version: 1
+roles: {}
+data:
+  workbench.offsets: {keep: {days: 1, by: updated_at}}
+  raw.b: {}
+  raw.c: {keep: {days: 1, by: at}, erase: [name]}
+  raw.d: {subjects: {customer: id}, erase: []}
+""",
+    )
+
+    assert found == [
+        "4: data.workbench.offsets: workbench.offsets belongs to the system; name a table of your data.",
+        "5: data.raw.b: nothing would be removed; write `keep` or `subjects`.",
+        "6: data.raw.c.erase: nobody's rows are known; write `subjects`.",
+        "7: data.raw.d.erase: no column is named; write rows or a list of columns.",
+    ]
+
+
 def test_contradictions_are_told_with_their_line(tmp_path):
     found = told(
         tmp_path,

@@ -17,6 +17,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from workbench.cli import policy_data
 from workbench.errors import WorkbenchError
 from workbench.resources import resource
 from workbench.security.audit import Action
@@ -41,6 +42,7 @@ def add_commands(application: typer.Typer) -> None:
     policy = typer.Typer(help="Who may read what of the warehouse: pipelines/policies.yaml.", no_args_is_help=True)
     for command in (plan, apply, verify, explain, credentials, remove, schema):
         policy.command(command.__name__)(command)
+    policy_data.add_commands(policy)
     application.add_typer(policy, name="policy")
 
 
@@ -61,7 +63,7 @@ def plan(
         return
     from workbench.warehouse.policies.applying import plan
 
-    found = plan(_administration(settings), _policies(settings, file))
+    found = plan(_administration(settings), read_file(settings, file))
     if as_sql:
         _print_statements([statement for change in found.changes for statement in change.statements], as_json=as_json)
     else:
@@ -79,7 +81,7 @@ def apply(file: Path | None = FILE, as_json: bool = AS_JSON) -> None:
     from workbench.warehouse.policies.applying import apply
 
     settings = Settings.load()
-    policies = _policies(settings, file)
+    policies = read_file(settings, file)
     path = policies.document.path
     with recording(settings.home, Action.POLICIES_APPLIED, str(path)) as details:
         details["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -97,7 +99,7 @@ def verify(file: Path | None = FILE, as_json: bool = AS_JSON) -> None:
     from workbench.warehouse.policies.applying import plan
 
     settings = Settings.load()
-    found = plan(_administration(settings), _policies(settings, file))
+    found = plan(_administration(settings), read_file(settings, file))
     _print_changes(found, nothing="The warehouse has what the policies ask for.", as_json=as_json)
     if found.changes or found.warnings:
         raise typer.Exit(1)
@@ -121,7 +123,7 @@ def explain(
     from workbench.warehouse.policies.people import groups_of
 
     settings = Settings.load()
-    administration, policies = _administration(settings), _policies(settings, file)
+    administration, policies = _administration(settings), read_file(settings, file)
     groups = tuple(group) if group else groups_of(administration, user)
     resolved = plan(administration, policies).resolved
     if table not in resolved.tables:
@@ -159,7 +161,7 @@ def credentials(
     from workbench.warehouse.policies.people import groups_of, hand_out
 
     settings = Settings.load()
-    administration, policies = _administration(settings), _policies(settings, file)
+    administration, policies = _administration(settings), read_file(settings, file)
     groups = tuple(group) if group else groups_of(administration, user)
     with recording(settings.home, Action.CREDENTIALS_GIVEN, user) as details:
         found = hand_out(administration, policies, user, groups, hours=settings.policies.password_hours)
@@ -209,7 +211,12 @@ def schema() -> None:
     typer.echo(json.dumps(file_schema(), indent=2, ensure_ascii=False))
 
 
-def _policies(settings: Settings, file: Path | None) -> Policies:
+def read_file(settings: Settings, file: Path | None) -> Policies:
+    """The policies of *file*, or of the settings.
+
+    Raises:
+        PoliciesRefused: naming file, line and field of everything that is wrong.
+    """
     from workbench.security.policies.reading import read_policies
 
     return read_policies(file or settings.policies.file or resource("pipelines") / "policies.yaml")
@@ -228,7 +235,7 @@ def _redshift_statements(settings: Settings, file: Path | None) -> Sequence[str]
     from workbench.warehouse.policies.redshift import read_redshift_tables
 
     warehouse = settings.warehouse
-    resolved = resolve(_policies(settings, file), read_redshift_tables(warehouse))
+    resolved = resolve(read_file(settings, file), read_redshift_tables(warehouse))
     return compile_redshift(resolved, Surroundings(warehouse.database, warehouse.user))
 
 

@@ -64,6 +64,8 @@ class Action(StrEnum):
     POLICIES_APPLIED = "policies.applied"
     CREDENTIALS_GIVEN = "credentials.given"  #: a role of the warehouse with a new password, to its owner
     CREDENTIALS_REMOVED = "credentials.removed"
+    DATA_EXPIRED = "data.expired"  #: rows that a table keeps no longer
+    DATA_ERASED = "data.erased"  #: what tables have of a subject
     WORKBENCH_STARTED = "workbench.started"
     WORKBENCH_STOPPED = "workbench.stopped"
     HUB_CONFIGURED = "hub.configured"
@@ -152,6 +154,7 @@ MEANINGS: dict[Action, Meaning] = {
     **_of(Class.API_ACTIVITY, (A.TOPICS_CHANGED, 3), fails_closed=False),
     # A full disk does not keep from what may save the data; a copy of the root key waits for its event.
     **_of(Class.DATASTORE_ACTIVITY, (A.BACKUP_CREATED, 99), (A.BACKUP_REMOVED, 99), fails_closed=False),
+    **_of(Class.DATASTORE_ACTIVITY, (A.DATA_EXPIRED, 7), (A.DATA_ERASED, 7)),
     **_of(Class.DATASTORE_ACTIVITY, (A.BACKUP_RESTORED, 99), fails_closed=False),
     **_of(Class.ENTITY_MANAGEMENT, (A.BACKUP_KEY_ESCROWED, 2)),
     **_of(Class.ENTITY_MANAGEMENT, (A.AUDIT_BEGUN, 1), (A.AUDIT_LINE_TORN, 99), (A.AUDIT_CLOCK_WENT_BACK, 99)),

@@ -120,6 +120,27 @@ class Tag(_Part):
     others: Literal["deny"] | Mask = Field(default="deny", description="what every other role gets instead")
 
 
+class Keep(_Part):
+    """How long rows stay."""
+
+    days: int = Field(ge=1, le=36_500, description="of 24 hours, by the clock of the warehouse")
+    by: ColumnName = Field(
+        description="the column, a time or a date, that says how old a row is; without it a row stays"
+    )
+
+
+class TableData(_Part):
+    """What is removed from a table, and when."""
+
+    keep: Keep | None = Field(default=None, description="left out means for ever")
+    subjects: Mapping[RoleName, ColumnName] = Field(
+        default={}, description="the column that says whose row it is, by kind of subject, such as customer"
+    )
+    erase: Literal["rows"] | tuple[ColumnName, ...] = Field(
+        default="rows", description="what goes when a subject is erased: its rows, or the values of these columns"
+    )
+
+
 class PoliciesFile(_Part):
     """Who may read what. What is not allowed is denied."""
 
@@ -130,6 +151,7 @@ class PoliciesFile(_Part):
     users: Mapping[str, Mapping[AttributeName, Texts]] = Field(
         default={}, description="what conditions find as user.NAME, by hub name"
     )
+    data: Mapping[TableName, TableData] = Field(default={}, description="retention and erasure, by schema.table")
     services: tuple[ColumnName, ...] = Field(
         default=(), description="database roles beside DW_USER that read and write all rows, and may own tables"
     )

@@ -31,19 +31,29 @@ WORDS = {
     "literal_error": "is {value}; write {expected}",
 }
 FIELDS = {
-    "": ("version", "roles", "bindings", "tags", "users", "services"),
+    "": ("version", "roles", "bindings", "tags", "users", "data", "services"),
     "roles": ("description", "inherits", "tables"),
     "tables": ("columns", "rows", "masks", "deny"),
     "deny": ("columns", "rows"),
     "tags": ("columns", "roles", "others"),
+    "data": ("keep", "subjects", "erase"),
+    "keep": ("days", "by"),
 }
 NAMES = {
     TABLE: "{value} is no table; write schema.table",
     ROLE: "{value} is no name of a role or tag; write at most 40 of the characters a-z 0-9 _, a letter first",
     ATTRIBUTE: "{value} is no name of an attribute; write letters, digits and _, no digit first",
 }
+SYSTEM = ("pg_", "information_schema")
 MASKS = "null, hash, {partial: 4} or {constant: text}"
-ALTERNATIVES = {"Partial", "Constant", "tuple[constrained-str, ...]", "literal['*']", "literal['deny']"}
+ALTERNATIVES = {
+    "Partial",
+    "Constant",
+    "tuple[constrained-str, ...]",
+    "literal['*']",
+    "literal['deny']",
+    "literal['rows']",
+}
 
 
 @dataclass(frozen=True)
@@ -112,6 +122,8 @@ def _told(error: Mapping[str, Any]) -> tuple[Place, str]:
     told = NAMES.get(context.get("pattern", ""), WORDS.get(kind, "is {value}: " + str(error["msg"])))
     if place[-1:] == ("columns",) and kind in {"literal_error", "tuple_type"}:
         told = 'is {value}; write "*" or a list of columns'
+    if place[:1] == ("data",) and place[-1:] == ("erase",):
+        told = "is {value}; write rows or a list of columns"
     if place[:1] == ("users",) and kind in {"tuple_type", "string_type"}:
         told = "is {value}; write text in quotes, or a list of such"
     given = error["input"]
@@ -141,10 +153,24 @@ def _contradictions(file: PoliciesFile) -> Iterator[tuple[Place, str]]:
         if name in _above(file, name):
             yield ("roles", name, "inherits"), f"{name} inherits from itself; take one role out of the circle."
     yield from _table_contradictions(file)
+    yield from _data_contradictions(file)
     for user, attributes in file.users.items():
         for attribute in attributes:
             if attribute in GIVEN_BY_HUB:
                 yield ("users", user, attribute), f"user.{attribute} is what the hub says; choose another name."
+
+
+def _data_contradictions(file: PoliciesFile) -> Iterator[tuple[Place, str]]:
+    for table, data in file.data.items():
+        place = ("data", table)
+        if table.partition(".")[0].startswith((*SYSTEM, "workbench")):
+            yield place, f"{table} belongs to the system; name a table of your data."
+        if data.keep is None and not data.subjects:
+            yield place, "nothing would be removed; write `keep` or `subjects`."
+        if data.erase != "rows" and not data.subjects:
+            yield (*place, "erase"), "nobody's rows are known; write `subjects`."
+        if data.erase == ():
+            yield (*place, "erase"), "no column is named; write rows or a list of columns."
 
 
 def _table_contradictions(file: PoliciesFile) -> Iterator[tuple[Place, str]]:
@@ -152,7 +178,7 @@ def _table_contradictions(file: PoliciesFile) -> Iterator[tuple[Place, str]]:
     for role, declared in file.roles.items():
         for table, grant in declared.tables.items():
             place = ("roles", role, "tables", table)
-            if table.partition(".")[0].startswith(("pg_", "information_schema", "workbench_policies")):
+            if table.partition(".")[0].startswith((*SYSTEM, "workbench_policies")):
                 yield place, f"{table} belongs to the system; name a table of your data."
             for column in sorted(set(grant.masks) & set(grant.columns)):
                 yield (*place, "masks", column), f"{column} is in clear in `columns`; take it out of one of both."
