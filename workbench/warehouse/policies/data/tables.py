@@ -90,7 +90,7 @@ def _in_text(identifier: str) -> str:
 def _misfits(table: DataTable, required: frozenset[str]) -> Iterator[tuple[Place, str]]:
     place: Place = ("data", table.name)
     data = table.data
-    named = {
+    named: dict[Place, tuple[str, ...]] = {
         **({("keep", "by"): (data.keep.by,)} if data.keep else {}),
         **{("subjects", kind): (column,) for kind, column in data.subjects.items()},
         ("erase",): () if data.erase == "rows" else data.erase,
