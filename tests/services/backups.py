@@ -53,8 +53,8 @@ class BackedUpWarehouse:
         assert process.returncode == code, out + error
         return out + error
 
-    def create(self) -> str:
-        return json.loads(self.run("create", "--json"))["backup"]
+    def create(self, *arguments: str) -> str:
+        return json.loads(self.run("create", "--json", *arguments))["backup"]
 
     def list(self) -> list[str]:
         return [each["backup"] for each in json.loads(self.run("list", "--json"))]
@@ -74,20 +74,26 @@ class BackedUpWarehouse:
         archive = self.repository().wal
         wait_until(lambda: str(name) in {each.name for each in archive.segments()}, SECONDS, f"{name} to be archived")
 
+    def kept(self) -> str:
+        """What the keeper has said."""
+        return (self.folder.parent / "keep.log").read_text()
+
     @contextmanager
-    def keeping(self) -> Iterator[subprocess.Popen[bytes]]:
-        """What `workbench up` runs; entered when it has made its first backup."""
+    def keeping(self, **variables: str) -> Iterator[subprocess.Popen[bytes]]:
+        """What `workbench up` runs; entered when it has made its first backup, if there was none."""
+        is_first = not self.repository().names()
         with (self.folder.parent / "keep.log").open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "workbench.cli", "backup", "keep"],
                 stdout=log,
                 stderr=log,
-                env=self.environment(),
+                env=self.environment() | variables,
                 cwd=self.folder.parent,
             )
         try:
-            wait_until(lambda: process.poll() is not None or self.repository().names(), SECONDS, "a first backup")
-            assert process.poll() is None, (self.folder.parent / "keep.log").read_text()
+            made = "made the full backup" if is_first else ""
+            wait_until(lambda: process.poll() is not None or made in self.kept(), SECONDS, "a first backup")
+            assert process.poll() is None, self.kept()
             yield process
         finally:
             process.send_signal(signal.SIGTERM)

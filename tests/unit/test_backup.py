@@ -124,9 +124,9 @@ def test_a_catalog_is_read_as_it_was_written():
 
 
 def test_a_catalog_of_a_newer_version_is_refused():
-    content = backup(3, 4, 5).as_json().replace(b'"format": 1', b'"format": 2')
+    content = backup(3, 4, 5).as_json().replace(b'"format": 2', b'"format": 3')
 
-    with pytest.raises(BackupError, match="format 2"):
+    with pytest.raises(BackupError, match="format 3"):
         Backup.parse(content, "catalog")
 
 
