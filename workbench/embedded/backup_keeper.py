@@ -10,6 +10,7 @@ from enum import StrEnum
 
 from workbench.embedded.backups import BackedUp, alive_file
 from workbench.errors import BackupError, WorkbenchError
+from workbench.sections import BackupSettings
 from workbench.security.secrets import private_folder
 from workbench.settings import Settings
 from workbench.warehouse.backup import status
@@ -29,7 +30,7 @@ class Due(StrEnum):
     INCREMENTAL = "incremental"
 
 
-def due(backups: list[Backup], newest: datetime | None, now: datetime, settings: Settings) -> Due | None:
+def due(backups: list[Backup], newest: datetime | None, now: datetime, settings: BackupSettings) -> Due | None:
     """Which backup is due; None when none is.
 
     Args:
@@ -39,8 +40,8 @@ def due(backups: list[Backup], newest: datetime | None, now: datetime, settings:
         settings: hours between them.
     """
     full = [each.begun for each in backups if each.needs is None]
-    hours = settings.backup.incremental_hours
-    if newest is None or not full or _hours(now, full[-1]) > settings.backup.every_hours:
+    hours = settings.incremental_hours
+    if newest is None or not full or _hours(now, full[-1]) > settings.every_hours:
         return Due.FULL
     return Due.INCREMENTAL if hours and _hours(now, newest) > hours else None
 
@@ -139,7 +140,7 @@ class _Maker:
         if backups and (gap or self._is_broken):
             self._tell(f"a full backup is made now: {gap or 'the server has not kept all WAL since the last one'}")
             return Due.FULL
-        return due(backups, made_at(names[-1]) if names else None, datetime.now(UTC), self._settings)
+        return due(backups, made_at(names[-1]) if names else None, datetime.now(UTC), self._settings.backup)
 
     def _make(self, which: Due) -> None:
         was_broken, self._is_broken = self._is_broken, False
