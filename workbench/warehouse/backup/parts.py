@@ -9,7 +9,6 @@ import gzip
 import hashlib
 import io
 import secrets
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -23,7 +22,7 @@ from workbench.security.keyset.opening import Keys
 from workbench.security.secrets import private_folder
 from workbench.warehouse.backup.base.manifest import Manifest, finding
 from workbench.warehouse.backup.base.taking import base_backup, check_incremental
-from workbench.warehouse.backup.home import archive
+from workbench.warehouse.backup.home import archive, clear_scratch, scratch_folder
 from workbench.warehouse.backup.receiving import ensure_slot
 from workbench.warehouse.backup.repository import Backup, Part, Repository
 from workbench.warehouse.backup.server import Server
@@ -61,6 +60,7 @@ def create(keys: Keys, repository: Repository, source: Source, on: Backup | None
     """
     with repository.writing(keys):
         repository.refresh_keyset(keys)
+        clear_scratch(source.home)
         with source.server.connect() as connection:
             # Before it begins: what is written after it leads on from it.
             ensure_slot(connection)
@@ -108,8 +108,8 @@ def _incremental(  # noqa: PLR0917 - as create
 ) -> tuple[Part, ...]:
     check_incremental(source.server)
     manifest = gzip.decompress(_read(keys, repository, on, MANIFEST))
-    with tempfile.TemporaryDirectory(dir=private_folder(source.home / "backup")) as scratch:
-        path = Path(scratch) / MANIFEST.partition(".")[0]
+    with scratch_folder(source.home) as scratch:
+        path = scratch / "manifest"
         path.write_bytes(manifest)
         return (_write(keys, repository, name, WAREHOUSE, base_backup(source.server, positions, path)),)
 
