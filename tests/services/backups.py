@@ -88,7 +88,18 @@ class BackedUpWarehouse:
         """
         is_first = not self.repository().names()
         with (self.folder.parent / "keep.log").open("ab") as log:
-            mount = ("unshare", "--mount", "--propagation", "private", "sh", "-c", MOUNT, "mount", disk, str(self.folder))
+            mount = (
+                "unshare",
+                "--mount",
+                "--propagation",
+                "private",
+                "sh",
+                "-c",
+                MOUNT,
+                "mount",
+                disk,
+                str(self.folder),
+            )
             process = subprocess.Popen(
                 [*(mount if disk else ()), sys.executable, "-m", "workbench.cli", "backup", "keep"],
                 stdout=log,

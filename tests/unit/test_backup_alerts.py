@@ -48,7 +48,9 @@ def firing() -> set[str]:
     Machine(Settings.load()).look()
     samples, now = Samples(), int(time.time() * 1000)
     rules = [
-        each for each in load_rules(resource("pipelines") / "alerts.yaml") if {"backup", "wal"} & {*each.name.split("_")}
+        each
+        for each in load_rules(resource("pipelines") / "alerts.yaml")
+        if {"backup", "wal"} & {*each.name.split("_")}
     ]
     alerts = {rule.name: {} for rule in rules}
     for look in range(HELD_LOOKS):

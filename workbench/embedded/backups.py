@@ -128,7 +128,9 @@ class BackedUp:
         started = time.monotonic()
         try:
             with recording(self.source.home, Action.BACKUP_CREATED, str(self.repository.folder)) as details:
-                backup = create(self.keys, self.repository, self.source, self._newest_full() if is_incremental else None)
+                backup = create(
+                    self.keys, self.repository, self.source, self._newest_full() if is_incremental else None
+                )
                 details.update(backup=backup.name, bytes=backup.size_bytes, needs=backup.needs or "")
                 self._check(backup)
         except (WorkbenchError, OSError) as error:
