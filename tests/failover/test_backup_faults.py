@@ -22,6 +22,7 @@ from workbench.warehouse.backup.status import read_status
 from workbench.warehouse.backup.verification import verify
 
 LEFT_BYTES = 100_000
+STATUS = "SELECT wal_status FROM pg_replication_slots"
 
 
 @pytest.fixture(scope="module")
@@ -92,8 +93,10 @@ def test_a_slot_that_is_gone_cuts_the_chain_and_a_full_backup_begins_another(war
         postgres.ask("ALTER SYSTEM SET max_slot_wal_keep_size = '1MB'")
         postgres.ask("SELECT pg_reload_conf()")
         write(warehouse, 3)
-        postgres.ask("CHECKPOINT")
-        assert postgres.ask("SELECT wal_status FROM pg_replication_slots") == [("lost",)]
+        # Not before the server has taken account of what has changed in it.
+        wait_until(
+            lambda: postgres.ask("CHECKPOINT") or postgres.ask(STATUS) == [("lost",)], SECONDS, "the slot to be lost"
+        )
         postgres.ask("ALTER SYSTEM RESET max_slot_wal_keep_size")
         postgres.ask("SELECT pg_reload_conf()")
 

@@ -21,7 +21,7 @@ from workbench.security.keyset.opening import Keys
 from workbench.warehouse.backup.repository import Repository
 
 PASSPHRASE = "six random words for a test"
-SECONDS = 60
+SECONDS = 120
 
 
 class BackedUpWarehouse:

@@ -49,7 +49,6 @@ def _find(descriptor: int, manifest: Manifest) -> None:
                 for member in tar:
                     file = tar.extractfile(member) if member.name == NAME else None
                     manifest.content = file.read() if file else manifest.content
-                    tar.members.clear()
         except (tarfile.TarError, EOFError, zlib.error, OSError):
             # One that was cut off has none; why, is told by who takes it.
             manifest.content = b""
