@@ -18,7 +18,7 @@ from workbench.security.keyset.opening import Keys
 from workbench.warehouse.backup.receiving import whole_segments
 from workbench.warehouse.backup.repository import Repository
 from workbench.warehouse.backup.server import SLOT
-from workbench.warehouse.backup.status import read_status
+from workbench.warehouse.backup.status import read_status, read_waiting_since
 from workbench.warehouse.backup.verification import verify
 
 LEFT_BYTES = 100_000
@@ -65,6 +65,7 @@ def test_a_full_disk_of_backups_is_waited_for(warehouse):
         write(warehouse, 2)
         wait_until(lambda: "No space left on device" in warehouse.kept(), SECONDS, "a full disk")
         assert whole_segments(spool)
+        wait_until(lambda: read_waiting_since(warehouse.home), SECONDS, "the lag to be noted")
         create = ("nsenter", f"--target={process.pid}", "--mount", "--")
         assert "No space left on device" in warehouse.run("create", code=1, before=create)
         assert "No space left on device" in read_status(warehouse.home).problem
@@ -73,6 +74,7 @@ def test_a_full_disk_of_backups_is_waited_for(warehouse):
 
         filler.unlink()
         wait_until(lambda: not whole_segments(spool), SECONDS, "WAL to be archived")
+        wait_until(lambda: read_waiting_since(warehouse.home) is None, SECONDS, "the lag to be over")
         assert verify(keys, repository).problems == ()
         assert repository.names() == backups
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -19,7 +20,8 @@ from workbench.warehouse.backup.repository import Backup, made_at
 from workbench.warehouse.backup.wal import Segment
 
 LOOK_SECONDS = 2.0
-SELDOM_SECONDS = 15.0  #: between two looks at what costs more
+WATCH_SECONDS = 5.0  #: between two looks at what waits to be archived
+DUE_SECONDS = 15.0  #: between two looks whether a backup is due
 RETRY_SECONDS = 300.0  #: after a backup that failed
 
 
@@ -65,7 +67,6 @@ def keep(settings: Settings, stopping: threading.Event, tell: Callable[[str], No
         while not stopping.is_set():
             waiting = 0
             try:
-                watch.look()
                 received = receiver.look(backed_up.keys, backed_up.repository)
                 waiting = received.waiting
                 maker.make_when_due(at_once=received.is_broken)
@@ -75,6 +76,9 @@ def keep(settings: Settings, stopping: threading.Event, tell: Callable[[str], No
                 if str(error) != said:
                     tell(f"WAL is not archived: {error}")
                 said = str(error)
+            # Above all when nothing is archived. A server that does not answer is told by the receiver.
+            with contextlib.suppress(WorkbenchError, OSError):
+                watch.look()
             # Also when it fails: to be started again would not help.
             alive_file(settings.home).touch(mode=0o600)
             stopping.wait(0 if waiting else LOOK_SECONDS)
@@ -93,7 +97,7 @@ class _Watch:
         """Note it, when there was no look for some seconds. Raises `BackupError` when the server does not answer."""
         if time.monotonic() < self._not_before:
             return
-        self._not_before = time.monotonic() + SELDOM_SECONDS
+        self._not_before = time.monotonic() + WATCH_SECONDS
         with self._backed_up.source.server.connect() as connection:
             row = connection.execute("SELECT pg_walfile_name(pg_current_wal_lsn())").fetchone()
         assert row is not None
@@ -126,7 +130,7 @@ class _Maker:
         self._is_broken |= at_once
         if (self._thread is not None and self._thread.is_alive()) or time.monotonic() < self._not_before:
             return
-        self._not_before = time.monotonic() + SELDOM_SECONDS
+        self._not_before = time.monotonic() + DUE_SECONDS
         which = self._due()
         if which is not None:
             self._thread = threading.Thread(target=self._make, args=(which,), name="backup", daemon=True)
