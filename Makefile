@@ -57,6 +57,7 @@ bench: setup ## Measure what benchmarks/README.md lists.
 	$(BIN)/python -m benchmarks.spark
 	$(BIN)/python -m benchmarks.audit
 	$(BIN)/python -m benchmarks.encryption
+	$(BIN)/python -m benchmarks.backup
 
 chaos: setup ## Run a thousand seeded schedules of faults against ingestion and pipelines, and the calendar through all zones; takes more than four hours.
 	$(BIN)/python -m tests.failover.chaos --schedules 1000

@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 import threading
+import time
 from datetime import datetime
 from pathlib import Path
 
@@ -25,6 +26,8 @@ from workbench.security.audit.proof.checkpointer import Checkpointer
 from workbench.security.audit.proof.checkpoints import LAST_BYTES, Checkpoint
 from workbench.security.audit.reading import Search, follow_events
 from workbench.settings import Settings
+from workbench.warehouse.backup.status import read_status as read_backup_status
+from workbench.warehouse.backup.status import read_waiting_since
 
 logger = logging.getLogger(__name__)
 
@@ -34,14 +37,14 @@ MOST_PIPELINES = 300  #: that have series of their own
 
 
 class Machine:
-    """The disk, the memory, components of `workbench up`, certificates, and checkpoints of the audit log."""
+    """The disk, the memory, components of `workbench up`, certificates, checkpoints of the audit log, and backups."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
     def look(self) -> None:
         """Set the metrics to what is so now. What cannot be read keeps its last value, and the log says so."""
-        for look in (self._resources, self._components, self._certificates, self._checkpoint):
+        for look in (self._resources, self._components, self._certificates, self._checkpoint, self._backups):
             try:
                 look()
             except (OSError, ValueError, psutil.Error) as error:
@@ -86,6 +89,19 @@ class Machine:
         last = Checkpoint.of_line(lines[-1]) if lines else None
         if last is not None:
             metrics.AUDIT_CHECKPOINT.set(last.time / 1000)
+
+    def _backups(self) -> None:
+        home, gauges = self._settings.home, metrics.BACKUPS
+        found = read_backup_status(home) if self._settings.backup.folder else None
+        if found is None:
+            for gauge in gauges:
+                gauge.clear()
+            return
+        waiting, name = read_waiting_since(home), (home / "backup" / "id").read_text(encoding="utf-8").strip()
+        lag = 0 if waiting is None else max(0.0, time.time() - waiting)
+        values = (found.covered_until, found.size_bytes, found.seconds, not found.problem, lag)
+        for gauge, value in zip(gauges, values, strict=True):
+            gauge.labels(name).set(value)
 
 
 class Pipelines:

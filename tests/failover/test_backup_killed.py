@@ -12,19 +12,20 @@ from tests.services.workbench import wait_until
 @pytest.fixture(scope="module")
 def warehouse(tmp_path_factory):
     place = tmp_path_factory.mktemp("backup")
-    with running_postgres(place / "home") as postgres:
+    with running_postgres(place / "home", is_backed_up=True) as postgres:
         postgres.ask("CREATE TABLE numbers AS SELECT n FROM generate_series(1, 200000) n")
         warehouse = BackedUpWarehouse(postgres, place / "backups")
         warehouse.create()
         yield warehouse
 
 
-def test_a_backup_that_was_killed_is_none(warehouse):
+@pytest.mark.parametrize("options", [(), ("--incremental",)])
+def test_a_backup_that_was_killed_is_none(warehouse, options):
     before = warehouse.list()
     folder = warehouse.repository().folder / "backups"
     known = set(folder.iterdir())
 
-    process = warehouse.start("create")
+    process = warehouse.start("create", *options)
     wait_until(lambda: set(folder.iterdir()) - known, 30, "a backup to begin", every_seconds=0.01)
     process.kill()
     process.communicate()
@@ -33,9 +34,10 @@ def test_a_backup_that_was_killed_is_none(warehouse):
     assert not (half / "catalog.enc").exists()
     assert warehouse.list() == before
     assert "0 problems" in warehouse.run("verify")
-    made = warehouse.create()
+    made = warehouse.create(*options)
     assert warehouse.list() == [*before, made]
     assert not half.exists()
+    assert not list((warehouse.home / "backup").glob("scratch.*"))
 
 
 @pytest.mark.parametrize("seen", ["postgres/data/base", "logs/recovery.log"])

@@ -37,6 +37,7 @@ from workbench.warehouse.dialects import make_warehouse
 TARGET = Target(table="raw.flights", topic="flights")
 COLUMNS = pa.schema([pa.field("n", pa.int64()), *ORIGIN])
 CANARY = b"canary-of-an-output"
+OUTPUTS = ("pipelines/output.enc", "pipelines/runs/1/output.ipynb.enc", "pipelines/runs/1/events.enc")
 
 
 def ingest(postgres: OwnPostgres, end: int) -> int:
@@ -51,29 +52,57 @@ def ingest(postgres: OwnPostgres, end: int) -> int:
         return claim.next_offset
 
 
-def fill(home: Path) -> None:
-    """What people and the hub have in a home."""
+def fill(home: Path, project: Path) -> None:
+    """What people, the hub and runs have in a home, and a project with its configuration beside it."""
     (home / "hub").mkdir()
     with closing(sqlite3.connect(home / "hub" / "jupyterhub.sqlite")) as hub, hub:
-        hub.execute("CREATE TABLE users (name TEXT)")
-        hub.execute("INSERT INTO users VALUES ('ada')")
-    (home / "users" / "ada").mkdir(parents=True)
-    (home / "users" / "ada" / "delays.ipynb").write_text("{}")
+        hub.execute("PRAGMA journal_mode = WAL")
+        hub.execute("CREATE TABLE users (name TEXT, admin INT)")
+        hub.executemany("INSERT INTO users VALUES (?, ?)", [("ada", 1), ("grace", 0)])
+        hub.execute("CREATE TABLE api_tokens (hashed BLOB)")
+        hub.executemany("INSERT INTO api_tokens VALUES (?)", [(uuid.uuid4().bytes,) for _ in range(500)])
+    for path, text in {
+        home / "users" / "ada" / "delays.ipynb": '{"cells": []}',
+        home / "users" / "grace" / "deep" / "carriers.ipynb": '{"cells": [1]}',
+        home / "keys" / "hub" / "cookie-secret": uuid.uuid4().hex,
+        project / ".env": "DW_PASSWORD=of the configuration",
+        project / "pipelines" / "daily.yaml": "name: daily",
+    }.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
     keys = Keys.of(home, KeysSettings())
     keys.ensure()
-    (home / "pipelines").mkdir()
-    write_encrypted(keys, CANARY, home / "pipelines" / "output.enc", "an output")
+    (home / "pipelines" / "runs" / "1").mkdir(parents=True)
+    for name in OUTPUTS:
+        write_encrypted(keys, CANARY, home / name, "an output")
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder, with its content; databases and locks apart."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.suffix not in {".db", ".lock"})
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files if "-" not in path.suffix}
+
+
+def rows_of(hub: Path) -> dict[str, list[tuple[object, ...]]]:
+    """Every row of every table of the hub's database."""
+    with closing(sqlite3.connect(hub)) as connection:
+        tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        return {name: connection.execute(f"SELECT * FROM {name}").fetchall() for name in tables}
 
 
 @pytest.fixture(scope="module")
 def drill(tmp_path_factory):
-    """A warehouse with a history, a backup, WAL after it, and an escrowed key."""
+    """A warehouse with a history, a full backup and an incremental one, WAL after them, and an escrowed key."""
     place = tmp_path_factory.mktemp("backup")
-    with running_postgres(place / "home") as postgres:
+    with running_postgres(place / "home", is_backed_up=True) as postgres:
         warehouse = BackedUpWarehouse(postgres, place / "backups")
-        fill(postgres.server.home)
+        project = place / "project"
+        fill(postgres.server.home, project)
         ingest(postgres, 500)
-        with warehouse.keeping():
+        with warehouse.keeping(WORKBENCH_BACKUP_INCLUDE=str(project)):
+            ingest(postgres, 700)
+            (project / "since-the-full-one").touch()
+            warehouse.run("create", "--incremental", WORKBENCH_BACKUP_INCLUDE=str(project))
             ingest(postgres, 800)
             rows = postgres.ask("SELECT * FROM raw.flights ORDER BY n")
             ((moment,),) = postgres.ask("SELECT clock_timestamp()")
@@ -90,17 +119,21 @@ def test_it_is_as_it_was_before_the_drop_and_the_flow_goes_on(drill, tmp_path):
     told = drill.restore(home, "--at", drill.moment.isoformat(), WORKBENCH_HOME=str(tmp_path / "none"))
 
     assert told["segments"] >= 1
+    assert told["backup"] == drill.warehouse.list()[-1]
+    origin = drill.warehouse.home
+    assert rows_of(home / "hub" / "jupyterhub.sqlite") == rows_of(origin / "hub" / "jupyterhub.sqlite")
+    for folder in ("users", "pipelines", "keys"):
+        assert tree(home / folder) == tree(origin / folder)
+    assert tree(home / "restored" / "0-project") == tree(origin.parent / "project")
     with restored(home) as postgres:
         assert postgres.ask("SELECT * FROM raw.flights ORDER BY n") == drill.rows
         assert ingest(postgres, 1000) == 800
         found = postgres.ask("SELECT count(*), count(DISTINCT n), min(n), max(n) FROM raw.flights")
         assert found == [(1000, 1000, 0, 999)]
-    with closing(sqlite3.connect(home / "hub" / "jupyterhub.sqlite")) as hub:
-        assert hub.execute("SELECT name FROM users").fetchall() == [("ada",)]
-    assert (home / "users" / "ada" / "delays.ipynb").read_text() == "{}"
     keys = Keys.of(home, KeysSettings())
-    assert read_encrypted(keys, home / "pipelines" / "output.enc", "an output") == CANARY
-    assert str(home / "pipelines" / "output.enc") in {each.name for each in keys.inventory.entries()}
+    for name in OUTPUTS:
+        assert read_encrypted(keys, home / name, "an output") == CANARY
+        assert str(home / name) in {each.name for each in keys.inventory.entries()}
     events = [json.loads(line) for line in (home / "audit" / "events.jsonl").read_text().splitlines()]
     assert any("backup.restored" in json.dumps(each) for each in events)
     assert not list(tmp_path.glob(".new.restoring*"))
@@ -176,21 +209,24 @@ def damage(path: Path, position: int) -> None:
 def test_what_is_whole_has_no_problems(copy):
     found = verify(*copy)
 
-    assert (found.backups, found.problems) == (1, ())
+    assert (found.backups, found.problems) == (2, ())
     assert found.segments >= 1
 
 
-@pytest.mark.parametrize("name", ["warehouse.tar.gz.enc", "home.tar.gz.enc", "catalog.enc", "keyset.json"])
+@pytest.mark.parametrize(
+    "name", ["warehouse.tar.gz.enc", "manifest.gz.enc", "home.tar.gz.enc", "catalog.enc", "keyset.json"]
+)
 @pytest.mark.parametrize("where", [0.0, 0.5, 1.0])
 def test_a_flipped_bit_is_named(copy, name, where):
     keys, repository = copy
-    (path,) = repository.folder.rglob(name)
+    path, *_ = sorted(repository.folder.rglob(name))
     damage(path, int((path.stat().st_size - 1) * where))
 
     found = verify(keys, repository)
 
-    assert len(found.problems) == 1
-    assert str(path) in found.problems[0]
+    # Without its full backup the incremental one is of no use.
+    assert len(found.problems) == (2 if name == "catalog.enc" else 1)
+    assert all(str(path) in each for each in found.problems)
 
 
 def test_damaged_and_missing_wal_is_named(copy):
@@ -219,7 +255,7 @@ def test_a_restore_does_not_pass_over_missing_wal_in_silence(drill, tmp_path, co
 
 def test_one_part_in_the_place_of_another_is_found(copy):
     keys, repository = copy
-    (warehouse,), (home,) = (list(repository.folder.rglob(name)) for name in ("warehouse.tar*", "home.tar*"))
+    warehouse, home = (min(repository.folder.rglob(name)) for name in ("warehouse.tar*", "home.tar*"))
     shutil.copy(home, warehouse)
 
     (problem,) = verify(keys, repository).problems

@@ -7,21 +7,21 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from tests.services.postgres_server import OwnPostgres
+from tests.services.postgres_server import MOUNT, OwnPostgres
 from tests.services.workbench import environment, wait_until
 from workbench.sections import KeysSettings
 from workbench.security.keyset.opening import Keys
 from workbench.warehouse.backup.repository import Repository
 
 PASSPHRASE = "six random words for a test"
-SECONDS = 60
+SECONDS = 120
 
 
 class BackedUpWarehouse:
@@ -37,9 +37,9 @@ class BackedUpWarehouse:
     def environment(self) -> dict[str, str]:
         return environment(self.home) | self.postgres.variables() | {"WORKBENCH_BACKUP_FOLDER": str(self.folder)}
 
-    def start(self, *arguments: object, **variables: str) -> subprocess.Popen[str]:
+    def start(self, *arguments: object, before: Sequence[str] = (), **variables: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "-m", "workbench.cli", "backup", *map(str, arguments)],
+            [*before, sys.executable, "-m", "workbench.cli", "backup", *map(str, arguments)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -47,14 +47,14 @@ class BackedUpWarehouse:
             cwd=self.folder.parent,
         )
 
-    def run(self, *arguments: object, code: int = 0, **variables: str) -> str:
-        process = self.start(*arguments, **variables)
+    def run(self, *arguments: object, code: int = 0, before: Sequence[str] = (), **variables: str) -> str:
+        process = self.start(*arguments, before=before, **variables)
         out, error = process.communicate(timeout=SECONDS)
         assert process.returncode == code, out + error
         return out + error
 
-    def create(self) -> str:
-        return json.loads(self.run("create", "--json"))["backup"]
+    def create(self, *arguments: str) -> str:
+        return json.loads(self.run("create", "--json", *arguments))["backup"]
 
     def list(self) -> list[str]:
         return [each["backup"] for each in json.loads(self.run("list", "--json"))]
@@ -74,20 +74,43 @@ class BackedUpWarehouse:
         archive = self.repository().wal
         wait_until(lambda: str(name) in {each.name for each in archive.segments()}, SECONDS, f"{name} to be archived")
 
+    def kept(self) -> str:
+        """What the keeper has said."""
+        return (self.folder.parent / "keep.log").read_text()
+
     @contextmanager
-    def keeping(self) -> Iterator[subprocess.Popen[bytes]]:
-        """What `workbench up` runs; entered when it has made its first backup."""
+    def keeping(self, disk: str = "", **variables: str) -> Iterator[subprocess.Popen[bytes]]:
+        """What `workbench up` runs; entered when it has made its first backup, if there was none.
+
+        Args:
+            disk: size of a file system of its own for the backups, such as 40m, as `OwnPostgres` has it.
+            variables: more of the environment.
+        """
+        is_first = not self.repository().names()
         with (self.folder.parent / "keep.log").open("ab") as log:
+            mount = (
+                "unshare",
+                "--mount",
+                "--propagation",
+                "private",
+                "sh",
+                "-c",
+                MOUNT,
+                "mount",
+                disk,
+                str(self.folder),
+            )
             process = subprocess.Popen(
-                [sys.executable, "-m", "workbench.cli", "backup", "keep"],
+                [*(mount if disk else ()), sys.executable, "-m", "workbench.cli", "backup", "keep"],
                 stdout=log,
                 stderr=log,
-                env=self.environment(),
+                env=self.environment() | variables,
                 cwd=self.folder.parent,
             )
         try:
-            wait_until(lambda: process.poll() is not None or self.repository().names(), SECONDS, "a first backup")
-            assert process.poll() is None, (self.folder.parent / "keep.log").read_text()
+            made = "made the full backup" if is_first else ""
+            wait_until(lambda: process.poll() is not None or made in self.kept(), SECONDS, "a first backup")
+            assert process.poll() is None, self.kept()
             yield process
         finally:
             process.send_signal(signal.SIGTERM)

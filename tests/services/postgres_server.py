@@ -29,10 +29,13 @@ class OwnPostgres:
         home: its files; made by the caller.
         disk: size of a file system of its own, such as 100m, in a mount namespace of the server's
             own, gone with it; for root only. Empty is the disk of *home*.
+        is_backed_up: as with WORKBENCH_BACKUP_FOLDER.
     """
 
-    def __init__(self, home: Path, disk: str = "") -> None:
-        self.server = PostgresServer(home=home, port=any_free(), database=DATABASE, user=USER)
+    def __init__(self, home: Path, disk: str = "", *, is_backed_up: bool = False) -> None:
+        self.server = PostgresServer(
+            home=home, port=any_free(), database=DATABASE, user=USER, is_backed_up=is_backed_up
+        )
         self._disk = disk
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -40,6 +43,7 @@ class OwnPostgres:
         """Start it and wait until it answers. From the main thread: the server dies with the thread that began it."""
         home = self.server.home
         command = [sys.executable, "-m", __name__, str(home), str(self.server.port)]
+        command += ["backed-up"] if self.server.is_backed_up else []
         if self._disk:
             self.server.folder.mkdir(mode=0o700, exist_ok=True)
             mount = ("sh", "-c", MOUNT, "mount", self._disk, str(self.server.folder))
@@ -84,10 +88,10 @@ class OwnPostgres:
 
 
 @contextmanager
-def running_postgres(home: Path, disk: str = "") -> Iterator[OwnPostgres]:
+def running_postgres(home: Path, disk: str = "", *, is_backed_up: bool = False) -> Iterator[OwnPostgres]:
     """Start a server in a new folder *home*, and stop it at the end."""
     home.mkdir(parents=True)
-    postgres = OwnPostgres(home, disk)
+    postgres = OwnPostgres(home, disk, is_backed_up=is_backed_up)
     try:
         postgres.start()
         yield postgres
@@ -98,7 +102,8 @@ def running_postgres(home: Path, disk: str = "") -> Iterator[OwnPostgres]:
 def main() -> None:
     """Become the server: prepare it where we are, in a mount namespace for one."""
     home, port = Path(sys.argv[1]), int(sys.argv[2])
-    launch = PostgresServer(home=home, port=port, database=DATABASE, user=USER).prepare()
+    is_backed_up = sys.argv[3:] == ["backed-up"]
+    launch = PostgresServer(home=home, port=port, database=DATABASE, user=USER, is_backed_up=is_backed_up).prepare()
     os.chdir(launch.folder)
     os.execvp(launch.argv[0], launch.argv)
 

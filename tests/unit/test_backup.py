@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import sqlite3
 import tarfile
@@ -14,12 +15,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
+from workbench.embedded.backup_keeper import Due, due
 from workbench.embedded.backups import check_apart
 from workbench.errors import BackupError
-from workbench.warehouse.backup import escrow
+from workbench.sections import BackupSettings
+from workbench.warehouse.backup import escrow, status
 from workbench.warehouse.backup.home import archive
 from workbench.warehouse.backup.repository import Backup, Part
 from workbench.warehouse.backup.retention import superfluous
+from workbench.warehouse.backup.status import ArchiveLag
 from workbench.warehouse.backup.wal import Segment, chain, first_gap
 
 NOW = datetime(2026, 11, 27, tzinfo=UTC)
@@ -27,7 +31,7 @@ SEGMENTS = st.builds(Segment, st.integers(1, 2**32 - 1), st.integers(0, 2**40 - 
 PASSPHRASE = SecretStr("six random words for a test")
 
 
-def backup(hours_ago: float, start: int, stop: int) -> Backup:
+def backup(hours_ago: float, start: int, stop: int, needs: str | None = None) -> Backup:
     finished = NOW - timedelta(hours=hours_ago)
     return Backup(
         name=f"{finished:%Y%m%dT%H%M%SZ}-000000",
@@ -39,19 +43,23 @@ def backup(hours_ago: float, start: int, stop: int) -> Backup:
         database="analytics",
         user="workbench",
         home="/srv/workbench",
+        needs=needs,
         parts=(Part(name="home.tar.gz.enc", size_bytes=1, sha256="00"),),
     )
 
 
 @st.composite
 def histories(draw):
-    """Backups one after another, each begun at or after the segment in which the one before was."""
-    steps = draw(st.lists(st.tuples(st.integers(1, 100), st.integers(0, 9), st.integers(0, 3)), min_size=1, max_size=8))
+    """Backups one after another, each begun at or after the segment in which the one before was; some incremental."""
+    step = st.tuples(st.integers(1, 100), st.integers(0, 9), st.integers(0, 3), st.integers(0, 3))
+    steps = draw(st.lists(step, min_size=1, max_size=8))
     hours, number, found = sum(step[0] for step in steps), 0, []
-    for took, gap, within in steps:
+    for took, gap, within, before in steps:
         hours -= took
         number += gap
-        found.append(backup(hours, number, number + within))
+        # Built on an earlier one, full or not.
+        needs = found[-before].name if 0 < before <= len(found) else None
+        found.append(backup(hours, number, number + within, needs))
         number += within
     segments = [Segment(1, each) for each in range(number + draw(st.integers(0, 5)))]
     return found, segments
@@ -94,6 +102,7 @@ def test_each_moment_within_the_time_to_keep_can_still_be_restored(history, hour
     reached = [each for each in backups if each.finished <= oldest]
     assert not reached or reached[-1] in kept
     assert all(each.finished < oldest for each in removed)
+    assert {each.needs for each in kept} <= {None, *(each.name for each in kept)}
     for each in kept:
         assert {segment.number for segment in segments if segment.number >= each.start.number} <= left
 
@@ -106,7 +115,8 @@ def test_what_is_left_is_no_more_than_that(history, hours):
     removed, let_go = superfluous(backups, segments, oldest)
 
     kept = [each for each in backups if each not in removed]
-    assert len([each for each in kept if each.finished <= oldest]) <= 1
+    needed = {each.needs for each in kept}
+    assert len([each for each in kept if each.finished <= oldest and each.name not in needed]) <= 1
     left = [each.number for each in segments if each not in let_go]
     assert not left or min(left) >= min(each.start.number for each in kept)
     # Doing it again finds nothing.
@@ -117,16 +127,84 @@ def test_without_a_backup_nothing_goes():
     assert superfluous([], [Segment(1, 1)], NOW) == ([], [])
 
 
-def test_a_catalog_is_read_as_it_was_written():
-    written = backup(3, 4, 5)
+@pytest.mark.parametrize("needs", [None, "20261126T000000Z-000000"])
+def test_a_catalog_is_read_as_it_was_written(needs):
+    written = backup(3, 4, 5, needs)
 
     assert Backup.parse(written.as_json(), "catalog") == written
 
 
-def test_a_catalog_of_a_newer_version_is_refused():
-    content = backup(3, 4, 5).as_json().replace(b'"format": 1', b'"format": 2')
+def test_a_catalog_of_the_version_before_is_read():
+    written = backup(3, 4, 5)
+    fields = json.loads(written.as_json())
+    del fields["needs"]
 
-    with pytest.raises(BackupError, match="format 2"):
+    assert Backup.parse(json.dumps(fields | {"format": 1}).encode(), "catalog") == written
+
+
+@pytest.mark.parametrize(
+    ("made", "hours", "expected"),
+    [
+        ([], 0, Due.FULL),
+        ([backup(23, 1, 1)], 0, None),
+        ([backup(25, 1, 1)], 0, Due.FULL),
+        ([backup(5, 1, 1)], 6, None),
+        ([backup(7, 1, 1)], 6, Due.INCREMENTAL),
+        ([backup(7, 1, 1), backup(5, 2, 2, "full")], 6, None),
+        ([backup(25, 1, 1), backup(1, 2, 2, "full")], 6, Due.FULL),
+        ([backup(1, 2, 2, "a full one that cannot be read")], 6, Due.FULL),
+    ],
+)
+def test_which_backup_is_due(made, hours, expected):
+    settings = BackupSettings(WORKBENCH_BACKUP_INCREMENTAL_HOURS=hours)
+
+    assert due(made, made[-1].begun if made else None, NOW, settings) is expected
+
+
+class TestArchiveLag:
+    def test_what_is_closed_waits_until_it_is_archived(self):
+        lag = ArchiveLag(None)
+
+        assert lag.look(Segment(1, 5), Segment(1, 4), 100) is None
+        assert lag.look(Segment(1, 6), Segment(1, 4), 110) == 110
+        assert lag.look(Segment(1, 8), Segment(1, 4), 120) == 110
+        assert lag.look(Segment(1, 8), Segment(1, 5), 130) == 120
+        assert lag.look(Segment(1, 8), Segment(1, 7), 140) is None
+
+    def test_an_idle_server_waits_for_nothing(self):
+        lag = ArchiveLag(None)
+
+        assert [lag.look(Segment(1, 5), None, now) for now in (100, 200, 300)] == [None, None, None]
+
+    def test_it_goes_on_where_an_earlier_process_was(self):
+        assert ArchiveLag(50).look(Segment(1, 6), Segment(1, 4), 110) == 50
+        assert ArchiveLag(50).look(Segment(1, 6), Segment(1, 5), 110) is None
+        assert ArchiveLag(50).look(Segment(1, 6), None, 110) == 50
+
+
+def test_the_status_tells_the_newest_verified_backup_and_why_a_later_one_failed(tmp_path):
+    assert status.read_status(tmp_path) is None
+    begun = status.begin(tmp_path)
+    assert begun.covered_until == begun.since
+    status.note_failed(tmp_path, "no space")
+    assert status.read_status(tmp_path).problem == "no space"
+
+    made = backup(3, 4, 5)
+    status.note_verified(tmp_path, made, 2.5)
+    status.note_failed(tmp_path, "no space again")
+
+    found = status.read_status(tmp_path)
+    assert (found.verified, found.covered_until, found.since) == (made.name, made.finished.timestamp(), begun.since)
+    assert (found.size_bytes, found.seconds, found.problem) == (1, 2.5, "no space again")
+    assert (tmp_path / "backup" / "status.json").stat().st_mode & 0o777 == 0o600
+    (tmp_path / "backup" / "status.json").write_text("[]")
+    assert status.read_status(tmp_path) is None
+
+
+def test_a_catalog_of_a_newer_version_is_refused():
+    content = backup(3, 4, 5).as_json().replace(b'"format": 2', b'"format": 3')
+
+    with pytest.raises(BackupError, match="format 3"):
         Backup.parse(content, "catalog")
 
 

@@ -41,8 +41,11 @@ def add_commands(application: typer.Typer) -> None:
 
 
 @audits_itself(Action.BACKUP_CREATED)
-def create(as_json: bool = AS_JSON) -> None:
-    """Make a full backup now, and remove what is older than WORKBENCH_BACKUP_KEEP_DAYS. The warehouse has to run.
+def create(
+    incremental: bool = typer.Option(False, "--incremental", help="Only what has changed since the newest full one."),
+    as_json: bool = AS_JSON,
+) -> None:
+    """Make a backup now, read it back, and remove what is older than WORKBENCH_BACKUP_KEEP_DAYS. The warehouse has to run.
 
     Example: workbench backup create
     """
@@ -50,15 +53,19 @@ def create(as_json: bool = AS_JSON) -> None:
 
     settings = Settings.load()
     backed_up = BackedUp.of(settings)
-    backup = backed_up.create()
+    gap = backed_up.gap(backed_up.repository.backups(backed_up.keys))
+    backup = backed_up.create(is_incremental=incremental)
     removed = [each.name for each in backed_up.let_go(settings.backup.keep_days)]
     fields = {
         "backup": backup.name,
+        "needs": backup.needs,
         "bytes": backup.size_bytes,
         "finished": backup.finished.isoformat(),
         "removed": removed,
+        "gap": gap,
     }
-    _tell(as_json, fields, f"{backup.name}: {backup.size_bytes / 1e6:,.1f} MB in {backed_up.repository.folder}")
+    text = f"{backup.name}: {backup.size_bytes / 1e6:,.1f} MB in {backed_up.repository.folder}"
+    _tell(as_json, fields, "\n".join([*([gap] if gap else []), text]))
     if not as_json and settings.keys.root == "file" and not _escrow_note(settings.home).exists():
         typer.echo("Without the root key it cannot be read: put a copy in safety with `workbench backup escrow`.")
 
@@ -76,6 +83,7 @@ def list_backups(folder: Path | None = FOLDER, as_json: bool = AS_JSON) -> None:
         rows += [
             {
                 "backup": each.name,
+                "needs": each.needs,
                 "warehouse": repository.folder.name,
                 "restorable_from": each.finished.isoformat(timespec="seconds"),
                 "restorable_until": restorable_until(repository, each).isoformat(timespec="seconds"),
@@ -86,10 +94,11 @@ def list_backups(folder: Path | None = FOLDER, as_json: bool = AS_JSON) -> None:
     if as_json:
         typer.echo(json.dumps(rows))
         return
-    view = Table("backup", "warehouse", "from", "until", "MB", box=None, header_style="bold")
+    view = Table("backup", "kind", "warehouse", "from", "until", "MB", box=None, header_style="bold")
     for row in rows:
         size = f"{row['bytes'] / 1e6:,.1f}"
-        view.add_row(row["backup"], row["warehouse"], row["restorable_from"], row["restorable_until"], size)
+        kind = "incremental" if row["needs"] else "full"
+        view.add_row(row["backup"], kind, row["warehouse"], row["restorable_from"], row["restorable_until"], size)
     plain_console().print(view)
 
 
@@ -188,7 +197,7 @@ def escrow(
 @audits_itself(Action.BACKUP_CREATED)
 def keep() -> None:
     """Receive WAL and make backups until stopped: what `workbench up` runs."""
-    from workbench.embedded.backups import keep as keep_going
+    from workbench.embedded.backup_keeper import keep as keep_going
 
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

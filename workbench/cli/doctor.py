@@ -160,6 +160,7 @@ def _backup(home: Path) -> str:
     """Whether backups are made, can be read without this machine, and are on another disk."""
     from workbench.warehouse.backup.receiving import whole_segments
     from workbench.warehouse.backup.repository import Repository, made_at
+    from workbench.warehouse.backup.status import read_status
 
     settings = Settings.load()
     folder = settings.backup.folder
@@ -178,10 +179,15 @@ def _backup(home: Path) -> str:
             f"{waiting} segments of WAL wait to be archived", remedy=f"{home / 'logs' / 'backup.log'} says why."
         )
     age = datetime.now(UTC) - made_at(names[-1])
-    if age > timedelta(hours=2 * settings.backup.every_hours):
+    hours = min(settings.backup.incremental_hours or settings.backup.every_hours, settings.backup.every_hours)
+    if age > timedelta(hours=2 * hours):
         raise WorkbenchError(
             f"the newest backup is {age.total_seconds() / 3600:.0f} hours old",
             remedy=f"{home / 'logs' / 'backup.log'} says why.",
+        )
+    if (found := read_status(home)) and found.problem:
+        raise WorkbenchError(
+            f"the last backup failed: {found.problem}", remedy="`workbench backup create` tries again."
         )
     where = "the disk of the data" if folder.stat().st_dev == home.stat().st_dev else "another file system"
     return f"{len(names)} in {folder}, on {where}, the newest {names[-1]}"

@@ -1,4 +1,4 @@
-"""The process that `workbench up` runs for backups: it receives WAL all the time, and makes a full backup now and then.
+"""The component of `workbench up` for backups, and what is backed up of the present workbench.
 
 A component and no pipeline: receiving has to run all the time, needs the superuser's password and the root
 key, which steps of pipelines never have, and the store of pipelines is in the warehouse that is backed up.
@@ -7,9 +7,8 @@ key, which steps of pipelines never have, and the store of pipelines is in the w
 from __future__ import annotations
 
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,17 +20,15 @@ from workbench.runtime.process import Launch
 from workbench.security.audit import Action
 from workbench.security.audit.commands import recording
 from workbench.security.keyset.opening import Keys
-from workbench.security.secrets import private_folder
 from workbench.settings import Settings
-from workbench.warehouse.backup import retention
+from workbench.warehouse.backup import retention, status
 from workbench.warehouse.backup.parts import Source, create
-from workbench.warehouse.backup.receiving import Receiver
-from workbench.warehouse.backup.repository import Backup, Repository, made_at
+from workbench.warehouse.backup.repository import Backup, Repository
+from workbench.warehouse.backup.verification import damaged
+from workbench.warehouse.backup.wal import first_gap
 
 WAREHOUSE_USER = "workbench"
-LOOK_SECONDS = 2.0
 ALIVE_SECONDS = 60.0
-RETRY_SECONDS = 300.0  #: after a backup that failed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,12 +116,54 @@ class BackedUp:
         )
         return cls(keys=keys, repository=Repository.of(settings.home, settings.backup.folder), source=source)
 
-    def create(self) -> Backup:
-        """Make a full backup, with its event. Raises as `parts.create`."""
-        with recording(self.source.home, Action.BACKUP_CREATED, str(self.repository.folder)) as details:
-            backup = create(self.keys, self.repository, self.source)
-            details.update(backup=backup.name, bytes=backup.size_bytes)
+    def create(self, *, is_incremental: bool = False) -> Backup:
+        """Make a backup and read it back, with its event and its result in `status`.
+
+        Args:
+            is_incremental: of the warehouse only what has changed since the newest full one is taken.
+
+        Raises:
+            BackupError: when it reads back damaged, or there is no full one to build on. Else as `parts.create`.
+        """
+        started = time.monotonic()
+        try:
+            with recording(self.source.home, Action.BACKUP_CREATED, str(self.repository.folder)) as details:
+                backup = create(
+                    self.keys, self.repository, self.source, self._newest_full() if is_incremental else None
+                )
+                details.update(backup=backup.name, bytes=backup.size_bytes, needs=backup.needs or "")
+                self._check(backup)
+        except (WorkbenchError, OSError) as error:
+            status.note_failed(self.source.home, str(error))
+            raise
+        status.note_verified(self.source.home, backup, time.monotonic() - started)
         return backup
+
+    def gap(self, backups: list[Backup]) -> str | None:
+        """What is missing of WAL after the newest of all backups, so that only another one leads on; None for nothing."""
+        missing = first_gap(self.repository.wal.segments(), backups[-1].stop) if backups else None
+        if missing is None:
+            return None
+        return f"{missing.name} of WAL is missing: no moment between it and the next backup can be restored"
+
+    def _check(self, backup: Backup) -> None:
+        """Read it back; one that is damaged is removed, so that nobody relies on it."""
+        if problems := list(damaged(self.keys, self.repository, backup)):
+            with self.repository.writing(self.keys):
+                self.repository.remove(self.keys, backup)
+            raise BackupError(
+                f"the backup {backup.name} was removed, for it reads back damaged: {'; '.join(problems)}",
+                remedy="Look at the disk of the backups, and make another one.",
+            )
+
+    def _newest_full(self) -> Backup:
+        full = [each for each in self.repository.backups(self.keys) if each.needs is None]
+        if not full:
+            raise BackupError(
+                f"there is no full backup in {self.repository.folder} that an incremental one can be built on",
+                remedy="Make one: `workbench backup create`.",
+            )
+        return full[-1]
 
     def let_go(self, keep_days: float) -> list[Backup]:
         """Remove what is older than has to be kept, with its event. Raises as `retention.apply`."""
@@ -152,72 +191,3 @@ def check_apart(folder: Path, sources: Iterable[Path]) -> None:
 def alive_file(home: Path) -> Path:
     """Written each time the keeper has looked."""
     return home / "run" / "backup.alive"
-
-
-def keep(settings: Settings, stopping: threading.Event, tell: Callable[[str], None]) -> None:
-    """Receive WAL and make backups until *stopping* is set. What fails is told and tried again.
-
-    Raises:
-        BackupError: as `BackedUp.of`.
-    """
-    backed_up = BackedUp.of(settings)
-    private_folder(settings.home / "run")
-    maker = _Maker(backed_up, settings, tell)
-    said = ""
-    with Receiver(backed_up.source.server, settings.home / "backup" / "wal") as receiver:
-        while not stopping.is_set():
-            waiting = 0
-            try:
-                received = receiver.look(backed_up.keys, backed_up.repository)
-                waiting = received.waiting
-                maker.make_when_due(at_once=received.is_broken)
-                said = ""
-            except (WorkbenchError, OSError) as error:
-                # Each reason once, not each time.
-                if str(error) != said:
-                    tell(f"WAL is not archived: {error}")
-                said = str(error)
-            # Also when it fails: to be started again would not help.
-            alive_file(settings.home).touch(mode=0o600)
-            stopping.wait(0 if waiting else LOOK_SECONDS)
-
-
-class _Maker:
-    """Makes full backups in a thread of its own, so that WAL is archived meanwhile.
-
-    The thread ends with the process; what it was making is no backup then.
-    """
-
-    def __init__(self, backed_up: BackedUp, settings: Settings, tell: Callable[[str], None]) -> None:
-        self._backed_up = backed_up
-        self._settings = settings
-        self._tell = tell
-        self._thread: threading.Thread | None = None
-        self._not_before = 0.0
-        self._is_wanted = False
-
-    def make_when_due(self, *, at_once: bool) -> None:
-        """Begin a backup when the last one is old, or WAL since then is not whole."""
-        self._is_wanted |= at_once
-        if self._thread is not None and self._thread.is_alive():
-            return
-        if time.monotonic() >= self._not_before and (self._is_wanted or self._is_due()):
-            self._thread = threading.Thread(target=self._make, name="backup", daemon=True)
-            self._thread.start()
-
-    def _is_due(self) -> bool:
-        backups = self._backed_up.repository.names()
-        if not backups:
-            return True
-        return (datetime.now(UTC) - made_at(backups[-1])).total_seconds() > self._settings.backup.every_hours * 3600
-
-    def _make(self) -> None:
-        try:
-            self._is_wanted = False
-            backup = self._backed_up.create()
-            self._tell(f"made the backup {backup.name}, {backup.size_bytes / 1e6:,.0f} MB")
-            self._backed_up.let_go(self._settings.backup.keep_days)
-        except (WorkbenchError, OSError) as error:
-            self._is_wanted = True
-            self._not_before = time.monotonic() + RETRY_SECONDS
-            self._tell(f"no backup was made: {error}")

@@ -38,6 +38,8 @@ jit = off
 # A backup whose receiver is away keeps WAL back, but not until the disk is full.
 max_slot_wal_keep_size = 4GB
 archive_timeout = {archive_seconds}s
+# Which pages have changed, for incremental backups.
+summarize_wal = {summarizes}
 log_line_prefix = '%m [%p] %u@%d '
 log_checkpoints = off
 timezone = 'UTC'
@@ -101,7 +103,12 @@ class PostgresServer:
             )
         self._check_version()
         archive_seconds = ARCHIVE_SECONDS if self.is_backed_up else 0
-        configuration = CONFIGURATION.format(host=LOOPBACK, port=self.port, archive_seconds=archive_seconds)
+        configuration = CONFIGURATION.format(
+            host=LOOPBACK,
+            port=self.port,
+            archive_seconds=archive_seconds,
+            summarizes="on" if self.is_backed_up else "off",
+        )
         runner.write(self.data / "workbench.conf", configuration)
         runner.write(self.data / "pg_hba.conf", HOST_BASED_AUTHENTICATION.format(superuser=SUPERUSER))
         data = runner.path(self.data)

@@ -116,7 +116,7 @@ def restore(chosen: Chosen, home: Path, at: datetime | None) -> Restored:
             f"{missing.name} of WAL is missing: what was written after it cannot be restored from {chosen.backup.name}",
             remedy="Name with --at a moment before that, or with --backup a later backup.",
         )
-    unpack(chosen, place, home)
+    unpack(chosen, place, home, programs())
     segments = unpack_wal(chosen, place / "postgres" / WAL)
     last = _recover(chosen, place, at)
     shutil.rmtree(place / "postgres" / WAL)

@@ -87,6 +87,20 @@ CERTIFICATE_EXPIRY = Gauge(
 AUDIT_CHECKPOINT = Gauge(
     "workbench_audit_checkpoint_timestamp_seconds", "When the audit log was last signed by a checkpoint."
 )
+# By the name of this home in the folder of backups: without backups there is no series, and no alert.
+BACKUP = ("warehouse",)
+BACKUP_COVERED = Gauge(
+    "workbench_backup_verified_timestamp_seconds",
+    "To which moment the newest backup reaches that was read back; without one, when backups were begun.",
+    BACKUP,
+)
+BACKUP_BYTES = Gauge("workbench_backup_size_bytes", "Size of that backup.", BACKUP)
+BACKUP_SECONDS = Gauge("workbench_backup_duration_seconds", "Time to make that backup and to read it back.", BACKUP)
+BACKUP_SUCCEEDED = Gauge("workbench_backup_succeeded", "1 when the last backup has succeeded, else 0.", BACKUP)
+WAL_LAG = Gauge(
+    "workbench_backup_wal_lag_seconds", "How long the oldest closed segment of WAL waits to be archived.", BACKUP
+)
+BACKUPS = (BACKUP_COVERED, BACKUP_BYTES, BACKUP_SECONDS, BACKUP_SUCCEEDED, WAL_LAG)
 COMPONENT_RUNNING = Gauge(
     "workbench_component_running", "1 for a component of `workbench up` that runs, else 0.", ("component",)
 )

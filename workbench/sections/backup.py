@@ -22,6 +22,9 @@ class BackupSettings(Section):
     every_hours: Annotated[float, Field(gt=0, le=24 * 31)] = variable(
         "WORKBENCH_BACKUP_EVERY_HOURS", 24, "hours between two full backups; changes are kept all the time"
     )
+    incremental_hours: Annotated[float, Field(ge=0, le=24 * 31)] = variable(
+        "WORKBENCH_BACKUP_INCREMENTAL_HOURS", 0, "hours until a backup of what has changed since the full one; 0: none"
+    )
     keep_days: Annotated[float, Field(gt=0, le=3660)] = variable(
         "WORKBENCH_BACKUP_KEEP_DAYS", 14, "days back to which the warehouse can be restored"
     )

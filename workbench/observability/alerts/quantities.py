@@ -142,6 +142,15 @@ _ALL = (
         _since(Aggregate("max", Value("workbench_audit_checkpoint_timestamp_seconds"))),
     ),
     _level(
+        "backup_age", Unit.SECONDS, (),
+        "age of the newest backup that was made and read back; before the first, time since backups were begun",
+        _since(Aggregate("min", Value("workbench_backup_verified_timestamp_seconds"))),
+    ),
+    _level(
+        "wal_archive_lag", Unit.SECONDS, (), "how long changes of the warehouse wait to be in the folder of backups",
+        Aggregate("max", Value("workbench_backup_wal_lag_seconds")),
+    ),
+    _level(
         "component_down", Unit.NUMBER, ("component",), "1 for a component of `workbench up` that does not run, else 0",
         Arithmetic(1, "-", Aggregate("min", Value("workbench_component_running"), ("component",))),
     ),

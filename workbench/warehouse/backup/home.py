@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import shutil
 import sqlite3
 import stat
 import tarfile
@@ -25,6 +26,7 @@ LEFT_OUT = frozenset({
 })  # fmt: skip
 # The keyset has a place of its own in the repository, and its root key is never beside what it protects.
 KEYSET_FILES = frozenset({"keyset.json", "root.key"})
+SCRATCH = "scratch."
 SQLITE = b"SQLite format 3\0"
 SQLITE_SIDES = ("-wal", "-shm", "-journal")
 
@@ -74,15 +76,27 @@ def archive(home: Path, include: Sequence[Path], root: Path | None) -> Iterator[
         raise BackupError(f"{source.home} could not be read: {problems[0]}", remedy="Correct that, and try again.")
 
 
+@contextmanager
+def scratch_folder(home: Path) -> Iterator[Path]:
+    """A folder beside the data for what is needed in clear for a moment."""
+    with tempfile.TemporaryDirectory(dir=private_folder(home / "backup"), prefix=SCRATCH) as scratch:
+        yield Path(scratch)
+
+
+def clear_scratch(home: Path) -> None:
+    """Remove what a backup that was killed has left of that. Call it when no other one is being made."""
+    for path in (home / "backup").glob(f"{SCRATCH}*"):
+        shutil.rmtree(path)
+
+
 def _fill(tar: tarfile.TarFile, source: _Source) -> None:
-    private_folder(source.home / "backup")
     # sqlite's own copies are whole whatever is being written; they need a place for a moment.
-    with tempfile.TemporaryDirectory(dir=source.home / "backup") as scratch:
+    with scratch_folder(source.home) as scratch:
         for path in sorted(source.home.iterdir()):
             if path.name not in LEFT_OUT:
-                _add(tar, source, path, f"home/{path.name}", Path(scratch) / "copy")
+                _add(tar, source, path, f"home/{path.name}", scratch / "copy")
         for number, path in enumerate(source.include):
-            _add(tar, source, path, f"included/{number}-{path.name}", Path(scratch) / "copy")
+            _add(tar, source, path, f"included/{number}-{path.name}", scratch / "copy")
 
 
 def _add(tar: tarfile.TarFile, source: _Source, path: Path, name: str, scratch: Path) -> None:

@@ -1,34 +1,34 @@
-"""Writes a backup: PostgreSQL's own base backup, and an archive of what else is in WORKBENCH_HOME.
+"""Writes a backup: PostgreSQL's base backup, full or incremental, and an archive of what else is in WORKBENCH_HOME.
 
 Both are streams of tar that are compressed, then encrypted, as they come; nothing in clear touches a disk.
 """
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
-import re
 import secrets
-import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from workbench.errors import BackupError
-from workbench.security.encryption.files import encrypt_stream
+from workbench.security.encryption.files import decrypted_stream, encrypt_stream
 from workbench.security.keyset.opening import Keys
 from workbench.security.secrets import private_folder
-from workbench.warehouse.backup.home import archive
+from workbench.warehouse.backup.base.manifest import Manifest, finding
+from workbench.warehouse.backup.base.taking import base_backup, check_incremental
+from workbench.warehouse.backup.home import archive, clear_scratch, scratch_folder
 from workbench.warehouse.backup.receiving import ensure_slot
 from workbench.warehouse.backup.repository import Backup, Part, Repository
 from workbench.warehouse.backup.server import Server
 from workbench.warehouse.backup.wal import SEGMENT_BYTES, Segment
 
-WAREHOUSE, HOME = "warehouse.tar.gz.enc", "home.tar.gz.enc"
-POSITION = re.compile(r"write-ahead log (start|end) point: ([0-9A-F]+/[0-9A-F]+)(?: on timeline (\d+))?")
+WAREHOUSE, MANIFEST, HOME = "warehouse.tar.gz.enc", "manifest.gz.enc", "home.tar.gz.enc"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,16 +43,24 @@ class Source:
     root: Path | None = field(default=None)  #: file of the root key, which is left out wherever it lies
 
 
-def create(keys: Keys, repository: Repository, source: Source) -> Backup:
-    """Make a full backup; it is in the catalog when this returns, and no part of one is there when this fails.
+def create(keys: Keys, repository: Repository, source: Source, on: Backup | None = None) -> Backup:
+    """Make a backup; it is in the catalog when this returns, and no part of one is there when this fails.
+
+    Args:
+        keys: what encrypts it.
+        repository: where it is put.
+        source: what is backed up.
+        on: a full backup; of the warehouse only pages that have changed since then are taken. None takes all.
 
     Raises:
-        BackupError: when the server does not answer or its base backup ends with an error, or another is being made.
+        BackupError: when the server does not answer, its base backup ends with an error or cannot be one of changes,
+            *on* cannot be built on, or another backup is being made.
         EncryptionError, KeysetError: when the keyset cannot be used.
         OSError: when it cannot be written.
     """
     with repository.writing(keys):
         repository.refresh_keyset(keys)
+        clear_scratch(source.home)
         with source.server.connect() as connection:
             # Before it begins: what is written after it leads on from it.
             ensure_slot(connection)
@@ -60,10 +68,11 @@ def create(keys: Keys, repository: Repository, source: Source) -> Backup:
         name = f"{begun:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
         private_folder(repository.path(name))
         positions: dict[str, Segment] = {}
-        parts = (
-            _write(keys, repository, name, WAREHOUSE, _base(source.server, positions)),
-            _write(keys, repository, name, HOME, archive(source.home, source.include, source.root)),
-        )
+        if on is None:
+            warehouse = _full(keys, repository, name, source.server, positions)
+        else:
+            warehouse = _incremental(keys, repository, name, source, positions, on)
+        parts = (*warehouse, _write(keys, repository, name, HOME, archive(source.home, source.include, source.root)))
         version, finished = _ask(source.server)
         backup = Backup(
             name=name,
@@ -75,15 +84,53 @@ def create(keys: Keys, repository: Repository, source: Source) -> Backup:
             database=source.database,
             user=source.user,
             home=str(source.home),
+            needs=on.name if on else None,
             parts=parts,
         )
         repository.finish(keys, backup)
         return backup
 
 
-def _write(keys: Keys, repository: Repository, name: str, part: str, opened: Any) -> Part:
+def _full(
+    keys: Keys, repository: Repository, name: str, server: Server, positions: dict[str, Segment]
+) -> tuple[Part, ...]:
+    manifest = Manifest()
+    with finding(manifest) as found:
+        part = _write(keys, repository, name, WAREHOUSE, base_backup(server, positions, None), found)
+    if not manifest.content:
+        raise BackupError("the base backup ended without its manifest", remedy="Make another one.")
+    packed = nullcontext(io.BytesIO(manifest.packed()))
+    return part, _write(keys, repository, name, MANIFEST, packed)
+
+
+def _incremental(  # noqa: PLR0917 - as create
+    keys: Keys, repository: Repository, name: str, source: Source, positions: dict[str, Segment], on: Backup
+) -> tuple[Part, ...]:
+    check_incremental(source.server)
+    manifest = gzip.decompress(_read(keys, repository, on, MANIFEST))
+    with scratch_folder(source.home) as scratch:
+        path = scratch / "manifest"
+        path.write_bytes(manifest)
+        return (_write(keys, repository, name, WAREHOUSE, base_backup(source.server, positions, path)),)
+
+
+def _read(keys: Keys, repository: Repository, backup: Backup, name: str) -> bytes:
+    """The content of a part that is small."""
+    part = next((each for each in backup.parts if each.name == name), None)
+    if part is None:
+        raise BackupError(
+            f"the backup {backup.name} has no {name}: an earlier version has made it", remedy="Make a full one."
+        )
+    path = repository.path(backup.name) / name
+    pieces = decrypted_stream(keys, path, repository.context(backup.name, name))
+    return b"".join(hashed_pieces(pieces, part, str(path)))
+
+
+def _write(  # noqa: PLR0917 - as create
+    keys: Keys, repository: Repository, name: str, part: str, opened: Any, also: BinaryIO | None = None
+) -> Part:
     with opened as stream:
-        hashed = _Hashed(stream)
+        hashed = _Hashed(stream, also)
         encrypt_stream(keys, hashed, repository.path(name) / part, repository.context(name, part))
     return Part(name=part, size_bytes=hashed.count, sha256=hashed.digest())
 
@@ -99,45 +146,12 @@ def _ask(server: Server) -> tuple[str, datetime]:
     return str(row[0]), row[1].astimezone(UTC)  # type: ignore[attr-defined]
 
 
-@contextmanager
-def _base(server: Server, positions: dict[str, Segment]) -> Iterator[BinaryIO]:
-    """The base backup as it is made, with the WAL that it needs; its first and last segment are put into *positions*."""
-    process = server.start(
-        "pg_basebackup",
-        *("--pgdata=-", "--format=tar", "--compress=client-gzip:1", "--label=workbench"),
-        *("--wal-method=fetch", "--checkpoint=fast", "--verbose"),
-        piped=True,
-    )
-    assert process.stdout is not None
-    assert process.stderr is not None
-    said: list[bytes] = []
-    listener = threading.Thread(target=said.extend, args=(process.stderr,), daemon=True)
-    listener.start()
-    try:
-        yield process.stdout  # type: ignore[misc]
-        code = process.wait()
-        listener.join()
-    finally:
-        process.kill()
-        process.wait()
-        listener.join()
-        process.stdout.close()
-        process.stderr.close()
-    text = b"".join(said).decode(errors="replace")
-    found = {which: (position, timeline) for which, position, timeline in POSITION.findall(text)}
-    if code or set(found) != {"start", "end"}:
-        raise BackupError(
-            f"pg_basebackup ended with {code}: {text.strip()[-1000:]}", remedy="See the warehouse's log for the reason."
-        )
-    timeline = int(found["start"][1])
-    positions |= {which: Segment.at(timeline, position) for which, (position, _) in found.items()}
-
-
 class _Hashed(io.BufferedIOBase):
-    """A stream that knows the hash and the length of what was read from it."""
+    """A stream that knows the hash and the length of what was read from it, and writes it to *also*, if given."""
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: BinaryIO, also: BinaryIO | None) -> None:
         self._stream = stream
+        self._also = also
         self._hash = hashlib.sha256()
         self.count = 0
 
@@ -145,6 +159,8 @@ class _Hashed(io.BufferedIOBase):
         """Fill *buffer*, and note what it was filled with."""
         length: int = self._stream.readinto(buffer)  # type: ignore[attr-defined]
         self._hash.update(memoryview(buffer)[:length])
+        if self._also is not None:
+            self._also.write(memoryview(buffer)[:length])
         self.count += length
         return length
 

@@ -2,8 +2,8 @@
 
 `pg_receivewal` streams from a replication slot, so the server keeps what was not received, commits wait for
 nothing, and no command of an archive runs inside the server. A segment is on the disk here before the slot
-moves on. The server lets go of a slot that lacks more than max_slot_wal_keep_size: then a new full backup
-begins a new chain.
+moves on. The server lets go of a slot that lacks more than max_slot_wal_keep_size, and somebody may drop it:
+then a new full backup begins a new chain.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Received:
 
     archived: int  #: segments that were archived now
     waiting: int  #: segments that are received and not archived yet
-    is_broken: bool  #: whether the server has let go of WAL: only a new full backup helps
+    is_broken: bool  #: whether WAL is missing before what comes from now on: only a new full backup helps
 
 
 def whole_segments(spool: Path) -> list[Path]:
@@ -62,6 +62,7 @@ class Receiver:
         self._spool = spool  #: received segments in clear, beside the data that they are of
         self._process: subprocess.Popen[bytes] | None = None
         self._started = 0.0
+        self._told: Segment | None = None
 
     def __enter__(self) -> Self:
         private_folder(self._spool)
@@ -85,11 +86,12 @@ class Receiver:
                 self._stop()
         is_broken = False
         if waiting < SPOOL_SEGMENTS and not self._is_running and time.monotonic() - self._started > RESTART_SECONDS:
-            self._started = time.monotonic()
-            is_broken = self._ensure_slot()
-            self._process = self._server.start(
-                "pg_receivewal", f"--directory={self._spool}", f"--slot={SLOT}", "--no-loop", "--status-interval=2"
-            )
+            is_broken, is_empty = self._ensure_slot(repository)
+            if is_empty:
+                self._started = time.monotonic()
+                self._process = self._server.start(
+                    "pg_receivewal", f"--directory={self._spool}", f"--slot={SLOT}", "--no-loop", "--status-interval=2"
+                )
         return Received(archived=archived, waiting=waiting, is_broken=is_broken)
 
     @property
@@ -108,8 +110,12 @@ class Receiver:
     def _whole(self) -> list[Path]:
         return whole_segments(self._spool)
 
-    def _ensure_slot(self) -> bool:
-        """Have the slot there and free; tells whether WAL between the last one and this is lost."""
+    def _ensure_slot(self, repository: Repository) -> tuple[bool, bool]:
+        """Have the slot there and free; tells whether WAL before it is lost, and whether the receiver can begin.
+
+        The receiver goes on after the last segment that it finds. When WAL after that is gone, it would ask for it
+        for ever: so it begins in an empty folder, at the slot, once all before is archived.
+        """
         with self._server.connect() as connection:
             # A receiver whose keeper was killed; it ends when its connection does.
             connection.execute(
@@ -118,14 +124,20 @@ class Receiver:
                 [SLOT],
             )
             is_new = ensure_slot(connection)
-        if is_new:
-            self._clear()
-        return is_new
-
-    def _clear(self) -> None:
-        """Forget a begun segment: a new slot begins elsewhere."""
+            row = connection.execute(
+                "SELECT restart_lsn::text FROM pg_replication_slots WHERE slot_name = %s", [SLOT]
+            ).fetchone()
+        assert row is not None
+        begin = Segment.at(1, str(row[0]))
+        whole = self._whole()
+        found = [each for path in whole if (each := Segment.parse(path.name))] or repository.wal.segments()[-1:]
+        is_cut = found[-1].number + 1 < begin.number if found else is_new
+        if not is_cut:
+            return False, True
         for path in self._spool.glob("*.partial"):
             path.unlink()
+        is_news, self._told = self._told != begin, begin
+        return is_news, not whole
 
     def _stop(self) -> None:
         process, self._process = self._process, None

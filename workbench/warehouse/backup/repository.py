@@ -21,14 +21,14 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from workbench.errors import BackupError, EncryptionError
+from workbench.errors import BackupError, EncryptionError, KeysetError
 from workbench.security.encryption.files import read_encrypted, write_encrypted
 from workbench.security.keyset.opening import Keys
 from workbench.security.secrets import private_folder, sync_folder, write_first, write_private
 from workbench.warehouse.backup.wal import Segment, WalArchive
 
 CATALOG = "catalog.enc"
-FORMAT = 1
+FORMATS = (1, 2)  #: 2 has incremental ones
 NAME = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{6}")
 ID_BYTES = 6
 
@@ -55,6 +55,7 @@ class Backup:
     database: str
     user: str  #: owner of the database
     home: str  #: WORKBENCH_HOME at that time
+    needs: str | None = None  #: name of the backup without which this one is of no use; None for a full one
     parts: tuple[Part, ...]
 
     @property
@@ -65,7 +66,7 @@ class Backup:
     def as_json(self) -> bytes:
         """The catalog."""
         fields = asdict(self) | {"begun": self.begun.isoformat(), "finished": self.finished.isoformat()}
-        fields |= {"start": self.start.name, "stop": self.stop.name, "format": FORMAT}
+        fields |= {"start": self.start.name, "stop": self.stop.name, "format": FORMATS[-1]}
         return json.dumps(fields, indent=1).encode()
 
     @classmethod
@@ -76,9 +77,9 @@ class Backup:
             BackupError: when a newer version has written it.
         """
         fields = json.loads(content)
-        if (found := fields.pop("format")) != FORMAT:
+        if (found := fields.pop("format")) not in FORMATS:
             raise BackupError(
-                f"{subject} has format {found}; this version reads {FORMAT}", remedy="Use a later version."
+                f"{subject} has format {found}; this version reads {FORMATS[-1]}", remedy="Use a later version."
             )
         start, stop = Segment.parse(fields.pop("start")), Segment.parse(fields.pop("stop"))
         assert start is not None
@@ -200,6 +201,23 @@ class Repository:
         if not path.is_file():
             raise BackupError(f"there is no backup {path.parent}", remedy="`workbench backup list` names them.")
         return Backup.parse(read_encrypted(keys, path, self.context(name, CATALOG)), str(path))
+
+    def lineage(self, keys: Keys, backup: Backup) -> tuple[Backup, ...]:
+        """The full backup that this one is built on, all between, and itself at the end: what a restore needs.
+
+        Raises:
+            BackupError: when one of them is not there, is damaged, or cannot be read with these keys.
+        """
+        found = [backup]
+        while (needed := found[0].needs) is not None:
+            try:
+                found.insert(0, self.read(keys, needed))
+            except (BackupError, EncryptionError, KeysetError, OSError) as error:
+                raise BackupError(
+                    f"the backup {found[0].name} is of no use without {needed}: {error}",
+                    remedy="Restore another one. `workbench backup create` makes a full one.",
+                ) from None
+        return tuple(found)
 
     def backups(self, keys: Keys) -> list[Backup]:
         """Every backup whose catalog can be read, the oldest first; `verify` names the others."""

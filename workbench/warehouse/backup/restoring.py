@@ -16,6 +16,7 @@ from workbench.errors import BackupError, EncryptionError, KeysetError
 from workbench.security.encryption.files import decrypted_stream
 from workbench.security.keyset.opening import Keys
 from workbench.security.secrets import private_folder, write_private
+from workbench.warehouse.backup.base.combining import combine
 from workbench.warehouse.backup.parts import HOME, WAREHOUSE, hashed_pieces
 from workbench.warehouse.backup.repository import Backup, Repository
 from workbench.warehouse.backup.wal import chain
@@ -53,12 +54,15 @@ def choose(
         except (EncryptionError, KeysetError) as error:
             problems.append(error.message)
             continue
-        fitting = (
-            each
-            for each in repository.backups(keys)
-            if (each.name == name if name else at is None or each.finished <= at)
-        )
-        found += [Chosen(repository=repository, backup=each, keys=keys) for each in fitting]
+        for each in repository.backups(keys):
+            if each.name != name if name else at is not None and each.finished > at:
+                continue
+            try:
+                repository.lineage(keys, each)
+            except BackupError as error:
+                problems.append(error.message)
+            else:
+                found.append(Chosen(repository=repository, backup=each, keys=keys))
     if not found:
         wanted = f"named {name}" if name else f"that ended before {at:%Y-%m-%d %H:%M:%S %Z}" if at else ""
         raise BackupError(
@@ -74,20 +78,23 @@ def choose(
     return best
 
 
-def unpack(chosen: Chosen, home: Path, final: Path) -> None:
+def unpack(chosen: Chosen, home: Path, final: Path, programs: Path) -> None:
     """Write the files of the home and of the warehouse.
 
     Args:
         chosen: the backup.
         home: a folder that nobody uses, with the keyset in it. What is there when this fails is to be removed.
         final: where it will be: the inventory of encrypted files names them by that path.
+        programs: the installation of PostgreSQL, of the version that was backed up.
 
     Raises:
-        BackupError, EncryptionError: when a part is damaged.
+        BackupError, EncryptionError: when a part is damaged, or one that the backup is built on is not there.
         OSError: when a file cannot be written.
     """
-    _unpack(chosen, HOME, home.parent / f"{home.name}.tree", lambda tree: _place(tree, home))
-    _unpack(chosen, WAREHOUSE, home / "postgres" / "data", lambda _: None)
+    tree = home.parent / f"{home.name}.tree"
+    _unpack(chosen, chosen.backup, HOME, tree)
+    _place(tree, home)
+    _unpack_warehouse(chosen, home / "postgres", programs)
     _rename_inventory(home, Path(chosen.backup.home), final)
 
 
@@ -106,18 +113,29 @@ def unpack_wal(chosen: Chosen, folder: Path) -> int:
     return len(names)
 
 
-def _unpack(chosen: Chosen, part_name: str, target: Path, then: Callable[[Path], None]) -> None:
-    repository, backup = chosen.repository, chosen.backup
+def _unpack_warehouse(chosen: Chosen, folder: Path, programs: Path) -> None:
+    lineage = chosen.repository.lineage(chosen.keys, chosen.backup)
+    if len(lineage) == 1:
+        _unpack(chosen, chosen.backup, WAREHOUSE, folder / "data")
+        return
+    places = [folder / f"combined.{number}" for number, _ in enumerate(lineage)]
+    for backup, place in zip(lineage, places, strict=True):
+        _unpack(chosen, backup, WAREHOUSE, place)
+    combine(programs, int(chosen.backup.server.partition(".")[0]), places, folder / "data")
+    for place in places:
+        shutil.rmtree(place)
+
+
+def _unpack(chosen: Chosen, backup: Backup, part_name: str, target: Path) -> None:
     part = next(each for each in backup.parts if each.name == part_name)
-    path = repository.path(backup.name) / part_name
-    context = repository.context(backup.name, part_name)
+    path = chosen.repository.path(backup.name) / part_name
+    context = chosen.repository.context(backup.name, part_name)
     private_folder(target)
     stream = _Stream(hashed_pieces(decrypted_stream(chosen.keys, path, context), part, str(path)))
     with tarfile.open(fileobj=io.BufferedReader(stream), mode="r|gz") as tar:
         # Nothing outside of the folder, no devices, nobody else's files: whatever the archive says.
         tar.extractall(target, filter="data")
     stream.drain()
-    then(target)
 
 
 def _place(tree: Path, home: Path) -> None:

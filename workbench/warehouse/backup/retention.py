@@ -16,14 +16,21 @@ def superfluous(
     """What no restore to *oldest* or later needs.
 
     The newest backup always stays, and so does the newest one that is older than *oldest*: moments between
-    it and the next are reached from it. Without a backup nothing may go.
+    it and the next are reached from it. So does what an incremental one that stays is built on. Without a
+    backup nothing may go.
     """
     if not backups:
         return [], []
     ordered = sorted(backups, key=lambda backup: backup.finished)
     before = [each for each in ordered if each.finished <= oldest]
-    removed = before[:-1]
-    kept = [each for each in ordered if each not in removed]
+    kept = [each for each in ordered if each not in before[:-1]]
+    needed = {each.name for each in kept}
+    # Each is built on one that was made before it.
+    for each in reversed(ordered):
+        if each.name in needed and each.needs is not None:
+            needed.add(each.needs)
+    kept = [each for each in ordered if each.name in needed]
+    removed = [each for each in ordered if each.name not in needed]
     # By their number alone: a later timeline begins where an earlier one ended.
     first = min(each.start.number for each in kept)
     return removed, [each for each in segments if each.number < first]
@@ -39,7 +46,8 @@ def apply(keys: Keys, repository: Repository, *, now: datetime, keep_days: float
     with repository.writing(keys):
         backups = repository.backups(keys)
         removed, segments = superfluous(backups, repository.wal.segments(), now - timedelta(days=keep_days))
-        for backup in removed:
+        # The last first: when this is killed, none is left without what it is built on.
+        for backup in reversed(removed):
             repository.remove(keys, backup)
         for segment in segments:
             repository.wal.remove(keys, segment)

@@ -25,7 +25,7 @@ class Verified:
 
 
 def verify(keys: Keys, repository: Repository, only: str | None = None) -> Verified:
-    """Read all backups, or one, and the WAL that leads on from the oldest of them.
+    """Read all backups, or one with those that it is built on, and the WAL that leads on from the oldest of them.
 
     Raises:
         KeysetError: when the keyset cannot be used.
@@ -36,8 +36,12 @@ def verify(keys: Keys, repository: Repository, only: str | None = None) -> Verif
     problems = [f"{repository.keyset}: {each}" for each in _told(KeysetFile(repository.keyset, keys.file.root).read)]
     for name in names:
         problems += _told(lambda name=name: found.append(repository.read(keys, name)))  # type: ignore[misc]
+    needed: list[Backup] = []
     for backup in found:
-        problems += _parts(keys, repository, backup)
+        problems += _told(lambda backup=backup: needed.extend(repository.lineage(keys, backup)))  # type: ignore[misc]
+    found = list({backup.name: backup for backup in (*needed, *found)}.values())
+    for backup in found:
+        problems += damaged(keys, repository, backup)
     segments = _needed(repository, found)
     for segment in segments:
         problems += _told(lambda segment=segment: repository.wal.read(keys, segment.name))  # type: ignore[misc]
@@ -50,7 +54,8 @@ def restorable_until(repository: Repository, backup: Backup) -> datetime:
     return datetime.fromtimestamp(repository.wal.time_of(last[-1]), UTC) if last else backup.finished
 
 
-def _parts(keys: Keys, repository: Repository, backup: Backup) -> Iterator[str]:
+def damaged(keys: Keys, repository: Repository, backup: Backup) -> Iterator[str]:
+    """Read every byte of one backup, and tell what is wrong with each of its parts."""
     for part in backup.parts:
         path = repository.path(backup.name) / part.name
         context = repository.context(backup.name, part.name)
@@ -73,7 +78,10 @@ def _gaps(repository: Repository, backups: list[Backup]) -> Iterator[str]:
     archived = repository.wal.segments()
     for backup in backups:
         if missing := first_gap(archived, backup.stop):
-            yield f"{missing.name} of WAL is missing: from the backup {backup.name} nothing after it can be restored"
+            yield (
+                f"{missing.name} of WAL is missing: from the backup {backup.name} nothing after it can be restored; "
+                "later moments need a later backup, which `workbench backup create` makes"
+            )
 
 
 def _told(read: Callable[[], object]) -> Iterator[str]:

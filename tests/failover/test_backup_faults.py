@@ -1,0 +1,135 @@
+"""A full disk of backups, a slot that is gone and a segment that is lost: nothing is passed over, and a new chain begins."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import needs
+from tests.services.backups import SECONDS, BackedUpWarehouse, restored
+from tests.services.postgres_server import running_postgres
+from tests.services.workbench import wait_until
+from workbench.sections import KeysSettings
+from workbench.security.keyset.opening import Keys
+from workbench.warehouse.backup.receiving import whole_segments
+from workbench.warehouse.backup.repository import Repository
+from workbench.warehouse.backup.server import SLOT
+from workbench.warehouse.backup.status import read_status, read_waiting_since
+from workbench.warehouse.backup.verification import verify
+
+LEFT_BYTES = 100_000
+STATUS = "SELECT wal_status FROM pg_replication_slots"
+
+
+@pytest.fixture(scope="module")
+def postgres(tmp_path_factory):
+    with running_postgres(tmp_path_factory.mktemp("faults") / "home", is_backed_up=True) as running:
+        running.ask("CREATE TABLE numbers (n int, noise text)")
+        yield running
+
+
+@pytest.fixture
+def warehouse(postgres, tmp_path):
+    folder = tmp_path / "backups"
+    folder.mkdir()
+    return BackedUpWarehouse(postgres, folder)
+
+
+def write(warehouse: BackedUpWarehouse, segments: int) -> None:
+    """Write into so many segments of WAL; the last one stays open."""
+    for number in range(segments):
+        warehouse.postgres.ask("SELECT pg_switch_wal()")
+        noise = "string_agg(md5(random()::text), '')"
+        warehouse.postgres.ask(
+            f"INSERT INTO numbers SELECT {number}, (SELECT {noise} FROM generate_series(1, 20000) WHERE n = n) "
+            "FROM generate_series(1, 5) n"
+        )
+
+
+def test_a_full_disk_of_backups_is_waited_for(warehouse):
+    needs(os.geteuid() == 0 and shutil.which("unshare") is not None, "root and unshare")
+    keys = Keys.of(warehouse.home, KeysSettings())
+    spool = warehouse.home / "backup" / "wal"
+
+    with warehouse.keeping(disk="60m") as process:
+        folder = Path(f"/proc/{process.pid}/root{warehouse.folder}")
+        repository = Repository(folder / warehouse.repository().folder.name)
+        backups = repository.names()
+        filler = folder / "filler"
+        filler.write_bytes(bytes(shutil.disk_usage(folder).free - LEFT_BYTES))
+
+        write(warehouse, 2)
+        wait_until(lambda: "No space left on device" in warehouse.kept(), SECONDS, "a full disk")
+        assert whole_segments(spool)
+        wait_until(lambda: read_waiting_since(warehouse.home), SECONDS, "the lag to be noted")
+        create = ("nsenter", f"--target={process.pid}", "--mount", "--")
+        assert "No space left on device" in warehouse.run("create", code=1, before=create)
+        assert "No space left on device" in read_status(warehouse.home).problem
+        assert repository.names() == backups
+        assert process.poll() is None
+
+        filler.unlink()
+        wait_until(lambda: not whole_segments(spool), SECONDS, "WAL to be archived")
+        wait_until(lambda: read_waiting_since(warehouse.home) is None, SECONDS, "the lag to be over")
+        assert verify(keys, repository).problems == ()
+        assert repository.names() == backups
+
+
+@pytest.mark.parametrize("how", ["dropped", "let go of"])
+def test_a_slot_that_is_gone_cuts_the_chain_and_a_full_backup_begins_another(warehouse, tmp_path, how):
+    postgres = warehouse.postgres
+    with warehouse.keeping():
+        write(warehouse, 1)
+        warehouse.switch_wal()
+    first = warehouse.list()
+    if how == "dropped":
+        postgres.ask(f"SELECT pg_drop_replication_slot('{SLOT}')")
+        write(warehouse, 2)
+        # A new slot would begin with the last checkpoint, and lose nothing, were this not here.
+        postgres.ask("CHECKPOINT")
+    else:
+        postgres.ask("ALTER SYSTEM SET max_slot_wal_keep_size = '1MB'")
+        postgres.ask("SELECT pg_reload_conf()")
+        write(warehouse, 3)
+        # Not before the server has taken account of what has changed in it.
+        wait_until(
+            lambda: postgres.ask("CHECKPOINT") or postgres.ask(STATUS) == [("lost",)], SECONDS, "the slot to be lost"
+        )
+        postgres.ask("ALTER SYSTEM RESET max_slot_wal_keep_size")
+        postgres.ask("SELECT pg_reload_conf()")
+
+    with warehouse.keeping():
+        wait_until(lambda: warehouse.kept().count("made the full backup") == 2, SECONDS, "another full backup")
+        postgres.ask("CREATE TABLE IF NOT EXISTS afterwards ()")
+        write(warehouse, 1)
+        warehouse.switch_wal()
+
+    told = warehouse.run("verify", code=1)
+    assert "1 problems" in told
+    assert f"of WAL is missing: from the backup {first[0]} nothing after it can be restored" in told
+    assert "`workbench backup create` makes" in told
+    warehouse.run("restore", tmp_path / "new")
+    with restored(tmp_path / "new") as again:
+        rows = "SELECT count(*), sum(hashtext(noise)), to_regclass('afterwards')::text FROM numbers"
+        assert again.ask(rows) == postgres.ask(rows)
+
+
+def test_a_segment_that_is_lost_is_told_by_the_next_backup_and_by_verify(warehouse):
+    with warehouse.keeping():
+        write(warehouse, 2)
+        warehouse.switch_wal()
+    (backup,) = warehouse.list()
+    archive = warehouse.repository().wal
+    lost = archive.segments()[-2].name
+    (archive.folder / f"{lost}.z.enc").unlink()
+
+    assert f"{lost} of WAL is missing: from the backup {backup} nothing" in warehouse.run("verify", code=1)
+    told = json.loads(warehouse.run("create", "--incremental", "--json"))
+    assert told["gap"].startswith(f"{lost} of WAL is missing")
+    assert told["needs"] == backup
+    # From there on it is whole again.
+    assert json.loads(warehouse.run("create", "--json"))["gap"] is None
