@@ -45,6 +45,11 @@ class WarehouseSettings(Section):
         None,
         "DuckDB: the file with the encryption key, made when there is none; unset is `keys/duckdb-key` under WORKBENCH_HOME",
     )
+    encrypt_dead_letters: bool = variable(
+        "WORKBENCH_WAREHOUSE_ENCRYPT_DEAD_LETTERS",
+        True,
+        "encrypt what dead letters hold of records with the keyset, which is made when there is none; DuckDB's file is encrypted as a whole",
+    )
     staging_url: str = variable(
         "WORKBENCH_WAREHOUSE_STAGING_URL", "", "Redshift: `s3://bucket/prefix` where files wait to be copied"
     )
