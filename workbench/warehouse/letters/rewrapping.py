@@ -35,7 +35,9 @@ def rewrap_letters(settings: Settings, keys: Keys, *, anew: bool = False) -> int
     if not keys.file.exists:
         return 0
     older = keys.inventory.entries(other_than=keys.file.read().primary.number)
-    needed = [each for each in older if each.kind == "values" and (each.name == mine or each.name.startswith(f"{mine}, "))]
+    needed = [
+        each for each in older if each.kind == "values" and (each.name == mine or each.name.startswith(f"{mine}, "))
+    ]
     if not needed and not anew:
         return 0
     # Who ended before this look at the letters has none to add.
