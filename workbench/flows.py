@@ -208,7 +208,7 @@ def table_columns(flow: Flow, columns: pa.Schema) -> pa.Schema:
 
 def open_connection(settings: Settings, flow: Flow) -> KafkaConnection:
     """The cluster that the flow names, else that of KAFKA_BROKERS."""
-    return open_cluster(settings.kafka, flow.cluster)
+    return open_cluster(settings, flow.cluster)
 
 
 def measure_commit(flow: Flow, commit: Commit) -> None:
