@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, Self
 
+from workbench.errors import AuditError
 from workbench.sections import WarehouseSettings
+from workbench.security.audit import Action, AuditLog
 from workbench.security.encryption.data_keys import DataKey, open_data_key, writing_data_key
 from workbench.security.keyset.opening import Keys
 from workbench.settings import Settings
 from workbench.warehouse.letters.sealing import CONTEXT, SUBJECT, Sealer, header_in, unseal, unseal_reason
+
+logger = logging.getLogger(__name__)
 
 
 class Sealers(Protocol):
@@ -41,7 +46,7 @@ class LetterKeys:
         Raises:
             KeysetError, EncryptionError, RootKeyUnavailable: when the keyset cannot be used: then the letters cannot be written.
         """
-        self.keys.ensure()
+        self._ensure_keyset()
         before = self._sealer
         with writing_data_key(
             self.keys, CONTEXT, holder=self.holder, before=before.key if before is not None else None
@@ -57,7 +62,7 @@ class LetterKeys:
         Raises:
             As `sealer`.
         """
-        self.keys.ensure()
+        self._ensure_keyset()
         with writing_data_key(self.keys, CONTEXT, holder=self.holder) as key:
             # Of its own: a rewrap says that the holder needs it no more while executors may still write with it.
             lent = self.keys.inventory.lend(self.holder, key.version)
@@ -84,6 +89,15 @@ class LetterKeys:
         """
         header = header_in(encrypted_with)
         return text if header is None else unseal_reason(text, self._key(header))
+
+    def _ensure_keyset(self) -> None:
+        if self.keys.ensure():
+            home = self.keys.file.path.parent.parent
+            try:
+                AuditLog.of(home).record(Action.KEYSET_CREATED, actor="ingestion", resource="keyset", version="1")
+            except AuditError as error:
+                # It is there. What comes from Kafka does not wait for room on a disk.
+                logger.error("%s", error)  # noqa: TRY400 - it says all
 
     def _key(self, header: bytes) -> DataKey:
         if header not in self._opened:
