@@ -235,6 +235,19 @@ def why_not(place, *, kept=CELLS, number=1, damage=False, folder=None):
     return keeper.why_not
 
 
+def test_a_checkpoint_in_clear_of_an_encrypted_attempt_is_not_believed(tmp_path, keys):
+    earlier = tmp_path / "load.1"
+    save(("a",), str(new_folder(earlier)), {"a": 1})
+    publish(earlier, 5, identity(CELLS, 5, "python3", {}))
+    before = Earlier(number=1, folder=earlier, log=earlier / "log.jsonl.enc")
+    checkpoints = Checkpoints(folder=tmp_path / "load.2", marks=("checkpoint",), earlier=(before,))
+
+    keeper = make_keeper(checkpoints, Source(notebook={"cells": CELLS}, kernel="python3", language="python"), keys)
+
+    assert keeper.resumption is None
+    assert keeper.why_not.endswith("its files cannot be used: they are not encrypted, and that attempt was")
+
+
 def test_why_a_checkpoint_is_not_used_is_told(tmp_path):
     private_folder(tmp_path / "load.3")
     found = [

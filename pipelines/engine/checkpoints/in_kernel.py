@@ -1,8 +1,9 @@
 """What kernels do at a checkpoint: they write variables, and read them back.
 
-To files in a folder, or through a pipe to whoever encrypts what comes out of it. Kernels are sent the text of this module, and need not have the workbench: nothing of ours is
-imported. Values are JSON and tables of Arrow. Nothing is pickled: whoever could write to a pickle
-could run code as whoever reads it.
+To files in a folder, or through a pipe to whoever encrypts what comes out of it. Kernels are sent
+the text of this module, and need not have the workbench: nothing of ours is imported. Values are
+JSON and tables of Arrow. Nothing is pickled: whoever could write to a pickle could run code as
+whoever reads it.
 """
 
 from __future__ import annotations

@@ -149,8 +149,7 @@ def _find(
                 continue
             reason = _stale(saved, source, checkpoints, declared)
             if not reason:
-                if saved.state is not None:
-                    check(needed(keys, saved.state), saved.state, saved.context)
+                _prove(saved, earlier, keys)
                 before = read_notebook(earlier.log, end=CUT_OFF, keys=keys)
                 carried = _carried(before["cells"], earlier, saved, source, checkpoints)
                 return Resumption(saved=saved, earlier=earlier, carried=carried), ""
@@ -158,6 +157,19 @@ def _find(
             reason = f"its files cannot be used: {error}"
         reasons.append(f"the checkpoint of attempt {earlier.number}: {reason}")
     return None, reasons[0] if reasons else _nothing(checkpoints)
+
+
+def _prove(saved: Saved, earlier: Earlier, keys: Keys | None) -> None:
+    """Make sure that what *saved* carries is as it was written.
+
+    Raises:
+        ValueError: when it is in clear, and the attempt was encrypted: somebody else may have put it there.
+        OSError, KeysetError, EncryptionError: when it cannot be decrypted, or was changed.
+    """
+    if saved.state is not None:
+        check(needed(keys, saved.state), saved.state, saved.context)
+    elif is_encrypted(earlier.log):
+        raise ValueError("they are not encrypted, and that attempt was")
 
 
 def _nothing(checkpoints: Checkpoints) -> str:
