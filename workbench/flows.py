@@ -29,9 +29,9 @@ from workbench.ingestion.definition import Flow
 from workbench.ingestion.flow import Ingested, Run, run_for_ever, run_to_end
 from workbench.ingestion.inference import infer_columns
 from workbench.ingestion.loads import LoadBuilder
-from workbench.loading import Warehouse
+from workbench.loading import Target, Warehouse
 from workbench.observability import metrics
-from workbench.sections import SchemaRegistrySettings
+from workbench.sections import SchemaRegistrySettings, WarehouseSettings
 from workbench.sessions import open_session
 from workbench.settings import Settings
 from workbench.spark_lane import lane as spark_lane
@@ -40,6 +40,8 @@ from workbench.transformation.composition import bind_step
 from workbench.transformation.row_wise import Step
 from workbench.warehouse import sink
 from workbench.warehouse.dialects import make_warehouse
+from workbench.warehouse.letters.keys import LentKey, LetterKeys
+from workbench.warehouse.letters.warehouse import SealedWarehouse, SealingWarehouse, seals_letters
 from workbench.warehouse.schema import read_columns
 
 if TYPE_CHECKING:
@@ -103,7 +105,7 @@ def open_run(settings: Settings, flow: Flow, progress: Progress, limits: Limits 
         measure_commit(flow, commit)
         progress(commit.records)
 
-    with make_warehouse(settings.warehouse, flow.target) as warehouse:
+    with open_warehouse(settings, flow.target) as warehouse:
         columns = flow.columns or find_columns(settings, flow, connection, warehouse)
         yield Run(
             connection=connection,
@@ -134,9 +136,34 @@ def spark_run(settings: Settings, flow: Flow, run: Run) -> SparkRun:
     return SparkRun(
         run=run,
         steps=bind_steps(settings, flow),
-        open_warehouse=partial(make_warehouse, settings.warehouse, flow.target),
+        lend_warehouse=partial(lend_warehouse, settings, flow.target),
         open_session=partial(open_session, settings, tell=logger.info),
     )
+
+
+def open_warehouse(settings: Settings, target: Target) -> Warehouse:
+    """The warehouse of *settings*, whose dead letters are encrypted when the settings say so, and decrypted in any case."""
+    warehouse = make_warehouse(settings.warehouse, target)
+    return SealedWarehouse(warehouse, LetterKeys.of(settings), seals=seals_letters(settings.warehouse))
+
+
+@contextmanager
+def lend_warehouse(settings: Settings, target: Target) -> Iterator[Callable[[], Warehouse]]:
+    """What opens the warehouse on executors, while the context is open. It travels there, with a key for dead letters.
+
+    Raises:
+        KeysetError, EncryptionError: when the keyset cannot be used.
+    """
+    if not seals_letters(settings.warehouse):
+        yield partial(make_warehouse, settings.warehouse, target)
+        return
+    with LetterKeys.of(settings).lent() as lent:
+        yield partial(open_lent, settings.warehouse, target, lent)
+
+
+def open_lent(warehouse: WarehouseSettings, target: Target, lent: LentKey) -> Warehouse:
+    """The warehouse on an executor."""
+    return SealingWarehouse(make_warehouse(warehouse, target), lent)
 
 
 def bind_steps(settings: Settings, flow: Flow) -> tuple[Step, ...]:
@@ -181,7 +208,7 @@ def table_columns(flow: Flow, columns: pa.Schema) -> pa.Schema:
 
 def open_connection(settings: Settings, flow: Flow) -> KafkaConnection:
     """The cluster that the flow names, else that of KAFKA_BROKERS."""
-    return open_cluster(settings.kafka, flow.cluster)
+    return open_cluster(settings, flow.cluster)
 
 
 def measure_commit(flow: Flow, commit: Commit) -> None:

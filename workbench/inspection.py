@@ -16,6 +16,7 @@ from workbench.flows import (
     load_builder,
     make_decoder,
     open_connection,
+    open_warehouse,
     refuse_steps,
     table_columns,
 )
@@ -25,9 +26,10 @@ from workbench.ingestion.definition import Flow
 from workbench.ingestion.lag import PartitionLag, read_lag
 from workbench.ingestion.verification import PartitionReport, verify
 from workbench.settings import Settings
-from workbench.warehouse.dead_letters import Letter, Reason, count_reasons, drop_letters, read_letters
 from workbench.warehouse.dialects import make_warehouse
 from workbench.warehouse.ledger import read_flows
+from workbench.warehouse.letters.keys import LetterKeys
+from workbench.warehouse.letters.looking import Letter, Reason, count_reasons, drop_letters, read_letters
 from workbench.warehouse.schema import read_columns
 
 logger = logging.getLogger(__name__)
@@ -123,13 +125,13 @@ def find_flow(declared: Sequence[Flow], topic: str, table: str) -> Flow:
 def count_dead_letters(settings: Settings, flow: Flow) -> tuple[Reason, ...]:
     """Dead letters of a flow by reason."""
     with make_warehouse(settings.warehouse, flow.target) as warehouse, warehouse.transaction() as transaction:
-        return count_reasons(transaction, flow.target)
+        return count_reasons(transaction, flow.target, LetterKeys.of(settings))
 
 
 def read_dead_letters(settings: Settings, flow: Flow, limit: int, at: tuple[int, int] | None) -> tuple[Letter, ...]:
     """Dead letters of a flow, or the one *at* a partition and offset."""
     with make_warehouse(settings.warehouse, flow.target) as warehouse, warehouse.transaction() as transaction:
-        return read_letters(transaction, flow.target, limit, at)
+        return read_letters(transaction, flow.target, LetterKeys.of(settings), limit, at)
 
 
 def drop_dead_letters(settings: Settings, flow: Flow, at: tuple[int, int] | None) -> int:
@@ -143,7 +145,7 @@ def replay_flow_dead_letters(
 ) -> Replayed:
     """Decode the dead letters of a flow again, or the one *at* a place, and move what fits; see `replay_dead_letters`."""
     refuse_steps(flow, "a replay of dead letters")
-    with make_warehouse(settings.warehouse, flow.target) as warehouse:
+    with open_warehouse(settings, flow.target) as warehouse:
         columns = flow.columns or find_columns(settings, flow, open_connection(settings, flow), warehouse)
         loads = load_builder(flow, columns)
         table: pa.Schema = warehouse.prepare(loads.columns(table_columns(flow, columns)))

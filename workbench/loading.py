@@ -30,6 +30,7 @@ DEAD_LETTERS = pa.schema([
     pa.field("reason", pa.string(), nullable=False),
     pa.field("target", pa.string()),
     pa.field("record_headers", JSON),
+    pa.field("encrypted_with", pa.string()),
 ])  # fmt: skip
 
 

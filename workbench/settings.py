@@ -81,7 +81,7 @@ class Settings(BaseModel):
             sections[name], found = _read(section, [file for file in files if file.is_file()])
             problems += found
         problems += _exposure_problems(sections["hub"], sections["login"])
-        sections["warehouse"] = sections["warehouse"].at(home)
+        sections["warehouse"] = sections["warehouse"].at(home, sections["keys"])
         if problems:
             raise SettingsError(problems)
         _mask_secrets(sections.values())

@@ -16,7 +16,7 @@ from pipelines.engine.kernels.kernel import Kernel, KernelEnded
 from pipelines.engine.kernels.memory import MemoryWatch
 from pipelines.engine.kernels.pool import KernelPool
 from pipelines.engine.record.events import Event, Kind
-from pipelines.engine.record.keeping import new_sealer
+from pipelines.engine.record.keeping import is_encrypted, new_sealer
 from pipelines.engine.record.log import EventLog
 from pipelines.engine.record.publishing import publish_notebook
 from pipelines.engine.record.recorder import OnEvent, Recorder
@@ -55,7 +55,8 @@ async def execute(
     source = await asyncio.to_thread(read_source, job)
     keeper = None
     if job.checkpoints is not None:
-        keeper = await asyncio.to_thread(make_keeper, job.checkpoints, source, job.keys)
+        encrypts = is_encrypted(job.log)
+        keeper = await asyncio.to_thread(make_keeper, job.checkpoints, source, job.keys, encrypts=encrypts)
     verdict = Verdict(state=State.INFRASTRUCTURE_ERROR)
     last_lines: tuple[str, ...] = ()
     try:

@@ -81,7 +81,7 @@ class Attempt:
                     outcome = _reused(*prepared.reused, prepared.hash)
             await self._finish(outcome, lineage)
             if result is not None and result.state is State.SUCCEEDED:
-                await asyncio.to_thread(forget_checkpoints, prepared.assignment)
+                await asyncio.to_thread(forget_checkpoints, prepared.assignment, self.surroundings.keys)
         except ClaimLost as error:
             logger.warning("%s", error.message)
             if result is not None:

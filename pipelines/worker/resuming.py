@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -16,9 +17,13 @@ from pipelines.runner.assignment import Assignment, Result
 from pipelines.runner.folders import attempt_folder, attempts_beside, log_of
 from pipelines.store.claims.writing import read_unfinished
 from pipelines.store.records import Claim, Event
+from workbench.errors import KeysetError
+from workbench.security.keyset.opening import Keys
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
+
+logger = logging.getLogger(__name__)
 
 
 def with_checkpoints(
@@ -65,8 +70,12 @@ def resuming_events(result: Result) -> tuple[Event, ...]:
     return (Event("not_resumed", {"reason": result.not_resumed}),) if result.not_resumed else ()
 
 
-def forget_checkpoints(assignment: Assignment) -> None:
+def forget_checkpoints(assignment: Assignment, keys: Keys | None) -> None:
     """Remove the checkpoints of a step that has succeeded: nobody goes on from them any more."""
     if assignment.checkpoints is not None:
-        for folder in attempts_beside(assignment.folder):
-            forget(folder)
+        try:
+            for folder in attempts_beside(assignment.folder):
+                forget(folder, keys)
+        except KeysetError as error:
+            # `workbench keys rewrap` will name what is missing.
+            logger.warning("%s", error)

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -18,7 +19,11 @@ import sqlalchemy as sa
 from tests.contracts.conftest import World
 from workbench.errors import RowsRefused, TakenOver, WarehouseError, WarehouseUnavailable
 from workbench.loading import DEAD_LETTERS, JSON, ORIGIN, Claim, Load, Mode, Span, Warehouse
-from workbench.warehouse.dead_letters import count_reasons, drop_letters, read_letters
+from workbench.sections import KeysSettings
+from workbench.security.keyset.opening import Keys
+from workbench.warehouse.letters.keys import LetterKeys
+from workbench.warehouse.letters.looking import count_reasons, drop_letters, read_letters
+from workbench.warehouse.letters.warehouse import SealedWarehouse
 
 COLUMNS = pa.schema([pa.field("n", pa.int64()), pa.field("text", pa.string()), *ORIGIN])
 CLUSTER, TOPIC = "cluster-1", "topic-1"
@@ -45,10 +50,25 @@ def letters(world: World, *offsets: int, partition: int = 0) -> pa.Table:
     return table(
         DEAD_LETTERS,
         [
-            (world.topic, partition, each, None, b"\x00k", b"\xff", "broken", f"{world.schema}.rows", '[["h", "v"]]')
+            (
+                world.topic,
+                partition,
+                each,
+                None,
+                b"\x00k",
+                b"\xff",
+                "broken",
+                f"{world.schema}.rows",
+                '[["h", "v"]]',
+                None,
+            )
             for each in offsets
         ],
     )
+
+
+def letter_keys(folder: Path) -> LetterKeys:
+    return LetterKeys(Keys.of(folder, KeysSettings()), "dead letters of a test")
 
 
 def make_load(claim: Claim, end: int, rows: pa.Table, dead: pa.Table | None = None, **more: Any) -> Load:
@@ -152,7 +172,7 @@ def test_of_many_who_claim_at_once_each_gets_an_epoch_of_its_own(world):
     assert world.count(f"SELECT count(*) FROM workbench.offsets WHERE topic = '{world.topic}'") == 2
 
 
-def test_rows_dead_letters_and_offsets_go_together(world):
+def test_rows_dead_letters_and_offsets_go_together(world, tmp_path):
     warehouse = world.open()
 
     warehouse.commit(make_load(begin(warehouse), 12, numbers(0, 10), letters(world, 10, 11)))
@@ -161,12 +181,14 @@ def test_rows_dead_letters_and_offsets_go_together(world):
     assert world.count("SELECT count(DISTINCT n) FROM {s}.rows WHERE text = 'row ' || n") == 10
     with warehouse.transaction() as connection:
         target = world.target()
-        found = read_letters(connection, target, 10, None)
+        found = read_letters(connection, target, letter_keys(tmp_path), 10, None)
         assert [(each.partition, each.offset, each.key, each.value) for each in found] == [
             (0, 10, b"\x00k", b"\xff"),
             (0, 11, b"\x00k", b"\xff"),
         ]
-        assert [(each.reason, each.letters) for each in count_reasons(connection, target)] == [("broken", 2)]
+        assert [(each.reason, each.letters) for each in count_reasons(connection, target, letter_keys(tmp_path))] == [
+            ("broken", 2)
+        ]
         assert drop_letters(connection, target, (0, 10)) == 1
 
 
@@ -594,6 +616,64 @@ def test_dead_letters_that_are_replayed_become_rows(world):
     assert warehouse.replay(second, 10, load) is None
 
     assert written(world) == (3, 2, 5)
+
+
+def test_dead_letters_are_encrypted_on_the_way_in_and_decrypted_on_the_way_out(world, tmp_path):
+    inner = world.open()
+    claim = begin(inner)
+    inner.commit(make_load(claim, 1, COLUMNS.empty_table(), letters(world, 0)))  # in clear, as before
+    sealed = SealedWarehouse(inner, letter_keys(tmp_path), seals=True)
+    sealed.commit(make_load(dataclasses.replace(claim, next_offset=1), 3, COLUMNS.empty_table(), letters(world, 1, 2)))
+
+    kept = world.query(
+        "SELECT record_key, record_value, reason, encrypted_with FROM {s}.dead_letters WHERE record_offset > 0"
+    )
+    assert len(kept) == 2
+    for key, value, reason, header in kept:
+        assert key is None
+        assert reason != "broken"
+        assert header
+        assert len(bytes(value)) > 72
+    with inner.transaction() as connection:
+        found = read_letters(connection, world.target(), letter_keys(tmp_path), 10, None)
+        counted = count_reasons(connection, world.target(), letter_keys(tmp_path))
+    assert [(each.offset, each.key, each.value, each.reason) for each in found] == [
+        (offset, b"\x00k", b"\xff", "broken") for offset in range(3)
+    ]
+    assert [(each.reason, each.letters) for each in counted] == [("broken", 3)]
+
+    def load(taken: pa.Table) -> Load:
+        """All but one fit now."""
+        rows = taken.to_pylist()
+        assert [(row["record_key"], row["record_value"], json.loads(row["record_headers"])) for row in rows] == [
+            (b"\x00k", b"\xff", [["h", "v"]])
+        ] * 3
+        return Load(spans=(), rows=numbers(0, 2), dead_letters=letters(world, 2))
+
+    assert sealed.replay((-1, -1), 10, load) == (0, 2)
+    assert written(world) == (2, 1, 3)
+    assert world.count("SELECT count(*) FROM {s}.dead_letters WHERE encrypted_with IS NULL") == 0
+
+
+def test_dead_letters_of_an_older_version_stay_readable(world, tmp_path):
+    warehouse = world.open()
+    begin(warehouse)
+    world.query("ALTER TABLE {s}.dead_letters DROP COLUMN encrypted_with")
+    world.query(
+        f"INSERT INTO {{s}}.dead_letters (topic, record_partition, record_offset, reason) VALUES ('{world.topic}', 0, 0, 'old')"
+    )
+    with warehouse.transaction() as connection:
+        assert [each.reason for each in read_letters(connection, world.target(), letter_keys(tmp_path), 10, None)] == [
+            "old"
+        ]
+        assert [each.letters for each in count_reasons(connection, world.target(), letter_keys(tmp_path))] == [1]
+
+    claim = begin(warehouse)
+    warehouse.commit(make_load(claim, 2, COLUMNS.empty_table(), letters(world, 1)))
+
+    with warehouse.transaction() as connection:
+        found = read_letters(connection, world.target(), letter_keys(tmp_path), 10, None)
+    assert [(each.offset, each.reason) for each in found] == [(0, "old"), (1, "broken")]
 
 
 def test_a_claim_does_not_wait_for_a_commit_in_another_thread(world):

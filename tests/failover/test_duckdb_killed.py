@@ -35,7 +35,7 @@ with make_warehouse(settings, target) as warehouse:
         offsets = range(start, start + size - 1)
         numbers = [offset % keys if target.key else offset for offset in offsets]
         rows = pa.table([numbers, [str(each) for each in offsets], pa.array([0] * len(numbers), pa.int32()), pa.array(offsets)], schema=columns)
-        letter = ("t", 0, start + size - 1, None, b"k", b"v", "broken", "raw.rows", None)
+        letter = ("t", 0, start + size - 1, None, b"k", b"v", "broken", "raw.rows", None, None)
         letters = pa.Table.from_pylist([dict(zip(DEAD_LETTERS.names, letter))], schema=DEAD_LETTERS)
         deleted = pa.table({"n": pa.array([(start + size - 1) % keys], pa.int64())}) if target.key else None
         span = Span(0, start, start + size, claim.epoch)

@@ -12,16 +12,22 @@ from uuid import uuid4
 import duckdb
 import pyarrow as pa
 import pytest
+from pydantic import SecretStr
 
 import workbench
-from workbench.errors import WarehouseError
+from tests.services.canaries import files_with
+from tests.services.keysets import turn
+from workbench.errors import SecretUnavailable, SettingsError, WarehouseError
 from workbench.ingestion.cluster.connection import KafkaConnection
 from workbench.ingestion.topics import Topic, apply_topics
 from workbench.loading import DEAD_LETTERS, ORIGIN, Load, Span, Target
 from workbench.sections import WarehouseSettings
+from workbench.security.encryption.rewrapping import retire
+from workbench.security.kept_secrets import KeptSecrets
+from workbench.security.keyset.opening import Keys
 from workbench.settings import Settings
 from workbench.warehouse.dialects import make_warehouse
-from workbench.warehouse.dialects.duckdb_file import open_file
+from workbench.warehouse.dialects.duckdb_file import open_file, read_key
 
 COLUMNS = pa.schema([pa.field("text", pa.string()), *ORIGIN])
 TARGET = Target(table="raw.rows", topic="t")
@@ -127,6 +133,61 @@ def test_a_key_that_is_gone_is_not_made_anew(chosen):
         open_file(chosen)
 
     assert not chosen.key_file.exists()
+
+
+def test_the_key_may_be_in_the_keyset_and_goes_through_its_rotation(monkeypatch, tmp_path):
+    monkeypatch.setenv("WORKBENCH_WAREHOUSE_DIALECT", "duckdb")
+    monkeypatch.setenv("WORKBENCH_WAREHOUSE_KEY", "keyset:warehouse")
+    settings = Settings.load()
+    write_one(settings.warehouse)
+    keys = Keys.of(settings.home, settings.keys)
+    kept = KeptSecrets.of(settings.home, keys)
+    key = kept.read("warehouse").get_secret_value()
+
+    assert files_with(tmp_path, key, MARK) == []
+    assert not settings.warehouse.key_file.exists()
+    turn(keys)
+    kept.encrypt_anew()
+    retire(keys, 1, destroy=True)
+    with open_file(settings.warehouse) as connection:
+        assert connection.execute("SELECT count(*) FROM raw.rows").fetchone() == (1000,)
+
+    kept.set("warehouse", SecretStr("0123456789abcdef" * 4))
+    with pytest.raises(WarehouseError, match="the key keyset:warehouse does not open the warehouse file") as caught:
+        open_file(settings.warehouse)
+    assert "0123456789abcdef" not in "".join(traceback.format_exception(caught.value)) + repr(settings)
+    kept.remove("warehouse")
+    with pytest.raises(SecretUnavailable, match="keyset:warehouse is not there"):
+        open_file(settings.warehouse)
+
+
+def test_a_key_that_is_written_out_is_refused_and_not_shown(monkeypatch):
+    monkeypatch.setenv("WORKBENCH_WAREHOUSE_DIALECT", "duckdb")
+    monkeypatch.setenv("WORKBENCH_WAREHOUSE_KEY", "hunter2hunter2")
+    with pytest.raises(SettingsError, match="WORKBENCH_WAREHOUSE_KEY is no reference") as caught:
+        Settings.load()
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_file_gets_another_key_by_copying_it(monkeypatch, tmp_path):
+    """As docs/warehouse.md says."""
+    monkeypatch.setenv("WORKBENCH_WAREHOUSE_DIALECT", "duckdb")
+    monkeypatch.setenv("WORKBENCH_WAREHOUSE_KEY", "keyset:first")
+    settings = Settings.load()
+    write_one(settings.warehouse)
+    warehouse, fresh = settings.warehouse, settings.warehouse.file.with_suffix(".fresh")
+
+    target = warehouse.model_copy(update={"key": "keyset:second", "file": fresh})
+    with open_file(warehouse) as connection:
+        connection.execute(f"ATTACH '{fresh}' AS fresh (ENCRYPTION_KEY ?)", [read_key(target).get_secret_value()])
+        connection.execute("COPY FROM DATABASE warehouse TO fresh")
+        connection.execute("DETACH fresh")
+    fresh.replace(warehouse.file)
+
+    with open_file(target.model_copy(update={"file": warehouse.file})) as connection:
+        assert connection.execute("SELECT count(*) FROM raw.rows").fetchone() == (1000,)
+    with pytest.raises(WarehouseError, match="the key keyset:first does not open"):
+        open_file(warehouse)
 
 
 def test_a_file_that_is_no_database_is_refused(chosen):

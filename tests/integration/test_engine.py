@@ -11,6 +11,7 @@ import stat
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -23,6 +24,8 @@ from pipelines.engine.kernels.pool import KernelPool, PoolLimits
 from pipelines.engine.record.events import Kind, read_events
 from pipelines.engine.record.notebook import read_notebook
 from pipelines.states import State
+from tests.services.canaries import files_with
+from tests.services.keysets import make_keys, turn
 from tests.services.notebooks import (
     is_printing,
     make_job,
@@ -489,6 +492,32 @@ def test_what_stands_before_a_checkpoint_is_not_executed_again_and_the_notebook_
     assert printed(notebook, 4) == "monday 6 [1, 2, 3] True\n"
     assert "kept" not in str(notebook["cells"][4]["outputs"][1]), "nothing of ours is left in the notebook's names"
     assert notebook["metadata"]["workbench"]["resumed_from"] == 1
+
+
+def test_a_checkpoint_of_an_encrypted_attempt_is_nowhere_in_clear_and_is_gone_on_from(tmp_path):
+    keys = make_keys(tmp_path / "home")
+
+    def encrypted(number: int, cell: str, *earlier: int) -> NotebookJob:
+        job = attempt_of(tmp_path, number, cell, earlier=earlier, keys=keys)
+        text = job.notebook.read_text().replace("'n': [1, 2, 3]", "'n': [1, 2, 3], 'text': ''.join(['can', 'ary/x'])")
+        job.notebook.write_text(text)
+        logs = {each.number: each.folder / "log.jsonl.enc" for each in job.checkpoints.earlier}
+        before = tuple(replace(each, log=logs[each.number]) for each in job.checkpoints.earlier)
+        return replace(
+            job,
+            output=job.output.with_name("output.ipynb.enc"),
+            log=job.log.with_name("log.jsonl.enc"),
+            checkpoints=replace(job.checkpoints, earlier=before),
+        )
+
+    failed = ran(encrypted(1, "raise LookupError('later')"))
+    assert [each.name for each in tmp_path.rglob("state.enc")] == ["state.enc"]
+    assert files_with(tmp_path / "load.1", "canary/x") == []
+    turn(keys)
+    outcome = ran(encrypted(2, "print(total, list(frame.n), len(frame.text[0]))", 1))
+
+    assert [each.state for each in (failed, outcome)] == [State.FAILED, State.SUCCEEDED]
+    assert (outcome.resumed_from, outcome.not_resumed, times_executed(tmp_path)) == (1, "", 1)
 
 
 def test_what_has_changed_before_the_checkpoint_is_told_and_all_is_executed(tmp_path):

@@ -21,6 +21,7 @@ from workbench.ingestion.cluster.watermarks import read_topic_state
 from workbench.ingestion.definition import make_flow
 from workbench.ingestion.producer import OutgoingRecord, produce
 from workbench.ingestion.topics import Topic, apply_topics
+from workbench.inspection import read_dead_letters
 
 COLUMNS = {"n": "int64", "text": "string"}
 
@@ -70,7 +71,7 @@ def test_every_record_is_a_row_once_however_often_it_runs(connection, topic, sch
     assert scalar(f"SELECT count(*) FROM (SELECT DISTINCT _partition, _offset FROM {schema}.rows) AS origins") == 5100
 
 
-def test_what_does_not_fit_is_kept_with_its_bytes_and_its_reason(connection, topic, schema):
+def test_what_does_not_fit_is_kept_with_its_bytes_and_its_reason(settings, connection, topic, schema):
     bad = [b"{broken", b'{"n":"x"}', None, b"\xff", b'{"n":99999999999999999999}']
     values: list[bytes | None] = [*numbers(1000), *bad]
     random.Random(7).shuffle(values)
@@ -80,8 +81,10 @@ def test_what_does_not_fit_is_kept_with_its_bytes_and_its_reason(connection, top
 
     letters = workbench.sql(f"SELECT * FROM {schema}.dead_letters")
     assert (done.rows, done.dead) == (1000, len(bad))
-    assert {None if value is None else bytes(value) for value in letters["record_value"]} == set(bad)
-    assert letters["reason"].str.len().min() > 10
+    kept = read_dead_letters(settings, make_flow("f", {"topic": topic, "into": f"{schema}.rows"}), 10, None)
+    assert {each.value for each in kept} == set(bad)
+    assert min(len(each.reason) for each in kept) > 10
+    assert letters["encrypted_with"].notna().all()
     assert set(letters["topic"]) == {topic}
     assert letters["record_timestamp"].notna().all()
     offsets = scalar(f"SELECT sum(next_offset) FROM workbench.offsets WHERE topic = '{topic}'")

@@ -10,6 +10,7 @@ import pytest
 from pydantic import SecretStr
 
 import workbench
+from tests.services.canaries import files_with
 from workbench.errors import SparkError, WarehouseError
 from workbench.ingestion.cluster.connection import KafkaConnection
 from workbench.ingestion.topics import Topic, apply_topics
@@ -109,3 +110,19 @@ def test_spark_reads_topics_of_the_same_cluster(spark, settings):
 
     assert frame.count() == 10
     assert {bytes(row.value) for row in frame.select("value").collect()} == {b'{"n":%d}' % n for n in range(10)}
+
+
+def test_what_is_cached_shuffled_and_spilled_is_nowhere_in_clear(spark, settings):
+    from pyspark import StorageLevel
+    from pyspark.sql import functions as F
+
+    canary = f"canary-{uuid4().hex}"
+    rows = spark.range(0, 20_000, 1, 4).select(F.concat(F.lit(canary), F.rand().cast("string")).alias("text"), "id")
+    kept = rows.persist(StorageLevel.DISK_ONLY)
+    assert kept.repartition(3, "text").sortWithinPartitions("text").count() == 20_000
+
+    scratch = settings.home / "spark" / "scratch"
+    files = [each for each in scratch.rglob("*") if each.is_file()]
+    assert sum(each.stat().st_size for each in files if each.parent.parent.name.startswith("blockmgr-")) > 100_000
+    assert files_with(scratch, canary) == []
+    kept.unpersist()

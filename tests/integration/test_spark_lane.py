@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from uuid import uuid4
@@ -143,7 +144,9 @@ def test_a_task_whose_killed_try_commits_after_all_is_no_take_over(settings, con
 
     with open_run(settings, flow, lambda _: None, None) as opened:
         whole = spark_run(settings, flow, opened)
-        run_to_end(replace(whole, open_warehouse=partial(overtaken, whole.open_warehouse)))
+        with whole.lend_warehouse() as open_warehouse:
+            late = partial(nullcontext, partial(overtaken, open_warehouse))
+            run_to_end(replace(whole, lend_warehouse=late))
 
     assert sorted(rows(table, "n")) == [(n,) for n in range(100)]
     assert is_right(settings, flow)

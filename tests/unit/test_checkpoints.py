@@ -16,13 +16,24 @@ from hypothesis import strategies as st
 
 from pipelines.engine.checkpoints.declared import carried_cells, declared_checkpoints, identity
 from pipelines.engine.checkpoints.in_kernel import VALUES, CheckpointRefused, restore, save
+from pipelines.engine.checkpoints.passing import check, restoring, saving
 from pipelines.engine.checkpoints.resuming import make_keeper
-from pipelines.engine.checkpoints.saved import FOLDER, forget, new_folder, publish, read_saved
+from pipelines.engine.checkpoints.saved import (
+    FOLDER,
+    context_of,
+    drop_new,
+    forget,
+    new_folder,
+    publish,
+    read_saved,
+)
 from pipelines.engine.job import Checkpoints, Earlier
 from pipelines.engine.record.events import Event, Kind
 from pipelines.engine.source import Source
 from pipelines.parameters.carried import read_carried
-from workbench.errors import WorkbenchError
+from tests.services.canaries import files_with, new_canary
+from tests.services.keysets import make_keys, turn
+from workbench.errors import EncryptionError, WorkbenchError
 from workbench.masking import secret_forms
 from workbench.security.secrets import private_folder
 
@@ -224,6 +235,19 @@ def why_not(place, *, kept=CELLS, number=1, damage=False, folder=None):
     return keeper.why_not
 
 
+def test_a_checkpoint_in_clear_of_an_encrypted_attempt_is_not_believed(tmp_path, keys):
+    earlier = tmp_path / "load.1"
+    save(("a",), str(new_folder(earlier)), {"a": 1})
+    publish(earlier, 5, identity(CELLS, 5, "python3", {}))
+    before = Earlier(number=1, folder=earlier, log=earlier / "log.jsonl.enc")
+    checkpoints = Checkpoints(folder=tmp_path / "load.2", marks=("checkpoint",), earlier=(before,))
+
+    keeper = make_keeper(checkpoints, Source(notebook={"cells": CELLS}, kernel="python3", language="python"), keys)
+
+    assert keeper.resumption is None
+    assert keeper.why_not.endswith("its files cannot be used: they are not encrypted, and that attempt was")
+
+
 def test_why_a_checkpoint_is_not_used_is_told(tmp_path):
     private_folder(tmp_path / "load.3")
     found = [
@@ -264,3 +288,94 @@ def test_a_log_that_is_cut_off_behind_its_checkpoint_still_tells_what_cells_put_
     assert (keeper.resumes_at, keeper.why_not, sorted(keeper.carried)) == (5, "", [4, 5])
     assert keeper.carried[5]["outputs"] == [printed], "and not that it was lost: the checkpoint had succeeded"
     assert keeper.carried[5]["notebook"] == "../load.1/output.ipynb"
+
+
+@pytest.fixture
+def keys(tmp_path):
+    return make_keys(tmp_path / "home")
+
+
+def keep_encrypted(attempt, keys, cell, **values):
+    """What `Keeper` and a kernel do at a checkpoint."""
+    same = {"what": "same"}
+    passing = saving(new_folder(attempt), keys, context_of(attempt, cell, same))
+    try:
+        save(tuple(values), str(passing.place), values)
+    finally:
+        passing.finish()
+    publish(attempt, cell, same, keys)
+
+
+def restored(attempt, keys):
+    saved, namespace = read_saved(attempt), {}
+    check(keys, saved.state, saved.context)
+    passing = restoring(attempt / FOLDER, keys, saved.state, saved.context)
+    restore(str(passing.place), namespace)
+    passing.finish()
+    return namespace
+
+
+def test_what_is_encrypted_comes_back_as_it_was_and_is_nowhere_in_clear(tmp_path, keys):
+    attempt, canary = tmp_path / "load.1", new_canary()
+    frame = pd.DataFrame({"text": [canary, "b"] * 50_000, "n": range(100_000)})
+    one = pd.DataFrame({"only": [1.0, float("nan")]})
+    keep_encrypted(attempt, keys, 2, text=canary, before=1)
+    keep_encrypted(attempt, keys, 11, text=[canary], frame=frame, one=one, table=pa.table({"n": [1]}))
+
+    assert files_with(tmp_path, canary) == []
+    assert sorted(each.name for each in (attempt / FOLDER / "11").iterdir()) == ["about.json", "state.enc"]
+    assert [each.name for each in (attempt / FOLDER).iterdir()] == ["11"]
+    assert [each.name for each in keys.inventory.entries()] == [str(attempt / FOLDER / "11" / "state.enc")]
+    turn(keys)
+    found = restored(attempt, keys)
+    assert found["text"] == [canary]
+    pd.testing.assert_frame_equal(found["frame"], frame)
+    assert found["table"].equals(pa.table({"n": [1]}))
+    found["one"].loc[0, "only"] = 2.0
+    found["one"]["only"].to_numpy()[1] = 3.0
+    assert list(found["one"]["only"]) == [2.0, 3.0]
+    forget(attempt, keys)
+    assert keys.inventory.entries() == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "error"),
+    [(b'"what": "same"', b'"what": "else"', "OtherContext"), (b'"cell": 2', b'"cell": 3', "OtherContext")],
+)
+def test_what_is_said_of_an_encrypted_checkpoint_cannot_be_changed(tmp_path, keys, old, new, error):
+    attempt = tmp_path / "load.1"
+    keep_encrypted(attempt, keys, 2, n=1)
+    about = attempt / FOLDER / "2" / "about.json"
+    assert old in about.read_bytes()
+    about.write_bytes(about.read_bytes().replace(old, new))
+
+    with pytest.raises(EncryptionError) as caught:
+        restored(attempt, keys)
+
+    assert type(caught.value).__name__ == error
+
+
+def test_a_kernel_that_refuses_dies_or_hangs_leaves_nothing_and_is_not_waited_for(tmp_path, keys, secret):
+    attempt = tmp_path / "load.1"
+    with pytest.raises(CheckpointRefused, match="holds a secret"):
+        keep_encrypted(attempt, keys, 2, table=pa.table({"n": range(100_000)}), it=SECRET)
+    assert files_with(tmp_path, SECRET) == []
+
+    nobody = saving(new_folder(attempt), keys, "never opened")
+    nobody.finish()
+    hanging = saving(new_folder(attempt), keys, "never closed")
+    with hanging.place.open("wb") as pipe:
+        pipe.write(b"x")
+        pipe.flush()
+        hanging.finish()
+    drop_new(attempt, keys)
+    assert read_saved(attempt) is None
+    assert keys.inventory.entries() == []
+
+    keep_encrypted(attempt, keys, 2, text="x" * 1_000_000)
+    saved = read_saved(attempt)
+    restoring(attempt / FOLDER, keys, saved.state, saved.context).finish()
+    stalled = restoring(attempt / FOLDER, keys, saved.state, saved.context)
+    with stalled.place.open("rb") as pipe:
+        assert pipe.read(10)
+        stalled.finish()

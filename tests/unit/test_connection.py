@@ -9,11 +9,16 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from tests.services.certificates import Authority
+from tests.services.keysets import make_keys
 from workbench.errors import KafkaError, SettingsError
 from workbench.ingestion.cluster import handshake
 from workbench.ingestion.cluster.client_certificate import check_client_certificate
+from workbench.ingestion.cluster.clusters import open_cluster
 from workbench.ingestion.cluster.connection import KafkaConnection
+from workbench.references import References
 from workbench.sections import KafkaSettings
+from workbench.security.kept_secrets import KeptSecrets
+from workbench.settings import Settings
 
 PASSWORD = 'hunter2 "and\\more'
 SCRAM = KafkaConnection(
@@ -45,7 +50,7 @@ def clusters(folder: Path, text: str) -> Path:
 
 def problems(file: Path, name: str, **environment: str) -> str:
     with pytest.raises(SettingsError) as caught:
-        KafkaConnection.named(name, file, environment=environment)
+        KafkaConnection.named(name, file, references=References(environment))
     return str(caught.value)
 
 
@@ -231,13 +236,28 @@ def test_a_named_cluster_takes_its_secrets_from_elsewhere(tmp_path):
     )
 
     billing = KafkaConnection.named("billing", file)
-    local = KafkaConnection.named("local", file, environment={"LOCAL_PASSWORD": "from a variable"})
+    local = KafkaConnection.named("local", file, references=References({"LOCAL_PASSWORD": "from a variable"}))
 
     assert billing.bootstrap_servers == ("a:9093", "b:9093")
     assert billing.password.get_secret_value() == "from a file"
     assert billing.ca_file == str(tmp_path / "ca.pem")
     assert (billing.security_protocol, local.security_protocol) == ("SASL_SSL", "SASL_PLAINTEXT")
     assert local.password.get_secret_value() == "from a variable"
+
+
+def test_secrets_of_clusters_may_be_in_the_keyset(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORKBENCH_HOME", str(tmp_path / "home"))
+    file = clusters(tmp_path, "  kept: {brokers: a:1, username: u, password: 'keyset:kafka-billing'}\n")
+    monkeypatch.setenv("WORKBENCH_KAFKA_CLUSTERS_FILE", str(file))
+    settings = Settings.load(embedded=False, env_file=tmp_path / "none")
+    with pytest.raises(SettingsError, match="the secret keyset:kafka-billing is not there: it is not kept"):
+        open_cluster(settings, "kept")
+
+    KeptSecrets.of(settings.home, make_keys(settings.home)).set("kafka-billing", SecretStr("hunter2"))
+
+    connection = open_cluster(settings, "kept")
+    assert connection.password.get_secret_value() == "hunter2"
+    assert "hunter2" not in repr(connection)
 
 
 def test_no_variable_fills_a_gap_of_a_named_cluster(monkeypatch, tmp_path):
@@ -269,7 +289,10 @@ def test_a_file_that_is_no_yaml_is_not_quoted(tmp_path):
 @pytest.mark.parametrize(
     ("entry", "part"),
     [
-        ("{brokers: a:1, username: u, password: 'env:NOT_THERE'}", "password: the variable NOT_THERE is not set"),
+        (
+            "{brokers: a:1, username: u, password: 'env:NOT_THERE'}",
+            "password: the secret env:NOT_THERE is not there: it is not set",
+        ),
         ("{brokers: a:1, username: u, password: 'file:not-there'}", "No such file"),
         ("{brokers: a:1, tls: yes}", "unknown field 'tls'. Known are brokers"),
         ("{username: u, password: 'env:HOME_PASSWORD'}", "brokers is not set"),

@@ -31,7 +31,7 @@ from workbench.panels.tables.view import WarehouseView, chart_html
 from workbench.querying import Answer, Column
 from workbench.sections import SparkSettings
 from workbench.transformation.progress import Outcome, Recorder
-from workbench.warehouse.dead_letters import Letter
+from workbench.warehouse.letters.looking import Letter
 from workbench.warehouse.looking import TableLook
 
 HOSTILE = "<img src=x onerror=alert(1)>"

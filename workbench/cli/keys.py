@@ -147,8 +147,11 @@ def rewrap(
             count = rewrapping.rebuild(keys, rebuild)
             Console(stderr=True).print(f"{count:,} found below {rebuild}", markup=False)
         KeptSecrets.of(settings.home, keys).encrypt_anew()
+        moved, refused = _rewrap_warehouse(settings, keys, anew=rebuild is not None)
         with _bar() as advance:
             done = rewrapping.rewrap(keys, forget_missing=forget_missing, on_entry=advance)
+        done.moved += moved
+        done.failed.update(refused)
         details.update(version=done.version, moved=done.moved, failed=len(done.failed))
     left = {
         "being_written": done.being_written,
@@ -192,6 +195,19 @@ def retire(
             keyset = rewrapping.retire(keys, version, destroy=destroy)
     state = _state(keyset, version)
     _tell(as_json, {"version": version, "state": state}, f"Version {version} is {state}.")
+
+
+def _rewrap_warehouse(settings: Settings, keys: Keys, *, anew: bool) -> tuple[int, dict[str, str]]:
+    """How many data keys of dead letters were moved, and why others were not."""
+    try:
+        from workbench.warehouse.letters.keys import holder
+        from workbench.warehouse.letters.rewrapping import rewrap_letters
+    except ModuleNotFoundError:  # without the extra `warehouse` nobody has written letters here
+        return 0, {}
+    try:
+        return rewrap_letters(settings, keys, anew=anew), {}
+    except WorkbenchError as error:
+        return 0, {holder(settings.warehouse): error.message}
 
 
 def _state(keyset: Keyset, version: int) -> str:

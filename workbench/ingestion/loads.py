@@ -120,6 +120,7 @@ class LoadBuilder:
             "reason": reason,
             "target": self.target.table,
             "record_headers": _headers(record),
+            "encrypted_with": None,  # who commits it may encrypt it
         }
 
 

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
-from pydantic import SecretStr
+from pydantic import PrivateAttr, SecretStr
 
 from workbench.sections.base import AbsolutePath, CommaSeparated, Port, Section, is_loopback, variable
+from workbench.sections.keys import KeysSettings
 
 EMBEDDED_SUPERUSER = "postgres"
 SSL_MODES = ("disable", "require", "verify-ca", "verify-full")
@@ -45,6 +46,16 @@ class WarehouseSettings(Section):
         None,
         "DuckDB: the file with the encryption key, made when there is none; unset is `keys/duckdb-key` under WORKBENCH_HOME",
     )
+    key: str = variable(
+        "WORKBENCH_WAREHOUSE_KEY",
+        "",
+        "DuckDB: where the encryption key is instead of in that file: `keyset:NAME`, made when there is none, or `vault:MOUNT/PATH#FIELD`",
+    )
+    encrypt_dead_letters: bool = variable(
+        "WORKBENCH_WAREHOUSE_ENCRYPT_DEAD_LETTERS",
+        True,
+        "encrypt what dead letters hold of records with the keyset, which is made when there is none; DuckDB's file is encrypted as a whole",
+    )
     staging_url: str = variable(
         "WORKBENCH_WAREHOUSE_STAGING_URL", "", "Redshift: `s3://bucket/prefix` where files wait to be copied"
     )
@@ -53,6 +64,8 @@ class WarehouseSettings(Section):
         "",
         "Redshift: ARN of the role with which the cluster reads those files, or `default`",
     )
+
+    _place: tuple[Path, KeysSettings] | None = PrivateAttr(None)
 
     def problems(self) -> list[str]:
         """What contradicts itself inside the section, one sentence with its remedy each."""
@@ -79,18 +92,32 @@ class WarehouseSettings(Section):
         """The sslmode in force: what was set, else encrypted and verified but on loopback."""
         return self.sslmode or ("disable" if is_loopback(self.host) else "verify-full")
 
-    def at(self, home: Path) -> Self:
-        """The same with the files of DuckDB named, for a workbench at *home*; other dialects have none."""
+    def at(self, home: Path, keys: KeysSettings | None = None) -> Self:
+        """The same with the files of DuckDB named, for a workbench at *home*; other dialects have none.
+
+        Args:
+            home: WORKBENCH_HOME.
+            keys: of the same workbench, for a `key` in its keyset or in its Vault.
+        """
         if self.dialect != "duckdb":
             return self
         file = self.file or home / "warehouse" / "workbench.duckdb"
-        return self.model_copy(update={"file": file, "key_file": self.key_file or home / "keys" / "duckdb-key"})
+        found = self.model_copy(update={"file": file, "key_file": self.key_file or home / "keys" / "duckdb-key"})
+        found._place = (home, keys or KeysSettings())  # noqa: SLF001 - of our own class
+        return found
+
+    @property
+    def key_place(self) -> tuple[Path, KeysSettings]:
+        """Where the keyset is, and the settings of it and of Vault, for a `key` that is there."""
+        assert self._place is not None, "the settings have been given a place"
+        return self._place
 
     def _dialect_problems(self) -> list[str]:
         found = []
         for name, dialect in (
             ("file", "duckdb"),
             ("key_file", "duckdb"),
+            ("key", "duckdb"),
             ("staging_url", "redshift"),
             ("iam_role", "redshift"),
         ):
@@ -99,6 +126,9 @@ class WarehouseSettings(Section):
                 found.append(f"{variable} is for {dialect}. Set WORKBENCH_WAREHOUSE_DIALECT={dialect}, or unset it.")
             elif dialect == "redshift" == self.dialect and not getattr(self, name):
                 found.append(f"WORKBENCH_WAREHOUSE_DIALECT is redshift but {variable} is not set. Set it.")
+        if self.key and not self.key.startswith(("keyset:", "vault:")):
+            # It is not shown: somebody may have put the key itself there.
+            found.append("WORKBENCH_WAREHOUSE_KEY is no reference. Write keyset:NAME or vault:MOUNT/PATH#FIELD.")
         if self.dialect == "redshift" and not self.host:
             found.append("WORKBENCH_WAREHOUSE_DIALECT is redshift but DW_HOST is not set. Set it.")
         if self.staging_url and not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]+(/[^?#\s']*)?", self.staging_url):

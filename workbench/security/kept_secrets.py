@@ -7,6 +7,7 @@ import binascii
 import fcntl
 import json
 import os
+import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from workbench.security.encryption.values import decrypt_value, encrypt_value, r
 from workbench.security.keyset.opening import Keys
 from workbench.security.keyset.roots import read_private
 from workbench.security.messages import RESTORE
-from workbench.security.secrets import private_folder, sync_folder, write_private
+from workbench.security.secrets import TOKEN_BYTES, private_folder, sync_folder, write_private
 
 HOLDER = "workbench secrets"  #: as the inventory of keys names it
 
@@ -69,6 +70,18 @@ class KeptSecrets:
             is_new = name not in found
             found[name] = self._encrypted(name, value.get_secret_value().encode())
         return is_new
+
+    def ensure(self, name: str) -> SecretStr:
+        """The secret of that name; one of 256 random bits, in hexadecimal digits, is made when there is none.
+
+        Raises:
+            As `set`.
+        """
+        self.keys.ensure()
+        with self._changing() as found:
+            if name not in found:
+                found[name] = self._encrypted(name, secrets.token_hex(TOKEN_BYTES).encode())
+            return SecretStr(self._opened(name, found[name]).decode("utf-8"))
 
     def remove(self, name: str) -> None:
         """Keep it no longer.

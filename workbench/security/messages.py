@@ -53,7 +53,18 @@ def decrypt_message(key: bytes, message: bytes, context: bytes, *, subject: str)
         Truncated: when the end is missing.
         Corrupt: when a chunk was changed.
     """
-    return b"".join(bytes(piece) for piece in decrypted_pieces(key, io.BytesIO(message), context, subject=subject))
+    rest = message[BEGIN_BYTES:]
+    if len(rest) >= SEALED_CHUNK_BYTES:
+        return b"".join(bytes(piece) for piece in decrypted_pieces(key, io.BytesIO(message), context, subject=subject))
+    # Of a single chunk: the buffers for long ones would cost a thousand times what it takes.
+    decryptor = Cobblestone256Decryptor(key, context)
+    _begin(decryptor, message[:BEGIN_BYTES], subject)
+    if len(rest) < TAG_BYTES:
+        raise Truncated(f"{subject} is cut off after 0 chunks", remedy=RESTORE)
+    try:
+        return decryptor.update(rest) + decryptor.finalize()
+    except InvalidTag:
+        raise _corrupt(subject, 0, " or cut off") from None
 
 
 def encrypted_pieces(key: bytes, source: io.BufferedIOBase, context: bytes) -> Iterator[memoryview | bytes]:

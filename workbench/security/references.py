@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from pydantic import SecretStr
 
@@ -26,10 +27,15 @@ def references_of(settings: Settings, environment: Mapping[str, str]) -> Referen
         settings: where the keyset and Vault are.
         environment: where references of `env:` are looked up; what leads to the root key cannot be referred to.
     """
+    return references_at(settings.home, settings.keys, environment)
+
+
+def references_at(home: Path, settings: KeysSettings, environment: Mapping[str, str]) -> References:
+    """As `references_of`, for the workbench whose WORKBENCH_HOME is *home*."""
 
     def kept(name: str) -> SecretStr:
         try:
-            return KeptSecrets.of(settings.home, Keys.of(settings.home, settings.keys)).read(name)
+            return KeptSecrets.of(home, Keys.of(home, settings)).read(name)
         except SecretUnavailable:
             raise
         except WorkbenchError as error:
@@ -39,7 +45,7 @@ def references_of(settings: Settings, environment: Mapping[str, str]) -> Referen
 
     hidden = key_variables()
     variables = {name: value for name, value in environment.items() if name not in hidden}
-    return References(variables, {"keyset": kept, "vault": _VaultSecrets(settings.keys).read})
+    return References(variables, {"keyset": kept, "vault": _VaultSecrets(settings).read})
 
 
 @dataclass(frozen=True)

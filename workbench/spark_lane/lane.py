@@ -11,6 +11,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
@@ -56,7 +57,8 @@ class SparkRun:
     """A run of a flow whose records Spark brings."""
 
     run: Run
-    open_warehouse: Callable[[], Warehouse]  #: called by every task
+    #: gives what every task of a round calls, while the context is open
+    lend_warehouse: Callable[[], AbstractContextManager[Callable[[], Warehouse]]]
     open_session: Callable[[], SparkSession]
     round_records: int = ROUND_RECORDS
     steps: tuple[Step, ...] = ()  #: between decoding and writing, each row by itself
@@ -205,15 +207,15 @@ class Driver:
         session.addTag(tag)
         failed = reported_spark(f"Spark has failed to bring {run.topic}", remedy=REMEDY)
         try:
-            with failed:
-                return cast("pa.Table", self._reports(session, work).toArrow())
+            with self._lane.lend_warehouse() as open_warehouse, failed:
+                return cast("pa.Table", self._reports(session, work, open_warehouse).toArrow())
         except KeyboardInterrupt:
             session.interruptTag(tag)
             raise
         finally:
             session.removeTag(tag)
 
-    def _reports(self, session: SparkSession, work: Round) -> DataFrame:
+    def _reports(self, session: SparkSession, work: Round, open_warehouse: Callable[[], Warehouse]) -> DataFrame:
         """The reports of the tasks of a round, one task a partition."""
         run, lane, count = self._run, self._lane, len(work.spans)
         if not lane.steps:
@@ -222,7 +224,7 @@ class Driver:
                 topic=run.topic,
                 group=run.group,
                 spans=work.spans,
-                open_warehouse=lane.open_warehouse,
+                open_warehouse=open_warehouse,
                 make_decoder=run.make_decoder,
                 loads=run.loads,
                 table=self._table,
@@ -235,7 +237,7 @@ class Driver:
         limits = replace(run.limits, size_bytes=min(run.limits.size_bytes, PIECE_BYTES))
         decode = Decode(make_decoder=run.make_decoder, loads=run.loads, columns=run.columns, limits=limits)
         write = CommitPieces(
-            open_warehouse=lane.open_warehouse,
+            open_warehouse=open_warehouse,
             make_decoder=run.make_decoder,
             columns=run.columns,
             # What `include` asks for went through the steps, which may also have made the key.

@@ -1,21 +1,25 @@
-"""What kernels do at a checkpoint: they write variables to files, and read them back.
+"""What kernels do at a checkpoint: they write variables, and read them back.
 
-Kernels are sent the text of this module, and need not have the workbench: nothing of ours is
-imported. Values are JSON and tables of Arrow. Nothing is pickled: whoever could write to a pickle
-could run code as whoever reads it.
+To files in a folder, or through a pipe to whoever encrypts what comes out of it. Kernels are sent
+the text of this module, and need not have the workbench: nothing of ours is imported. Values are
+JSON and tables of Arrow. Nothing is pickled: whoever could write to a pickle could run code as
+whoever reads it.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import struct
 import sys
 from collections.abc import Iterator, MutableMapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 VALUES = "values.json"
 SCALARS = (type(None), bool, int, float, str)
+BLOCK = struct.Struct(">HQ")  # of a pipe: how long the name is, and the data
 SPARK = "write it to the warehouse, and read it behind the checkpoint"
 
 
@@ -23,8 +27,10 @@ class CheckpointRefused(Exception):
     """A variable cannot be carried."""
 
 
-def save(names: Sequence[str], folder: str, namespace: MutableMapping[str, Any]) -> None:
-    """Write the variables *names* of *namespace* to new files of mode 0600 in *folder*, on the disk when this returns.
+def save(names: Sequence[str], place: str, namespace: MutableMapping[str, Any]) -> None:
+    """Write the variables *names* of *namespace* to *place*.
+
+    That is a folder, in which new files of mode 0600 are on the disk when this returns, or a pipe.
 
     Raises:
         CheckpointRefused: for one that is not there, holds a secret, or would not come back as it is.
@@ -32,31 +38,105 @@ def save(names: Sequence[str], folder: str, namespace: MutableMapping[str, Any])
     """
     values: dict[str, Any] = {}
     tables: dict[str, list[str]] = {}
-    for number, name in enumerate(names):
-        if name not in namespace:
-            raise CheckpointRefused(f"the checkpoint carries {name}, and there is no such variable")
-        kind = _table_kind(namespace[name])
-        if kind:
-            tables[name] = [kind, f"{number}.arrow"]
-            _write_table(name, namespace[name], kind, Path(folder, f"{number}.arrow"))
-        else:
-            values[name] = _checked(name, namespace[name])
-    text = json.dumps({"values": values, "tables": tables})
-    with _new_file(Path(folder, VALUES)) as file:
-        file.write(text.encode())
-        _sync(file)
+    with _writer(place) as writer:
+        for number, name in enumerate(names):
+            if name not in namespace:
+                raise CheckpointRefused(f"the checkpoint carries {name}, and there is no such variable")
+            kind = _table_kind(namespace[name])
+            if kind:
+                tables[name] = [kind, f"{number}.arrow"]
+                _write_table(name, namespace[name], kind, writer, f"{number}.arrow")
+            else:
+                values[name] = _checked(name, namespace[name])
+        text = json.dumps({"values": values, "tables": tables})
+        # The last one: a reader of a pipe knows by it that nothing is missing.
+        with writer.part(VALUES) as file:
+            file.write(text.encode())
 
 
-def restore(folder: str, namespace: MutableMapping[str, Any]) -> None:
-    """Give *namespace* the variables that `save` has written to *folder*."""
-    kept = json.loads(Path(folder, VALUES).read_bytes())
-    for name, (kind, file_name) in kept["tables"].items():
+def restore(place: str, namespace: MutableMapping[str, Any]) -> None:
+    """Give *namespace* the variables that `save` has written to the folder *place*, or that come through the pipe there.
+
+    Raises:
+        CheckpointRefused: when not all comes.
+    """
+    parts = _parts_of(place) if _is_pipe(place) else None
+    kept = json.loads(Path(place, VALUES).read_bytes() if parts is None else parts[VALUES])
+    for name, (kind, part) in kept["tables"].items():
         import pyarrow as pa
 
-        with pa.OSFile(str(Path(folder, file_name)), "rb") as source:
+        # Of a bytearray, so that what is made of the table can be written to.
+        with pa.OSFile(str(Path(place, part)), "rb") if parts is None else pa.BufferReader(parts[part]) as source:
             table = pa.ipc.open_file(source).read_all()
         namespace[name] = table.to_pandas() if kind == "pandas" else table
     namespace.update(kept["values"])
+
+
+def _is_pipe(place: str) -> bool:
+    return Path(place).is_fifo()
+
+
+@contextmanager
+def _writer(place: str) -> Iterator[Any]:
+    if not _is_pipe(place):
+        yield _Files(Path(place))
+        return
+    with Path(place).open("wb") as pipe:
+        yield _Pipe(pipe)
+
+
+class _Files:
+    """Parts as files of a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[BinaryIO]:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        with os.fdopen(os.open(self._folder / name, flags, 0o600), "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+
+
+class _Pipe:
+    """Parts as blocks, each with its name and its length: how long a part becomes is not known before."""
+
+    def __init__(self, pipe: BinaryIO) -> None:
+        self._pipe, self._name, self._written = pipe, b"", 0
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[Any]:
+        self._name, self._written = name.encode(), 0
+        yield self
+
+    def write(self, data: bytes) -> int:
+        self._pipe.write(BLOCK.pack(len(self._name), len(data)) + self._name)
+        self._pipe.write(data)
+        self._written += len(data)
+        return len(data)
+
+    def tell(self) -> int:
+        return self._written
+
+    def flush(self) -> None:
+        pass
+
+
+def _parts_of(place: str) -> dict[str, bytearray]:
+    """All parts that come through a pipe."""
+    parts: dict[str, bytearray] = {}
+    with Path(place).open("rb") as pipe:
+        while begin := pipe.read(BLOCK.size):
+            name_bytes, length = BLOCK.unpack(begin.ljust(BLOCK.size, b"\0"))
+            name, data = pipe.read(name_bytes), pipe.read(length)
+            if len(data) < length or not name_bytes:
+                raise CheckpointRefused("what the checkpoint carries is cut off")
+            parts.setdefault(name.decode(), bytearray()).extend(data)
+    if VALUES not in parts:
+        raise CheckpointRefused("what the checkpoint carries is cut off")
+    return parts
 
 
 def _checked(name: str, value: Any) -> Any:
@@ -110,18 +190,17 @@ def _table_kind(value: Any) -> str:
     return "arrow" if pyarrow is not None and isinstance(value, pyarrow.Table) else ""
 
 
-def _write_table(name: str, value: Any, kind: str, path: Path) -> None:
+def _write_table(name: str, value: Any, kind: str, parts: Any, part: str) -> None:
     try:
         import pyarrow as pa
     except ImportError:
         raise CheckpointRefused(f"the checkpoint carries {name}, a DataFrame; that takes the package pyarrow") from None
     table = _as_table(name, value) if kind == "pandas" else value
-    with _new_file(path) as file:
+    with parts.part(part) as file:
         guarded = _Guarded(file, _Guard(name))
         # Not compressed: secrets are looked for in what is written.
         with pa.ipc.new_file(guarded, table.schema) as writer:
             writer.write_table(table)
-        _sync(file)
 
 
 def _as_table(name: str, frame: Any) -> Any:
@@ -177,12 +256,3 @@ class _Guarded:
 
     def close(self) -> None:
         self.closed = True
-
-
-def _new_file(path: Path) -> BinaryIO:
-    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
-
-
-def _sync(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())

@@ -5,15 +5,26 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pipelines.engine.checkpoints import in_kernel
 from pipelines.engine.checkpoints.declared import carried_cells, declared_checkpoints, identity
-from pipelines.engine.checkpoints.saved import Saved, drop_new, new_folder, publish, read_saved
+from pipelines.engine.checkpoints.passing import Passing, check
+from pipelines.engine.checkpoints.passing import restoring as passing_to_kernel
+from pipelines.engine.checkpoints.passing import saving as passing_from_kernel
+from pipelines.engine.checkpoints.saved import (
+    FOLDER,
+    Saved,
+    context_of,
+    drop_new,
+    new_folder,
+    publish,
+    read_saved,
+)
 from pipelines.engine.job import Checkpoints, Earlier
 from pipelines.engine.record.events import Event, Kind
-from pipelines.engine.record.keeping import ENCRYPTED, is_encrypted
+from pipelines.engine.record.keeping import ENCRYPTED, is_encrypted, needed
 from pipelines.engine.record.notebook import read_notebook
 from pipelines.engine.source import Source
 from pipelines.states import State
@@ -43,6 +54,8 @@ class Keeper:
     why_not: str  #: why there is none, when there might have been one
     checkpoints: Checkpoints
     source: Source
+    keys: Keys | None = field(default=None, repr=False)
+    encrypts: bool = False  #: what it keeps
 
     @property
     def resumes_at(self) -> int | None:
@@ -54,47 +67,74 @@ class Keeper:
         """The cells that are not executed."""
         return {} if self.resumption is None else self.resumption.carried
 
-    def restoring(self) -> str:
-        """The expression that gives the kernel what the checkpoint carries."""
-        assert self.resumption is not None, "there is a checkpoint"
-        return _expression("restore", f"{str(self.resumption.saved.folder)!r}, globals()")
-
-    def saving(self, cell: int) -> str:
-        """The expression that has the kernel write what the checkpoint *cell* carries.
+    def restoring(self) -> tuple[str, Passing | None]:
+        """The expression that gives the kernel what the checkpoint carries, and what passes it there, when it is encrypted.
 
         Raises:
             OSError: when there is no room.
         """
-        folder = new_folder(self.checkpoints.folder)
-        return _expression("save", f"{self.declared[cell]!r}, {str(folder)!r}, globals()")
+        assert self.resumption is not None, "there is a checkpoint"
+        saved, passing = self.resumption.saved, None
+        if saved.state is not None:
+            keys = needed(self.keys, saved.state)
+            passing = passing_to_kernel(self.checkpoints.folder / FOLDER, keys, saved.state, saved.context)
+        place = saved.folder if passing is None else passing.place
+        return _expression("restore", f"{str(place)!r}, globals()"), passing
+
+    def saving(self, cell: int) -> tuple[str, Passing | None]:
+        """The expression that has the kernel write what the checkpoint *cell* carries, and what encrypts it.
+
+        Raises:
+            OSError: when there is no room.
+        """
+        folder, passing = new_folder(self.checkpoints.folder), None
+        if self.encrypts:
+            same = _identity(self.source, cell, self.checkpoints)
+            context = context_of(self.checkpoints.folder, cell, same)
+            passing = passing_from_kernel(folder, needed(self.keys, folder), context)
+        place = folder if passing is None else passing.place
+        return _expression("save", f"{self.declared[cell]!r}, {str(place)!r}, globals()"), passing
 
     def publish(self, cell: int) -> None:
         """Keep what the kernel has written.
 
         Raises:
             OSError: when there is no room.
+            KeysetError: when the inventory of keys cannot be written.
         """
-        publish(self.checkpoints.folder, cell, _identity(self.source, cell, self.checkpoints))
+        same = _identity(self.source, cell, self.checkpoints)
+        publish(self.checkpoints.folder, cell, same, self.keys if self.encrypts else None)
 
     def drop(self) -> None:
         """Take away what the kernel has written."""
-        drop_new(self.checkpoints.folder)
+        drop_new(self.checkpoints.folder, self.keys if self.encrypts else None)
 
 
-def make_keeper(checkpoints: Checkpoints, source: Source, keys: Keys | None = None) -> Keeper:
+def make_keeper(
+    checkpoints: Checkpoints, source: Source, keys: Keys | None = None, *, encrypts: bool = False
+) -> Keeper:
     """What is done about the checkpoints of the notebook *source*.
 
     Args:
         checkpoints: of the attempts before, and where new ones are kept.
         source: the notebook.
-        keys: that decrypt the logs of the attempts before.
+        keys: that decrypt the logs and checkpoints of the attempts before.
+        encrypts: whether new checkpoints are encrypted with them.
 
     Raises:
         WorkbenchError: when a checkpoint does not say what it carries.
     """
     declared = declared_checkpoints(source.notebook["cells"], checkpoints.marks)
     found, why_not = _find(checkpoints, source, declared, keys) if declared else (None, "")
-    return Keeper(declared=declared, resumption=found, why_not=why_not, checkpoints=checkpoints, source=source)
+    return Keeper(
+        declared=declared,
+        resumption=found,
+        why_not=why_not,
+        checkpoints=checkpoints,
+        source=source,
+        keys=keys,
+        encrypts=encrypts,
+    )
 
 
 def _find(
@@ -109,6 +149,7 @@ def _find(
                 continue
             reason = _stale(saved, source, checkpoints, declared)
             if not reason:
+                _prove(saved, earlier, keys)
                 before = read_notebook(earlier.log, end=CUT_OFF, keys=keys)
                 carried = _carried(before["cells"], earlier, saved, source, checkpoints)
                 return Resumption(saved=saved, earlier=earlier, carried=carried), ""
@@ -116,6 +157,19 @@ def _find(
             reason = f"its files cannot be used: {error}"
         reasons.append(f"the checkpoint of attempt {earlier.number}: {reason}")
     return None, reasons[0] if reasons else _nothing(checkpoints)
+
+
+def _prove(saved: Saved, earlier: Earlier, keys: Keys | None) -> None:
+    """Make sure that what *saved* carries is as it was written.
+
+    Raises:
+        ValueError: when it is in clear, and the attempt was encrypted: somebody else may have put it there.
+        OSError, KeysetError, EncryptionError: when it cannot be decrypted, or was changed.
+    """
+    if saved.state is not None:
+        check(needed(keys, saved.state), saved.state, saved.context)
+    elif is_encrypted(earlier.log):
+        raise ValueError("they are not encrypted, and that attempt was")
 
 
 def _nothing(checkpoints: Checkpoints) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from pipelines.engine.checkpoints.passing import Passing
 from pipelines.engine.checkpoints.resuming import Keeper
 from pipelines.engine.job import Limits
 from pipelines.engine.kernels.kernel import Kernel
@@ -71,7 +72,7 @@ class CellRunner:
         """Do what there is to do with one cell; None says that the next may follow."""
         keeper = self._keeper
         if keeper is not None and index == keeper.resumes_at:
-            return await self._consult(index, keeper.restoring())
+            return await self._pass_through(index, *await asyncio.to_thread(keeper.restoring))
         if not is_executed(cell) or (keeper is not None and index in keeper.carried):
             return None
         return await self._run_cell(index, cell)
@@ -89,7 +90,7 @@ class CellRunner:
     async def _keep(self, index: int, keeper: Keeper) -> Verdict | None:
         """Keep what the checkpoint that has just succeeded carries."""
         try:
-            verdict = await self._consult(index, await asyncio.to_thread(keeper.saving, index))
+            verdict = await self._pass_through(index, *await asyncio.to_thread(keeper.saving, index))
             if verdict is None:
                 await asyncio.to_thread(keeper.publish, index)
             else:
@@ -98,6 +99,19 @@ class CellRunner:
             message = f"the checkpoint cannot be written: {error.filename or ''} {error.strerror or error}"
             return Verdict(state=State.INFRASTRUCTURE_ERROR, cell=index, message=message, remedy=MAKE_ROOM)
         return verdict
+
+    async def _pass_through(self, index: int, expression: str, passing: Passing | None) -> Verdict | None:
+        """As `_consult`, of what goes through a pipe.
+
+        Raises:
+            OSError: when there is no room.
+            KeysetError, EncryptionError: when it could not be encrypted or decrypted.
+        """
+        try:
+            return await self._consult(index, expression)
+        finally:
+            if passing is not None:
+                await asyncio.to_thread(passing.finish)
 
     async def _consult(self, index: int, expression: str) -> Verdict | None:
         """Have the kernel do something for us; None says that it is done."""

@@ -31,7 +31,7 @@ def cluster_source(settings: Settings, cluster: str) -> Iterator[Source]:
     from workbench.ingestion.cluster.clusters import open_cluster
     from workbench.ingestion.cluster.positions import PositionReader
 
-    reader = PositionReader(open_cluster(settings.kafka, cluster))
+    reader = PositionReader(open_cluster(settings, cluster))
 
     def ask(questions: Questions) -> Answers:
         rules = {key: _kafka(each) for key, each in questions.items()}

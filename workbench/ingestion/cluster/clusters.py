@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,13 @@ import yaml
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from workbench.errors import SettingsError
+from workbench.errors import SecretUnavailable, SettingsError
 from workbench.ingestion.cluster.connection import KafkaConnection
+from workbench.references import HOW, References, SecretReference
 from workbench.resources import resource
 from workbench.sections import KafkaSettings
+from workbench.security.references import references_of
+from workbench.settings import Settings
 
 SECRETS = ("password", "key_password")
 FILES = ("ca_file", "certificate_file", "key_file", "token_ca_file")
@@ -43,25 +47,30 @@ class Cluster(KafkaSettings):
         return super().problems()
 
 
-def open_cluster(settings: KafkaSettings, name: str = "") -> KafkaConnection:
+def open_cluster(settings: Settings, name: str = "") -> KafkaConnection:
     """How to reach the cluster *name* of the file of clusters; without a name, that of the KAFKA_ variables.
+
+    Args:
+        settings: which name the file, and where secrets of `keyset:` and `vault:` are.
+        name: under `clusters:`.
 
     Raises:
         SettingsError: with every problem of the file and of that cluster.
         KafkaError: when no cluster is configured.
     """
     if not name:
-        return KafkaConnection.from_settings(settings)
-    return KafkaConnection.named(name, settings.clusters_file or resource("pipelines") / "clusters.yaml")
+        return KafkaConnection.from_settings(settings.kafka)
+    file = settings.kafka.clusters_file or resource("pipelines") / "clusters.yaml"
+    return KafkaConnection.named(name, file, references=references_of(settings, os.environ))
 
 
-def read_cluster(file: Path, name: str, environment: Mapping[str, str]) -> Cluster:
+def read_cluster(file: Path, name: str, references: References) -> Cluster:
     """The cluster *name*, with its secrets.
 
     Args:
         file: mapping `clusters:` of name to fields; paths in it are relative to its folder.
         name: which one.
-        environment: where `env:NAME` is looked up.
+        references: read its secrets.
 
     Raises:
         SettingsError: with every problem of the file, and of this cluster's values and secrets.
@@ -71,7 +80,7 @@ def read_cluster(file: Path, name: str, environment: Mapping[str, str]) -> Clust
         known = ", ".join(sorted(entries)) or "none"
         raise SettingsError([f"{file}: there is no cluster {name!r}. Known are {known}."])
     where = f"{file}: cluster {name}"
-    values, problems = _resolved(dict(entries[name]), file.parent, environment)
+    values, problems = _resolved(dict(entries[name]), file.parent, references)
     if not problems:
         try:
             cluster = Cluster(**values)
@@ -111,39 +120,35 @@ def _problems(fields: Any) -> list[str]:
         return [f"it is no mapping of {', '.join(FIELDS)}."]
     found = [f"unknown field {name!r}. Known are {', '.join(FIELDS)}." for name in fields if name not in FIELDS]
     found += [
-        f"{name} is written out. Secrets do not belong in this file: write env:NAME of a variable, or file:PATH."
+        f"{name} is written out. Secrets do not belong in this file: write {HOW}."
         for name in SECRETS
-        if name in fields and _reference(fields[name]) is None
+        if name in fields and _reference(fields[name], Path()) is None
     ]
     return found
 
 
-def _reference(value: Any) -> tuple[str, str] | None:
-    """Kind and place of a secret: `env:NAME` or `file:PATH`."""
-    kind, colon, place = value.partition(":") if isinstance(value, str) else ("", "", "")
-    return (kind, place) if kind in {"env", "file"} and colon and place.strip() else None
+def _reference(value: Any, folder: Path) -> SecretReference | None:
+    """Where a secret is; a file may be relative to *folder*."""
+    if not isinstance(value, str):
+        return None
+    scheme, _, place = value.partition(":")
+    if scheme == "file" and place.strip():
+        return SecretReference(scheme, str((folder / Path(place).expanduser()).absolute()))
+    try:
+        return SecretReference.parse(value)
+    except ValueError:
+        return None
 
 
-def _resolved(fields: dict[str, Any], folder: Path, environment: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
+def _resolved(fields: dict[str, Any], folder: Path, references: References) -> tuple[dict[str, Any], list[str]]:
     problems = []
     for name in (name for name in FILES if isinstance(fields.get(name), str)):
         fields[name] = folder / Path(fields[name]).expanduser()
     for name in (name for name in SECRETS if name in fields):
-        kind, place = _reference(fields[name]) or ("", "")
-        if kind == "env":
-            fields[name] = environment.get(place, "")
-            reason = f"the variable {place} is not set"
-        else:
-            fields[name], reason = _read_secret(folder / Path(place).expanduser())
-        if not fields[name]:
-            problems.append(f"{name}: {reason}.")
+        reference = _reference(fields[name], folder)
+        assert reference is not None  # all entries have been checked
+        try:
+            fields[name] = references.read(reference)
+        except SecretUnavailable as error:
+            problems.append(f"{name}: {error.message}.{' ' if error.remedy else ''}{error.remedy}")
     return fields, problems
-
-
-def _read_secret(file: Path) -> tuple[str, str]:
-    try:
-        return file.read_text(encoding="utf-8").rstrip("\r\n"), f"{file} is empty"
-    except OSError as error:
-        return "", f"{file}: {error.strerror}"
-    except UnicodeDecodeError:
-        return "", f"{file} is no text"

@@ -6,7 +6,7 @@ import os
 import ssl
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from workbench.ingestion.cluster import connection_errors
 from workbench.ingestion.cluster.client_certificate import check_client_certificate, java_keystore
 from workbench.ingestion.cluster.oauth import TokenProvider, form_encoded
 from workbench.ingestion.cluster.wire_log import hide_logins
+from workbench.references import References
 from workbench.sections import KafkaSettings
 
 CLIENT_ID = "workbench"
@@ -101,20 +102,20 @@ class KafkaConnection:
         )
 
     @classmethod
-    def named(cls, name: str, file: Path, *, environment: Mapping[str, str] = os.environ) -> KafkaConnection:
+    def named(cls, name: str, file: Path, *, references: References | None = None) -> KafkaConnection:
         """The cluster *name* of the YAML file of clusters (docs/kafka.md has the format).
 
         Args:
             name: the key under `clusters:`.
             file: WORKBENCH_KAFKA_CLUSTERS_FILE, or pipelines/clusters.yaml.
-            environment: where `env:NAME` is looked up.
+            references: read its secrets; without, those of `env:` and `file:` are read.
 
         Raises:
             SettingsError: with every problem of the file and of that cluster.
         """
         from workbench.ingestion.cluster.clusters import read_cluster
 
-        return cls.from_settings(read_cluster(file, name, environment), cluster=name)
+        return cls.from_settings(read_cluster(file, name, references or References(os.environ)), cluster=name)
 
     @property
     def is_encrypted(self) -> bool:

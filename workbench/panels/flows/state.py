@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from workbench.warehouse.dead_letters import Letter
+from workbench.warehouse.letters.looking import Letter
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from workbench.panels.flows.acting import FlowActions
 from workbench.panels.flows.state import FlowState, IngestionState
 from workbench.panels.panel import Panel
 from workbench.panels.parts import DASH, Grid, Picture, button, clock, count, dropdown, offer, picture_of
-from workbench.warehouse.dead_letters import Letter
+from workbench.warehouse.letters.looking import Letter
 
 HEADS = ("flow", "topic", "table", "state", "since", "behind", "records/s", "last commit", "dead letters", "last end")
 NOTHING = "There are no flows: pipelines/flows/ has no file."

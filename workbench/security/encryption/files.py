@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from workbench.errors import Corrupt, WrongKey
-from workbench.security.encryption.header import Kind
+from workbench.security.encryption.header import HEADER_BYTES, Kind, Prefix, parse_slots
 from workbench.security.encryption.sealing import read_header, seal
 from workbench.security.keyset.opening import Keys
 from workbench.security.messages import RESTORE, decrypted_pieces, encrypted_pieces
@@ -85,6 +85,24 @@ def read_encrypted(keys: Keys, source: Path, context: str) -> bytes:
     """
     with source.open("rb") as file:
         return b"".join(bytes(piece) for piece in _decrypted(keys, file, context, str(source)))
+
+
+@contextmanager
+def moving(keys: Keys, source: Path, target: Path) -> Iterator[None]:
+    """Let the encrypted file *source* be moved to *target* in this context: the inventory names the one, both, the other.
+
+    Raises:
+        KeysetError: when the inventory cannot be written.
+        EncryptionError, OSError: when *source* is no encrypted file, or cannot be read.
+    """
+    with source.open("rb") as file:
+        header = file.read(HEADER_BYTES)
+    Prefix.parse(header, subject=str(source))
+    for slot in parse_slots(header):
+        if slot is not None:
+            keys.inventory.found("file", target, slot.version)
+    yield
+    keys.inventory.forget_path(source)
 
 
 def _encrypt(keys: Keys, source: io.BufferedIOBase, target: Path, context: str) -> None:

@@ -1,7 +1,7 @@
 r"""The header of what is encrypted, as bytes. Fixed lengths, big-endian.
 
     prefix, 56 bytes, never changed          b"\x97AWB" | format 1 | suite 1 | kind | 0 | keyset id (16) | SHA-256 of the context (32)
-    slot, 108 bytes, twice (of a value once) key version (4) | the key of this object, wrapped: a message of `security.messages`
+    slot, 108 bytes, twice (of a value or key once) key version (4) | the key of this object, wrapped: a message of `security.messages`
 
 A value has the message itself in place of its one slot's key. Of a file's or log's two slots one is
 empty, zeros, except in the midst of a rewrap: it fills the empty one, and empties the other only
@@ -37,6 +37,7 @@ class Kind(IntEnum):
     VALUE = 1
     FILE = 2
     LOG = 3
+    KEY = 4  #: nothing: the values that it encrypts are beside it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +72,7 @@ class Prefix:
         form, suite, kind, reserved = content[len(MAGIC) : len(MAGIC) + 4]
         if (form, suite, reserved) != (FORMAT, SUITE, 0) or kind not in list(Kind):
             raise UnsupportedFormat(
-                f"{subject} has format {form}, suite {suite}, kind {kind}; this version reads {FORMAT}, {SUITE} and 1 to 3",
+                f"{subject} has format {form}, suite {suite}, kind {kind}; this version reads {FORMAT}, {SUITE} and 1 to 4",
                 remedy="Use the version of the workbench that wrote it, or a later one.",
             )
         identifier = content[len(MAGIC) + 4 : PREFIX_BYTES - HASH_BYTES]

@@ -131,7 +131,9 @@ def _take(keys: Keys, entries: Sequence[Entry], done: Rewrapped, *, forget_missi
     found = []
     for entry in entries:
         path = Path(entry.name)
-        if entry.kind == "values":
+        if entry.kind == "values" and entry.is_being_written:
+            done.being_written += 1
+        elif entry.kind == "values":
             done.holders.append(entry.name)
         elif entry.is_being_written and (entry.kind == "file" or not path.exists()):
             done.being_written += 1
@@ -179,7 +181,7 @@ def _begin(path: Path) -> bytes:
 
 def _note(keys: Keys, keyset: Keyset, path: Path, header: bytes) -> int:
     prefix = Prefix.parse(header, subject=str(path))
-    if prefix.keyset != keyset.id or prefix.kind is Kind.VALUE:
+    if prefix.keyset != keyset.id or prefix.kind not in (Kind.FILE, Kind.LOG):
         return 0
     for slot in parse_slots(header):
         if slot is not None:

@@ -6,6 +6,7 @@ One SQLite file beside the keyset, of mode 0600, for one machine. It holds paths
 from __future__ import annotations
 
 import os
+import secrets
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -141,6 +142,23 @@ class Inventory:
                 "INSERT INTO objects (kind, name, version) VALUES ('values', ?, ?) ON CONFLICT DO NOTHING",
                 (holder, version),
             )
+
+    def lend(self, holder: str, version: int) -> int:
+        """Note that others write values of *version* for this process; returns the number of the entry, to be forgotten.
+
+        It is an entry of its own, whatever *holder* releases meanwhile.
+        """
+        writer = _me()
+        with _opened(self.path) as connection:
+            row = connection.execute(
+                "INSERT INTO objects (kind, name, version, writer) VALUES ('values', ?, ?, ?) RETURNING id",
+                (
+                    f"{holder}, by executors of process {writer.partition(' ')[0]} ({secrets.token_hex(4)})",
+                    version,
+                    writer,
+                ),
+            ).fetchone()
+        return int(row[0])
 
     def release(self, holder: str, version: int) -> None:
         """The *holder* keeps no values of other versions any more."""

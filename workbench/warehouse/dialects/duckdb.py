@@ -39,7 +39,15 @@ from workbench.warehouse.ledger import (
     taken_over,
 )
 from workbench.warehouse.merge import delete_statement
-from workbench.warehouse.schema import arrow_type, ensure_table, quoted, split_name, sql_type, table_columns
+from workbench.warehouse.schema import (
+    add_missing,
+    arrow_type,
+    ensure_table,
+    quoted,
+    split_name,
+    sql_type,
+    table_columns,
+)
 
 T = TypeVar("T")
 ROWS, DELETED = "workbench_rows", "workbench_deleted"
@@ -87,7 +95,8 @@ class DuckdbWarehouse:
                 is_new = ensure_table(
                     connection, target.table, rows, key=target.key, evolves=target.evolves, unique=False
                 )
-                ensure_table(connection, target.dead_letters, DEAD_LETTERS, evolves=True)
+                if not ensure_table(connection, target.dead_letters, DEAD_LETTERS, evolves=True):
+                    add_missing(connection, target.dead_letters, DEAD_LETTERS)
                 if target.key:
                     connection.execute(sa.text(TURNS))
                     connection.execute(sa.text(FIRST_TURN), {"target": target.table})

@@ -14,10 +14,16 @@ from typing import Any
 import duckdb
 import duckdb_engine
 import sqlalchemy as sa
+from pydantic import SecretStr
 from sqlalchemy import exc
 
-from workbench.errors import RowsRefused, WarehouseError, WarehouseUnavailable
+from workbench.errors import RowsRefused, SettingsError, WarehouseError, WarehouseUnavailable
+from workbench.masking import remember
+from workbench.references import SecretReference
 from workbench.sections import WarehouseSettings
+from workbench.security.kept_secrets import KeptSecrets
+from workbench.security.keyset.opening import Keys
+from workbench.security.references import references_at
 from workbench.security.secrets import ensure_token, private_folder
 from workbench.warehouse.dialects.reflection import ColumnReflection
 
@@ -36,15 +42,11 @@ def open_file(settings: WarehouseSettings) -> duckdb.DuckDBPyConnection:
 
     Raises:
         WarehouseError: when another process has the file open, or the key is another or gone.
+        SecretUnavailable, KeysetError, EncryptionError: when the key is in the keyset or in Vault, and cannot be had.
     """
-    file, key_file = settings.file, settings.key_file
+    file = settings.file
     assert file is not None, "the settings name the file"
-    assert key_file is not None, "the settings name the key"
-    if file.exists() and not key_file.exists():
-        raise WarehouseError(
-            f"the warehouse file {file} is encrypted, and its key {key_file} is gone",
-            remedy="Restore the key, or remove the file to begin with an empty warehouse.",
-        )
+    key = read_key(settings)
     if not file.parent.exists():
         private_folder(file.parent)
     deadline = time.monotonic() + HAND_OVER_SECONDS
@@ -52,7 +54,7 @@ def open_file(settings: WarehouseSettings) -> duckdb.DuckDBPyConnection:
         with reported_file(settings):
             connection = _connect(file)
             try:
-                _attach(connection, file, key_file)
+                _attach(connection, file, key)
             except (duckdb.BinderException, duckdb.CatalogException, duckdb.TransactionException):
                 connection.close()
                 if time.monotonic() > deadline:
@@ -63,6 +65,43 @@ def open_file(settings: WarehouseSettings) -> duckdb.DuckDBPyConnection:
             else:
                 return connection
         time.sleep(0.02)
+
+
+def read_key(settings: WarehouseSettings) -> SecretStr:
+    """The key of the warehouse's file; it is made when there is neither.
+
+    Raises:
+        WarehouseError: when the file is there, and its key is gone.
+        SecretUnavailable, KeysetError, EncryptionError: when the key is in the keyset or in Vault, and cannot be had.
+    """
+    file, key_file = settings.file, settings.key_file
+    assert file is not None, "the settings name the file"
+    assert key_file is not None, "the settings name the key"
+    if settings.key:
+        return _referred_key(settings, is_new=not file.exists())
+    if file.exists() and not key_file.exists():
+        raise WarehouseError(
+            f"the warehouse file {file} is encrypted, and its key {key_file} is gone",
+            remedy="Restore the key, or remove the file to begin with an empty warehouse.",
+        )
+    return SecretStr(ensure_token(key_file))
+
+
+def _referred_key(settings: WarehouseSettings, *, is_new: bool) -> SecretStr:
+    try:
+        reference = SecretReference.parse(settings.key)
+    except ValueError as error:
+        raise SettingsError([f"WORKBENCH_WAREHOUSE_KEY: {error}."]) from None
+    home, keys = settings.key_place
+    if reference.scheme == "keyset" and is_new:
+        found = KeptSecrets.of(home, Keys.of(home, keys)).ensure(reference.name)
+        remember(found.get_secret_value())
+        return found
+    return references_at(home, keys, {}).read(reference)
+
+
+def _key_name(settings: WarehouseSettings) -> str:
+    return settings.key or str(settings.key_file)
 
 
 def make_file_engine(settings: WarehouseSettings) -> sa.Engine:
@@ -147,13 +186,15 @@ def _connect(file: Path) -> duckdb.DuckDBPyConnection:
     return duckdb.connect(f":memory:workbench_{name}", config=options)
 
 
-def _attach(connection: duckdb.DuckDBPyConnection, file: Path, key_file: Path) -> None:
+def _attach(connection: duckdb.DuckDBPyConnection, file: Path, key: SecretStr) -> None:
+    # What is slow would draw a bar into the output of a command.
+    connection.execute("SET enable_progress_bar = false")
     # OpenSSL comes with this extension; without, DuckDB does not write encrypted files.
     extension = next(Path(str(files("duckdb_extension_httpfs"))).rglob("httpfs.duckdb_extension"))
     connection.execute(f"LOAD {_text(str(extension))}")
     # The key is a parameter: it is in no text of a statement, hence in no error and no log.
     connection.execute(
-        f"ATTACH IF NOT EXISTS {_text(str(file))} AS {CATALOG} (ENCRYPTION_KEY ?)", [ensure_token(key_file)]
+        f"ATTACH IF NOT EXISTS {_text(str(file))} AS {CATALOG} (ENCRYPTION_KEY ?)", [key.get_secret_value()]
     )
     file.chmod(0o600)
     connection.execute(f"USE {CATALOG}")
@@ -174,8 +215,8 @@ def _ours(settings: WarehouseSettings, error: BaseException) -> WarehouseError:
         )
     if "encryption key" in message or "without a key" in message or "is not encrypted" in message:
         return WarehouseError(
-            f"the key {settings.key_file} does not open the warehouse file {file}",
-            remedy="Restore the key that the file was made with, or set WORKBENCH_WAREHOUSE_KEY_FILE.",
+            f"the key {_key_name(settings)} does not open the warehouse file {file}",
+            remedy="Restore the key that the file was made with, or set WORKBENCH_WAREHOUSE_KEY or WORKBENCH_WAREHOUSE_KEY_FILE.",
         )
     if isinstance(error, OF_A_ROW):
         return RowsRefused(

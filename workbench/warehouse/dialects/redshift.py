@@ -37,7 +37,7 @@ from workbench.warehouse.ledger import (
     refuse_if_gone,
     taken_over,
 )
-from workbench.warehouse.schema import ensure_table, split_name, table_columns
+from workbench.warehouse.schema import add_missing, ensure_table, split_name, table_columns
 
 FETCHED = 50_000
 
@@ -90,7 +90,8 @@ class RedshiftWarehouse:
                 is_new = ensure_table(
                     connection, target.table, rows, key=target.key, evolves=target.evolves, unique=False
                 )
-                ensure_table(connection, target.dead_letters, DEAD_LETTERS, evolves=True)
+                if not ensure_table(connection, target.dead_letters, DEAD_LETTERS, evolves=True):
+                    add_missing(connection, target.dead_letters, DEAD_LETTERS)
                 if is_new:
                     refuse_if_gone(connection, target)
                 return pa.schema(list(table_columns(connection, target.table).values()))

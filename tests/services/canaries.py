@@ -1,0 +1,54 @@
+"""Canaries: texts that nobody has by chance, planted where secrets would be, and looked for in every file of a folder."""
+
+from __future__ import annotations
+
+import base64
+import secrets
+import urllib.parse
+from pathlib import Path
+
+BLOCK_BYTES = 1 << 22
+
+
+def new_canary() -> str:
+    """A text of 24 characters, with some that URLs and JSON write otherwise."""
+    return f"canary/{secrets.token_hex(6)}+&é"
+
+
+def forms_of(canary: str) -> set[bytes]:
+    """How it may stand in a file: as it is, in base64 at each of three places, in URLs, in hex and in JSON."""
+    plain = canary.encode()
+    found = {plain, canary.encode("utf-16-le"), plain.hex().encode(), plain.hex().upper().encode()}
+    for quote in (urllib.parse.quote, urllib.parse.quote_plus):
+        found |= {quote(canary).encode(), quote(canary, safe="").encode()}
+    found.add(canary.encode("unicode_escape"))
+    for encode in (base64.b64encode, base64.urlsafe_b64encode):
+        for shift in range(3):
+            text = encode(b"\0" * shift + plain).rstrip(b"=")
+            # The first and the last characters depend on what is beside it.
+            found.add(text[4 if shift else 0 : -2])
+    return found
+
+
+def files_with(folder: Path, *canaries: str) -> list[str]:
+    """Every file below *folder* in which, or in whose name, one of the canaries stands in any form."""
+    forms = sorted({form for canary in canaries for form in forms_of(canary)})
+    longest = max(map(len, forms))
+    found = []
+    for path in sorted(folder.rglob("*")):
+        if path.is_symlink() or not path.is_file():
+            continue
+        if any(form in str(path).encode() for form in forms) or _holds(path, forms, longest):
+            found.append(str(path.relative_to(folder)))
+    return found
+
+
+def _holds(path: Path, forms: list[bytes], longest: int) -> bool:
+    with path.open("rb") as file:
+        before = b""
+        while block := file.read(BLOCK_BYTES):
+            whole = before + block
+            if any(form in whole for form in forms):
+                return True
+            before = whole[-longest:]
+    return False

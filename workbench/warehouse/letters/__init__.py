@@ -1,0 +1,1 @@
+"""Dead letters in the warehouse: encrypted, looked at, dropped, brought under another key."""
