@@ -127,6 +127,7 @@ class _Loop:
         self._home, self._lost = home, lost
         self._synced = self._did_chores = self._told_late = self._let_go = float("-inf")
         self._sync_takes = 0.0
+        self._has_more = False  # has happened than the last look has dealt with
 
     def hear(self, hint: str) -> None:
         """A hint has come, in another thread."""
@@ -144,10 +145,11 @@ class _Loop:
                 self._synced = time.monotonic()
                 self._sync_takes = self._synced - began
             self._scheduler.tick()
-            if self._is_time(self._did_chores, CHORE_SECONDS):
+            if is_due := self._is_time(self._did_chores, CHORE_SECONDS):
                 self._did_chores = time.monotonic()
                 reap(self._store, messages=self._lost)
-                self._scheduler.watch()
+            if is_due or self._has_more:
+                self._has_more = self._scheduler.watch()
             if self._is_time(self._told_late, LATE_SECONDS):
                 self._told_late = time.monotonic()
                 with self._store.transaction() as connection:
@@ -156,7 +158,7 @@ class _Loop:
                 self._let_go = time.monotonic()
                 let_go_of_old(self._store, self._home)
             self._sign.give()
-            self._wake.wait(self._scheduler.seconds_until_next(SLEEP_SECONDS))
+            self._wake.wait(0.0 if self._has_more else self._scheduler.seconds_until_next(SLEEP_SECONDS))
         except StoreUnavailable as error:
             logger.warning("%s", error)
             self._wake.wait(SLEEP_SECONDS)

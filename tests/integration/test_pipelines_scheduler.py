@@ -10,6 +10,7 @@ import pytest
 
 from pipelines.scheduler.process import let_go_of_old
 from pipelines.scheduler.scheduler import Scheduler
+from pipelines.scheduler.triggers import EVENTS_AT_ONCE
 from pipelines.states import State
 from tests.services.pipelines_project import Site, running_site
 from tests.services.workbench import wait_until
@@ -184,6 +185,48 @@ def test_a_file_starts_one_run_and_one_more_when_it_changes(site: Site):
     assert [path for _, path in found] == ["incoming/new.csv"] * 2
     assert len({event for event, _ in found}) == 2
     assert told == [("arrives", run) for (run,) in site.ask("SELECT id FROM pipelines.runs ORDER BY id")]
+
+
+@pytest.mark.timeout(120)
+def test_many_files_are_taken_a_few_at_a_time_and_nothing_waits_for_the_last_of_them(site: Site):
+    many, extra = EVENTS_AT_ONCE * 2 + 20, {"files": "in/*.csv", "other": "other/*.csv"}
+    for name, path in extra.items():
+        site.pipeline(name, triggers=[{"file": {"path": path}}], steps=NOTHING)
+    site.pipeline("minutely", schedule=EVERY_MINUTE, steps=NOTHING)
+    made: list[tuple[str, int]] = []
+    scheduler = Scheduler(site.store, site.project, tell=made.extend)
+    scheduler.sync()
+    for number in range(many):
+        path = site.file(f"in/{number}.csv", "x")
+    wait_past(site.file("other/1.csv", "x"))
+    wait_past(path)
+
+    assert scheduler.watch()
+    assert [name for name, _ in made] == ["files"] * EVENTS_AT_ONCE
+
+    site.ask(
+        "UPDATE pipelines.schedules SET cursor = cursor - interval '1 minute', next_at = next_at - interval '1 minute' "
+        "WHERE pipeline = 'minutely'"
+    )
+    scheduler.sync()
+    scheduler.tick()
+    assert made[-1][0] == "minutely"
+    del made[:]
+
+    assert scheduler.watch(), "the other trigger is next, whatever is left of the first"
+    assert [name for name, _ in made] == ["other"] + ["files"] * (EVENTS_AT_ONCE - 1)
+    while scheduler.watch():
+        pass
+    events = site.ask("SELECT event_id FROM pipelines.runs WHERE pipeline = 'files'")
+    assert len(events) == len(set(events)) == many
+
+    # One that takes over sees all of them, and asks before it makes anything.
+    del made[:]
+    second = Scheduler(site.store, site.project, tell=made.extend)
+    second.sync()
+    while second.watch():
+        pass
+    assert made == []
 
 
 @pytest.mark.timeout(120)
