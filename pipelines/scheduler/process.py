@@ -29,7 +29,7 @@ from pipelines.store.claims.reaping import reap
 from pipelines.store.database import Store
 from pipelines.store.records import LostAttempt, Message
 from pipelines.store.retention import let_go
-from pipelines.store.troubles import tell_late
+from pipelines.store.troubles import tell_too_long
 from workbench.errors import AuditError, StoreUnavailable
 from workbench.security.audit import Action, AuditLog, Event
 from workbench.security.audit.proof.anchors import anchors_of
@@ -45,7 +45,7 @@ SLEEP_SECONDS = 1.0  # at most, since hints may be missed
 SYNC_SECONDS = 5.0  # between two looks at files and at what others have changed
 LATEST_SYNC_SECONDS = 15.0  # when there is always something due
 LET_GO_SECONDS = 600.0  # between two looks at runs that are no longer kept
-LATE_SECONDS = 5.0  # between two looks at what has not begun
+LATE_SECONDS = 5.0  # between two looks at what has not begun or ended in time
 CHORE_SECONDS = 1.0  # between two looks at what nobody sees to, and at what has happened
 
 
@@ -153,7 +153,7 @@ class _Loop:
             if self._is_time(self._told_late, LATE_SECONDS):
                 self._told_late = time.monotonic()
                 with self._store.transaction() as connection:
-                    tell_late(connection, parse_duration)
+                    tell_too_long(connection, parse_duration)
             if self._is_time(self._let_go, LET_GO_SECONDS):
                 self._let_go = time.monotonic()
                 let_go_of_old(self._store, self._home)
