@@ -19,6 +19,7 @@ from pipelines.definition import Project
 from pipelines.definition.rules import parse_duration
 from pipelines.lineage.delivery import couriers
 from pipelines.lineage.telling import Lineage, lost_by
+from pipelines.planning.run_as import RunAsRule
 from pipelines.processes.life import Sign
 from pipelines.processes.listening import Listener
 from pipelines.processes.opening import opened_store
@@ -74,7 +75,8 @@ def run_scheduler(settings: Settings, options: SchedulerOptions) -> None:
         signal.signal(number, stop)
     outside = Outside(settings)
     with opened_store(settings, connections=CONNECTIONS, is_stopping=stopping.is_set) as store:
-        scheduler = Scheduler(store, options.project, outside, partial(_audit, AuditLog.of(settings.home)))
+        tell = partial(_audit, AuditLog.of(settings.home))
+        scheduler = Scheduler(store, options.project, outside, tell, RunAsRule.of(settings))
         loop = _Loop(store, scheduler, settings.home, wake, lost_by(Lineage.wanted(settings)))
         sending = courier(store, Post(options.project.alerts, references_of(settings, os.environ), run_pages(settings)))
         signing = making_checkpoints(Checkpointer.of(settings.home, anchors_of(settings.audit)))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from pipelines.definition import Project
 from pipelines.planning.pins import Pins, read_pins
 from pipelines.planning.registering import ensure_registered
+from pipelines.planning.run_as import RunAsRule
 from pipelines.planning.runs import Plan
 from pipelines.scheduler.agenda import Agenda
 from pipelines.scheduler.catalog import Catalog
@@ -38,6 +39,7 @@ class Scheduler:
         project: where files are.
         outside: what is asked about Kafka and the warehouse; without it, triggers by them are not watched.
         tell: called with runs that were made, each with its pipeline, once they are in the store.
+        run_as: says which pipelines are not scheduled without `run_as`.
     """
 
     def __init__(
@@ -46,8 +48,9 @@ class Scheduler:
         project: Project,
         outside: Outside | None = None,
         tell: Callable[[Sequence[tuple[str, int]]], None] = lambda _runs: None,
+        run_as: RunAsRule = RunAsRule(),
     ) -> None:
-        self._store, self._project, self._tell = store, project, tell
+        self._store, self._project, self._tell, self._run_as = store, project, tell, run_as
         self._catalog = Catalog(project)
         self._agenda = Agenda()
         self._pins: Pins | None = None
@@ -108,14 +111,14 @@ class Scheduler:
         pipeline = self._catalog.pipelines[name]
         try:
             with self._store.transaction() as connection:
-                ensure_registered(connection, pipeline)
+                ensure_registered(connection, pipeline, self._run_as)
                 ensure_schedules(connection, pipeline)
         except StoreUnavailable:
             raise
         except WorkbenchError as error:
             # Until its file changes.
             del self._catalog.pipelines[name]
-            logger.error("%s It is not scheduled. %s", error.message, error.remedy)  # noqa: TRY400 - it says all
+            logger.error("%s. It is not scheduled. %s", error.message, error.remedy)  # noqa: TRY400 - it says all
         self._pending.discard(name)
 
     def _forget(self, names: Iterable[str]) -> None:

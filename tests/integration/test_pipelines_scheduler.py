@@ -8,12 +8,18 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from pipelines.acting import start_run
+from pipelines.definition import read_pipeline
+from pipelines.planning.pins import Pins
+from pipelines.planning.run_as import RunAsRule
+from pipelines.planning.runs import Plan
 from pipelines.scheduler.process import let_go_of_old
 from pipelines.scheduler.scheduler import Scheduler
 from pipelines.scheduler.triggers import EVENTS_AT_ONCE
 from pipelines.states import State
 from tests.services.pipelines_project import Site, running_site
 from tests.services.workbench import wait_until
+from workbench.errors import WorkbenchError
 
 EVERY_MINUTE = {"cron": "* * * * *", "zone": "UTC", "catch_up": {"mode": "all", "at_most": 1000}}
 
@@ -252,6 +258,33 @@ def test_the_end_of_a_run_starts_one_of_another_pipeline_for_the_same_day(site: 
     assert ended.page.run["state"] == State.SUCCEEDED
     assert ended.page.run["event_id"] == f"upstream {run.page.run['id']}"
     assert site.ask("SELECT count(*) FROM pipelines.runs") == [(2,)]
+
+
+@pytest.mark.timeout(120)
+def test_a_pipeline_without_run_as_is_neither_scheduled_nor_run_where_it_is_required(site: Site, caplog):
+    site.pipeline("as-owner", schedule=EVERY_MINUTE, steps=NOTHING)
+    site.pipeline("exempt", schedule=EVERY_MINUTE, steps=NOTHING)
+    rule = RunAsRule(required=True, exempt=frozenset({"exempt"}))
+    Scheduler(site.store, site.project, run_as=rule).sync()
+
+    assert site.ask("SELECT pipeline FROM pipelines.schedules") == [("exempt",)]
+    assert (
+        "as-owner: it has no run_as, and would connect to the warehouse as DW_USER. It is not scheduled." in caplog.text
+    )
+    plan = Plan(read_pipeline(site.project.jobs / "as-owner.yaml", site.project), Pins(None, "lock"), rule)
+    with pytest.raises(WorkbenchError, match="as-owner: it has no run_as"):
+        start_run(site.store, "ada", plan)
+    assert site.ask("SELECT count(*) FROM pipelines.runs") == [(0,)]
+
+    with site.worker(WORKBENCH_PIPELINES_REQUIRE_RUN_AS="true", WORKBENCH_PIPELINES_WITHOUT_RUN_AS="exempt"):
+        refused, passed = (site.start_run(name) for name in ("as-owner", "exempt"))
+        ends = {name: site.ended(number) for name, number in (("as-owner", refused), ("exempt", passed))}
+
+    assert {name: each.page.run["state"] for name, each in ends.items()} == {
+        "as-owner": State.FAILED,
+        "exempt": State.SUCCEEDED,
+    }
+    assert "it has no run_as" in ends["as-owner"].attempts("a")[0]["error"]
 
 
 @pytest.mark.timeout(120)
