@@ -23,13 +23,12 @@ from pipelines.planning.run_as import RunAsRule
 from pipelines.processes.life import Sign
 from pipelines.processes.listening import Listener
 from pipelines.processes.opening import opened_store
-from pipelines.runner.folders import remove_attempt
 from pipelines.scheduler.outside.observing import Outside
+from pipelines.scheduler.pruning import prune
 from pipelines.scheduler.scheduler import Scheduler
 from pipelines.store.claims.reaping import reap
 from pipelines.store.database import Store
 from pipelines.store.records import LostAttempt, Message
-from pipelines.store.retention import let_go
 from pipelines.store.troubles import tell_too_long
 from workbench.errors import AuditError, StoreUnavailable
 from workbench.security.audit import Action, AuditLog, Event
@@ -45,7 +44,7 @@ CONNECTIONS = 4
 SLEEP_SECONDS = 1.0  # at most, since hints may be missed
 SYNC_SECONDS = 5.0  # between two looks at files and at what others have changed
 LATEST_SYNC_SECONDS = 15.0  # when there is always something due
-LET_GO_SECONDS = 600.0  # between two looks at runs that are no longer kept
+PRUNE_SECONDS = 600.0  # between two looks at runs that are no longer kept
 LATE_SECONDS = 5.0  # between two looks at what has not begun or ended in time
 CHORE_SECONDS = 1.0  # between two looks at what nobody sees to, and at what has happened
 
@@ -97,23 +96,6 @@ def _audit(log: AuditLog, runs: Sequence[tuple[str, int]]) -> None:
         logger.error("%s", error)  # noqa: TRY400 - it says all
 
 
-def let_go_of_old(store: Store, home: Path) -> int:
-    """Let old runs go as their pipelines say, with their files; returns how many.
-
-    Raises:
-        StoreError: when the store does not answer or refuses.
-    """
-    count = 0
-    while True:
-        with store.transaction() as connection:
-            gone, paths = let_go(connection)
-        for each in paths:
-            remove_attempt(home, Path(each))
-        count += gone
-        if not gone:
-            return count
-
-
 class _Loop:
     """What is done how often."""
 
@@ -127,8 +109,9 @@ class _Loop:
     ) -> None:
         self._store, self._scheduler, self._sign, self._wake = store, scheduler, Sign(home, SIGN), wake
         self._home, self._lost = home, lost
-        self._synced = self._did_chores = self._told_late = self._let_go = float("-inf")
+        self._synced = self._did_chores = self._told_late = self._pruned = float("-inf")
         self._sync_takes = 0.0
+        self._is_pruning = False
         self._has_more = False  # has happened than the last look has dealt with
 
     def hear(self, hint: str) -> None:
@@ -156,11 +139,13 @@ class _Loop:
                 self._told_late = time.monotonic()
                 with self._store.transaction() as connection:
                     tell_too_long(connection, parse_duration)
-            if self._is_time(self._let_go, LET_GO_SECONDS):
-                self._let_go = time.monotonic()
-                let_go_of_old(self._store, self._home)
+            if self._is_time(self._pruned, PRUNE_SECONDS) or self._is_pruning:
+                self._pruned = time.monotonic()
+                self._is_pruning = prune(self._store, self._home, actor="scheduler").has_more
             self._sign.give()
-            self._wake.wait(0.0 if self._has_more else self._scheduler.seconds_until_next(SLEEP_SECONDS))
+            self._wake.wait(
+                0.0 if self._has_more or self._is_pruning else self._scheduler.seconds_until_next(SLEEP_SECONDS)
+            )
         except StoreUnavailable as error:
             logger.warning("%s", error)
             self._wake.wait(SLEEP_SECONDS)
