@@ -50,12 +50,13 @@ def start_run(
 
     Raises:
         ParametersRefused: with everything that does not fit.
+        WorkbenchError: when the pipeline has no `run_as` where every one has to.
     """
     event = f"{by}:{request}" if request else uuid.uuid4().hex
     start = Start(trigger=Trigger.MANUAL, instant=datetime.now(UTC), event_id=event, requested_by=by)
     run = plan.run(start, _values(plan.pipeline.parameters, parameters, texts))
     with store.transaction() as connection:
-        ensure_registered(connection, plan.pipeline)
+        ensure_registered(connection, plan.pipeline, plan.run_as)
         made = make_runs(connection, [run])
         return {"run": made[run.key] if made else find_run(connection, run.key)}
 
@@ -108,7 +109,7 @@ def start_backfill(
     """
     runs = _partitions(plan, by, (since, until), _given(plan, parameters, texts))
     with store.transaction() as connection:
-        ensure_registered(connection, plan.pipeline)
+        ensure_registered(connection, plan.pipeline, plan.run_as)
         number, count = backfills.make_backfill(connection, runs, Reprocess(reprocess), slots=slots, requested_by=by)
     return {"backfill": number, "runs": count, "partitions": len(runs)}
 

@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 
 from pipelines.engine.record.keeping import ENCRYPTED
+from pipelines.planning.run_as import RunAsRule
 from pipelines.runner.folders import LOG, OUTPUT, runs_folder
 from pipelines.service.entrance.hub import HubAddress
 from pipelines.service.process import hub_file
@@ -25,6 +26,7 @@ def rows(site: Site) -> Iterator[Row]:
     yield _service(site)
     yield _metrics(site)
     yield _outputs(site)
+    yield _rights(site)
 
 
 def _service(site: Site) -> Row:
@@ -82,6 +84,22 @@ def _are_encrypted(folder: Path) -> str:
             promised=False,
         )
     return f"{encrypted} logs and notebooks are encrypted"
+
+
+def _rights(site: Site) -> Row:
+    """As whom steps connect to the warehouse."""
+    return examine(Kind.HOP, "steps to warehouse", partial(_run_as_somebody, RunAsRule.of(site.settings)))
+
+
+def _run_as_somebody(rule: RunAsRule) -> str:
+    if not rule.required:
+        raise NotProtected(
+            "steps of pipelines without run_as connect as DW_USER, who reads and writes all",
+            remedy="Set WORKBENCH_PIPELINES_REQUIRE_RUN_AS, and name those that write in WORKBENCH_PIPELINES_WITHOUT_RUN_AS.",
+            promised=False,
+        )
+    but = f", but for {', '.join(sorted(rule.exempt))}" if rule.exempt else ""
+    return f"each pipeline has to run as somebody{but}; others are neither queued nor run"
 
 
 def _left(folder: Path) -> Iterator[Path]:

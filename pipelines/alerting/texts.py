@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pipelines.store.outbox import Taken
-from pipelines.store.troubles import LATE
+from pipelines.store.troubles import LATE, OVERDUE, SLOW
 from workbench.observability.notifications import Notification, Severity
 from workbench.settings import Settings
 
 MOST_RUNS = 20
 GOOD = ("succeeded", "skipped")
+TOO_LONG = {
+    LATE: "has not begun {late} after its time.",
+    SLOW: "has not ended {slow} after it began.",
+    OVERDUE: "has not ended {overdue} after its time.",
+}
 
 
 def as_notification(taken: Sequence[Taken], site: str) -> Notification:
@@ -61,10 +66,8 @@ def _counts(taken: Sequence[Taken]) -> str:
 
 def _about(body: dict[str, object], site: str) -> str:
     run = f"Run {body['run']} of {body['pipeline']}"
-    if body["state"] == LATE:
-        lines = [f"{run} has not begun {body['late']} after its time."]
-    else:
-        lines = [f"{run} ended {body['state']}."]
+    too_long = TOO_LONG.get(str(body["state"]))
+    lines = [f"{run} {too_long.format(**body)}" if too_long else f"{run} ended {body['state']}."]
     lines += [f"Run {body['failed_before']} had failed before."] if body.get("failed_before") else []
     lines += [f"Reason: {body['reason']}"] if body.get("reason") else []
     lines += [f"{word.capitalize()}: {body[word]}" for word in ("instant", "partition") if body.get(word)]

@@ -45,10 +45,12 @@ def plan_of(name: str) -> Plan:
     """
     from pipelines.definition import Project, find_pipeline
     from pipelines.planning.pins import read_pins
+    from pipelines.planning.run_as import RunAsRule
     from pipelines.planning.runs import Plan
+    from workbench.settings import Settings
 
     project = Project.installed()
-    return Plan(find_pipeline(project, name), read_pins(project))
+    return Plan(find_pipeline(project, name), read_pins(project), RunAsRule.of(Settings.load()))
 
 
 def parse_given(texts: list[str]) -> dict[str, str]:

@@ -32,6 +32,8 @@ WORDS = {
     "changed": "has changed meanwhile",
     "resumed": "went on from a checkpoint",
     "late": "is late",
+    "slow": "takes longer than expected",
+    "overdue": "is overdue",
     "not_resumed": "began with its first cell",
 }
 

@@ -1,4 +1,4 @@
-"""`workbench pipelines list`, `queue`, `pool`, `pause` and `resume`: what there is, and what may begin."""
+"""`workbench pipelines list`, `queue`, `pool`, `pause`, `resume` and `prune`: what there is, what may begin, what goes."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import typer
 
 from pipelines.cli.asking import JSON, as_line, open_store, person, print_table, shown_time
 from workbench.security.audit import Action
-from workbench.security.audit.commands import audited, not_audited
+from workbench.security.audit.commands import audited, audits_itself, not_audited, operator
 
+MOST_OLD = 100_000  # that are shown
 SHORT = {
     "succeeded": "✓",
     "failed": "✗",
@@ -27,6 +28,7 @@ def add_commands(group: typer.Typer) -> None:
     group.command("pool")(pipelines_pool)
     group.command("pause")(pipelines_pause)
     group.command("resume")(pipelines_resume)
+    group.command("prune")(pipelines_prune)
 
 
 @not_audited("It only looks.")
@@ -112,6 +114,38 @@ def pipelines_resume(name: str = typer.Argument(help="The pipeline."), as_json: 
     with open_store() as store:
         done = resume_pipeline(store, person(), pipeline=name)
     typer.echo(as_line(done) if as_json else f"{name} goes on.")
+
+
+@audits_itself(Action.RUNS_REMOVED)
+def pipelines_prune(
+    dry_run: bool = typer.Option(False, "--dry-run", help="Only say which runs would go."), as_json: bool = JSON
+) -> None:
+    """Remove runs that the `retention` of their pipelines no longer keeps, with their events, logs and notebooks.
+
+    The scheduler does so every ten minutes. Files on disks of other machines go with the command, or the
+    scheduler, that runs there.
+
+    Example: workbench pipelines prune --dry-run
+    """
+    from pipelines.scheduler.pruning import prune
+    from pipelines.store.retention import old_runs
+    from workbench.settings import find_home
+
+    folders, has_more = 0, not dry_run
+    with open_store() as store:
+        with store.transaction() as connection:
+            found = old_runs(connection, limit=MOST_OLD) if dry_run else ()
+        while has_more:
+            done = prune(store, find_home(), actor=operator())
+            found, folders, has_more = (*found, *done.runs), folders + done.folders, done.has_more
+    if as_json:
+        runs = [{"run": each.id, "pipeline": each.pipeline, "state": each.state} for each in found]
+        typer.echo(as_line({"runs": runs, "folders": folders, "dry_run": dry_run}))
+        return
+    rows = [[str(each.id), each.pipeline, each.state, shown_time(each.ended_at)] for each in found]
+    print_table(["run", "pipeline", "ended", "at"], rows, lambda _: typer.echo("No run is old enough."))
+    if not dry_run:
+        typer.echo(f"Removed {len(found)} runs, and {folders} folders of attempts.")
 
 
 def _next(row: dict[str, Any]) -> str:

@@ -17,8 +17,12 @@ def common_refusals(pipeline: Pipeline) -> Iterator[Refusal]:
     definition = pipeline.definition
     if definition.run_as:
         yield ("run_as",), "steps run as the user of the other scheduler's process; leave run_as out."
-    if definition.alerts is not None and definition.alerts.late_seconds is not None:
-        yield ("alerts", "late"), "only our scheduler sees that a run is late; leave it out, and use the other's alarm."
+    for word in ("late", "slow", "overdue"):
+        if getattr(definition.alerts, f"{word}_seconds", None) is not None:
+            yield (
+                ("alerts", word),
+                f"only our scheduler sees that a run is {word}; leave it out, and use the other's alarm.",
+            )
     rule = definition.schedule
     if rule is None:
         return

@@ -45,6 +45,7 @@ def check(definition: Definition, document: Document, project: Project) -> tuple
     wrong += _partition_problems(definition, parameters, declared)
     wrong += _trigger_problems(definition, document.path, project)
     wrong += unknown_channels(definition, project.alerts)
+    wrong += _alert_problems(definition)
     problems = [document.problem(*each) for each in wrong]
     return (None if problems else Pipeline(definition, parameters, steps)), problems
 
@@ -207,6 +208,13 @@ def _start_problems(definition: Definition, parameters: tuple[Parameter, ...], d
             except ValueError as error:
                 yield (*place, "parameters", name), f"{error}."
         yield from ((place, text) for text in _missing(parameters, given))
+
+
+def _alert_problems(definition: Definition) -> Wrong:
+    """What nobody would ever be told."""
+    slow = None if definition.alerts is None else definition.alerts.slow_seconds
+    if slow is not None and definition.timeout_seconds is not None and slow >= definition.timeout_seconds:
+        yield ("alerts", "slow"), "no run lasts so long, since `timeout` ends it before; make it shorter."
 
 
 def _missing(parameters: tuple[Parameter, ...], given: Mapping[str, Any]) -> Iterator[str]:

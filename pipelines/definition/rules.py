@@ -163,7 +163,9 @@ class Alerts(Rule):
 
     to: Annotated[tuple[Name, ...], Field(min_length=1)]
     on: tuple[End, ...] = FAILURES
-    late_seconds: Seconds | None = Field(default=None, alias="late")
+    late_seconds: Seconds | None = Field(default=None, alias="late")  #: after its instant a run has to have begun
+    slow_seconds: Seconds | None = Field(default=None, alias="slow")  #: after its beginning it has to have ended
+    overdue_seconds: Seconds | None = Field(default=None, alias="overdue")  #: after its instant it has to have ended
 
 
 class Retention(Rule):

@@ -27,7 +27,7 @@ def ensure_run(store: Store, plan: Plan, order: Order, *, requested_by: str) -> 
         if (found := find_run(connection, run.key)) is not None:
             return found
         ensure_pools(connection, [POOL], size=0)
-        ensure_registered(connection, plan.pipeline)
+        ensure_registered(connection, plan.pipeline, plan.run_as)
         made = make_runs(connection, [run])
         # Of two that begin at once one makes it, and the other has waited for that.
         found = made.get(run.key) or find_run(connection, run.key)

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from pipelines.definition import Pipeline
+from pipelines.planning.run_as import RunAsRule
 from pipelines.planning.runs import DEFAULT_POOL
 from pipelines.planning.unsupported import refuse_unsupported
 from pipelines.store.runs.making import Limits, ensure_pools, register
@@ -14,15 +15,17 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 
-def ensure_registered(connection: Connection, pipeline: Pipeline) -> str:
+def ensure_registered(connection: Connection, pipeline: Pipeline, run_as: RunAsRule = RunAsRule()) -> str:
     """Make *pipeline* the one that its new runs are of; returns the sha256 of its definition.
 
     A pool that is new has one slot, until somebody gives it more.
 
     Raises:
-        WorkbenchError: when the pipeline needs something that is not there in this version.
+        WorkbenchError: when the pipeline needs something that is not there in this version, or has no `run_as`
+            where every pipeline has to.
     """
     refuse_unsupported(pipeline)
+    run_as.demand_some(pipeline.definition)
     definition = pipeline.definition
     limits = Limits(
         max_runs=definition.concurrency.runs,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, tzinfo
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
@@ -14,6 +14,7 @@ from pipelines.definition.plan import bind
 from pipelines.parameters import as_json, validate
 from pipelines.planning.bindings import write_bindings
 from pipelines.planning.pins import Pins
+from pipelines.planning.run_as import RunAsRule
 from pipelines.states import State
 from pipelines.store.records import NewRun, NewStep, Retries, Trigger
 
@@ -43,6 +44,7 @@ class Plan:
 
     pipeline: Pipeline
     pins: Pins
+    run_as: RunAsRule = field(default_factory=RunAsRule)  #: of whoever makes the runs
 
     def by_schedule(self, instant: datetime) -> NewRun:
         """The run of an instant of the schedule.

@@ -32,11 +32,15 @@ def runs_folder(home: Path) -> Path:
     return home / "pipelines" / "runs"
 
 
-def remove_attempt(home: Path, path: Path) -> None:
-    """Remove the folder of the attempt that left *path*; one that is not below *home* is not ours to remove."""
+def remove_attempt(home: Path, path: Path) -> bool:
+    """Remove the folder of the attempt that left *path*; one that is not below *home* is not ours to remove.
+
+    Returns:
+        Whether nothing is left of it.
+    """
     folder = path.parent
     if folder.parent.parent != runs_folder(home):
-        return
+        return False
     shutil.rmtree(folder, ignore_errors=True)
     if is_encrypted(path):
         try:
@@ -47,6 +51,10 @@ def remove_attempt(home: Path, path: Path) -> None:
     # Of a run whose other attempts are still used, the folder stays.
     with suppress(OSError):
         folder.parent.rmdir()
+    is_gone = not folder.exists()
+    if not is_gone:
+        logger.warning("%s could not be removed: check who owns it", folder)
+    return is_gone
 
 
 def log_of(folder: Path, *, encrypted: bool) -> Path:

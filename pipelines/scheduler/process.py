@@ -19,17 +19,17 @@ from pipelines.definition import Project
 from pipelines.definition.rules import parse_duration
 from pipelines.lineage.delivery import couriers
 from pipelines.lineage.telling import Lineage, lost_by
+from pipelines.planning.run_as import RunAsRule
 from pipelines.processes.life import Sign
 from pipelines.processes.listening import Listener
 from pipelines.processes.opening import opened_store
-from pipelines.runner.folders import remove_attempt
 from pipelines.scheduler.outside.observing import Outside
+from pipelines.scheduler.pruning import prune
 from pipelines.scheduler.scheduler import Scheduler
 from pipelines.store.claims.reaping import reap
 from pipelines.store.database import Store
 from pipelines.store.records import LostAttempt, Message
-from pipelines.store.retention import let_go
-from pipelines.store.troubles import tell_late
+from pipelines.store.troubles import tell_too_long
 from workbench.errors import AuditError, StoreUnavailable
 from workbench.security.audit import Action, AuditLog, Event
 from workbench.security.audit.proof.anchors import anchors_of
@@ -44,8 +44,8 @@ CONNECTIONS = 4
 SLEEP_SECONDS = 1.0  # at most, since hints may be missed
 SYNC_SECONDS = 5.0  # between two looks at files and at what others have changed
 LATEST_SYNC_SECONDS = 15.0  # when there is always something due
-LET_GO_SECONDS = 600.0  # between two looks at runs that are no longer kept
-LATE_SECONDS = 5.0  # between two looks at what has not begun
+PRUNE_SECONDS = 600.0  # between two looks at runs that are no longer kept
+LATE_SECONDS = 5.0  # between two looks at what has not begun or ended in time
 CHORE_SECONDS = 1.0  # between two looks at what nobody sees to, and at what has happened
 
 
@@ -74,7 +74,8 @@ def run_scheduler(settings: Settings, options: SchedulerOptions) -> None:
         signal.signal(number, stop)
     outside = Outside(settings)
     with opened_store(settings, connections=CONNECTIONS, is_stopping=stopping.is_set) as store:
-        scheduler = Scheduler(store, options.project, outside, partial(_audit, AuditLog.of(settings.home)))
+        tell = partial(_audit, AuditLog.of(settings.home))
+        scheduler = Scheduler(store, options.project, outside, tell, RunAsRule.of(settings))
         loop = _Loop(store, scheduler, settings.home, wake, lost_by(Lineage.wanted(settings)))
         sending = courier(store, Post(options.project.alerts, references_of(settings, os.environ), run_pages(settings)))
         signing = making_checkpoints(Checkpointer.of(settings.home, anchors_of(settings.audit)))
@@ -95,23 +96,6 @@ def _audit(log: AuditLog, runs: Sequence[tuple[str, int]]) -> None:
         logger.error("%s", error)  # noqa: TRY400 - it says all
 
 
-def let_go_of_old(store: Store, home: Path) -> int:
-    """Let old runs go as their pipelines say, with their files; returns how many.
-
-    Raises:
-        StoreError: when the store does not answer or refuses.
-    """
-    count = 0
-    while True:
-        with store.transaction() as connection:
-            gone, paths = let_go(connection)
-        for each in paths:
-            remove_attempt(home, Path(each))
-        count += gone
-        if not gone:
-            return count
-
-
 class _Loop:
     """What is done how often."""
 
@@ -125,8 +109,10 @@ class _Loop:
     ) -> None:
         self._store, self._scheduler, self._sign, self._wake = store, scheduler, Sign(home, SIGN), wake
         self._home, self._lost = home, lost
-        self._synced = self._did_chores = self._told_late = self._let_go = float("-inf")
+        self._synced = self._did_chores = self._told_late = self._pruned = float("-inf")
         self._sync_takes = 0.0
+        self._is_pruning = False
+        self._has_more = False  # has happened than the last look has dealt with
 
     def hear(self, hint: str) -> None:
         """A hint has come, in another thread."""
@@ -144,19 +130,22 @@ class _Loop:
                 self._synced = time.monotonic()
                 self._sync_takes = self._synced - began
             self._scheduler.tick()
-            if self._is_time(self._did_chores, CHORE_SECONDS):
+            if is_due := self._is_time(self._did_chores, CHORE_SECONDS):
                 self._did_chores = time.monotonic()
                 reap(self._store, messages=self._lost)
-                self._scheduler.watch()
+            if is_due or self._has_more:
+                self._has_more = self._scheduler.watch()
             if self._is_time(self._told_late, LATE_SECONDS):
                 self._told_late = time.monotonic()
                 with self._store.transaction() as connection:
-                    tell_late(connection, parse_duration)
-            if self._is_time(self._let_go, LET_GO_SECONDS):
-                self._let_go = time.monotonic()
-                let_go_of_old(self._store, self._home)
+                    tell_too_long(connection, parse_duration)
+            if self._is_time(self._pruned, PRUNE_SECONDS) or self._is_pruning:
+                self._pruned = time.monotonic()
+                self._is_pruning = prune(self._store, self._home, actor="scheduler").has_more
             self._sign.give()
-            self._wake.wait(self._scheduler.seconds_until_next(SLEEP_SECONDS))
+            self._wake.wait(
+                0.0 if self._has_more or self._is_pruning else self._scheduler.seconds_until_next(SLEEP_SECONDS)
+            )
         except StoreUnavailable as error:
             logger.warning("%s", error)
             self._wake.wait(SLEEP_SECONDS)

@@ -3,30 +3,24 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from pipelines.definition import Project
-from pipelines.definition.triggers import Trigger as TriggerRule
 from pipelines.planning.pins import Pins, read_pins
 from pipelines.planning.registering import ensure_registered
-from pipelines.planning.runs import Plan, Start
+from pipelines.planning.run_as import RunAsRule
+from pipelines.planning.runs import Plan
 from pipelines.scheduler.agenda import Agenda
 from pipelines.scheduler.catalog import Catalog
-from pipelines.scheduler.outside.asking import Key, Question
-from pipelines.scheduler.outside.judging import LAST_RUN
-from pipelines.scheduler.outside.observing import KINDS as OUTSIDE
 from pipelines.scheduler.outside.observing import Outside
 from pipelines.scheduler.schedules import cron_name, ensure_schedules, trigger_name
 from pipelines.scheduler.ticking import tick_schedules
-from pipelines.scheduler.watching import Happening, watch_files, watch_pipeline
+from pipelines.scheduler.triggers import TriggerWatch
 from pipelines.store.database import Store
 from pipelines.store.events import database_time
-from pipelines.store.pages.runs import is_open
-from pipelines.store.records import NewRun, Trigger
-from pipelines.store.runs.schedules import Schedule, Tick, advance, read_schedules, remove_schedules
+from pipelines.store.runs.schedules import Schedule, read_schedules, remove_schedules
 from workbench.errors import StoreUnavailable, WorkbenchError
 
 if TYPE_CHECKING:
@@ -35,7 +29,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 AT_ONCE = 100  # schedules in one transaction
-MOST_SEEN = 100_000  # ids of events that are remembered
 
 
 class Scheduler:
@@ -46,6 +39,7 @@ class Scheduler:
         project: where files are.
         outside: what is asked about Kafka and the warehouse; without it, triggers by them are not watched.
         tell: called with runs that were made, each with its pipeline, once they are in the store.
+        run_as: says which pipelines are not scheduled without `run_as`.
     """
 
     def __init__(
@@ -54,15 +48,16 @@ class Scheduler:
         project: Project,
         outside: Outside | None = None,
         tell: Callable[[Sequence[tuple[str, int]]], None] = lambda _runs: None,
+        run_as: RunAsRule = RunAsRule(),
     ) -> None:
-        self._store, self._project, self._outside, self._tell = store, project, outside, tell
+        self._store, self._project, self._tell, self._run_as = store, project, tell, run_as
         self._catalog = Catalog(project)
         self._agenda = Agenda()
         self._pins: Pins | None = None
         self._missing: frozenset[str] = frozenset()  # pipelines whose files were gone at the last look
         self._pending: set[str] = set()  # pipelines that the store does not know in their present form
         self._ahead = timedelta()  # of the database's clock before ours
-        self._seen: set[tuple[str, str]] = set()  # pipelines and ids of events, only to save questions
+        self._triggers = TriggerWatch(store, self._agenda, project.roots[0], outside, tell)
 
     def sync(self) -> None:
         """Take over what has changed in files, and what others have changed in the store."""
@@ -80,6 +75,7 @@ class Scheduler:
         with self._store.transaction() as connection:
             self._measure(connection)
             self._agenda.replace(each for each in read_schedules(connection) if self._rules(each))
+        self._triggers.forget()
 
     def tick(self) -> None:
         """Make the runs of all schedules that are due."""
@@ -91,19 +87,14 @@ class Scheduler:
         for start in range(0, len(due), AT_ONCE):
             self._tick_some(due[start : start + AT_ONCE], now)
 
-    def watch(self) -> None:
-        """Make the runs of everything that has happened."""
-        for name, pipeline in self._catalog.pipelines.items():
-            for rule in pipeline.definition.triggers:
-                schedule = None if name in self._pending else self._agenda.get(name, trigger_name(rule))
-                if schedule is None:
-                    continue
-                try:
-                    self._watch_one(rule, schedule, self._plan(name))
-                except StoreUnavailable:
-                    raise
-                except WorkbenchError as error:
-                    logger.error("%s, trigger %s: %s", name, schedule.name, error)  # noqa: TRY400 - it says all
+    def watch(self) -> bool:
+        """Make runs of what has happened; see `TriggerWatch.watch`."""
+        return self._triggers.watch(
+            (rule, self._plan(name))
+            for name, pipeline in self._catalog.pipelines.items()
+            if name not in self._pending
+            for rule in pipeline.definition.triggers
+        )
 
     @property
     def now(self) -> datetime:
@@ -120,14 +111,14 @@ class Scheduler:
         pipeline = self._catalog.pipelines[name]
         try:
             with self._store.transaction() as connection:
-                ensure_registered(connection, pipeline)
+                ensure_registered(connection, pipeline, self._run_as)
                 ensure_schedules(connection, pipeline)
         except StoreUnavailable:
             raise
         except WorkbenchError as error:
             # Until its file changes.
             del self._catalog.pipelines[name]
-            logger.error("%s It is not scheduled. %s", error.message, error.remedy)  # noqa: TRY400 - it says all
+            logger.error("%s. It is not scheduled. %s", error.message, error.remedy)  # noqa: TRY400 - it says all
         self._pending.discard(name)
 
     def _forget(self, names: Iterable[str]) -> None:
@@ -167,81 +158,6 @@ class Scheduler:
         for each in schedules:
             self._agenda.put(each)
 
-    def _watch_one(self, rule: TriggerRule, schedule: Schedule, plan: Plan) -> None:
-        if rule.webhook is not None:
-            return  # the service makes its runs
-        if rule.kind in OUTSIDE:
-            self._watch_outside(rule, schedule, plan)
-            return
-        with self._store.transaction() as connection:
-            found = self._happenings(connection, rule, schedule.cursor)
-            new = [each for each in found if (plan.pipeline.name, each.id) not in self._seen]
-            if not new:
-                return
-            runs = [_event_run(plan, rule, each) for each in new]
-            cursor = max(schedule.cursor, *(each.seen for each in new))
-            made = self._advance(connection, schedule, replace(schedule, cursor=cursor), runs)
-        if made is not None:
-            self._tell([(schedule.pipeline, run) for run in made])
-            if len(self._seen) > MOST_SEEN:
-                self._seen.clear()
-            self._seen |= {(plan.pipeline.name, each.id) for each in new}
-
-    def _watch_outside(self, rule: TriggerRule, schedule: Schedule, plan: Plan) -> None:
-        if self._outside is None:
-            return
-        verdict = self._outside.verdict(
-            Key(schedule.pipeline, schedule.name, schedule.cursor), self._question(rule, schedule)
-        )
-        if verdict is None:
-            return
-        with self._store.transaction() as connection:
-            # Each row has another cursor: an answer to an older one is none to it.
-            cursor = max(database_time(connection), schedule.cursor + timedelta(microseconds=1))
-            position, runs = verdict.position, []
-            if verdict.event is not None:
-                event_id = f"{schedule.name} {cursor.isoformat()}"
-                runs = [
-                    _event_run(plan, rule, Happening(id=event_id, event=verdict.event, instant=cursor, seen=cursor))
-                ]
-                position = {**position, LAST_RUN: runs[0].key}
-            made = self._advance(connection, schedule, replace(schedule, cursor=cursor, position=position), runs)
-        self._tell([(schedule.pipeline, run) for run in made or ()])
-
-    def _question(self, rule: TriggerRule, schedule: Schedule) -> Question:
-        """What is asked about a trigger, with what is known before."""
-        last_run = (schedule.position or {}).get(LAST_RUN)
-        if last_run is None or rule.kafka is None or rule.kafka.lag is None:
-            return Question(rule, schedule.position)
-        with self._store.transaction() as connection:
-            return Question(rule, schedule.position, is_running=is_open(connection, last_run))
-
-    def _advance(
-        self, connection: Connection, seen: Schedule, then: Schedule, runs: list[NewRun]
-    ) -> Collection[int] | None:
-        """Make the runs, move the schedule on, and return what was made; None when another scheduler was here."""
-        wanted = Tick(
-            pipeline=seen.pipeline,
-            schedule=seen.name,
-            seen=seen.cursor,
-            cursor=then.cursor,
-            next_at=None,
-            runs=runs,
-            position=then.position,
-        )
-        if (made := advance(connection, wanted)) is not None:
-            self._put([then])
-            return made.values()
-        # Its row comes with the next `sync` at the latest, and until then nothing is lost.
-        self._put(each for each in read_schedules(connection, seen.pipeline) if each.name == seen.name)
-        return None
-
-    def _happenings(self, connection: Connection, rule: TriggerRule, cursor: datetime) -> list[Happening]:
-        if rule.file is not None:
-            return [*watch_files(rule.file, self._project.roots[0], cursor)]
-        assert rule.pipeline is not None, "the others are watched elsewhere"
-        return [*watch_pipeline(rule.pipeline, connection, cursor)]
-
     def _plan(self, name: str) -> Plan:
         assert self._pins is not None, "sync comes first"
         return Plan(self._catalog.pipelines[name], self._pins)
@@ -250,8 +166,3 @@ class Scheduler:
         now = database_time(connection)
         self._ahead = now - datetime.now(UTC)
         return now
-
-
-def _event_run(plan: Plan, rule: TriggerRule, happening: Happening) -> NewRun:
-    start = Start(trigger=Trigger.EVENT, instant=happening.instant, event_id=happening.id, event=happening.event)
-    return plan.run(start, plan.bound(rule.parameters, happening.instant, happening.event))

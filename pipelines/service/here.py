@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from pipelines.definition import Project
+from pipelines.planning.run_as import RunAsRule
 from pipelines.processes.opening import opened_store
 from pipelines.service.operations import OPERATIONS, perform
 from pipelines.service.rights import Person, Right
@@ -49,5 +50,6 @@ class PipelinesHere:
         with self._opening:
             if self._site is None:
                 store = self._open.enter_context(opened_store(self._settings, is_stopping=lambda: True))
-                self._site = Site(store=store, project=Project.installed(), home=self._settings.home)
+                rule = RunAsRule.of(self._settings)
+                self._site = Site(store=store, project=Project.installed(), home=self._settings.home, run_as=rule)
             return self._site

@@ -18,6 +18,7 @@ from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 
 from pipelines.definition import Project
+from pipelines.planning.run_as import RunAsRule
 from pipelines.processes.life import Sign
 from pipelines.processes.listening import Listener
 from pipelines.service.application import build_application, build_templates
@@ -80,7 +81,8 @@ async def _serve(settings: Settings, options: ServiceOptions, ready: Callable[[]
     with Store(store_address(settings), connections=THREADS + 2) as store:
         hints = Hints(asyncio.get_running_loop())
         keys = Keys.of(settings.home, settings.keys)
-        site = Site(store=store, project=options.project, home=settings.home, keys=keys)
+        rule = RunAsRule.of(settings)
+        site = Site(store=store, project=options.project, home=settings.home, run_as=rule, keys=keys)
         service = Service(
             site=site,
             entrance=options.entrance,

@@ -133,8 +133,16 @@ class NewRun:
     def key(self) -> str:
         """The same for the same run, whoever makes it: of pipeline, trigger, instant, event and backfill."""
         instant = None if self.instant is None else self.instant.astimezone(UTC).isoformat()
-        parts = [self.pipeline, self.trigger, instant, self.event_id, self.backfill_id]
-        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+        return _digest(self.pipeline, self.trigger, instant, self.event_id, self.backfill_id)
+
+
+def event_key(pipeline: str, event_id: str) -> str:
+    """The key of the run that an event has started, without making it."""
+    return _digest(pipeline, Trigger.EVENT, None, event_id, None)
+
+
+def _digest(*parts: str | int | None) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,15 +1,26 @@
-"""Old runs are let go, as their pipelines say; the last failure of each stays, and what is still shown or reused."""
+"""Old runs are let go, as their pipelines say; the last failure of each stays, and what is still shown or reused.
+
+Their files go after their rows: which ones is written in the same transaction, so that whoever is killed
+in between leaves nothing that is not found again.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
 
 import sqlalchemy as sa
 
 RUNS = 500  # in one transaction: others wait for none of it, but it should not be long
 # The same event may be seen, or sent, again for some minutes: the key of its run is what makes it one run.
 EVENT_SECONDS = 3600.0
+# A step that is about to reuse an output says so within the time of its claim.
+REUSE_SECONDS = 60.0
+AGAIN_SECONDS = 3600.0  # after which a folder that could not be removed is tried again
 OLD = sa.text("""
 WITH ranked AS (
-  SELECT r.id, r.ended_at, p.keep_runs, p.keep_days,
+  SELECT r.id, r.pipeline, r.state, r.ended_at, p.keep_runs, p.keep_days,
          row_number() OVER (PARTITION BY r.pipeline ORDER BY r.id DESC) AS place,
          r.id = max(r.id) FILTER (WHERE r.state NOT IN ('succeeded', 'skipped', 'cancelled', 'queued', 'running'))
            OVER (PARTITION BY r.pipeline) AS is_last_failure,
@@ -17,21 +28,33 @@ WITH ranked AS (
   FROM pipelines.runs r JOIN pipelines.pipelines p ON p.name = r.pipeline
   WHERE p.keep_runs IS NOT NULL OR p.keep_days IS NOT NULL
 )
-SELECT id FROM ranked
+SELECT id, pipeline, state, ended_at FROM ranked
 WHERE ended_at IS NOT NULL AND is_last_failure IS NOT TRUE AND NOT is_recent_event
   AND (place > keep_runs OR ended_at < now() - make_interval(days => keep_days::int))
 ORDER BY id LIMIT :limit
 """)
 # A run that is being repaired at this moment has no end any more.
-DELETE_RUNS = sa.text("""
-DELETE FROM pipelines.runs WHERE id IN (
-  SELECT id FROM pipelines.runs WHERE id = ANY (:ids) AND ended_at IS NOT NULL FOR UPDATE SKIP LOCKED
-) RETURNING id
+HOLD = sa.text("""
+SELECT id FROM pipelines.runs WHERE id = ANY (:ids) AND ended_at IS NOT NULL ORDER BY id FOR UPDATE SKIP LOCKED
 """)
-PATHS = sa.text("""
-SELECT DISTINCT output_path FROM pipelines.attempts WHERE run_id = ANY (:ids) AND output_path IS NOT NULL ORDER BY 1
+NOTE_FILES = sa.text("""
+INSERT INTO pipelines.removals (path, worker, not_before)
+SELECT a.output_path, min(a.worker),
+       now() + CASE WHEN bool_or(s.hash IS NOT NULL) THEN make_interval(secs => :reuse_seconds) ELSE interval '0' END
+FROM pipelines.attempts a JOIN pipelines.steps s ON s.id = a.step_id
+WHERE a.run_id = ANY (:ids) AND a.output_path IS NOT NULL
+GROUP BY a.output_path
+ON CONFLICT (path) DO NOTHING
 """)
-STILL_USED = sa.text("SELECT DISTINCT output_path FROM pipelines.attempts WHERE output_path = ANY (:paths)")
+DELETE_RUNS = sa.text("DELETE FROM pipelines.runs WHERE id = ANY (:ids)")
+# A step that reused an output names the same file.
+KEEP_USED = sa.text("""
+DELETE FROM pipelines.removals m WHERE EXISTS (SELECT FROM pipelines.attempts a WHERE a.output_path = m.path)
+""")
+DUE = sa.text("""
+SELECT path, worker FROM pipelines.removals
+WHERE not_before <= now() AND starts_with(path, :below) ORDER BY path LIMIT :limit
+""")
 LEFT_OVER = (
     """
     DELETE FROM pipelines.backfills b USING pipelines.pipelines p
@@ -56,16 +79,60 @@ LEFT_OVER = (
 )
 
 
-def let_go(connection: sa.Connection, *, limit: int = RUNS) -> tuple[int, tuple[str, ...]]:
-    """Delete at most *limit* runs that their pipelines no longer keep; returns how many, and the paths that are nobody's now.
+@dataclass(frozen=True)
+class OldRun:
+    """A run that its pipeline no longer keeps."""
 
-    Commit before the files are removed: a file without a row is only litter, a row without its file would be a lie.
+    id: int
+    pipeline: str
+    state: str
+    ended_at: datetime
+
+
+@dataclass(frozen=True)
+class Removal:
+    """What an attempt has left that no row names any more."""
+
+    path: str
+    worker: str  #: that left it, or used it last
+
+
+def old_runs(connection: sa.Connection, *, limit: int = RUNS) -> tuple[OldRun, ...]:
+    """The runs that `let_go` would delete now, the oldest first, at most *limit*."""
+    found = connection.execute(OLD, {"limit": limit, "event_seconds": EVENT_SECONDS})
+    return tuple(OldRun(*row) for row in found)
+
+
+def let_go(connection: sa.Connection, *, limit: int = RUNS) -> tuple[OldRun, ...]:
+    """Delete at most *limit* runs that their pipelines no longer keep, with what else is left over; returns them.
+
+    What they have left on disks is noted, and found by `due_removals` once this is committed.
     """
-    ids = list(connection.execute(OLD, {"limit": limit, "event_seconds": EVENT_SECONDS}).scalars())
-    paths = list(connection.execute(PATHS, {"ids": ids}).scalars())
-    gone = connection.execute(DELETE_RUNS, {"ids": ids}).scalars().all()
+    old = {each.id: each for each in old_runs(connection, limit=limit)}
+    ids = list(connection.execute(HOLD, {"ids": list(old)}).scalars())
+    if ids:
+        connection.execute(NOTE_FILES, {"ids": ids, "reuse_seconds": REUSE_SECONDS})
+        connection.execute(DELETE_RUNS, {"ids": ids})
+        connection.execute(KEEP_USED)
     for statement in LEFT_OVER:
         connection.execute(sa.text(statement))
-    # A step that reused an output names the same file.
-    used = set(connection.execute(STILL_USED, {"paths": paths}).scalars())
-    return len(gone), tuple(path for path in paths if path not in used)
+    return tuple(old[each] for each in ids)
+
+
+def due_removals(connection: sa.Connection, below: str, *, limit: int = 5000) -> tuple[Removal, ...]:
+    """What is to be removed now of files whose paths begin with *below*; nothing that a row names again."""
+    connection.execute(KEEP_USED)
+    return tuple(Removal(*row) for row in connection.execute(DUE, {"below": below, "limit": limit}))
+
+
+def removed(connection: sa.Connection, paths: Iterable[str]) -> None:
+    """Forget what is gone."""
+    connection.execute(sa.text("DELETE FROM pipelines.removals WHERE path = ANY (:paths)"), {"paths": list(paths)})
+
+
+def remove_later(connection: sa.Connection, paths: Iterable[str]) -> None:
+    """Leave what could not be removed for an hour."""
+    later = sa.text("""
+    UPDATE pipelines.removals SET not_before = now() + make_interval(secs => :seconds) WHERE path = ANY (:paths)
+    """)
+    connection.execute(later, {"paths": list(paths), "seconds": AGAIN_SECONDS})

@@ -202,6 +202,7 @@ OUTBOX = _table(
     _time("not_before", null=False),
     sa.UniqueConstraint("key", name="outbox_key"),
 )
+REMOVALS = _table("removals", _text("path", key=True), _text("worker"), _time("not_before", null=False))
 TROUBLES = _table(
     "troubles",
     _text("pipeline", key=True),

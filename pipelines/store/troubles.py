@@ -1,4 +1,4 @@
-"""What people are told of a pipeline beside the ends of its runs: that it works again, and that a run is late."""
+"""What people are told of a pipeline beside the ends of its runs: that it works again, and that a run takes too long."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from pipelines.store.events import append_events
 from pipelines.store.outbox import post
 from pipelines.store.records import Event, Json, Message
 
-LATE = "late"  #: in the place of the state of a run that has ended
+# In the place of the state of a run that has ended; each is a field of `alerts`, which says after how long.
+LATE = "late"  #: it has not begun so long after its instant
+SLOW = "slow"  #: it has not ended so long after it began, or was repaired
+OVERDUE = "overdue"  #: it has not ended so long after its instant
 
 NOTE = sa.text("""
 INSERT INTO pipelines.troubles AS t (pipeline, run_id, channels) VALUES (:pipeline, :run_id, :channels)
@@ -23,15 +26,24 @@ END = sa.text("DELETE FROM pipelines.troubles WHERE pipeline = :pipeline RETURNI
 
 # Of several schedulers one looks at a time: each sees what the one before has told.
 ONE_AT_A_TIME = sa.text("SELECT pg_advisory_xact_lock(hashtextextended('pipelines.late', 0))")
-# Runs of a backfill are of instants that are over.
-LATE_RUNS = sa.text("""
-SELECT r.id, r.key, r.pipeline, r.trigger, r.instant, r.partition, d.body,
-  extract(epoch FROM clock_timestamp() - coalesce(r.instant, r.created_at))::double precision AS waits
+# Runs of a backfill are of instants that are over, and so is whatever is repaired.
+TOO_LONG = sa.text("""
+SELECT r.id, r.key, r.pipeline, r.trigger, r.instant, r.partition, r.repairs, d.body, w.word,
+  extract(epoch FROM clock_timestamp() - w.since)::double precision AS waits
 FROM pipelines.runs r JOIN pipelines.definitions d ON d.sha256 = r.definition_sha256
-WHERE r.ended_at IS NULL AND r.started_at IS NULL AND r.backfill_id IS NULL
-  AND d.body::json #>> '{alerts,late}' IS NOT NULL
-  AND NOT EXISTS (SELECT 1 FROM pipelines.events e WHERE e.run_id = r.id AND e.kind = 'late')
-ORDER BY r.id
+CROSS JOIN LATERAL (VALUES
+  ('late', coalesce(r.instant, r.created_at), r.started_at IS NULL AND r.backfill_id IS NULL),
+  ('slow', greatest(r.started_at, (SELECT max(e.at) FROM pipelines.events e WHERE e.run_id = r.id AND e.kind = 'repair')),
+    r.started_at IS NOT NULL),
+  ('overdue', coalesce(r.instant, r.created_at), r.backfill_id IS NULL AND r.repairs = 0)
+) AS w (word, since, counts)
+WHERE r.ended_at IS NULL AND w.counts
+  AND d.body::json -> 'alerts' ->> w.word IS NOT NULL
+  AND NOT EXISTS (
+    SELECT FROM pipelines.events e WHERE e.run_id = r.id AND e.kind = w.word
+      AND coalesce((e.body ->> 'repairs')::bigint, 0) = r.repairs
+  )
+ORDER BY r.id, w.word
 """)
 
 
@@ -55,8 +67,8 @@ def end_trouble(connection: sa.Connection, pipeline: str) -> Trouble | None:
     return None if found is None else Trouble(found.run_id, tuple(found.channels))
 
 
-def tell_late(connection: sa.Connection, seconds_of: Callable[[str], float]) -> int:
-    """Alert of each run that has not begun when its definition says that it is late, once; returns how many.
+def tell_too_long(connection: sa.Connection, seconds_of: Callable[[str], float]) -> int:
+    """Alert of each run that has not begun or ended when its definition says, once for each word; returns how many alerts.
 
     Args:
         connection: in a transaction.
@@ -64,21 +76,22 @@ def tell_late(connection: sa.Connection, seconds_of: Callable[[str], float]) -> 
     """
     connection.execute(ONE_AT_A_TIME)
     messages = []
-    for run in connection.execute(LATE_RUNS).all():
+    for run in connection.execute(TOO_LONG).all():
         rule: Json = json.loads(run.body)["alerts"]
-        if run.waits < seconds_of(rule["late"]):
+        after = rule[run.word]
+        if run.waits < seconds_of(after):
             continue
         body = {
             "run": run.id,
             "pipeline": run.pipeline,
-            "state": LATE,
+            "state": run.word,
             "trigger": run.trigger,
             "instant": run.instant.isoformat() if run.instant else None,
             "partition": run.partition,
-            "late": rule["late"],
+            run.word: after,
             "channels": rule.get("to", []),
         }
-        append_events(connection, run.id, [Event(LATE, {"after": rule["late"]})])
-        messages.append(Message(f"late/{run.key}", "alert", body))
+        append_events(connection, run.id, [Event(run.word, {"after": after, "repairs": run.repairs})])
+        messages.append(Message(f"{run.word}/{run.key}/{run.repairs}", "alert", body))
     post(connection, messages)
     return len(messages)

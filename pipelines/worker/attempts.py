@@ -107,8 +107,8 @@ class Attempt:
             definition = Definition.model_validate(read_definition(connection, claim.definition_sha256))
         around = self.surroundings
         references = around.references
+        around.roles.rule.demand(claim.pipeline, claim.run_as or "")
         if claim.run_as:
-            around.roles.rule.demand(claim.pipeline, claim.run_as)
             references = replace(references, environment=secret_environment(references.environment))
         assignment = assign(claim, definition, home=around.home, project=around.project, references=references)
         assignment = replace(assignment, keys=around.keys)

@@ -14,7 +14,8 @@ from pipelines.store.claims.writing import finish
 from pipelines.store.outbox import take_messages
 from pipelines.store.records import NewRun, NewStep, Outcome, Trigger
 from pipelines.store.runs.making import Limits, make_runs, register
-from pipelines.store.troubles import tell_late
+from pipelines.store.runs.stopping import repair
+from pipelines.store.troubles import tell_too_long
 from tests.services.notification_servers import http_endpoint
 from tests.services.pipelines_project import running_site
 from tests.services.pipelines_store import ask, claim, emptied
@@ -148,7 +149,7 @@ def test_a_run_that_does_not_begin_in_time_is_told_once(site, store, slack):
 
     for _ in range(2):
         with store.transaction() as connection:
-            tell_late(connection, {"1ms": 0.001, "1h": 3600}.__getitem__)
+            tell_too_long(connection, {"1ms": 0.001, "1h": 3600}.__getitem__)
         deliver(store, post)
 
     ((_, body),) = slack.requests
@@ -157,6 +158,49 @@ def test_a_run_that_does_not_begin_in_time_is_told_once(site, store, slack):
     events = ask(store, "SELECT run_id FROM pipelines.events WHERE kind = 'late'")
     assert events == [(late,)]
     assert begun < late < early
+
+
+def test_a_run_that_does_not_end_in_time_is_told_once_for_each_rule(site, store, slack):
+    post = Post(site.project.alerts, References(variables(slack=slack)))
+    ended = run(store, State.SUCCEEDED, pipeline="ended", slow="1ms", overdue="1ms")
+    slow = begin(store, pipeline="slow", slow="1ms", overdue="1h")
+    claim(store)
+    overdue = begin(store, pipeline="overdue", slow="1ms", overdue="2h")  # it has not begun
+    query(store, f"UPDATE pipelines.runs SET created_at = created_at - interval '3 hours' WHERE id = {overdue}")
+    durations = {"1ms": 0.001, "1h": 3600, "2h": 7200}
+
+    for _ in range(2):
+        with store.transaction() as connection:
+            tell_too_long(connection, durations.__getitem__)
+        deliver(store, post)
+
+    told = {body["title"]: body["message"] for _, body in slack.requests}
+    assert len(slack.requests) == len(told) == 2
+    assert f"Run {slow} of slow has not ended 1ms after it began." in told[f"slow: run {slow} slow"]
+    assert f"Run {overdue} of overdue has not ended 2h after its time." in told[f"overdue: run {overdue} overdue"]
+    events = ask(store, "SELECT kind, run_id FROM pipelines.events WHERE kind IN ('slow', 'overdue') ORDER BY run_id")
+    assert events == [("slow", slow), ("overdue", overdue)]
+    assert ended < slow
+
+
+def test_a_run_that_is_repaired_is_slow_from_then_on_and_not_overdue(site, store, slack):
+    post = Post(site.project.alerts, References(variables(slack=slack)))
+    number = run(store, State.SUCCEEDED, slow="1h", overdue="1h")
+    hours = "started_at = started_at - interval '3 hours', created_at = created_at - interval '3 hours'"
+    query(store, f"UPDATE pipelines.runs SET {hours} WHERE id = {number}")
+    with store.transaction() as connection:
+        repair(connection, number, by="ada", steps=["load"])
+    claim(store)
+
+    told = []
+    for earlier in ("0 hours", "2 hours", "0 hours"):
+        query(store, f"UPDATE pipelines.events SET at = at - interval '{earlier}' WHERE kind = 'repair'")
+        with store.transaction() as connection:
+            told.append(tell_too_long(connection, {"1h": 3600}.__getitem__))
+    deliver(store, post)
+
+    assert told == [0, 1, 0]
+    assert [body["title"] for _, body in slack.requests] == [f"daily: run {number} slow"]
 
 
 def test_only_ends_that_the_definition_names_are_told(site, store, slack):

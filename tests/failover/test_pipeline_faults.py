@@ -1,14 +1,23 @@
-"""A wave of faults against everything that runs pipelines: nothing is lost, published twice, or stuck."""
+"""Schedules of faults against everything that runs pipelines: nothing is lost, published twice, or stuck."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.failover.pipeline_chaos import Wave, run_wave
+from tests.failover.pipeline_chaos import AT_ONCE, Schedule, run_wave
 from tests.services.pipelines_project import running_site
 
+SCHEDULES = 40
 
-@pytest.mark.timeout(400)
-def test_a_wave_of_faults_loses_doubles_and_sticks_nothing(tmp_path):
+
+@pytest.mark.timeout(900)
+def test_forty_schedules_of_faults_lose_double_and_stick_nothing(tmp_path):
+    found = {}
     with running_site(tmp_path / "site") as site:
-        run_wave(site, Wave(seed=7, runs=8, faults=4))
+        for first in range(1, SCHEDULES + 1, AT_ONCE):
+            schedules = [Schedule(seed) for seed in range(first, first + AT_ONCE)]
+            for seed, problems in run_wave(site, schedules).items():
+                if problems:
+                    found[seed] = [str(schedules[seed - first]), *problems]
+
+    assert found == {}

@@ -23,6 +23,7 @@ HOPS = {
     "people's servers",
     "pipelines service",
     "metrics",
+    "steps to warehouse",
     "other ports",
 }
 STORES = {

@@ -3,16 +3,35 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from pipelines.scheduler.process import let_go_of_old
+from pipelines.acting import start_run
+from pipelines.definition import read_pipeline
+from pipelines.planning.pins import Pins
+from pipelines.planning.run_as import RunAsRule
+from pipelines.planning.runs import Plan
+from pipelines.runner.folders import attempt_folder
+from pipelines.scheduler.pruning import Pruned, prune
 from pipelines.scheduler.scheduler import Scheduler
+from pipelines.scheduler.triggers import EVENTS_AT_ONCE
 from pipelines.states import State
+from pipelines.store.claims.writing import finish
+from pipelines.store.records import Outcome as StepOutcome
+from pipelines.store.records import Worker
+from pipelines.store.runs.making import Limits
+from pipelines.worker.naming import new_id
 from tests.services.pipelines_project import Site, running_site
-from tests.services.workbench import wait_until
+from tests.services.pipelines_store import claim, new_run
+from tests.services.workbench import ROOT, environment, wait_until
+from workbench.errors import WorkbenchError
+from workbench.security.audit import Action, AuditLog, Outcome
+from workbench.security.audit.reading import read_events
 
 EVERY_MINUTE = {"cron": "* * * * *", "zone": "UTC", "catch_up": {"mode": "all", "at_most": 1000}}
 
@@ -28,7 +47,7 @@ def site(server: Site):
     """The module's site, without the pipelines of the test before."""
     for path in server.project.jobs.glob("*.yaml"):
         path.unlink()
-    server.ask("TRUNCATE pipelines.schedules, pipelines.skips, pipelines.runs CASCADE")
+    server.ask("TRUNCATE pipelines.schedules, pipelines.skips, pipelines.runs, pipelines.removals CASCADE")
     server.module("nothing", "def nothing() -> None:\n    pass\n")
     return server
 
@@ -187,6 +206,48 @@ def test_a_file_starts_one_run_and_one_more_when_it_changes(site: Site):
 
 
 @pytest.mark.timeout(120)
+def test_many_files_are_taken_a_few_at_a_time_and_nothing_waits_for_the_last_of_them(site: Site):
+    many, extra = EVENTS_AT_ONCE * 2 + 20, {"files": "in/*.csv", "other": "other/*.csv"}
+    for name, path in extra.items():
+        site.pipeline(name, triggers=[{"file": {"path": path}}], steps=NOTHING)
+    site.pipeline("minutely", schedule=EVERY_MINUTE, steps=NOTHING)
+    made: list[tuple[str, int]] = []
+    scheduler = Scheduler(site.store, site.project, tell=made.extend)
+    scheduler.sync()
+    for number in range(many):
+        path = site.file(f"in/{number}.csv", "x")
+    wait_past(site.file("other/1.csv", "x"))
+    wait_past(path)
+
+    assert scheduler.watch()
+    assert [name for name, _ in made] == ["files"] * EVENTS_AT_ONCE
+
+    site.ask(
+        "UPDATE pipelines.schedules SET cursor = cursor - interval '1 minute', next_at = next_at - interval '1 minute' "
+        "WHERE pipeline = 'minutely'"
+    )
+    scheduler.sync()
+    scheduler.tick()
+    assert made[-1][0] == "minutely"
+    del made[:]
+
+    assert scheduler.watch(), "the other trigger is next, whatever is left of the first"
+    assert [name for name, _ in made] == ["other"] + ["files"] * (EVENTS_AT_ONCE - 1)
+    while scheduler.watch():
+        pass
+    events = site.ask("SELECT event_id FROM pipelines.runs WHERE pipeline = 'files'")
+    assert len(events) == len(set(events)) == many
+
+    # One that takes over sees all of them, and asks before it makes anything.
+    del made[:]
+    second = Scheduler(site.store, site.project, tell=made.extend)
+    second.sync()
+    while second.watch():
+        pass
+    assert made == []
+
+
+@pytest.mark.timeout(120)
 def test_the_end_of_a_run_starts_one_of_another_pipeline_for_the_same_day(site: Site):
     site.pipeline("upstream", steps=NOTHING)
     site.pipeline(
@@ -212,6 +273,33 @@ def test_the_end_of_a_run_starts_one_of_another_pipeline_for_the_same_day(site: 
 
 
 @pytest.mark.timeout(120)
+def test_a_pipeline_without_run_as_is_neither_scheduled_nor_run_where_it_is_required(site: Site, caplog):
+    site.pipeline("as-owner", schedule=EVERY_MINUTE, steps=NOTHING)
+    site.pipeline("exempt", schedule=EVERY_MINUTE, steps=NOTHING)
+    rule = RunAsRule(required=True, exempt=frozenset({"exempt"}))
+    Scheduler(site.store, site.project, run_as=rule).sync()
+
+    assert site.ask("SELECT pipeline FROM pipelines.schedules") == [("exempt",)]
+    assert (
+        "as-owner: it has no run_as, and would connect to the warehouse as DW_USER. It is not scheduled." in caplog.text
+    )
+    plan = Plan(read_pipeline(site.project.jobs / "as-owner.yaml", site.project), Pins(None, "lock"), rule)
+    with pytest.raises(WorkbenchError, match="as-owner: it has no run_as"):
+        start_run(site.store, "ada", plan)
+    assert site.ask("SELECT count(*) FROM pipelines.runs") == [(0,)]
+
+    with site.worker(WORKBENCH_PIPELINES_REQUIRE_RUN_AS="true", WORKBENCH_PIPELINES_WITHOUT_RUN_AS="exempt"):
+        refused, passed = (site.start_run(name) for name in ("as-owner", "exempt"))
+        ends = {name: site.ended(number) for name, number in (("as-owner", refused), ("exempt", passed))}
+
+    assert {name: each.page.run["state"] for name, each in ends.items()} == {
+        "as-owner": State.FAILED,
+        "exempt": State.SUCCEEDED,
+    }
+    assert "it has no run_as" in ends["as-owner"].attempts("a")[0]["error"]
+
+
+@pytest.mark.timeout(120)
 def test_old_runs_go_with_their_files_and_the_last_failure_stays(site: Site):
     site.module("fail", "def fail(n: int) -> None:\n    assert n\n")
     step = {"function": "fail:fail", "parameters": {"n": "${n}"}}
@@ -220,10 +308,71 @@ def test_old_runs_go_with_their_files_and_the_last_failure_stays(site: Site):
         runs = [site.run("kept", n=n) for n in (0, 1, 1)]
     folders = [site.home / "pipelines" / "runs" / str(each.page.run["id"]) for each in runs]
 
-    count = let_go_of_old(site.store, site.home)
+    done = prune(site.store, site.home, actor="scheduler")
 
-    assert count == 1
+    assert ([each.id for each in done.runs], done.folders, done.has_more) == ([runs[1].page.run["id"]], 1, False)
     assert [each.exists() for each in folders] == [True, False, True]
+    assert prune(site.store, site.home, actor="scheduler") == Pruned()
+    told = list(read_events(AuditLog.of(site.home).path, action=Action.RUNS_REMOVED))
+    assert [(each.outcome, each.details["runs"]) for each in told] == [
+        (Outcome.BEGUN, f"kept {runs[1].page.run['id']}"),
+        (Outcome.SUCCESS, f"kept {runs[1].page.run['id']}"),
+    ]
+
+
+DIES = """
+import os, signal, sys
+from pipelines.scheduler import pruning
+from pipelines.store.database import Store, store_address
+from workbench.settings import Settings
+
+settings, left = Settings.load(), int(sys.argv[1])
+remove = pruning.remove_attempt
+
+def remove_and_die(home, path):
+    global left
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    left -= 1
+    return remove(home, path)
+
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+pruning.remove_attempt, pruning.removed = remove_and_die, die
+with Store(store_address(settings)) as store:
+    pruning.prune(store, settings.home, actor="scheduler")
+"""
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("before", [0, 1, 3])
+def test_what_a_killed_scheduler_leaves_of_old_runs_is_found_by_the_next(site: Site, before: int):
+    """It is killed between rows and files, between two files, and between files and what is noted of them."""
+    folders, here = [], Worker(id=new_id(), host="here", pid=1, version="test")
+    for _ in range(4):
+        number = new_run(site.store, pipeline="pruned", limits=Limits(keep_runs=1))
+        taken = claim(site.store, here)
+        folder = attempt_folder(site.home, number, taken.step, taken.number, taken.attempt_id)
+        folder.mkdir(parents=True)
+        (folder / "output.ipynb").write_text("{}")
+        (folder / "log.jsonl").write_text("{}")
+        folders.append(folder)
+        with site.store.transaction() as connection:
+            finish(connection, taken, StepOutcome(state=State.SUCCEEDED, output_path=str(folder / "output.ipynb")))
+
+    variables = environment(site.home, **{**site.settings(), "PYTHONPATH": str(ROOT)})
+    died = subprocess.run([sys.executable, "-c", DIES, str(before)], env=variables, timeout=60, check=False)
+
+    assert died.returncode == -signal.SIGKILL
+    assert [each.exists() for each in folders] == [number >= before for number in range(4)]
+    assert site.ask("SELECT count(*) FROM pipelines.runs") == [(1,)]
+
+    done = prune(site.store, site.home, actor="scheduler")
+
+    assert (done.runs, done.folders) == ((), 3)
+    assert [each.parent.exists() for each in folders] == [False, False, False, True]
+    assert site.ask("SELECT * FROM pipelines.removals") == []
 
 
 def wait_past(path) -> None:

@@ -20,7 +20,7 @@ from pipelines.store.outbox import post, sent, take_messages
 from pipelines.store.pages.overview import list_pipelines, list_skips, list_workers, read_queue
 from pipelines.store.pages.runs import page_of_runs, read_run, run_matrix
 from pipelines.store.records import Event, Message, NewRun, NewStep, Outcome, Reprocess, Retries, Trigger
-from pipelines.store.retention import let_go
+from pipelines.store.retention import Removal, due_removals, let_go, old_runs, removed
 from pipelines.store.runs.backfills import make_backfill, pause_backfill, preview, read_backfills, stop_backfill
 from pipelines.store.runs.making import Limits, make_runs, register
 from pipelines.store.runs.schedules import (
@@ -152,7 +152,7 @@ def test_migrating_again_changes_nothing_and_a_newer_store_is_refused(server):
 def refuse_newer(store):
     store.migrate()
     with store.transaction() as connection:
-        assert read_revision(connection) == "0005"
+        assert read_revision(connection) == "0006"
         connection.exec_driver_sql("UPDATE pipelines.alembic_version SET version_num = '9999'")
 
     with pytest.raises(StoreTooNew, match="revision 9999"):
@@ -469,6 +469,7 @@ def test_retention_keeps_the_last_failure_and_outputs_that_are_reused(store):
         Outcome(state=State.FAILED, output_path="failed.ipynb"),
         Outcome(state=State.SUCCEEDED, output_path="old.ipynb"),
         Outcome(state=State.SUCCEEDED, output_path="reused.ipynb"),
+        Outcome(state=State.SUCCEEDED, output_path="cached.ipynb", step_hash="h"),
         Outcome(state=State.SUCCEEDED, output_path="reused.ipynb", reused_from=3),
     ]
     runs = []
@@ -477,10 +478,23 @@ def test_retention_keeps_the_last_failure_and_outputs_that_are_reused(store):
         end(store, claim(store), outcome)
 
     with store.transaction() as connection:
-        assert let_go(connection) == (2, ("old.ipynb",))
-        assert let_go(connection) == (0, ())
+        would_go = old_runs(connection)
+        assert let_go(connection) == would_go
+        assert let_go(connection) == ()
+        assert due_removals(connection, "") == (Removal("old.ipynb", WORKER.id),)
+        assert due_removals(connection, "/elsewhere/") == ()
 
-    assert ask(store, "SELECT id FROM pipelines.runs ORDER BY id") == [(runs[0],), (runs[3],)]
+    assert [each.id for each in would_go] == runs[1:4]
+    assert ask(store, "SELECT id FROM pipelines.runs ORDER BY id") == [(runs[0],), (runs[4],)]
+    # A step that is about to reuse an output has a minute to say so, and nothing that is used again goes.
+    ask_nothing(store, "UPDATE pipelines.removals SET not_before = now()")
+    last = new_run(store, limits=Limits())
+    end(store, claim(store), Outcome(state=State.SUCCEEDED, output_path="cached.ipynb", reused_from=4))
+    with store.transaction() as connection:
+        assert due_removals(connection, "") == (Removal("old.ipynb", WORKER.id),)
+        removed(connection, ["old.ipynb"])
+    assert ask(store, "SELECT path FROM pipelines.removals") == []
+    assert last > runs[4]
 
 
 def test_a_message_is_taken_again_until_it_was_sent(store):

@@ -437,6 +437,12 @@ def test_alerts_name_a_channel_that_is_there(project):
     assert "did you mean team" in found[0][2]
 
 
+def test_a_run_can_be_slow_before_its_timeout_ends_it(project):
+    text = "steps: {a: {flow: flights}}\ntimeout: 1h\nalerts:\n  to: [team]\n  slow: 60m"
+
+    assert [(line, field) for line, field, _ in problems(project, text)] == [(5, "alerts.slow")]
+
+
 def test_a_trigger_names_a_pipeline_that_is_there(project):
     twice = (
         "steps: {a: {flow: flights}}\ntriggers:\n- {table: {name: a.b}}\n- {table: {name: a.c}}\n- {table: {name: a.b}}"

@@ -25,6 +25,7 @@ from pipelines.planning.unsupported import unsupported
 from pipelines.states import State
 from pipelines.store.records import Retries, Trigger
 from workbench.errors import ParametersRefused, WorkbenchError
+from workbench.settings import Settings
 
 NOON = datetime(2026, 3, 29, 12, tzinfo=UTC)
 VALUES = {
@@ -166,6 +167,27 @@ def test_nobody_runs_as_somebody_without_being_named(pipeline, identity, rule, t
 @pytest.mark.parametrize("allowed", [("p", "ann"), ("*", "ann")])
 def test_who_is_named_for_a_pipeline_or_for_all_may(allowed):
     RunAsRule(own_roles=True, allowed=frozenset({allowed})).demand("p", "ann")
+
+
+def test_run_as_is_required_where_the_deployment_says_so(tmp_path, monkeypatch):
+    found = plan(tmp_path).pipeline
+    file = tmp_path / "pipelines" / "jobs" / "p.yaml"
+    monkeypatch.setenv("WORKBENCH_HOME", str(tmp_path / "home"))
+    assert not [*run_as_problems([found], [file])]
+
+    monkeypatch.setenv("WORKBENCH_PIPELINES_REQUIRE_RUN_AS", "true")
+    (problem,) = run_as_problems([found], [file])
+    assert "it has no run_as, and would connect to the warehouse as DW_USER. Add run_as, or p to" in str(problem)
+    rule = RunAsRule.of(Settings.load())
+    with pytest.raises(WorkbenchError, match="p: it has no run_as"):
+        rule.demand_some(found.definition)
+
+    monkeypatch.setenv("WORKBENCH_PIPELINES_WITHOUT_RUN_AS", "load, p")
+    assert not [*run_as_problems([found], [file])]
+    rule = RunAsRule.of(Settings.load())
+    rule.demand_some(found.definition)
+    with pytest.raises(WorkbenchError, match="nobody has a role of their own"):
+        rule.demand("p", "ann")
 
 
 def test_check_names_who_may_not_with_the_file_and_a_remedy(tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 
 import yaml
@@ -13,7 +14,7 @@ from pipelines.definition.triggers import FileTrigger
 from pipelines.processes.life import Sign
 from pipelines.scheduler.agenda import Agenda
 from pipelines.scheduler.catalog import Catalog
-from pipelines.scheduler.watching import OVERLAP, watch_files
+from pipelines.scheduler.watching import ASKED_AT_ONCE, OVERLAP, Backlog, Happening, watch_files
 from pipelines.store.runs.schedules import Schedule
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -107,3 +108,42 @@ def test_a_sign_of_life_is_fresh_until_it_is_taken_away(tmp_path):
 
     sign.take_away()
     assert not sign.is_fresh
+
+
+def test_a_backlog_asks_about_a_thousand_at_once_and_keeps_what_is_not_done():
+    moment = datetime(2026, 1, 1, tzinfo=UTC)
+    found = [
+        Happening(id=str(number), event="", instant=moment, seen=moment + timedelta(seconds=number))
+        for number in range(10_000)
+    ]
+    asked: list[int] = []
+
+    def known(ids: Collection[str]) -> set[str]:
+        asked.append(len(ids))
+        return {each for each in ids if int(each) < 9_990}
+
+    backlog = Backlog()
+    backlog.see(reversed(found))
+    taken = []
+    while backlog:
+        new = backlog.first(4, known)
+        assert not new or new == backlog.first(4, known), "what is not done comes again"
+        backlog.done(len(new))
+        taken += new
+
+    assert taken == found[9_990:], "the oldest first"
+    assert asked == [ASKED_AT_ONCE] * 10
+    backlog.see(found)
+    assert not backlog, "what is done is not asked about again"
+
+
+def test_a_backlog_asks_again_when_another_scheduler_was_there():
+    moment = datetime(2026, 1, 1, tzinfo=UTC)
+    found = [Happening(id=each, event="", instant=moment, seen=moment) for each in ("a", "b", "c")]
+    backlog = Backlog()
+    backlog.see(found)
+    assert backlog.first(2, lambda ids: []) == found[:2]
+
+    backlog.doubt()
+
+    assert backlog.first(2, lambda ids: {"a", "b"} & set(ids)) == found[2:]

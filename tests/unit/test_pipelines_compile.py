@@ -132,6 +132,8 @@ def test_catching_up_with_all_begins_on_the_day_that_is_given(project):
         ({"concurrency": {"over": "skip"}}, "5: concurrency.over"),
         ({"run_as": "ada"}, "4: run_as"),
         ({"alerts": {"to": ["team"], "late": "5m"}}, "7: alerts.late"),
+        ({"alerts": {"to": ["team"], "slow": "5m"}}, "7: alerts.slow"),
+        ({"alerts": {"to": ["team"], "overdue": "5m"}}, "7: alerts.overdue"),
         ({"schedule": {"cron": "0 0 * * *", "zone": "UTC", "catch_up": "all"}}, "7: schedule.catch_up"),
         ({"schedule": {"cron": "0 0 L * *", "zone": "UTC"}}, "5: schedule.cron"),
         ({"schedule": {"cron": "0 0 */2 * 1", "zone": "UTC"}}, "5: schedule.cron"),

@@ -189,6 +189,16 @@ class PipelinesSettings(Section):
         (),
         "who may be `run_as` of which pipeline: `daily-delays=gh-octo,*=reports`, with `*` for every pipeline; unset is nobody",
     )
+    require_run_as: bool = variable(
+        "WORKBENCH_PIPELINES_REQUIRE_RUN_AS",
+        False,
+        "refuse pipelines without `run_as`, whose steps would connect to the warehouse as `DW_USER`",
+    )
+    without_run_as: CommaSeparated = variable(
+        "WORKBENCH_PIPELINES_WITHOUT_RUN_AS",
+        (),
+        "pipelines that may run without it all the same, such as those that write tables: `load,marts`; unset is none",
+    )
     tables_file: AbsolutePath | None = variable(
         "WORKBENCH_PIPELINES_TABLES_FILE",
         None,
@@ -214,6 +224,11 @@ class PipelinesSettings(Section):
             pipeline, _, identity = (part.strip() for part in each.partition("="))
             if not pipeline or not identity:
                 found.append(f"WORKBENCH_PIPELINES_RUN_AS has {each!r}. Write pipeline=identity, or *=identity.")
+        if self.without_run_as and not self.require_run_as:
+            found.append(
+                "WORKBENCH_PIPELINES_WITHOUT_RUN_AS names exceptions, and no pipeline has to have run_as. "
+                "Set WORKBENCH_PIPELINES_REQUIRE_RUN_AS, or unset it."
+            )
         if self.database_url.get_secret_value():
             found += self._address_problems()
         elif self.ca_file:

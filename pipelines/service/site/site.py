@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pipelines.definition import Pipeline, Project, find_pipeline
 from pipelines.planning.pins import read_pins
+from pipelines.planning.run_as import RunAsRule
 from pipelines.planning.runs import Plan
 from pipelines.runner.folders import runs_folder
 from pipelines.store.database import Store
@@ -22,6 +23,7 @@ class Site:
     store: Store
     project: Project
     home: Path
+    run_as: RunAsRule = field(default_factory=RunAsRule)  #: which pipelines may be run without `run_as`
     keys: Keys | None = field(default=None, repr=False)  #: that decrypt what workers of this machine have encrypted
 
     @cached_property
@@ -45,4 +47,4 @@ class Site:
 
     def plan(self, name: str) -> Plan:
         """The same, for making runs; raises the same."""
-        return Plan(self.pipeline(name), read_pins(self.project))
+        return Plan(self.pipeline(name), read_pins(self.project), self.run_as)

@@ -134,7 +134,7 @@ class Webhooks:
         self._audit(name, Outcome.BEGUN, id=signed.id)
         try:
             with self._site.store.transaction() as connection:
-                ensure_registered(connection, plan.pipeline)
+                ensure_registered(connection, plan.pipeline, plan.run_as)
                 made = make_runs(connection, [run])
                 number = made[run.key] if made else find_run(connection, run.key)
         except BaseException:

@@ -8,9 +8,11 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from pipelines.states import State
 from pipelines.store.events import read_events
+from pipelines.store.records import event_key
 from pipelines.store.tables import ATTEMPTS, EVENTS, RUNS, STEPS
 from workbench.errors import NoSuchRun
 
@@ -109,6 +111,15 @@ def is_open(connection: sa.Connection, key: str) -> bool:
     """Whether the run with this key has not ended; one that is gone has."""
     found = sa.select(RUNS.c.id).where(RUNS.c.key == key, RUNS.c.ended_at.is_(None))
     return connection.execute(found).first() is not None
+
+
+def known_events(connection: sa.Connection, pipeline: str, ids: Collection[str]) -> frozenset[str]:
+    """Which of these events have started a run of the pipeline."""
+    by_key = {event_key(pipeline, each): each for each in ids}
+    found = connection.scalars(
+        sa.select(RUNS.c.key).where(RUNS.c.key == sa.any_(sa.literal(list(by_key), ARRAY(sa.Text))))
+    )
+    return frozenset(by_key[key] for key in found)
 
 
 def pipeline_of_run(connection: sa.Connection, run_id: int) -> str:

@@ -1,0 +1,181 @@
+"""What triggers see becomes runs, a few at a time, so that the clock does not wait for what has happened."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipelines.definition.triggers import Trigger as TriggerRule
+from pipelines.planning.runs import Plan, Start
+from pipelines.scheduler.agenda import Agenda, Key
+from pipelines.scheduler.outside.asking import Key as AskedKey
+from pipelines.scheduler.outside.asking import Question
+from pipelines.scheduler.outside.judging import LAST_RUN
+from pipelines.scheduler.outside.observing import KINDS as OUTSIDE
+from pipelines.scheduler.outside.observing import Outside
+from pipelines.scheduler.schedules import trigger_name
+from pipelines.scheduler.watching import Backlog, Happening, watch_files, watch_pipeline
+from pipelines.store.database import Store
+from pipelines.store.events import database_time
+from pipelines.store.pages.runs import is_open, known_events
+from pipelines.store.records import NewRun, Trigger
+from pipelines.store.runs.schedules import Schedule, Tick, advance, read_schedules
+from workbench.errors import StoreUnavailable, WorkbenchError
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+logger = logging.getLogger(__name__)
+
+EVENTS_AT_ONCE = 50  # whose runs are made between two looks at the clock
+
+
+class TriggerWatch:
+    """Looks at all triggers, and makes the runs of what has happened.
+
+    Args:
+        store: entered.
+        agenda: has the schedules of triggers, and is told when they move on.
+        root: the folder that paths are relative to.
+        outside: what is asked about Kafka and the warehouse; without it, triggers by them are not watched.
+        tell: called with runs that were made, each with its pipeline, once they are in the store.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        agenda: Agenda,
+        root: Path,
+        outside: Outside | None,
+        tell: Callable[[Sequence[tuple[str, int]]], None],
+    ) -> None:
+        self._store, self._agenda, self._root, self._outside, self._tell = store, agenda, root, outside, tell
+        self._backlogs: dict[Key, Backlog] = {}
+        self._left: Key | None = None  # the trigger with which the last watch ended early
+
+    def watch(self, rules: Iterable[tuple[TriggerRule, Plan]]) -> bool:
+        """Make runs of what has happened, at most `EVENTS_AT_ONCE`.
+
+        Returns:
+            Whether more is left: call it again when nothing else is due. It goes on with the next trigger.
+
+        Raises:
+            StoreUnavailable: when the store does not answer.
+        """
+        budget = EVENTS_AT_ONCE
+        for key, rule, plan in self._in_turn(rules):
+            if (schedule := self._agenda.get(*key)) is None:
+                continue
+            try:
+                budget -= self._watch_one(rule, schedule, plan, budget)
+            except StoreUnavailable:
+                raise
+            except WorkbenchError as error:
+                logger.error("%s, trigger %s: %s", *key, error)  # noqa: TRY400 - it says all
+                continue
+            if not budget or self._backlogs.get(key):
+                self._left = key
+                return True
+        self._left = None
+        return False
+
+    def forget(self) -> None:
+        """Keep nothing of triggers that are no longer on the agenda."""
+        self._backlogs = {key: each for key, each in self._backlogs.items() if self._agenda.get(*key)}
+
+    def _in_turn(self, rules: Iterable[tuple[TriggerRule, Plan]]) -> list[tuple[Key, TriggerRule, Plan]]:
+        """All of them, those first that the last watch did not come to."""
+        found = [((plan.pipeline.name, trigger_name(rule)), rule, plan) for rule, plan in rules]
+        at = next((number for number, (key, *_) in enumerate(found, start=1) if key == self._left), 0)
+        return [*found[at:], *found[:at]]
+
+    def _watch_one(self, rule: TriggerRule, schedule: Schedule, plan: Plan, most: int) -> int:
+        """Returns how many runs of *most* it has made, or found made."""
+        if rule.webhook is not None:
+            return 0  # the service makes its runs
+        if rule.kind in OUTSIDE:
+            self._watch_outside(rule, schedule, plan)
+            return 0
+        backlog = self._backlogs.setdefault((schedule.pipeline, schedule.name), Backlog())
+        with self._store.transaction() as connection:
+            if not backlog:
+                backlog.see(self._happenings(connection, rule, schedule.cursor))
+            new = backlog.first(most, partial(known_events, connection, schedule.pipeline))
+            if not new:
+                return 0
+            runs = [_event_run(plan, rule, each) for each in new]
+            cursor = max(schedule.cursor, *(each.seen for each in new))
+            made = self._advance(connection, schedule, replace(schedule, cursor=cursor), runs)
+        if made is None:
+            backlog.doubt()
+        else:
+            backlog.done(len(new))
+            self._tell([(schedule.pipeline, run) for run in made])
+        return len(new)
+
+    def _watch_outside(self, rule: TriggerRule, schedule: Schedule, plan: Plan) -> None:
+        if self._outside is None:
+            return
+        verdict = self._outside.verdict(
+            AskedKey(schedule.pipeline, schedule.name, schedule.cursor), self._question(rule, schedule)
+        )
+        if verdict is None:
+            return
+        with self._store.transaction() as connection:
+            # Each row has another cursor: an answer to an older one is none to it.
+            cursor = max(database_time(connection), schedule.cursor + timedelta(microseconds=1))
+            position, runs = verdict.position, []
+            if verdict.event is not None:
+                event_id = f"{schedule.name} {cursor.isoformat()}"
+                runs = [
+                    _event_run(plan, rule, Happening(id=event_id, event=verdict.event, instant=cursor, seen=cursor))
+                ]
+                position = {**position, LAST_RUN: runs[0].key}
+            made = self._advance(connection, schedule, replace(schedule, cursor=cursor, position=position), runs)
+        self._tell([(schedule.pipeline, run) for run in made or ()])
+
+    def _question(self, rule: TriggerRule, schedule: Schedule) -> Question:
+        """What is asked about a trigger, with what is known before."""
+        last_run = (schedule.position or {}).get(LAST_RUN)
+        if last_run is None or rule.kafka is None or rule.kafka.lag is None:
+            return Question(rule, schedule.position)
+        with self._store.transaction() as connection:
+            return Question(rule, schedule.position, is_running=is_open(connection, last_run))
+
+    def _advance(
+        self, connection: Connection, seen: Schedule, then: Schedule, runs: list[NewRun]
+    ) -> Collection[int] | None:
+        """Make the runs, move the schedule on, and return what was made; None when another scheduler was here."""
+        wanted = Tick(
+            pipeline=seen.pipeline,
+            schedule=seen.name,
+            seen=seen.cursor,
+            cursor=then.cursor,
+            next_at=None,
+            runs=runs,
+            position=then.position,
+        )
+        if (made := advance(connection, wanted)) is not None:
+            self._agenda.put(then)
+            return made.values()
+        # Its row comes with the next `sync` at the latest, and until then nothing is lost.
+        for each in read_schedules(connection, seen.pipeline):
+            if each.name == seen.name:
+                self._agenda.put(each)
+        return None
+
+    def _happenings(self, connection: Connection, rule: TriggerRule, cursor: datetime) -> list[Happening]:
+        if rule.file is not None:
+            return [*watch_files(rule.file, self._root, cursor)]
+        assert rule.pipeline is not None, "the others are watched elsewhere"
+        return [*watch_pipeline(rule.pipeline, connection, cursor)]
+
+
+def _event_run(plan: Plan, rule: TriggerRule, happening: Happening) -> NewRun:
+    start = Start(trigger=Trigger.EVENT, instant=happening.instant, event_id=happening.id, event=happening.event)
+    return plan.run(start, plan.bound(rule.parameters, happening.instant, happening.event))
