@@ -23,6 +23,7 @@ from workbench.cli import (
     dead_letters,
     ingestion,
     keys,
+    logs,
     machine,
     policies,
     quality,
@@ -64,6 +65,7 @@ def make_application() -> typer.Typer:
     secrets.add_commands(application)
     backup.add_commands(application)
     alerts.add_commands(application)
+    logs.add_commands(application)
     for entry in sorted(entry_points(group="workbench.commands"), key=lambda entry: entry.name):
         entry.load()(application)
     return application

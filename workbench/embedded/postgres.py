@@ -41,6 +41,7 @@ archive_timeout = {archive_seconds}s
 log_line_prefix = '%m [%p] %u@%d '
 log_checkpoints = off
 timezone = 'UTC'
+log_timezone = 'UTC'
 """
 HOST_BASED_AUTHENTICATION = """\
 # type  database  user  address         method

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TextIO
 
@@ -31,14 +32,14 @@ class _Stderr(logging.StreamHandler[TextIO]):
         logging.Handler.__init__(self)
 
     @property
-    def stream(self) -> TextIO:
+    def stream(self) -> TextIO:  # type: ignore[override]
         return sys.stderr
 
 
 class _OfNotebooks(_Stderr):
     """Is silent where the notebook has set up logging itself: its own handlers get the lines, too."""
 
-    def filter(self, record: logging.LogRecord) -> bool:  # type: ignore[override] # a record since Python 3.12
+    def filter(self, record: logging.LogRecord) -> bool:
         return not logging.getLogger().handlers
 
 
@@ -85,10 +86,8 @@ def begin_step_logs(environment: Mapping[str, str], *, component: str = "kernel"
         log_format = LogFormat(environment.get("WORKBENCH_LOG_FORMAT", ""))
     except ValueError:
         log_format = LogFormat.TEXT
-    try:
+    with suppress(ValueError):
         bind_process(**read_variable(environment.get(VARIABLE, "")))
-    except ValueError:
-        pass
     handler = _OfNotebooks()
     handler.setFormatter(make_formatter(component, log_format))
     logger.addHandler(handler)

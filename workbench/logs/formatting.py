@@ -12,8 +12,6 @@ from typing import Any
 from workbench.logs.context import log_context
 
 CONTINUED = "  | "  #: begins a line of a traceback, which belongs to the line above
-# Controls of C0 and C1, separators of lines, what turns the direction of text around, and halves of surrogate pairs.
-UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 PLAIN = re.compile(r"[A-Za-z0-9._:@/+-]+")
 NAMED = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 
@@ -80,8 +78,15 @@ def exception_text(formatter: logging.Formatter, record: logging.LogRecord) -> s
 
 
 def escaped(text: str) -> str:
-    """*text* in one line that steers no terminal."""
-    return UNSAFE.sub(lambda found: NAMED.get(found[0], f"\\u{ord(found[0]):04x}"), text)
+    """*text* in one line that steers no terminal: without controls, ends of lines, and what turns its direction around."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else _escape(each) for each in text)
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
+    return NAMED.get(character) or (f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}")
 
 
 def _value(text: str) -> str:

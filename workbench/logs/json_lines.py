@@ -18,9 +18,7 @@ class JsonLines(JsonFormatter):
         super().__init__()
         self._component = component
 
-    def add_fields(
-        self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]
-    ) -> None:
+    def add_fields(self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]) -> None:
         """Called by the formatter. What libraries add to a record is left out: nobody masks it."""
         facts = line_facts(record, self._component)
         log_data.update({**facts, **log_context(), "message": facts["message"]})

@@ -55,10 +55,12 @@ def rotate(log: Path, limits: LogLimits) -> bool:
         block = os.fstatvfs(descriptor).f_bsize
         # The end of a file cannot be taken away so: at least one byte stays.
         begin = (size - 1) // block * block
-        with _older(log, limits) as older:
-            older(descriptor, 0, begin)
+        with _kept(log, limits) as kept:
+            kept.copy(descriptor, 0, begin)
+            # Whoever is killed between here and the cut has kept something twice.
+            kept.publish()
             if not _collapse(descriptor, begin):
-                older(descriptor, begin, None)
+                kept.copy(descriptor, begin, None)
                 os.truncate(descriptor, 0)
     return True
 
@@ -104,29 +106,50 @@ class LogKeeper:
                         logger.warning("%s cannot be cut, and grows: %s", each, error)
 
 
+class _Kept:
+    """What becomes NAME.1."""
+
+    def __init__(self, log: Path, limits: LogLimits, descriptor: int) -> None:
+        self._log, self._limits, self._descriptor = log, limits, descriptor
+        self._is_whole = True
+
+    def copy(self, source: int, begin: int, end: int | None) -> None:
+        """Add what *source* has from *begin* to *end*, None for all that there is."""
+        if not self._is_whole:
+            return
+        try:
+            _copy(source, self._descriptor, begin, end)
+        except OSError as error:
+            logger.warning("%s is cut, and what was in it is not kept: %s", self._log, error)
+            self._is_whole = False
+
+    def publish(self) -> None:
+        """Make it NAME.1, what was there NAME.2, and let the oldest go; nothing when it could not be copied."""
+        if not self._is_whole:
+            return
+        for old in older_logs(self._log):
+            number = int(old.suffix[1:])
+            if number >= self._limits.keep:
+                old.unlink(missing_ok=True)
+            else:
+                old.replace(self._log.with_name(f"{self._log.name}.{number + 1}"))
+        if self._limits.keep:
+            _fresh(self._log).replace(self._log.with_name(f"{self._log.name}.1"))
+
+
 @contextmanager
-def _older(log: Path, limits: LogLimits) -> Iterator[Callable[[int, int, int | None], None]]:
-    """Make room for NAME.1, and give what copies into it: from a file, from a place, to a place or the end."""
-    for old in older_logs(log):
-        number = int(old.suffix[1:])
-        if number >= limits.keep:
-            old.unlink(missing_ok=True)
-        else:
-            old.replace(log.with_name(f"{log.name}.{number + 1}"))
-    if not limits.keep:
-        yield lambda *_: None
-        return
-    newest = log.with_name(f"{log.name}.1")
-    with os.fdopen(os.open(newest, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb", buffering=0) as target:
+def _kept(log: Path, limits: LogLimits) -> Iterator[_Kept]:
+    fresh = _fresh(log)
+    fresh.unlink(missing_ok=True)  # of a process that was killed
+    try:
+        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb", buffering=0) as file:
+            yield _Kept(log, limits, file.fileno())
+    finally:
+        fresh.unlink(missing_ok=True)
 
-        def copy(source: int, begin: int, end: int | None) -> None:
-            try:
-                _copy(source, target.fileno(), begin, end)
-            except OSError as error:
-                logger.warning("%s is cut, and not kept: %s", log, error)
-                os.truncate(target.fileno(), 0)
 
-        yield copy
+def _fresh(log: Path) -> Path:
+    return log.with_name(f"{log.name}.new")
 
 
 def _copy(source: int, target: int, begin: int, end: int | None) -> None:

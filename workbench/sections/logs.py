@@ -25,7 +25,9 @@ class LogSettings(Section):
 
     # Text: people read the first logs, and errors show the end of one. `workbench logs` reads both.
     format: LogFormat = variable(
-        "WORKBENCH_LOG_FORMAT", LogFormat.TEXT, "how lines are written: `text` for people, `json` for what collects logs"
+        "WORKBENCH_LOG_FORMAT",
+        LogFormat.TEXT,
+        "how lines are written: `text` for people, `json` for what collects logs",
     )
     level: Literal["", "debug", "info", "warning", "error"] = variable(
         "WORKBENCH_LOG_LEVEL",
@@ -40,7 +42,9 @@ class LogSettings(Section):
         "WORKBENCH_LOG_KEEP", 3, "how many such older files are kept of each log"
     )
     context: Annotated[str, AfterValidator(_context)] = variable(
-        VARIABLE, "", "set by workers for kernels and child processes, in JSON: the run and the step that their lines are of"
+        VARIABLE,
+        "",
+        "set by workers for kernels and child processes, in JSON: the run and the step that their lines are of",
     )
 
     @property
