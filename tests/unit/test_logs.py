@@ -296,35 +296,47 @@ def test_what_does_not_exist_is_said(home: Path, arguments: tuple[str, ...]):
 SMALL = LogLimits(size_bytes=20_000, keep=4)
 
 
-def test_a_log_that_is_cut_while_it_is_written_loses_nothing_and_is_followed(tmp_path: Path):
-    log, count = tmp_path / "a.log", 3000
-    with log.open("ab", buffering=0) as file:
-        begun = threading.Event()
+def test_a_log_that_is_cut_while_it_is_written_loses_nothing(tmp_path: Path):
+    log, stopping, written = tmp_path / "a.log", threading.Event(), []
+    log.touch()
 
-        def write() -> None:
-            for number in range(count):
-                file.write(line(number, f"line {number}").encode())
-                begun.set()
+    def write() -> None:
+        with log.open("ab", buffering=0) as file:
+            while not stopping.is_set():
+                file.write(line(len(written), f"line {len(written)}").encode())
+                written.append(len(written))
 
-        followed = Log("a", log)
-        seen: list[Line] = []
-        thread = threading.Thread(target=write)
-        thread.start()
-        begun.wait(10)
-        keep_all = LogLimits(size_bytes=20_000, keep=1000)
-        while thread.is_alive():
-            rotate(log, keep_all)
-            seen += followed.new_lines()
-        thread.join()
-    rotate(log, keep_all)
-    seen += followed.new_lines()
+    thread = threading.Thread(target=write)
+    thread.start()
+    limits = LogLimits(size_bytes=20_000, keep=1000)
+    cuts = 0
+    while cuts < 5:
+        cuts += rotate(log, limits)
+    stopping.set()
+    thread.join()
 
     kept = older_logs(log)
-    assert len(kept) >= 3
+    assert len(kept) == 5
+    assert [each.name for each in tmp_path.glob("*.new")] == []
     joined = b"".join(each.read_bytes() for each in [*kept, log]).decode()
-    assert joined == "".join(line(number, f"line {number}") for number in range(count))
-    assert [each.message for each in seen] == [f"line {number}" for number in range(count)]
+    assert joined == "".join(line(number, f"line {number}") for number in written)
     assert {each.stat().st_mode & 0o777 for each in kept} == {0o600}
+
+
+@pytest.mark.parametrize("keep", [1, 2, 100])
+def test_who_follows_a_log_that_is_cut_misses_nothing_and_reads_nothing_twice(tmp_path: Path, keep: int):
+    log = tmp_path / "a.log"
+    followed, seen, number = Log("a", log), [], 0
+    for looked, count in enumerate((1, 150, 400, 3, 700, 500, 2, 450)):
+        with log.open("ab") as file:
+            file.writelines(line(number + each, f"line {number + each}").encode() for each in range(count))
+        number += count
+        if looked % 2:
+            rotate(log, LogLimits(size_bytes=8_000, keep=keep))
+        seen += followed.new_lines()
+
+    assert [each.message for each in seen] == [f"line {each}" for each in range(number)]
+    assert older_logs(log)
 
 
 def test_no_more_is_kept_than_was_asked_for(tmp_path: Path):
