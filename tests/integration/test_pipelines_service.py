@@ -100,24 +100,27 @@ def test_a_request_and_its_run_are_followed_through_service_worker_and_kernel(se
     # What nobody else should be able to write is not taken over, and is not in the log.
     forged = httpx.get(f"{service.url}health", headers={"X-Request-ID": "a b run=9: x"}, trust_env=False)
     assert WELL_FORMED.fullmatch(forged.headers["x-request-id"])
-    refused = httpx.post(f"{service.url}api/v1/pipelines/say/runs", headers={"X-Request-ID": "refused-1"}, trust_env=False)
+    refused = httpx.post(
+        f"{service.url}api/v1/pipelines/say/runs", headers={"X-Request-ID": "refused-1"}, trust_env=False
+    )
     assert (refused.status_code, refused.headers["x-request-id"]) == (401, "refused-1")
 
-    lines = [line for each in ("service", "worker") for line in lines_of(site, f"pipelines.{each}")]
-    of_request = [each for each in lines if each.fields.get("request") == "from-the-proxy.1"]
-    assert [(each.message.split()[0], each.fields.get("run")) for each in of_request] == [
-        ("start_run", number), ("200", None)
-    ]  # fmt: skip
-    assert [each.message for each in lines if each.fields.get("request") == "refused-1"][-1].startswith("401 POST ")
-    of_run = [each.message for each in lines if each.component == "pipelines-worker" and each.fields.get("run") == number]
-    assert (of_run[0], of_run[-1]) == ("the step begins", "the step has ended succeeded")
+    # What is logged once the answer is sent may be a moment later.
+    wait_until(lambda: messages(site, "service", request="refused-1"), 20, "the refused request")
+    assert messages(site, "service", request="refused-1")[0].startswith("401 POST ")
+    wait_until(lambda: len(messages(site, "worker", run=number)) >= 2, 20, "the end of the step")
+    assert messages(site, "worker", run=number) == ["the step begins", "the step has ended succeeded"]
+    wait_until(lambda: len(messages(site, "service", request="from-the-proxy.1")) == 2, 20, "the request")
+    assert messages(site, "service", request="from-the-proxy.1", run=number) == ["start_run"]
     (told,) = [line for line in map(read_line, cells(run.output("a")).splitlines()) if line is not None]
     assert (told.component, told.logger, told.message) == ("kernel", "workbench.flows", r"seen in\na kernel")
     assert told.fields == {"run": number, "attempt": "1", "pipeline": "logging", "step": "a"}
 
 
-def lines_of(site: Site, module: str) -> list[Line]:
-    return [line for line in map(read_line, site.log(module).splitlines()) if line is not None]
+def messages(site: Site, process: str, **fields: str) -> list[str]:
+    lines = [line for line in map(read_line, site.log(f"pipelines.{process}").splitlines()) if line is not None]
+    assert {each.component for each in lines} <= {f"pipelines-{process}"}
+    return [each.message for each in lines if fields.items() <= each.fields.items()]
 
 
 def read_line(text: str) -> Line | None:

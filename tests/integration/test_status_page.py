@@ -67,7 +67,9 @@ def test_a_request_has_an_id_in_the_answer_and_in_the_log(hub: LoginHub):
     assert len(made) == 4
     assert all(WELL_FORMED.fullmatch(each) for each in made)
 
-    lines = [line for line in (Line.parse(each, "") for each in hub.log.splitlines()) if line is not None and line.is_ours]
+    lines = [
+        line for line in (Line.parse(each, "") for each in hub.log.splitlines()) if line is not None and line.is_ours
+    ]
     of_requests = {each.fields["request"]: each for each in lines if "request" in each.fields}
     assert "GET /hub/login" in of_requests["8f14e45f-ceea"].message
     assert all("404 GET /hub/nothing-there" in of_requests[each].message for each in made)
