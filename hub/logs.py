@@ -37,7 +37,8 @@ def set_logs(c: Any, options: LogOptions) -> None:
         "formatters": {"workbench": formatter},
         "handlers": {"console": {"formatter": "workbench"}},
     }
-    if options.level:
+    if options.level in {"warning", "error"}:
+        # Not debug: JupyterHub would tell what is in cookies and answers.
         c.JupyterHub.log_level = options.level.upper()
 
 

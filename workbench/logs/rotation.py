@@ -12,7 +12,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -97,13 +97,17 @@ class LogKeeper:
 
     def _keep(self) -> None:
         while not self._ending.wait(LOOK_SECONDS):
-            for each in self._logs():
-                try:
-                    rotate(each, self._limits)
-                except OSError as error:
-                    if each not in self._told:
-                        self._told.add(each)
-                        logger.warning("%s cannot be cut, and grows: %s", each, error)
+            with suppress(OSError):  # of a folder that is just going
+                for each in self._logs():
+                    self._bound(each)
+
+    def _bound(self, log: Path) -> None:
+        try:
+            rotate(log, self._limits)
+        except OSError as error:
+            if log not in self._told:
+                self._told.add(log)
+                logger.warning("%s cannot be cut, and grows: %s", log, error)
 
 
 class _Kept:
