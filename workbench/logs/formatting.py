@@ -12,7 +12,7 @@ from typing import Any
 from workbench.logs.context import log_context
 
 CONTINUED = "  | "  #: begins a line of a traceback, which belongs to the line above
-PLAIN = re.compile(r"[A-Za-z0-9._:@/+-]+")
+PLAIN = re.compile(r"[A-Za-z0-9._@/+-][A-Za-z0-9._:@/+-]*")
 NAMED = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 
 
