@@ -15,16 +15,17 @@ from hub.authentication.openid import Google, OpenID
 from hub.culling import set_culler
 from hub.identities import Identities
 from hub.keys import read_keys
-from hub.logs import hide_secrets
+from hub.logs import hide_secrets, set_logs
 from hub.monitoring import set_monitoring
 from hub.operations import set_operations
 from hub.proxy import set_proxy
 from hub.roles import set_roles
 from hub.services import set_services
 from hub.spawning.configuration import set_spawner
+from workbench.logs.beginning import begin_logs
 from workbench.sections import LoginSettings
 from workbench.security.secrets import ensure_token, private_folder
-from workbench.settings import Settings
+from workbench.settings import Settings, log_settings
 
 PROVIDERS = {"github": GitHub, "google": Google, "oidc": OpenID}
 DEMO_ADMINS = ("gh-ada",)
@@ -35,7 +36,9 @@ DEMO_DOMAIN = "example.com"
 def configure(c: Any) -> None:
     """Set everything that JupyterHub reads on its configuration object `c`."""
     hide_secrets()
+    begin_logs("hub", log_settings().options)
     settings = Settings.load()
+    set_logs(c, settings.logs.options)
     ports = HubPorts.read(settings.home)
     set_storage(c, settings)
     set_hub(c, ports)

@@ -1,10 +1,13 @@
-"""What must not stand in the hub's log: the query of an address may hold a code, a state or a token."""
+"""The hub's log: its lines are those of all our processes, and codes, states and tokens in addresses do not stand there."""
 
 from __future__ import annotations
 
 import logging
 import re
+from typing import Any
 
+from workbench.logs.beginning import LogOptions
+from workbench.logs.formatting import make_formatter
 from workbench.masking import mask_logs
 
 LOGGERS = ("tornado.general", "tornado.application", "tornado.access")
@@ -25,6 +28,18 @@ class WithoutSecrets(logging.Filter):
             record.args = tuple(SECRET.sub(HIDDEN, each) if isinstance(each, str) else each for each in record.args)
         record.msg = SECRET.sub(HIDDEN, str(record.msg))
         return True
+
+
+def set_logs(c: Any, options: LogOptions) -> None:
+    """Have JupyterHub's own handler, which has no other way to be told, write lines as ours does."""
+    formatter = {"()": make_formatter, "component": "hub", "log_format": options.format}
+    c.JupyterHub.logging_config = {
+        "formatters": {"workbench": formatter},
+        "handlers": {"console": {"formatter": "workbench"}},
+    }
+    if options.level in {"warning", "error"}:
+        # Not debug: JupyterHub would tell what is in cookies and answers.
+        c.JupyterHub.log_level = options.level.upper()
 
 
 def hide_secrets() -> None:

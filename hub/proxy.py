@@ -16,6 +16,7 @@ from traitlets import default
 from hub.addresses import HubPorts, bind_url, public_host, public_url, subdomain_host
 from hub.headers import cookie_options, cors, policies, security_headers
 from hub.services import PREFIX as PIPELINES
+from workbench.logs.requests import RequestIds
 from workbench.sections import is_loopback
 from workbench.security.certificates import LOOPBACK_HOSTS, CertificateFiles, ensure_certificates
 from workbench.security.secrets import ensure_token, private_folder
@@ -76,7 +77,7 @@ def set_proxy(c: Any, settings: Settings, ports: HubPorts) -> None:
     c.JupyterHub.bind_url = bind_url(settings, ports)
     if settings.hub.public_url:
         c.JupyterHub.public_url = f"{public_url(settings, ports)}/"
-    c.JupyterHub.tornado_settings = {"cookie_options": cookie_options(settings)}
+    c.JupyterHub.tornado_settings = {"cookie_options": cookie_options(settings), "transforms": [RequestIds]}
     c.JupyterHub.proxy_class = WorkbenchProxy
     c.TraefikFileProviderProxy.static_config_file = str(folder / "traefik.toml")
     c.TraefikFileProviderProxy.dynamic_config_file = str(folder / "routes.toml")

@@ -13,7 +13,7 @@ import difflib
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
@@ -30,6 +30,7 @@ from workbench.sections import (
     KafkaSettings,
     KeysSettings,
     LoginSettings,
+    LogSettings,
     PipelinesSettings,
     PoliciesSettings,
     SchemaRegistrySettings,
@@ -41,6 +42,7 @@ from workbench.sections import (
 )
 
 EMBEDDED_ENV = "run/embedded.env"
+S = TypeVar("S", bound=Section)
 
 
 class Settings(BaseModel):
@@ -61,6 +63,7 @@ class Settings(BaseModel):
     embedded: EmbeddedSettings
     keys: KeysSettings
     backup: BackupSettings
+    logs: LogSettings
 
     @classmethod
     def load(cls, *, embedded: bool = True, env_file: Path = Path(".env")) -> Self:
@@ -90,6 +93,15 @@ class Settings(BaseModel):
     def as_environment(self) -> dict[str, str]:
         """Every variable that was set, secrets in clear: for a child process only."""
         return {name: value for section in SECTIONS for name, value in getattr(self, section).as_environment().items()}
+
+
+def log_settings(env_file: Path = Path(".env")) -> LogSettings:
+    """How to log until all settings are read. What is wrong counts as unset: `Settings.load` tells."""
+    try:
+        files = [find_home() / EMBEDDED_ENV, env_file]
+    except SettingsError:
+        files = [env_file]
+    return _read(LogSettings, [file for file in files if file.is_file()])[0]
 
 
 def _mask_secrets(sections: Iterable[Section]) -> None:
@@ -139,7 +151,7 @@ def _unknown_variables(env_file: Path) -> list[str]:
     return problems
 
 
-def _read(section: type[Section], files: list[Path]) -> tuple[Section, list[str]]:
+def _read(section: type[S], files: list[Path]) -> tuple[S, list[str]]:
     """The section and its problems; a variable that cannot be parsed counts as unset for the other checks."""
     try:
         values, found = section(_env_file=files), []  # type: ignore[call-arg]

@@ -122,4 +122,6 @@ class OsUserSpawner(LocalProcessSpawner):  # type: ignore[misc]
     def _open_log(self) -> Any:
         # Not the hub's own: whoever has it open for writing can truncate it.
         folder = private_folder(Path(self.work_folder) / "logs")
-        return (folder / f"{safe_name(self.user.name, self.name)}.log").open("wb")
+        path = folder / f"{safe_name(self.user.name, self.name)}.log"
+        # Appended to: whoever bounds it takes its beginning away while the server writes.
+        return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600), "wb")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 import typer
 
 from workbench.security.audit import Action
@@ -28,7 +26,7 @@ def pipelines_scheduler() -> None:
     from pipelines.scheduler.process import SchedulerOptions, run_scheduler
     from workbench.settings import Settings
 
-    _log()
+    _log("pipelines-scheduler")
     run_scheduler(Settings.load(), SchedulerOptions(project=Project.installed()))
 
 
@@ -45,7 +43,7 @@ def pipelines_worker(
     from pipelines.worker.process import WorkerOptions, default_slots, run_worker
     from workbench.settings import Settings
 
-    _log()
+    _log("pipelines-worker")
     run_worker(Settings.load(), WorkerOptions(slots=slots or default_slots(), project=Project.installed(), flows=flows))
 
 
@@ -68,7 +66,7 @@ def pipelines_service(
     from pipelines.service.rights import Person, Right
     from workbench.settings import Settings
 
-    _log()
+    _log("pipelines-service")
     token = secrets.token_urlsafe(32)
     entrance = AloneEntrance({token: Person(name=person(), right=Right.OWNER)})
     options = ServiceOptions(project=Project.installed(), entrance=entrance, port=port)
@@ -86,9 +84,12 @@ def pipelines_monitor() -> None:
     from pipelines.monitor.process import MonitorOptions, run_monitor
     from workbench.settings import Settings
 
-    _log()
+    _log("monitor")
     run_monitor(Settings.load(), MonitorOptions(project=Project.installed()))
 
 
-def _log() -> None:
-    logging.getLogger("pipelines").setLevel(logging.INFO)
+def _log(component: str) -> None:
+    from workbench.logs.beginning import begin_logs
+    from workbench.settings import log_settings
+
+    begin_logs(component, log_settings().options)

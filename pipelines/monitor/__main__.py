@@ -8,5 +8,5 @@ from pipelines.processes.beginning import begin_process
 from workbench.settings import Settings
 
 if __name__ == "__main__":
-    begin_process()
+    begin_process("monitor")
     run_monitor(Settings.load(), MonitorOptions(project=Project.installed()))

@@ -6,17 +6,18 @@ import logging
 import os
 from collections.abc import Iterable
 
-from workbench.masking import mask_logs
+from workbench.logs.beginning import begin_logs
+from workbench.settings import log_settings
 
 
-def begin_process(quiet: Iterable[str] = ()) -> None:
+def begin_process(component: str, quiet: Iterable[str] = ()) -> None:
     """Keep what it writes private, and its log on stderr, without secrets.
 
     Args:
+        component: what `workbench status` calls it.
         quiet: loggers besides Alembic's of which only warnings are told.
     """
     os.umask(0o077)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    mask_logs()
+    begin_logs(component, log_settings().options)
     for name in ("alembic", *quiet):
         logging.getLogger(name).setLevel(logging.WARNING)

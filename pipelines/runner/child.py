@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.planning.bindings import read_bindings
+from workbench.logs.beginning import begin_step_logs
 from workbench.security.secrets import write_private
 
 TEXT_CHARACTERS = 100_000
@@ -33,6 +34,7 @@ def main() -> int:
     order: dict[str, Any] = json.loads(text)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.update(order["environment"])
+    begin_step_logs(os.environ, component="step")
     sys.path[:0] = order["roots"]
     try:
         found = carry_out(order)

@@ -8,5 +8,5 @@ from pipelines.scheduler.process import SchedulerOptions, run_scheduler
 from workbench.settings import Settings
 
 if __name__ == "__main__":
-    begin_process()
+    begin_process("pipelines-scheduler")
     run_scheduler(Settings.load(), SchedulerOptions(project=Project.installed()))

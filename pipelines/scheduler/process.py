@@ -31,6 +31,7 @@ from pipelines.store.database import Store
 from pipelines.store.records import LostAttempt, Message
 from pipelines.store.troubles import tell_too_long
 from workbench.errors import AuditError, StoreUnavailable
+from workbench.logs.context import bound
 from workbench.security.audit import Action, AuditLog, Event
 from workbench.security.audit.proof.anchors import anchors_of
 from workbench.security.audit.proof.checkpointer import Checkpointer, making_checkpoints
@@ -46,6 +47,7 @@ SYNC_SECONDS = 5.0  # between two looks at files and at what others have changed
 LATEST_SYNC_SECONDS = 15.0  # when there is always something due
 PRUNE_SECONDS = 600.0  # between two looks at runs that are no longer kept
 LATE_SECONDS = 5.0  # between two looks at what has not begun or ended in time
+TOLD_RUNS = 100  # made at once, of which each has a line
 CHORE_SECONDS = 1.0  # between two looks at what nobody sees to, and at what has happened
 
 
@@ -88,12 +90,22 @@ def _audit(log: AuditLog, runs: Sequence[tuple[str, int]]) -> None:
     def event(pipeline: str, run: int) -> Event:
         return Event.of(Action.RUN_STARTED, actor="scheduler", resource=f"pipeline:{pipeline}", run=run)
 
+    _tell(runs)
     try:
         # Many are due at the same instant: all of them go to the disk at once.
         log.append(*(event(pipeline, run) for pipeline, run in runs))
     except AuditError as error:
         # The runs are in the store, with what made them. What is due does not wait for room on a disk.
         logger.error("%s", error)  # noqa: TRY400 - it says all
+
+
+def _tell(runs: Sequence[tuple[str, int]]) -> None:
+    if len(runs) > TOLD_RUNS:
+        logger.info("%d runs are made, of %d to %d", len(runs), runs[0][1], runs[-1][1])
+        return
+    for pipeline, run in runs:
+        with bound(run=run, pipeline=pipeline):
+            logger.info("the run is made")
 
 
 class _Loop:

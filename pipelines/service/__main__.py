@@ -23,7 +23,7 @@ def _address(settings: Settings) -> HubAddress:
 
 if __name__ == "__main__":
     # JupyterHub's part tells ids of sessions there.
-    begin_process(quiet=["tornado"])
+    begin_process("pipelines-service", quiet=["tornado"])
     loaded = Settings.load()
     address = _address(loaded)
     entrance = HubEntrance(address)

@@ -7,6 +7,7 @@ import logging
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from pipelines.service.web.live import Live
 from pipelines.service.web.output import NotebookFile, Output
 from pipelines.service.web.webhook import Webhook
 from workbench.errors import NoSuchRun
+from workbench.logs.requests import RequestIds
 from workbench.security.audit.commands import not_audited
 
 logger = logging.getLogger(__name__)
@@ -69,6 +71,7 @@ def build_application(service: Service) -> Application:
         default_handler_args=given,
         cookie_secret=service.key,
         log_function=_log,
+        transforms=[RequestIds],
     )
 
 
@@ -121,7 +124,10 @@ def _log(handler: RequestHandler) -> None:
     # Without the query, which may hold a token or a code of OAuth.
     request = handler.request
     took = 1000 * request.request_time()
-    logger.debug("%d %s %s %.1f ms", handler.get_status(), request.method, request.path, took)
+    is_quiet = request.method in {"GET", "HEAD"} and handler.get_status() < HTTPStatus.BAD_REQUEST
+    # Pages that are open ask again and again.
+    level = logging.DEBUG if is_quiet else logging.INFO
+    logger.log(level, "%d %s %s %.1f ms", handler.get_status(), request.method, request.path, took)
 
 
 def _pattern(path: str) -> str:

@@ -16,6 +16,7 @@ from pipelines.service.rights import Forbidden, Person, Right, demand
 from pipelines.service.site import flows, reading
 from pipelines.service.site.site import Site
 from workbench.errors import AuditError, ParametersRefused
+from workbench.logs.context import bound
 from workbench.security.audit import Action, Outcome
 
 logger = logging.getLogger(__name__)
@@ -127,6 +128,9 @@ def perform(site: Site, person: Person, operation: Operation, given: Row, *, of_
         _audit(site, person, operation, pipeline, given, Outcome.FAILED)
         raise
     _audit(site, person, operation, pipeline, {**given, **answer}, Outcome.SUCCESS)
+    told = {**given, **answer}
+    with bound(run=told.get("run"), pipeline=pipeline, flow=told.get("flow"), user=person.name):
+        logger.info("%s", operation.name)
     return Done(answer, owner, right)
 
 

@@ -8,5 +8,5 @@ from pipelines.worker.process import WorkerOptions, default_slots, run_worker
 from workbench.settings import Settings
 
 if __name__ == "__main__":
-    begin_process()
+    begin_process("pipelines-worker")
     run_worker(Settings.load(), WorkerOptions(slots=default_slots(), project=Project.installed()))

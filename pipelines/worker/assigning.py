@@ -17,6 +17,7 @@ from pipelines.runner.assignment import Assignment
 from pipelines.runner.folders import attempt_folder
 from pipelines.store.records import Claim
 from workbench.errors import WorkbenchError
+from workbench.logs.context import as_variable
 from workbench.references import References
 
 
@@ -52,9 +53,20 @@ def assign(claim: Claim, definition: Definition, *, home: Path, project: Project
             name: references.read(each, remedy="Set it where the worker runs, and repair the run.")
             for name, each in bindings.secrets.items()
         },
-        environment={"WORKBENCH_HOME": str(home)},
+        environment={"WORKBENCH_HOME": str(home), **as_variable(**log_fields(claim))},
         limits=Limits(run_seconds=step.timeout_seconds, cell_seconds=step.cell_timeout_seconds),
     )
+
+
+def log_fields(claim: Claim) -> dict[str, object]:
+    """What lines of this claim belong to."""
+    return {
+        "run": claim.run_id,
+        "attempt": claim.number,
+        "pipeline": claim.pipeline,
+        "step": claim.step,
+        "user": claim.run_as,
+    }
 
 
 def content_hash(assignment: Assignment, project: Project) -> str:

@@ -22,11 +22,12 @@ from pipelines.store.outbox import post
 from pipelines.store.pages.runs import read_run
 from pipelines.store.records import Claim, Event, Outcome
 from pipelines.store.runs.making import read_definition
-from pipelines.worker.assigning import assign, content_hash, results_before, step_hash
+from pipelines.worker.assigning import assign, content_hash, log_fields, results_before, step_hash
 from pipelines.worker.resuming import forget_checkpoints, resuming_events, with_checkpoints
 from pipelines.worker.roles.environment import process_environment, secret_environment
 from pipelines.worker.surroundings import Surroundings
 from workbench.errors import AuditError, ClaimLost, StoreUnavailable, WarehouseUnavailable, WorkbenchError
+from workbench.logs.context import bound
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +63,11 @@ class Attempt:
 
     async def run(self, runner: Runner) -> None:
         """Run the step and write its outcome; return when nothing of it runs any more."""
+        with bound(**log_fields(self.claim)):
+            logger.info("the step begins")
+            await self._work(runner)
+
+    async def _work(self, runner: Runner) -> None:
         result = None
         try:
             try:
@@ -80,6 +86,7 @@ class Attempt:
                 else:
                     outcome = _reused(*prepared.reused, prepared.hash)
             await self._finish(outcome, lineage)
+            logger.info("the step has ended %s", outcome.state)
             if result is not None and result.state is State.SUCCEEDED:
                 await asyncio.to_thread(forget_checkpoints, prepared.assignment, self.surroundings.keys)
         except ClaimLost as error:

@@ -11,6 +11,7 @@ from pipelines.definition import Project
 from pipelines.engine.record.keeping import recording_keys
 from pipelines.lineage.telling import Lineage
 from pipelines.worker.roles.giving import Roles
+from workbench.logs.rotation import LogLimits
 from workbench.references import References
 from workbench.sections import without_administrators, without_keys
 from workbench.security.keyset.opening import Keys
@@ -28,6 +29,7 @@ class Surroundings:
     references: References  #: reads the secrets of steps
     lineage: Lineage | None = None  #: None tells nobody
     keys: Keys | None = field(default=None, repr=False)  #: that encrypt logs and outputs; None leaves them in clear
+    logs: LogLimits = field(default_factory=LogLimits)  #: of each flow that is kept running
     roles: Roles = field(default_factory=Roles)  #: for steps that run as somebody; as it is made, nobody gets any
 
     @classmethod
@@ -51,5 +53,6 @@ class Surroundings:
             references=references_of(settings, given),
             lineage=Lineage.wanted(settings),
             keys=recording_keys(settings),
+            logs=settings.logs.limits,
             roles=Roles.of(settings),
         )

@@ -12,6 +12,8 @@ import pytest
 
 from tests.services.workbench import wait_until
 from workbench.errors import ClusterError, ComponentError
+from workbench.logs import rotation
+from workbench.logs.rotation import LogLimits, older_logs
 from workbench.runtime import supervisor as supervision
 from workbench.runtime.process import Launch
 from workbench.runtime.state import State
@@ -94,6 +96,21 @@ def test_a_server_that_no_longer_answers_is_given_up_with_its_reason(tmp_path, q
         os.kill(keeper.status.pid, signal.SIGKILL)
         wait_until(lambda: keeper.status.state is State.FAILED, 30, "giving up")
         assert "started 6 times without an answer: it ended with code 3" in keeper.status.reason
+
+
+def test_the_log_of_a_server_is_bounded_while_it_runs_and_users_servers_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(rotation, "LOOK_SECONDS", 0.1)
+    others = [tmp_path / "logs" / "up.log", tmp_path / "servers" / "logs" / "ada.log"]
+    for each in others:
+        each.parent.mkdir(parents=True)
+        each.write_bytes(b"x" * 20_000)
+    with Supervisor(tmp_path, limits=LogLimits(size_bytes=10_000, keep=1)) as supervisor:
+        supervisor.start([Sleeper(tmp_path)])
+        log = tmp_path / "sleeper.log"
+        with log.open("ab") as file:
+            file.write(b"y" * 20_000)
+        wait_until(lambda: all(older_logs(each) for each in [log, *others]), 20, "the logs to be cut")
+        wait_until(lambda: all(each.stat().st_size <= 10_000 for each in [log, *others]), 20, "the logs to be short")
 
 
 def test_what_nobody_waits_for_is_tried_again_when_its_first_start_fails(tmp_path, quick_restarts):

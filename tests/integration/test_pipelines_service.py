@@ -10,9 +10,11 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from tests.services.pipelines_project import Site, running_site
+from tests.services.pipelines_project import Site, cells, running_site
 from tests.services.pipelines_service import RunningService, running_service
 from tests.services.workbench import wait_until
+from workbench.logs.context import WELL_FORMED
+from workbench.logs.lines import Line
 from workbench.panels.jobs.opening import open_panel
 from workbench.panels.service import PipelinesService
 from workbench.security.audit import AuditLog, read_events
@@ -75,6 +77,55 @@ def test_a_run_is_started_by_a_form_and_shown_with_its_steps(service: RunningSer
         answer = browser.get(path)
         assert answer.status_code == 200, (path, answer.text)
         assert "script-src 'self'" in answer.headers["content-security-policy"]
+
+
+def test_a_request_and_its_run_are_followed_through_service_worker_and_kernel(service: RunningService, site: Site):
+    headers = {"Authorization": "token runner-token"}
+
+    def start(**more: str) -> httpx.Response:
+        address = f"{service.url}api/v1/pipelines/logging/runs"
+        return httpx.post(address, headers={**headers, **more}, content="{}", timeout=60, trust_env=False)
+
+    site.notebook(
+        "logging",
+        "import logging, warnings\nimport workbench",
+        "logging.getLogger('workbench.flows').warning('seen in\\na kernel')",
+    )
+    site.pipeline("logging", owner="runner", steps={"a": {"notebook": "notebooks/logging.ipynb"}})
+    made = start(**{"X-Request-ID": "from-the-proxy.1"})
+    assert (made.status_code, made.headers["x-request-id"]) == (200, "from-the-proxy.1"), made.text
+    run = site.ended(made.json()["run"])
+    number = str(made.json()["run"])
+
+    # What nobody else should be able to write is not taken over, and is not in the log.
+    forged = httpx.get(f"{service.url}health", headers={"X-Request-ID": "a b run=9: x"}, trust_env=False)
+    assert WELL_FORMED.fullmatch(forged.headers["x-request-id"])
+    refused = httpx.post(
+        f"{service.url}api/v1/pipelines/say/runs", headers={"X-Request-ID": "refused-1"}, trust_env=False
+    )
+    assert (refused.status_code, refused.headers["x-request-id"]) == (401, "refused-1")
+
+    # What is logged once the answer is sent may be a moment later.
+    wait_until(lambda: messages(site, "service", request="refused-1"), 20, "the refused request")
+    assert messages(site, "service", request="refused-1")[0].startswith("401 POST ")
+    wait_until(lambda: len(messages(site, "worker", run=number)) >= 2, 20, "the end of the step")
+    assert messages(site, "worker", run=number) == ["the step begins", "the step has ended succeeded"]
+    wait_until(lambda: len(messages(site, "service", request="from-the-proxy.1")) == 2, 20, "the request")
+    assert messages(site, "service", request="from-the-proxy.1", run=number) == ["start_run"]
+    (told,) = [line for line in map(read_line, cells(run.output("a")).splitlines()) if line is not None]
+    assert (told.component, told.logger, told.message) == ("kernel", "workbench.flows", r"seen in\na kernel")
+    assert told.fields == {"run": number, "attempt": "1", "pipeline": "logging", "step": "a"}
+
+
+def messages(site: Site, process: str, **fields: str) -> list[str]:
+    lines = [line for line in map(read_line, site.log(f"pipelines.{process}").splitlines()) if line is not None]
+    assert {each.component for each in lines} <= {f"pipelines-{process}"}
+    return [each.message for each in lines if fields.items() <= each.fields.items()]
+
+
+def read_line(text: str) -> Line | None:
+    line = Line.parse(text, "")
+    return line if line is not None and line.is_ours else None
 
 
 def test_a_button_that_is_pressed_twice_makes_one_run(service: RunningService):

@@ -12,10 +12,12 @@ import psutil
 import pytest
 from pydantic import SecretStr
 
-from tests.services.browser import Browser
+from tests.services.browser import Browser, send
 from tests.services.identity_provider import IdentityProvider
 from tests.services.login_hub import LoginHub, running_login_hub
 from tests.services.workbench import run, wait_until
+from workbench.logs.context import WELL_FORMED
+from workbench.logs.lines import Line
 from workbench.observability.alerts.quantities import is_wanted
 from workbench.observability.monitor.scraping import ScrapeFailed, Scraper
 from workbench.observability.monitor.targets import read_targets
@@ -53,6 +55,27 @@ def server(hub: LoginHub, member: Browser) -> psutil.Process:
     wait_until(lambda: hub.has_running_server("gh-grace"), START_SECONDS, "the server to be ready")
     found = [each for each in psutil.Process(hub.pid).children() if "singleuser" in " ".join(each.cmdline())]
     return found[0]
+
+
+def test_a_request_has_an_id_in_the_answer_and_in_the_log(hub: LoginHub):
+    def ask(path: str, sent: str | None = None) -> str:
+        headers = {} if sent is None else {"X-Request-ID": sent}
+        return send("GET", f"{hub.url}{path}", headers=headers).headers["x-request-id"]
+
+    assert ask("/hub/login?next=%0a", "8f14e45f-ceea") == "8f14e45f-ceea"
+    made = {ask("/hub/nothing-there", each) for each in (None, "a b", "x" * 65, "a=b")}
+    assert len(made) == 4
+    assert all(WELL_FORMED.fullmatch(each) for each in made)
+
+    lines = [
+        line for line in (Line.parse(each, "") for each in hub.log.splitlines()) if line is not None and line.is_ours
+    ]
+    of_requests = {each.fields["request"]: each for each in lines if "request" in each.fields}
+    assert "GET /hub/login" in of_requests["8f14e45f-ceea"].message
+    assert all("404 GET /hub/nothing-there" in of_requests[each].message for each in made)
+    assert {each.component for each in lines} == {"hub"}
+    # What belongs to no request does not keep the id of one.
+    assert "request" not in next(each for each in lines if "Running JupyterHub" in each.message).fields
 
 
 def status(browser: Browser) -> dict:

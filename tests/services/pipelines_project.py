@@ -258,11 +258,10 @@ def _database(store: Store) -> str:
 
 def main(module: str, folder: str) -> None:
     """What a process of a site does: that of the product, on the site's project."""
-    import logging
-
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    from pipelines.processes.beginning import begin_process
     from workbench.settings import Settings
+
+    begin_process(module.replace(".", "-"))
 
     project = Project((Path(folder) / "project",))
     if module == "pipelines.service":

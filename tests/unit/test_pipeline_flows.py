@@ -30,6 +30,7 @@ from pipelines.runner.flows.rules import (
 )
 from pipelines.states import FlowState
 from workbench.errors import NoSuchRun, WorkbenchError
+from workbench.logs.rotation import LogLimits
 
 WANTED = Wanted(is_running=True, generation=3, file_sha256="a", by="ada")
 STOPPED = Wanted(is_running=False, generation=4, file_sha256="a", by="grace")
@@ -138,10 +139,10 @@ def test_a_log_is_bounded_and_nobody_elses(tmp_path: Path):
         for number in range(100):
             log.write(f"line {number}\n")
             log.flush()
-            files.cut_log(most_bytes=200)
+            files.cut_log(LogLimits(size_bytes=200, keep=1))
         assert files.last_lines(1) == "line 99"
 
-    kept = files.older_log.read_text() + files.log.read_text()
+    kept = files.log.with_name("one.log.1").read_text() + files.log.read_text()
     assert files.log.stat().st_size <= 200
     assert len(kept.splitlines()) > 20
     assert kept.splitlines() == [f"line {number}" for number in range(100)][-len(kept.splitlines()) :]

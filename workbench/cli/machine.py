@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from workbench.errors import ComponentError, WorkbenchError
+from workbench.logs.beginning import begin_logs
 from workbench.runtime.process import Component, Contribution, is_lock_held, wait_for_lock
 from workbench.runtime.state import ComponentStatus, State, WorkbenchStatus, read_status, supervisor_lock
 from workbench.runtime.supervisor import Supervisor
@@ -94,10 +95,12 @@ def _run(settings: Settings, console: Console) -> None:
                 f"  {symbol} {seconds}  {status.name:<10} {status.address}  {first_line}".rstrip(), markup=False
             )
 
+    if not sys.stderr.isatty():
+        begin_logs("up", settings.logs.options)
     private_folder(settings.home)
     checkpointer = Checkpointer.of(settings.home, anchors_of(settings.audit))
     # Outside of the rest: the last checkpoint covers what its processes have recorded.
-    with making_checkpoints(checkpointer), Supervisor(settings.home, report) as supervisor:
+    with making_checkpoints(checkpointer), Supervisor(settings.home, report, settings.logs.limits) as supervisor:
         contributions: list[Contribution] = [
             entry.load()(settings) for entry in entry_points(group="workbench.components")
         ]
@@ -160,7 +163,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 def _detach(home: Path) -> None:
     log_path = private_folder(home / "logs") / "up.log"
     private_folder(home)
-    with os.fdopen(os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as log:
+    with os.fdopen(os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600), "wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "workbench.cli", "up"],
             stdin=subprocess.DEVNULL,

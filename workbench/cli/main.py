@@ -6,7 +6,6 @@ function that takes the typer application.
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from importlib.metadata import entry_points
@@ -24,6 +23,7 @@ from workbench.cli import (
     dead_letters,
     ingestion,
     keys,
+    logs,
     machine,
     policies,
     quality,
@@ -32,8 +32,9 @@ from workbench.cli import (
     topics,
 )
 from workbench.errors import WorkbenchError
-from workbench.masking import mask_logs
+from workbench.logs.beginning import begin_logs
 from workbench.security.audit.commands import not_audited
+from workbench.settings import log_settings
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
@@ -64,6 +65,7 @@ def make_application() -> typer.Typer:
     secrets.add_commands(application)
     backup.add_commands(application)
     alerts.add_commands(application)
+    logs.add_commands(application)
     for entry in sorted(entry_points(group="workbench.commands"), key=lambda entry: entry.name):
         entry.load()(application)
     return application
@@ -73,8 +75,7 @@ def main() -> None:
     """Run the command line; exit 0 when it worked, 1 when something was found, 2 when it could not be tried."""
     # Whatever we and the servers that we start write is private, users' notebooks included.
     os.umask(0o077)
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    mask_logs()
+    begin_logs("command", log_settings().options, default_level="warning", is_brief=sys.stderr.isatty())
     try:
         make_application()(standalone_mode=True)
     except WorkbenchError as error:

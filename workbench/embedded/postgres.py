@@ -43,6 +43,7 @@ summarize_wal = {summarizes}
 log_line_prefix = '%m [%p] %u@%d '
 log_checkpoints = off
 timezone = 'UTC'
+log_timezone = 'UTC'
 """
 HOST_BASED_AUTHENTICATION = """\
 # type  database  user  address         method

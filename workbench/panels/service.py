@@ -15,6 +15,7 @@ from urllib.parse import quote
 from pydantic import SecretStr
 
 from workbench.errors import WorkbenchError
+from workbench.logs.context import HEADER, new_request_id
 from workbench.settings import Settings
 
 Row = dict[str, Any]
@@ -80,11 +81,12 @@ class PipelinesService:
         if self._client is None:
             # No proxy of the environment: the token is for the hub alone.
             self._client = httpx2.Client(timeout=ANSWER_SECONDS, trust_env=False)
+        request = new_request_id()
         try:
             answer = self._client.request(
                 method,
                 f"{self._address}/api/v1/{path}",
-                headers={"Authorization": f"token {self._token.get_secret_value()}"},
+                headers={"Authorization": f"token {self._token.get_secret_value()}", HEADER: request},
                 **sent,
             )
         except (httpx2.HTTPError, OSError) as error:
@@ -92,7 +94,7 @@ class PipelinesService:
                 f"the page of pipelines at {self._address} does not answer ({type(error).__name__})",
                 remedy="`workbench status` shows whether it runs; this panel goes on when it answers again.",
             ) from None
-        return _answer(answer)
+        return _answer(answer, request)
 
     def close(self) -> None:
         """See `Pipelines`."""
@@ -128,7 +130,7 @@ def find_pipelines(settings: Settings) -> Pipelines:
     )
 
 
-def _answer(answer: Any) -> Row:
+def _answer(answer: Any, request: str) -> Row:
     try:
         found = answer.json()
     except ValueError:
@@ -137,7 +139,10 @@ def _answer(answer: Any) -> Row:
         return found
     error = found.get("error") if isinstance(found, dict) else None
     if isinstance(error, dict):
-        raise ServiceError(str(error.get("message", "")), remedy=str(error.get("remedy", "")))
+        remedy = str(error.get("remedy", ""))
+        if answer.is_server_error:
+            remedy = f"{remedy} `workbench logs --request {request}` shows what it has logged.".strip()
+        raise ServiceError(str(error.get("message", "")), remedy=remedy)
     raise ServiceError(
         f"the page of pipelines has answered {answer.status_code}, and not in its own words",
         remedy="Look at WORKBENCH_PIPELINES_SERVICE_URL; `workbench status` shows whether it runs.",

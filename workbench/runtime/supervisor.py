@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import IO, Self
 
 from workbench.errors import ClusterError, ComponentError, WorkbenchError
+from workbench.logs.rotation import LogKeeper, LogLimits
 from workbench.runtime.process import Component, GuardedProcess, take_lock, wait_for_lock
 from workbench.runtime.state import (
     ComponentStatus,
@@ -42,10 +43,16 @@ class Supervisor:
 
     Only one supervisor runs per home: `__enter__` takes a lock and raises ComponentError when
     it is held. Every change of a component's state goes to `listener` and to run/state.json.
+
+    Args:
+        home: of the workbench.
+        listener: called with each change of a component's state.
+        limits: of the logs of all components, and of users' servers.
     """
 
-    def __init__(self, home: Path, listener: Listener = lambda _: None) -> None:
+    def __init__(self, home: Path, listener: Listener = lambda _: None, limits: LogLimits = LogLimits()) -> None:
         self._home = home
+        self._log_keeper = LogKeeper(self._logs, limits)
         self._url = ""
         self._ready = False
         self._listener = listener
@@ -70,12 +77,14 @@ class Supervisor:
         except ComponentError:
             self._lock.close()
             raise
+        self._log_keeper.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+        self._log_keeper.__exit__(kind, error, trace)
         assert self._lock is not None
         status_file(self._home).unlink(missing_ok=True)
         self._lock.close()
@@ -131,6 +140,10 @@ class Supervisor:
             for keeper in keepers:
                 keeper.join()
 
+    def _logs(self) -> set[Path]:
+        own = {keeper.log for group in self._groups for keeper in group if keeper.log is not None}
+        return {*own, *(self._home / "logs").glob("*.log"), *(self._home / "servers" / "logs").glob("*.log")}
+
     def _publish(self, status: ComponentStatus) -> None:
         self._listener(status)
         self._write_status()
@@ -177,6 +190,11 @@ class _Keeper(threading.Thread):
         self._process: GuardedProcess | None = None
         self._next_check = 0.0
         self._answered = False  #: whether the present run became healthy
+
+    @property
+    def log(self) -> Path | None:
+        """Where its server writes, once it was started."""
+        return self._process.launch.log if self._process else None
 
     def request_stop(self) -> None:
         self._stopping.set()

@@ -14,6 +14,7 @@ from workbench.sections.hub import HubSettings
 from workbench.sections.kafka import KafkaSettings, SchemaRegistrySettings
 from workbench.sections.keys import KeysSettings
 from workbench.sections.login import LoginSettings
+from workbench.sections.logs import LogSettings
 from workbench.sections.policies import PoliciesSettings
 from workbench.sections.spark import SparkSettings
 from workbench.sections.warehouse import EMBEDDED_SUPERUSER, PipelinesSettings, WarehouseSettings
@@ -28,6 +29,7 @@ __all__ = [
     "HubSettings",
     "KafkaSettings",
     "KeysSettings",
+    "LogSettings",
     "LoginSettings",
     "PipelinesSettings",
     "PoliciesSettings",
@@ -56,6 +58,7 @@ SECTIONS: dict[str, type[Section]] = {
     "embedded": EmbeddedSettings,
     "keys": KeysSettings,
     "backup": BackupSettings,
+    "logs": LogSettings,
 }
 
 

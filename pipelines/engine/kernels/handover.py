@@ -31,6 +31,12 @@ def _workbench_take_over(path):
         given = json.loads(b"".join(iter(lambda: channel.recv(65536), b"")))
     os.environ.update(given["environment"])
     os.chdir(given["folder"])
+    try:
+        from workbench.logs.beginning import begin_step_logs
+    except Exception:
+        pass
+    else:
+        begin_step_logs(os.environ)
     def secret(name):
         """The secret *name* of this run."""
         if name not in given["secrets"]:

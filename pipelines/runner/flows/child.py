@@ -17,8 +17,10 @@ from types import FrameType
 
 from pipelines.runner.flows.rules import CORRECT
 from workbench.errors import DefinitionError, NoSuchTopic, SettingsError, StepRefused, WorkbenchError
-from workbench.masking import mask_logs
+from workbench.logs.beginning import begin_logs
+from workbench.logs.context import bind_process
 from workbench.security.secrets import write_private
+from workbench.settings import log_settings
 
 logger = logging.getLogger("workbench.flow")
 
@@ -29,9 +31,8 @@ def main(argv: list[str]) -> int:
     """Follow one flow; the exit code says whether another start may help."""
     name, folder, told, *roots = argv
     sys.path[:0] = roots
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
-    mask_logs()
-    logging.getLogger("workbench").setLevel(logging.INFO)
+    begin_logs("flow", log_settings().options)
+    bind_process(flow=name)
     stop = threading.Event()
     try:
         follow(name, Path(folder), Path(told), stop)

@@ -13,6 +13,7 @@ from tornado.httputil import url_concat
 from tornado.web import RequestHandler
 
 from pipelines.service.rights import Person, Right, right_of_groups
+from workbench.logs.context import HEADER, log_context
 from workbench.security.audit.commands import not_audited
 
 KNOWN_SECONDS = 30  # whoever was shown out of the hub is out here, too
@@ -51,7 +52,7 @@ class HubEntrance:
     def __init__(self, address: HubAddress) -> None:
         self._rights = address.rights
         name = address.prefix.strip("/").rpartition("/")[2]
-        self._auth = HubOAuth(
+        self._auth = _Hub(
             api_url=address.api_url,
             api_token=address.token,
             oauth_client_id=f"service-{name}",
@@ -92,6 +93,15 @@ class HubEntrance:
     def routes(self, prefix: str) -> list[Any]:
         """See `Entrance`."""
         return [(f"{prefix}oauth_callback", _Callback, {"auth": self._auth})]
+
+
+class _Hub(HubOAuth):  # type: ignore[misc] # jupyterhub has no types
+    """JupyterHub's client; what it asks the hub has the id of the request that it asks for."""
+
+    async def _api_request(self, method: str, url: str, **options: Any) -> Any:
+        if request := log_context().get("request"):
+            options["headers"] = {HEADER: request, **options.get("headers", {})}
+        return await super()._api_request(method, url, **options)
 
 
 class _Callback(HubOAuthCallbackHandler):  # type: ignore[misc] # jupyterhub has no types

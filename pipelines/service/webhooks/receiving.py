@@ -20,6 +20,7 @@ from pipelines.store.records import Trigger
 from pipelines.store.runs.making import find_run, make_runs
 from pipelines.store.runs.schedules import named_schedules, read_schedules
 from workbench.errors import AuditError, ParametersRefused, WorkbenchError
+from workbench.logs.context import bound
 from workbench.references import References, SecretReference
 from workbench.security.audit import Action, Outcome
 from workbench.security.throttle import Throttle
@@ -142,6 +143,8 @@ class Webhooks:
             raise
         told = {} if made else {"reason": "the same id has just made the run"}
         self._audit(name, Outcome.SUCCESS if made else Outcome.REFUSED, id=signed.id, run=number, **told)
+        with bound(run=number, pipeline=name):
+            logger.info("a webhook has asked for the run")
         return {"run": number}
 
     def _audit(self, pipeline: str, outcome: Outcome, **details: object) -> None:

@@ -5,6 +5,7 @@ Every scheduler and worker may do this, as often as it likes, at once with the o
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,6 +20,9 @@ from pipelines.store.records import LostAttempt, Message, Outcome
 from pipelines.store.runs.settling import lock_run, settle
 from pipelines.store.runs.stopping import stop
 from pipelines.store.tables import QUEUE, RUNS, STEPS
+from workbench.logs.context import bound
+
+logger = logging.getLogger(__name__)
 
 NEGLECTED = sa.text("""
 SELECT run_id FROM pipelines.queue WHERE worker IS NOT NULL AND lease_until < statement_timestamp()
@@ -56,7 +60,9 @@ def reap(
             # Who holds the run sees to it.
             found = sa.select(RUNS).where(RUNS.c.id == run_id).with_for_update(key_share=True, skip_locked=True)
             if (run := connection.execute(found).one_or_none()) is not None:
-                _see_to(connection, run, chance, messages)
+                with bound(run=run_id):
+                    logger.info("a step of the run is nobody's any more, or its time is over")
+                    _see_to(connection, run, chance, messages)
     return len(run_ids)
 
 

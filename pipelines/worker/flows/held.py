@@ -107,7 +107,7 @@ class HeldFlow:
     def _look_after(
         self, store: Store, process: FlowProcess, started: Started, wanted: Wanted, *, is_leaving: bool
     ) -> None:
-        self.files.cut_log()
+        self.files.cut_log(self.surroundings.logs)
         cause = cause_to_end(started, wanted, is_leaving=is_leaving)
         if cause is not None:
             self.end(cause)

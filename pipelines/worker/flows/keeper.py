@@ -27,6 +27,7 @@ from pipelines.store.records import BEAT_SECONDS, LEASE_SECONDS
 from pipelines.worker.flows.held import HeldFlow
 from pipelines.worker.surroundings import Surroundings
 from workbench.errors import ClaimLost, StoreError
+from workbench.logs.context import bound
 
 logger = logging.getLogger(__name__)
 
@@ -138,6 +139,10 @@ class FlowKeeper:
         return file not in {failed_with, self._tried.get(name, failed_with)}
 
     def _advance(self, held: HeldFlow, order: Order | None) -> None:
+        with bound(flow=held.claim.name):
+            self._advance_or_let_go(held, order)
+
+    def _advance_or_let_go(self, held: HeldFlow, order: Order | None) -> None:
         try:
             if order is not None and order.fence == held.claim.fence:
                 is_over = held.advance(self._store, order, is_leaving=self._leaving.is_set(), chance=self._chance())
@@ -166,5 +171,6 @@ class FlowKeeper:
             held = HeldFlow(claim, self._surroundings)
             with self._guard:
                 self._held[claim.name] = held
-            logger.info("flow %s is started", claim.name)
-            held.begin(self._store, claim.generation)
+            with bound(flow=claim.name):
+                logger.info("flow %s is started", claim.name)
+                held.begin(self._store, claim.generation)
