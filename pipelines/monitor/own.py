@@ -28,6 +28,12 @@ from workbench.settings import Settings
 
 logger = logging.getLogger(__name__)
 
+COMPONENT_GAUGES = (
+    metrics.COMPONENT_RUNNING,
+    metrics.COMPONENT_READY,
+    metrics.COMPONENT_MEMORY,
+    metrics.COMPONENT_RESTARTS,
+)
 OTHER = "other"
 MOST_SEEN = 20_000
 MOST_PIPELINES = 300  #: that have series of their own
@@ -57,11 +63,12 @@ class Machine:
 
     def _components(self) -> None:
         found = read_status(self._settings.home).components
-        for gauge in (metrics.COMPONENT_RUNNING, metrics.COMPONENT_MEMORY, metrics.COMPONENT_RESTARTS):
+        for gauge in COMPONENT_GAUGES:
             gauge.clear()
         for each in found:
             runs = each.state in {ComponentState.RUNNING, ComponentState.EXTERNAL}
             metrics.COMPONENT_RUNNING.labels(each.name).set(runs)
+            metrics.COMPONENT_READY.labels(each.name).set(each.ready)
             metrics.COMPONENT_RESTARTS.labels(each.name).set(each.restarts)
             if each.memory_bytes is not None:
                 metrics.COMPONENT_MEMORY.labels(each.name).set(each.memory_bytes)

@@ -41,6 +41,7 @@ SCRAPE_SECONDS = 15.0
 CONNECTIONS = 10  # of the store: one for us, one for each channel that is told at once
 SAMPLES_MS = 2 * 3_600_000  #: that are kept in memory; what is counted is counted within an hour at most
 LET_GO_TURNS = 40
+NOT_EVALUATED = "alerts are not evaluated or not told; its log says why"
 JUMP_SECONDS = 5.0  #: by which the clock may differ from the time that has passed
 
 
@@ -66,11 +67,11 @@ def run_monitor(settings: Settings, options: MonitorOptions) -> None:
         SettingsError: when no PostgreSQL is configured.
         MonitorError: when its file cannot be opened, or another monitor of this WORKBENCH_HOME runs.
     """
-    stopping = threading.Event()
+    stopping, sign = threading.Event(), Sign(settings.home, SIGN)
     post = Post(options.project.alerts, references_of(settings, os.environ), run_pages(settings))
     with (
         _alone(settings.home),
-        serving_metrics(settings.home, JOB),
+        serving_metrics(settings.home, JOB, lambda: sign.obstacle),
         counting_security_events(settings.home),
         Store(store_address(settings), connections=CONNECTIONS) as store,
         MonitorDatabase.of(settings.home) as database,
@@ -79,12 +80,13 @@ def run_monitor(settings: Settings, options: MonitorOptions) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stopping.set())
         monitor = Monitor(settings, options, store, database)
-        sign, heartbeat = Sign(settings.home, SIGN), Heartbeat(os.environ)
+        heartbeat = Heartbeat(os.environ)
         while not stopping.is_set():
             began = time.monotonic()
-            if monitor.turn():
+            is_well = monitor.turn()
+            if is_well:
                 heartbeat.beat()
-            sign.give()
+            sign.give("" if is_well else NOT_EVALUATED)
             stopping.wait(max(0.0, options.scrape_seconds - (time.monotonic() - began)))
 
 

@@ -19,7 +19,7 @@ from pipelines.definition import Project
 from pipelines.definition.rules import parse_duration
 from pipelines.lineage.delivery import couriers
 from pipelines.lineage.telling import Lineage, lost_by
-from pipelines.processes.life import Sign
+from pipelines.processes.life import NO_STORE, Sign
 from pipelines.processes.listening import Listener
 from pipelines.processes.opening import opened_store
 from pipelines.runner.folders import remove_attempt
@@ -159,6 +159,7 @@ class _Loop:
             self._wake.wait(self._scheduler.seconds_until_next(SLEEP_SECONDS))
         except StoreUnavailable as error:
             logger.warning("%s", error)
+            self._sign.give(NO_STORE)
             self._wake.wait(SLEEP_SECONDS)
 
     @property

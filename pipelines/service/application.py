@@ -7,6 +7,7 @@ import logging
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,8 @@ def build_application(service: Service) -> Application:
     """The application of tornado."""
     at, given = service.prefix, {"service": service}
     routes: list[Any] = [
-        (f"{at}health", Health),
+        (f"{at}(?:health|livez)", Health),
+        (f"{at}readyz", Ready, given),
         (f"{at}static/(.*)", Static, {"path": str(HERE / "static")}),
         (at, pages.Overview, given),
         *((f"{at}{name}", pages.Listing, {**given, "operation": each, "template": f"{name}.html"}) for name, each in LISTINGS.items()),
@@ -96,6 +98,21 @@ class Health(RequestHandler):
     def get(self) -> None:
         """Called by tornado."""
         self.finish("ok")
+
+
+class Ready(RequestHandler):
+    """Answers without asking who asks: whether the process can do its work now, by its own sign."""
+
+    def initialize(self, service: Service) -> None:
+        """Called by tornado."""
+        self._sign = service.sign
+
+    @not_audited("It says whether the process can work.")
+    def get(self) -> None:
+        """Called by tornado."""
+        obstacle = self._sign.obstacle
+        self.set_status(HTTPStatus.SERVICE_UNAVAILABLE if obstacle else HTTPStatus.OK)
+        self.finish(obstacle or "ready")
 
 
 class Static(StaticFileHandler):

@@ -18,7 +18,7 @@ from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 
 from pipelines.definition import Project
-from pipelines.processes.life import Sign
+from pipelines.processes.life import Sign, give_signs
 from pipelines.processes.listening import Listener
 from pipelines.service.application import build_application, build_templates
 from pipelines.service.entrance import Entrance
@@ -39,7 +39,6 @@ from workbench.settings import Settings
 logger = logging.getLogger(__name__)
 
 SIGN = "pipelines-service"
-SIGN_SECONDS = 5.0
 THREADS = 8  # each may hold a connection; two more are for those who listen and migrate
 AGAIN_SECONDS = 1.0
 LARGEST_BODY_BYTES = 1_000_000
@@ -88,6 +87,7 @@ async def _serve(settings: Settings, options: ServiceOptions, ready: Callable[[]
             templates=build_templates(),
             hints=hints,
             webhooks=Webhooks(site, references_of(settings, os.environ)),
+            sign=sign,
             key=ensure_token(settings.home / "keys" / "pipelines-service").encode(),
         )
         # Behind a proxy that puts on its own headers: nothing here believes X-Forwarded-For.
@@ -96,12 +96,9 @@ async def _serve(settings: Settings, options: ServiceOptions, ready: Callable[[]
         checkpointer = Checkpointer.of(settings.home, anchors_of(settings.audit))
         with _migrated(store), Listener(store, hints.hear), making_checkpoints(checkpointer):
             ready()
-            while not stopping.is_set():
-                sign.give()
-                try:
-                    await asyncio.wait_for(stopping.wait(), SIGN_SECONDS)
-                except TimeoutError:
-                    continue
+            signing = asyncio.create_task(give_signs(sign, store))
+            await stopping.wait()
+            signing.cancel()
             server.stop()
 
 

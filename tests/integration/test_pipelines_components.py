@@ -59,6 +59,7 @@ def test_all_of_them_run_are_restarted_and_take_little_memory_while_idle(setting
         }
         assert all(size < IDLE_BYTES[name] for name, size in sizes.items()), sizes
 
+        wait_until(lambda: read_status(settings.home).is_healthy, 60, "all to be ready")
         before = pids(settings)["pipelines-worker"]
         os.kill(before, signal.SIGKILL)
         wait_until(lambda: pids(settings)["pipelines-worker"] not in {None, before}, 60, "another worker")

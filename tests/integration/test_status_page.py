@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -20,6 +21,8 @@ from workbench.observability.alerts.quantities import is_wanted
 from workbench.observability.monitor.scraping import ScrapeFailed, Scraper
 from workbench.observability.monitor.targets import read_targets
 from workbench.runtime.metrics import metrics_token
+from workbench.runtime.process import take_lock
+from workbench.runtime.state import ComponentStatus, State, WorkbenchStatus, supervisor_lock, write_status
 from workbench.security.audit import Action, AuditLog, read_events
 
 START_SECONDS = 90
@@ -92,6 +95,33 @@ def test_the_memory_of_children_counts(hub, admin, server, member):
 
 def server_of_grace(browser: Browser) -> dict:
     return next(each for each in status(browser)["servers"] if each["user"] == "gh-grace")
+
+
+def test_the_status_has_what_workbench_status_tells_of_components(hub, admin):
+    waiting = ComponentStatus(
+        name="monitor", state=State.RUNNING, address="", reason="the store does not answer\n a log: <secret>"
+    )
+    running = ComponentStatus(name="kafka", state=State.RUNNING, address="127.0.0.1:9092", ready=True)
+    assert status(admin)["components"] == []
+    told = WorkbenchStatus(pid=os.getpid(), url=hub.url, components=(running, waiting))
+    with supervisor_lock(hub.home).open("wb") as lock:
+        assert take_lock(lock.fileno())
+        write_status(hub.home, told)
+        found = {each["name"]: each for each in status(admin)["components"]}
+        page = section(admin.get("/hub/status"), "components")
+
+    assert (found["kafka"]["live"], found["kafka"]["ready"]) == (True, True)
+    assert (found["monitor"]["live"], found["monitor"]["ready"]) == (True, False)
+    assert found["monitor"]["reason"] == "the store does not answer"
+    assert "<td>monitor</td><td>running</td><td>no</td>" in page
+    assert "secret" not in page
+
+
+def test_the_hub_says_to_everybody_that_it_lives_and_can_work_and_nothing_else(hub):
+    for path, word in {"/hub/livez": "live", "/hub/readyz": "ready"}.items():
+        with hub.browser() as nobody:
+            answer = nobody.get(path)
+        assert (answer.status_code, answer.text) == (200, word)
 
 
 def test_the_page_says_the_same(admin, server):

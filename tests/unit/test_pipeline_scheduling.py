@@ -107,3 +107,17 @@ def test_a_sign_of_life_is_fresh_until_it_is_taken_away(tmp_path):
 
     sign.take_away()
     assert not sign.is_fresh
+
+
+def test_a_process_that_waits_for_its_store_lives_and_says_what_it_waits_for(tmp_path):
+    sign, looked_at = Sign(tmp_path, "worker"), Sign(tmp_path, "worker")
+    assert "no sign of life" in looked_at.obstacle
+
+    sign.give("the store does not answer")
+    sign.give("the store does not answer")
+    assert looked_at.is_fresh
+    assert looked_at.obstacle == "the store does not answer"
+    assert (tmp_path / "run" / "worker.alive").stat().st_mode & 0o777 == 0o600
+
+    sign.give()
+    assert looked_at.obstacle == ""

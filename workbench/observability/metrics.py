@@ -90,6 +90,9 @@ AUDIT_CHECKPOINT = Gauge(
 COMPONENT_RUNNING = Gauge(
     "workbench_component_running", "1 for a component of `workbench up` that runs, else 0.", ("component",)
 )
+COMPONENT_READY = Gauge(
+    "workbench_component_ready", "1 for a component of `workbench up` that can do its work, else 0.", ("component",)
+)
 COMPONENT_MEMORY = Gauge(
     "workbench_component_memory_bytes", "Memory of a component and all that it has started.", ("component",)
 )

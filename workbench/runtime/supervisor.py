@@ -15,7 +15,8 @@ from types import TracebackType
 from typing import IO, Self
 
 from workbench.errors import ClusterError, ComponentError, WorkbenchError
-from workbench.runtime.process import Component, GuardedProcess, take_lock, wait_for_lock
+from workbench.runtime.external import ExternalServer
+from workbench.runtime.process import Component, GuardedProcess, Telling, take_lock, wait_for_lock
 from workbench.runtime.state import (
     ComponentStatus,
     State,
@@ -32,6 +33,7 @@ HEALTH_INTERVAL_SECONDS = 5.0
 FAILED_CHECKS_TO_RESTART = 6  # half a minute and more: a busy two-core machine is no dead server
 RESTART_DELAYS_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0)
 RESTARTS_FORGOTTEN_AFTER_SECONDS = 300.0
+NO_ANSWER = "it did not answer the last health check"
 PREVIOUS_RUN_SECONDS = 30.0  # how long the servers of a killed run may take to end
 
 Listener = Callable[[ComponentStatus], None]
@@ -50,7 +52,7 @@ class Supervisor:
         self._ready = False
         self._listener = listener
         self._groups: list[list[_Keeper]] = []
-        self._external: list[ComponentStatus] = []
+        self._external: list[ExternalServer] = []
         self._lock: IO[bytes] | None = None
         self._publishing = threading.Lock()
 
@@ -80,9 +82,11 @@ class Supervisor:
         status_file(self._home).unlink(missing_ok=True)
         self._lock.close()
 
-    def add_external(self, name: str, address: str) -> None:
-        """Show a server that somebody else runs in the status."""
-        self._external.append(ComponentStatus(name=name, state=State.EXTERNAL, address=address))
+    def add_external(self, name: str, address: str, check: Callable[[], object]) -> None:
+        """Show a server that somebody else runs in the status, and whether it answers; see `ExternalServer`."""
+        server = ExternalServer(name, address, check, self._publish)
+        self._external.append(server)
+        server.start()
 
     def start(self, components: Sequence[Component], *, retry: bool = False) -> None:
         """Start *components* side by side and return when all of them answer.
@@ -125,6 +129,8 @@ class Supervisor:
 
     def stop(self) -> None:
         """Stop everything, the components of the last `start` first. Safe to call twice."""
+        for server in self._external:
+            server.request_stop()
         for keepers in reversed(self._groups):
             for keeper in keepers:
                 keeper.request_stop()
@@ -136,7 +142,8 @@ class Supervisor:
         self._write_status()
 
     def _write_status(self) -> None:
-        components = (*self._external, *(keeper.status for group in self._groups for keeper in group))
+        external = (server.status for server in self._external)
+        components = (*external, *(keeper.status for group in self._groups for keeper in group))
         status = WorkbenchStatus(pid=os.getpid(), url=self._url, ready=self._ready, components=components)
         # A full disk must not end servers that run.
         with self._publishing, contextlib.suppress(OSError):
@@ -266,7 +273,8 @@ class _Keeper(threading.Thread):
         except WorkbenchError as error:
             return error.message
         self._answered = True
-        self._change(State.RUNNING, pid=process.pid)
+        obstacle = obstacle_of(self.component)
+        self._change(State.RUNNING, pid=process.pid, ready=not obstacle, reason=obstacle)
         self.settled.set()
         return ""
 
@@ -278,10 +286,18 @@ class _Keeper(threading.Thread):
             if time.monotonic() < self._next_check:
                 continue
             self._next_check = time.monotonic() + HEALTH_INTERVAL_SECONDS
-            failed = 0 if self.component.is_healthy() else failed + 1
+            is_healthy = self.component.is_healthy()
+            failed = 0 if is_healthy else failed + 1
+            self._tell_readiness(obstacle_of(self.component) if is_healthy else NO_ANSWER)
             if failed >= FAILED_CHECKS_TO_RESTART:
                 return f"it failed {failed} health checks"
         return "stopped"
+
+    def _tell_readiness(self, obstacle: str) -> None:
+        status = replace(self.status, ready=not obstacle, reason=obstacle)
+        if status != self.status:
+            self.status = status
+            self._publish(status)
 
     def _fail(self, error: WorkbenchError) -> None:
         self.error = error
@@ -290,8 +306,13 @@ class _Keeper(threading.Thread):
         self._change(State.FAILED, reason=f"{error.message}{remedy}")
 
     def _change(self, state: State, **fields: int | str | None) -> None:
-        self.status = replace(self.status, **{"state": state, "pid": None, "reason": "", **fields})  # type: ignore[arg-type]
+        self.status = replace(self.status, **{"state": state, "pid": None, "reason": "", "ready": False, **fields})  # type: ignore[arg-type]
         self._publish(self.status)
+
+
+def obstacle_of(component: Component) -> str:
+    """What keeps a component that lives from its work; empty when nothing does."""
+    return component.obstacle() if isinstance(component, Telling) else ""
 
 
 def start_error(component: Component, process: GuardedProcess | None, reason: str) -> ComponentError:

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import jinja2
 from tornado.web import Finish, RequestHandler
 
+from pipelines.processes.life import Sign
 from pipelines.service.entrance import Entrance
 from pipelines.service.operations import OPERATIONS, Done, perform
 from pipelines.service.rights import (
@@ -86,6 +87,7 @@ class Service:
     templates: jinja2.Environment
     hints: Hints
     webhooks: Webhooks
+    sign: Sign  #: of this process
     key: bytes = field(repr=False)  #: signs cookies and the tokens of forms
 
 
