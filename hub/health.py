@@ -8,8 +8,7 @@ from __future__ import annotations
 from http import HTTPStatus
 
 from jupyterhub import orm
-from jupyterhub.handlers.base import BaseHandler
-from sqlalchemy.exc import SQLAlchemyError
+from jupyterhub.handlers.base import BaseHandler, SQLAlchemyError
 
 from workbench.security.audit.commands import not_audited
 

@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +18,7 @@ from pipelines.definition import Project
 from pipelines.monitor.evaluating import Evaluation
 from pipelines.monitor.heartbeat import Heartbeat
 from pipelines.monitor.own import Machine, Pipelines, counting_security_events
+from pipelines.monitor.recording import Recording
 from pipelines.monitor.targets import Targets
 from pipelines.processes.life import Sign
 from pipelines.store.database import Store, store_address
@@ -26,7 +27,8 @@ from workbench.observability import metrics
 from workbench.observability.alerts.quantities import is_wanted
 from workbench.observability.alerts.samples import Samples
 from workbench.observability.alerts.telling import Pace
-from workbench.observability.monitor.database import MonitorDatabase
+from workbench.observability.dashboards.history import History
+from workbench.observability.monitor.database import MonitorDatabase, Sample
 from workbench.observability.monitor.scraping import Scraper
 from workbench.runtime.metrics import metrics_token, serving_metrics
 from workbench.runtime.process import take_lock
@@ -75,11 +77,12 @@ def run_monitor(settings: Settings, options: MonitorOptions) -> None:
         counting_security_events(settings.home),
         Store(store_address(settings), connections=CONNECTIONS) as store,
         MonitorDatabase.of(settings.home) as database,
+        History.of(settings.home) as history,
         courier(store, post),
     ):
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stopping.set())
-        monitor = Monitor(settings, options, store, database)
+        monitor = Monitor(settings, options, store, database, history)
         heartbeat = Heartbeat(os.environ)
         while not stopping.is_set():
             began = time.monotonic()
@@ -108,6 +111,7 @@ class Monitor:
         options: MonitorOptions,
         store: Store,
         database: MonitorDatabase,
+        history: History,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store, self._database, self._clock = store, database, clock
@@ -117,6 +121,7 @@ class Monitor:
         self._samples = Samples()
         self._evaluation = Evaluation(options.project.alerts, database, options.pace)
         self._passed = _Passed(clock)
+        self._recording = Recording(history)
         self._turns = 0
         self._resume()
 
@@ -143,6 +148,7 @@ class Monitor:
                     self._database.let_go(at)
                     self._samples.forget(at - SAMPLES_MS)
             self._evaluation.evaluate(self._samples, at)
+            self._record(found, at)
             self._evaluation.tell(self._store, at)
             return is_measured and self._evaluation.has_rules
         except MonitorError as error:
@@ -150,6 +156,15 @@ class Monitor:
         except StoreError as error:
             logger.warning("nobody is told of alerts until the store answers: %s", error.message)
         return False
+
+    def _record(self, found: Sequence[Sample], at: int) -> None:
+        """Keep what is shown; alerts do not depend on it."""
+        try:
+            self._recording.record(self._samples, found, at)
+            if self._turns % LET_GO_TURNS == 1:
+                self._recording.let_go(at)
+        except MonitorError as error:
+            logger.warning("the dashboard misses a moment: %s", error)
 
     def _resume(self) -> None:
         now = self._now()
@@ -165,6 +180,7 @@ class Monitor:
             logger.warning("the clock was set by %.0f s", jump)
             self._samples.move(int(jump * 1000))
             self._evaluation.move(int(jump * 1000))
+            self._recording.move(int(jump * 1000))
 
     def _now(self) -> int:
         return int(self._clock() * 1000)

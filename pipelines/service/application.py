@@ -23,8 +23,10 @@ from pipelines.service.web.base import HEADERS, Handler, Service
 from pipelines.service.web.flows import LiveFlow, OfFlow
 from pipelines.service.web.live import Live
 from pipelines.service.web.output import NotebookFile, Output
+from pipelines.service.web.watching import Dashboard, Objectives
 from pipelines.service.web.webhook import Webhook
 from workbench.errors import NoSuchRun
+from workbench.observability import metrics
 from workbench.security.audit.commands import not_audited
 
 logger = logging.getLogger(__name__)
@@ -50,6 +52,8 @@ def build_application(service: Service) -> Application:
         (f"{at}static/(.*)", Static, {"path": str(HERE / "static")}),
         (at, pages.Overview, given),
         *((f"{at}{name}", pages.Listing, {**given, "operation": each, "template": f"{name}.html"}) for name, each in LISTINGS.items()),
+        (f"{at}dashboard", Dashboard, given),
+        (f"{at}objectives", Objectives, given),
         (f"{at}pipelines/{NAME}", pages.OfPipeline, given),
         (f"{at}pipelines/{NAME}/start", pages.StartForm, given),
         (f"{at}pipelines/{NAME}/backfill", pages.BackfillForm, given),
@@ -138,6 +142,10 @@ def _log(handler: RequestHandler) -> None:
     # Without the query, which may hold a token or a code of OAuth.
     request = handler.request
     took = 1000 * request.request_time()
+    # Probes, and streams that stay open for as long as somebody looks, are nobody's waiting.
+    if not isinstance(handler, Health | Ready | Live | LiveFlow):
+        status = f"{handler.get_status() // 100}xx"
+        metrics.SERVICE_REQUEST_SECONDS.labels(status).observe(request.request_time())
     logger.debug("%d %s %s %.1f ms", handler.get_status(), request.method, request.path, took)
 
 

@@ -28,6 +28,7 @@ from pipelines.service.web.hints import Hints
 from pipelines.service.webhooks.receiving import Webhooks
 from pipelines.store.database import Store, store_address
 from workbench.errors import PortTaken, StoreError, WorkbenchError
+from workbench.runtime.metrics import serving_metrics
 from workbench.runtime.ports import LOOPBACK
 from workbench.security.audit.proof.anchors import anchors_of
 from workbench.security.audit.proof.checkpointer import Checkpointer, making_checkpoints
@@ -38,7 +39,7 @@ from workbench.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-SIGN = "pipelines-service"
+SIGN, JOB = "pipelines-service", "pipelines"
 THREADS = 8  # each may hold a connection; two more are for those who listen and migrate
 AGAIN_SECONDS = 1.0
 LARGEST_BODY_BYTES = 1_000_000
@@ -94,7 +95,12 @@ async def _serve(settings: Settings, options: ServiceOptions, ready: Callable[[]
         server = HTTPServer(build_application(service), max_body_size=LARGEST_BODY_BYTES)
         server.add_sockets(_sockets(options.port))
         checkpointer = Checkpointer.of(settings.home, anchors_of(settings.audit))
-        with _migrated(store), Listener(store, hints.hear), making_checkpoints(checkpointer):
+        with (
+            _migrated(store),
+            Listener(store, hints.hear),
+            making_checkpoints(checkpointer),
+            serving_metrics(settings.home, JOB, lambda: sign.obstacle),
+        ):
             ready()
             signing = asyncio.create_task(give_signs(sign, store))
             await stopping.wait()

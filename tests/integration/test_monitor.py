@@ -21,6 +21,7 @@ from aiosmtpd.handlers import Message
 from prometheus_client import CollectorRegistry, Counter
 
 from pipelines.alerting.delivery import Post, deliver
+from pipelines.monitor import recording
 from pipelines.monitor.evaluating import Evaluation
 from pipelines.monitor.heartbeat import VARIABLE, Heartbeat
 from pipelines.monitor.process import Monitor, MonitorOptions, run_monitor
@@ -36,6 +37,7 @@ from workbench.ingestion.producer import OutgoingRecord, produce
 from workbench.ingestion.topics import Topic, apply_topics
 from workbench.observability.alerts.samples import Samples
 from workbench.observability.alerts.telling import Pace
+from workbench.observability.dashboards.history import History
 from workbench.observability.endpoint import metrics_endpoint
 from workbench.observability.monitor.database import MonitorDatabase
 from workbench.observability.monitor.scraping import ScrapeFailed, Scraper
@@ -114,6 +116,7 @@ def test_errors_in_a_flow_are_told_by_mail_and_to_slack_and_so_is_their_end(
     site.file("pipelines/flows/readings.yaml", yaml.safe_dump(flow))
     rules(site, ERRORS)
     inbox, address = mail
+    monkeypatch.setattr(recording, "MINUTE_MS", 1)
     seen: list[str] = []
 
     def send(good: int, bad: int) -> None:
@@ -124,10 +127,11 @@ def test_errors_in_a_flow_are_told_by_mail_and_to_slack_and_so_is_their_end(
         http_endpoint() as slack,
         following(site, brokers),
         MonitorDatabase.of(site.home) as database,
+        History.of(site.home) as history,
     ):
         variables = {"SLACK": f"json://{LOOPBACK}:{slack.port}/", "EMAIL": address}
         options = MonitorOptions(project=site.project, pace=Pace(interval_seconds=1))
-        monitor = Monitor(settings, options, site.store, database)
+        monitor = Monitor(settings, options, site.store, database, history)
 
         def turn() -> None:
             monitor.turn()
@@ -151,6 +155,11 @@ def test_errors_in_a_flow_are_told_by_mail_and_to_slack_and_so_is_their_end(
         send(5000, 0)
         wait_for(lambda: len(slack.requests) == 2 and len(inbox.subjects) == 2, "people to be told of the end")
 
+        drawn = history.read(0)
+
+    assert max(value for _, value in drawn["error-rate"]["raw.readings"]) > 0.05
+    assert max(value for _, value in drawn["ingestion-rate"]["raw.readings"]) > 1
+    assert set(drawn) >= {"lag", "processing-latency", "queue", "machine"}
     # In this order, each for some turns, and each told once.
     assert list(dict.fromkeys(seen)) == ["pending", "firing", "resolved"]
     assert inbox.subjects == ["high_error_rate fires", "high_error_rate is resolved"]
@@ -324,9 +333,13 @@ def test_a_file_that_is_wrong_when_the_monitor_starts_resolves_nothing(site: Sit
 def test_a_clock_that_is_set_by_a_day_fires_nothing_and_forgets_nothing(site: Site):
     rules(site, {**DISK, "condition": "disk_free > 0%", "duration": "1h"})
     set_by = [0.0]
-    with serving_metrics(site.home, "monitor"), MonitorDatabase.of(site.home) as database:
+    with (
+        serving_metrics(site.home, "monitor"),
+        MonitorDatabase.of(site.home) as database,
+        History.of(site.home) as history,
+    ):
         options = MonitorOptions(project=site.project)
-        monitor = Monitor(Settings.load(), options, site.store, database, lambda: time.time() + set_by[0])
+        monitor = Monitor(Settings.load(), options, site.store, database, history, lambda: time.time() + set_by[0])
         held = []
         for jump in (0.0, 86_400.0, -86_400.0, 0.0):
             set_by[0] = jump

@@ -61,6 +61,12 @@ STREAM_RESTARTS = Counter(
     "Times that a streaming query was started again, by what had happened.",
     (*STREAM, "cause"),
 )
+SERVICE_REQUEST_SECONDS = Histogram(
+    "workbench_service_request_seconds",
+    "Time that the service of pipelines took to answer, by the class of the status.",
+    ("status",),
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+)
 # What the monitor finds out itself.
 SECURITY_EVENTS = Counter(
     "workbench_security_events_total",
@@ -107,6 +113,12 @@ EVALUATION_SECONDS = Histogram(
     "Time to evaluate all alerts.",
     buckets=(0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 5),
 )
+OBJECTIVE_EVENTS = Counter(
+    "workbench_objective_events_total",
+    "Looks or requests that an objective is about, since the monitor started.",
+    ("objective",),
+)
+OBJECTIVE_GOOD = Counter("workbench_objective_good_total", "Those of them that were good.", ("objective",))
 ALERTS_FIRING = Gauge("workbench_alerts_firing", "Alerts that fire.", ("severity",))
 
 
