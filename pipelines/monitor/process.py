@@ -112,6 +112,7 @@ class Monitor:
         store: Store,
         database: MonitorDatabase,
         history: History,
+        *,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store, self._database, self._clock = store, database, clock

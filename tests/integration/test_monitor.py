@@ -339,7 +339,9 @@ def test_a_clock_that_is_set_by_a_day_fires_nothing_and_forgets_nothing(site: Si
         History.of(site.home) as history,
     ):
         options = MonitorOptions(project=site.project)
-        monitor = Monitor(Settings.load(), options, site.store, database, history, lambda: time.time() + set_by[0])
+        monitor = Monitor(
+            Settings.load(), options, site.store, database, history, clock=lambda: time.time() + set_by[0]
+        )
         held = []
         for jump in (0.0, 86_400.0, -86_400.0, 0.0):
             set_by[0] = jump
