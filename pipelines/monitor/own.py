@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 from cryptography import x509
 
+from pipelines.monitor.programs import read_programs
 from pipelines.processes.background import Background
 from pipelines.states import State
 from pipelines.store.database import Store
@@ -62,7 +63,8 @@ class Machine:
         metrics.LOAD.set(os.getloadavg()[0] / (os.cpu_count() or 1))
 
     def _components(self) -> None:
-        found = read_status(self._settings.home).components
+        status = read_status(self._settings.home)
+        found = status.components
         for gauge in COMPONENT_GAUGES:
             gauge.clear()
         for each in found:
@@ -72,6 +74,10 @@ class Machine:
             metrics.COMPONENT_RESTARTS.labels(each.name).set(each.restarts)
             if each.memory_bytes is not None:
                 metrics.COMPONENT_MEMORY.labels(each.name).set(each.memory_bytes)
+
+        for kind, programs in (read_programs(status.pid) if status.pid else {}).items():
+            metrics.PROGRAMS.labels(kind).set(programs.count)
+            metrics.PROGRAMS_MEMORY.labels(kind).set(programs.memory_bytes)
 
     def _certificates(self) -> None:
         keys, hub = self._settings.home / "keys", self._settings.hub

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import prometheus_client
 import pytest
 
+from pipelines.monitor.programs import _kind_of, read_programs
 from workbench.errors import MonitorError
 from workbench.observability import metrics
 from workbench.observability.alerts.expressions import Moment, Value
@@ -82,6 +86,21 @@ def test_the_files_in_deploy_are_what_is_declared_and_have_what_grafana_needs():
             assert all(each["datasource"]["uid"] == "${datasource}" for each in panel["targets"])
             assert len({each["refId"] for each in panel["targets"]}) == len(panel["targets"])
     assert len(identifiers) == len(found)
+
+
+def test_programs_are_counted_among_what_a_process_has_started():
+    before = read_programs(os.getpid())
+    program = [sys.executable, "-I", "-S", "-c", "input()", "-m", "ipykernel_launcher"]
+    with subprocess.Popen(program, stdin=subprocess.PIPE) as kernel:
+        found = read_programs(os.getpid())
+        assert kernel.stdin
+        kernel.stdin.write(b"\n")
+
+    assert found["kernel"].count == before["kernel"].count + 1
+    assert found["kernel"].memory_bytes > before["kernel"].memory_bytes
+    assert found["spark"] == before["spark"]
+    assert _kind_of(["python", "guard.py", "3", "--", "python", "-m", "ipykernel_launcher"]) is None
+    assert _kind_of(["/usr/bin/python", "-P", "-m", "hub.spawning.singleuser", "--port=1"]) == "server"
 
 
 def test_names_of_pictures_are_their_own():

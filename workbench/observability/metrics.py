@@ -103,6 +103,8 @@ COMPONENT_MEMORY = Gauge(
     "workbench_component_memory_bytes", "Memory of a component and all that it has started.", ("component",)
 )
 COMPONENT_RESTARTS = Gauge("workbench_component_restarts", "How often it was restarted.", ("component",))
+PROGRAMS = Gauge("workbench_programs_running", "Kernels, Spark servers and servers of users that run here.", ("kind",))
+PROGRAMS_MEMORY = Gauge("workbench_programs_memory_bytes", "Resident memory of them.", ("kind",))
 SCRAPE_SECONDS = Histogram(
     "workbench_monitor_scrape_seconds",
     "Time to read the metrics of all processes.",

@@ -84,12 +84,12 @@ def draw(picture: Picture, found: dict[str, list[tuple[int, float]]], since: int
 def text_of(value: float, unit: Unit) -> str:
     """A value for people: `1.2 k`, `350 ms`, `3 h`, `99.5 %`, `1.4 GB`."""
     if unit is Unit.SHARE:
-        return f"{100 * value:.3g} %"
+        return f"{round(100 * value, 2):.3g} %"
     if unit is Unit.BYTES:
         return _scaled(value, "B")
     if unit is Unit.SECONDS:
         if abs(value) < 1:
-            return f"{1000 * value:.3g} ms"
+            return f"{round(1000 * value, 1):.3g} ms"
         size, name = next(
             (each for each in ((86400, "d"), (3600, "h"), (60, "min")) if abs(value) >= each[0]), (1, "s")
         )
@@ -99,7 +99,7 @@ def text_of(value: float, unit: Unit) -> str:
 
 def _scaled(value: float, unit: str) -> str:
     size, name = next((each for each in ((1e9, "G"), (1e6, "M"), (1e3, "k")) if abs(value) >= each[0]), (1, ""))
-    return f"{value / size:.3g} {name}{unit}".rstrip()
+    return f"{round(value / size, 3):.3g} {name}{unit}".rstrip()
 
 
 def _line(label: str, number: int, points: Points, frame: tuple[int, int, float], unit: Unit) -> Line:

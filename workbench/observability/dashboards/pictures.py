@@ -130,6 +130,22 @@ PICTURES = (
         ),
     ),
     Picture(
+        "access", "Access, an hour", Unit.NUMBER,
+        (
+            Curve("servers started", _times(3600, _rate(_EVENTS, Match("action", ("server.started",))))),
+            Curve("kernels started", _times(3600, _rate(_EVENTS, Match("action", ("kernel.started",))))),
+            Curve("tokens made or revoked", _times(3600, _rate(_EVENTS, Match("action", ("token.changed",))))),
+        ),
+    ),
+    Picture(
+        "programs", "What people and jobs run", Unit.NUMBER,
+        (Curve("", _level("workbench_programs_running", "kind")),), "No workbench runs here.",
+    ),
+    Picture(
+        "programs-memory", "Memory of what people and jobs run", Unit.BYTES,
+        (Curve("", _level("workbench_programs_memory_bytes", "kind")),), "No workbench runs here.",
+    ),
+    Picture(
         "requests", "Requests a second", Unit.PER_SECOND,
         (
             Curve("hub", _requests()),
