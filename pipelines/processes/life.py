@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import time
 from pathlib import Path
 
-from pipelines.store.database import Store
-from workbench.errors import StoreError
 from workbench.security.secrets import private_folder, write_private
 
 FRESH_SECONDS = 30.0
-SIGN_SECONDS = 5.0
 NO_STORE = "the store of pipelines does not answer"
 
 
@@ -56,28 +52,3 @@ class Sign:
         with contextlib.suppress(OSError):
             return self._path.read_text(encoding="utf-8")
         return ""
-
-
-def obstacle_of(store: Store) -> str:
-    """What keeps those from their work who need the store; empty when it answers."""
-    try:
-        with store.transaction() as connection:
-            connection.exec_driver_sql("SELECT 1")
-    except StoreError:
-        return NO_STORE
-    return ""
-
-
-async def give_signs(sign: Sign, store: Store) -> None:
-    """Give signs until cancelled, from the loop that has to turn; the store is asked beside it.
-
-    Who waits for the database still lives: a look that takes too long is no answer.
-    """
-    obstacle = ""
-    while True:
-        sign.give(obstacle)
-        try:
-            obstacle = await asyncio.wait_for(asyncio.to_thread(obstacle_of, store), SIGN_SECONDS)
-        except TimeoutError:
-            obstacle = NO_STORE
-        await asyncio.sleep(SIGN_SECONDS)

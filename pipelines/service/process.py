@@ -18,8 +18,9 @@ from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 
 from pipelines.definition import Project
-from pipelines.processes.life import Sign, give_signs
+from pipelines.processes.life import Sign
 from pipelines.processes.listening import Listener
+from pipelines.processes.signing import give_signs
 from pipelines.service.application import build_application, build_templates
 from pipelines.service.entrance import Entrance
 from pipelines.service.site.site import Site

@@ -10,8 +10,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from pipelines.definition import Project
-from pipelines.processes.life import Sign, give_signs
+from pipelines.processes.life import Sign
 from pipelines.processes.opening import opened_store
+from pipelines.processes.signing import give_signs
 from pipelines.store.database import Store, store_address
 from pipelines.worker.flows.keeper import FlowKeeper
 from pipelines.worker.surroundings import Surroundings

@@ -34,6 +34,7 @@ from pipelines.service.webhooks.receiving import Webhooks
 from workbench.errors import (
     AuditError,
     DefinitionError,
+    MonitorError,
     NoSuchRun,
     ParametersRefused,
     SettingsError,
@@ -69,6 +70,7 @@ STATUSES: tuple[tuple[type[WorkbenchError], HTTPStatus], ...] = (
     (NoSuchRun, HTTPStatus.NOT_FOUND),
     (StoreUnavailable, HTTPStatus.SERVICE_UNAVAILABLE),
     (AuditError, HTTPStatus.SERVICE_UNAVAILABLE),
+    (MonitorError, HTTPStatus.SERVICE_UNAVAILABLE),
     (StoreError, HTTPStatus.CONFLICT),
     (DefinitionError, HTTPStatus.CONFLICT),
     (ParametersRefused, HTTPStatus.BAD_REQUEST),
