@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hub.addresses import HubPorts, local_url, public_url
-from hub.health import READY_PATH
 from hub.proxy import ensure_hub_certificates
 from workbench.resources import resource
 from workbench.runtime.ports import any_free, choose
@@ -21,6 +20,7 @@ from workbench.sections import without_keys
 from workbench.security.secrets import ensure_code, private_folder, write_private
 from workbench.settings import Settings
 
+READY_PATH = "/hub/readyz"  #: see `hub.health`
 MOST_BYTES = 200  #: that are read of a reason
 
 

@@ -12,7 +12,6 @@ from jupyterhub.handlers.base import BaseHandler, SQLAlchemyError
 
 from workbench.security.audit.commands import not_audited
 
-READY_PATH = "/hub/readyz"
 NO_DATABASE = "the hub's database does not answer"
 
 

@@ -44,9 +44,8 @@ class Machine:
     spark: tuple[Component, ...]  #: the Connect server of jobs, which takes longest
     external: dict[str, str]  #: name and address of what is configured to be elsewhere
     later: tuple[Component, ...] = ()  #: started when the data servers run; nobody waits for them
-    checks: Mapping[str, Callable[[], object]] = field(
-        default_factory=dict
-    )  #: of those elsewhere: raise when they do not answer
+    #: How to ask those that are elsewhere: each raises WorkbenchError when it does not answer.
+    checks: Mapping[str, Callable[[], object]] = field(default_factory=dict)
 
     def forget(self) -> None:
         """Stop telling others where the servers are."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from dataclasses import replace
 
 from workbench.errors import WorkbenchError
 from workbench.runtime.state import ComponentStatus, State
+
+logger = logging.getLogger(__name__)
 
 CHECK_SECONDS = 30.0
 
@@ -19,7 +22,7 @@ class ExternalServer(threading.Thread):
         name: as `workbench status` shows it.
         address: where it is.
         check: raises WorkbenchError when the server does not let us in or does not answer.
-        publish: called when the answer has changed.
+        note: called when the answer has changed.
     """
 
     def __init__(
@@ -27,12 +30,12 @@ class ExternalServer(threading.Thread):
         name: str,
         address: str,
         check: Callable[[], object],
-        publish: Callable[[ComponentStatus], None],
+        note: Callable[[], None],
     ) -> None:
         super().__init__(name=f"ask-{name}", daemon=True)
         # Whoever is told of it here has asked it once.
         self.status = ComponentStatus(name=name, state=State.EXTERNAL, address=address, ready=True)
-        self._check, self._tell = check, publish
+        self._check, self._note = check, note
         self._stopping = threading.Event()
 
     def run(self) -> None:
@@ -42,7 +45,7 @@ class ExternalServer(threading.Thread):
             status = replace(self.status, ready=not reason, reason=reason)
             if status != self.status:
                 self.status = status
-                self._tell(status)
+                self._note()
 
     def request_stop(self) -> None:
         """Ask no more; who is waiting for an answer is not waited for."""
@@ -53,4 +56,8 @@ class ExternalServer(threading.Thread):
             self._check()
         except WorkbenchError as error:
             return error.message
+        except Exception as error:
+            # An answer that nobody thought of is none, and the next question is asked all the same.
+            logger.exception("asking %s failed", self.status.name)
+            return f"asking it failed: {type(error).__name__}"
         return ""

@@ -84,7 +84,7 @@ class Supervisor:
 
     def add_external(self, name: str, address: str, check: Callable[[], object]) -> None:
         """Show a server that somebody else runs in the status, and whether it answers; see `ExternalServer`."""
-        server = ExternalServer(name, address, check, self._publish)
+        server = ExternalServer(name, address, check, self._write_status)
         self._external.append(server)
         server.start()
 
@@ -116,7 +116,7 @@ class Supervisor:
             retry: whether a first start that fails is tried again like a later one: for what nobody waits for. What
                 a person has to correct (ClusterError) is told at once nevertheless.
         """
-        keepers = [_Keeper(component, self._publish, retry=retry) for component in components]
+        keepers = [_Keeper(component, self._publish, self._write_status, retry=retry) for component in components]
         self._groups.append(keepers)
         for keeper in keepers:
             keeper.start()
@@ -172,14 +172,14 @@ def wait_for_previous_run(folder: Path) -> None:
 class _Keeper(threading.Thread):
     """The thread that keeps one component running."""
 
-    def __init__(self, component: Component, publish: Listener, *, retry: bool) -> None:
+    def __init__(self, component: Component, publish: Listener, note: Callable[[], None], *, retry: bool) -> None:
         super().__init__(name=f"keep-{component.name}", daemon=True)
         self.component = component
         self._retry = retry
         self.status = ComponentStatus(name=component.name, state=State.WAITING, address=component.address)
         self.settled = threading.Event()  #: running for the first time, or failed
         self.error: WorkbenchError | None = None
-        self._publish = publish
+        self._publish, self._note = publish, note
         self._stopping = threading.Event()
         self._process: GuardedProcess | None = None
         self._next_check = 0.0
@@ -296,8 +296,9 @@ class _Keeper(threading.Thread):
     def _tell_readiness(self, obstacle: str) -> None:
         status = replace(self.status, ready=not obstacle, reason=obstacle)
         if status != self.status:
+            # No news for the listener: it is about starts and ends.
             self.status = status
-            self._publish(status)
+            self._note()
 
     def _fail(self, error: WorkbenchError) -> None:
         self.error = error
