@@ -26,11 +26,11 @@ async def give_signs(sign: Sign, store: Store) -> None:
 
     Who waits for the database still lives: a look that takes too long is no answer.
     """
-    obstacle = ""
+    obstacle, looking = "", None
     while True:
         sign.give(obstacle)
-        try:
-            obstacle = await asyncio.wait_for(asyncio.to_thread(obstacle_of, store), SIGN_SECONDS)
-        except TimeoutError:
-            obstacle = NO_STORE
+        # One at a time: looks that hang shall not take all threads.
+        looking = looking or asyncio.create_task(asyncio.to_thread(obstacle_of, store))
+        done, _ = await asyncio.wait({looking}, timeout=SIGN_SECONDS)
+        obstacle, looking = (looking.result(), None) if done else (NO_STORE, looking)
         await asyncio.sleep(SIGN_SECONDS)

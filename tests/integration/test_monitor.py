@@ -401,7 +401,11 @@ def test_who_has_no_token_reads_no_metrics(tmp_path: Path):
             with error:
                 return error.code, error.read().decode()
 
-    with metrics_endpoint(token, registry) as port:
+    obstacles = ["", "the store does not answer"]
+    with metrics_endpoint(token, registry, obstacle=obstacles.pop) as port:
+        assert get(port, "/livez") == (200, "ok\n")
+        assert get(port, "/readyz") == (503, "the store does not answer\n")
+        assert get(port, "/readyz") == (200, "ok\n")
         right = {"Authorization": f"Bearer {token.get_secret_value()}"}
         assert get(port)[0] == 401
         assert get(port, Authorization="Bearer x")[0] == 401

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from datetime import UTC, datetime, timedelta
@@ -10,11 +11,16 @@ import yaml
 
 from pipelines.definition import Project
 from pipelines.definition.triggers import FileTrigger
-from pipelines.processes.life import Sign
+from pipelines.processes import signing
+from pipelines.processes.life import NO_STORE, Sign
 from pipelines.scheduler.agenda import Agenda
 from pipelines.scheduler.catalog import Catalog
 from pipelines.scheduler.watching import OVERLAP, watch_files
+from pipelines.store.database import Store
 from pipelines.store.runs.schedules import Schedule
+from tests.services.workbench import wait_until
+from workbench.runtime.ports import LOOPBACK, any_free
+from workbench.sections import WarehouseSettings
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -121,3 +127,18 @@ def test_a_process_that_waits_for_its_store_lives_and_says_what_it_waits_for(tmp
 
     sign.give()
     assert looked_at.obstacle == ""
+
+
+def test_who_waits_for_a_store_gives_signs_and_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(signing, "SIGN_SECONDS", 0.01)
+    gone = WarehouseSettings(DW_HOST=LOOPBACK, DW_PORT=any_free(), DW_DATABASE="none", DW_USER="none")
+    sign = Sign(tmp_path, "worker")
+
+    async def wait_for_obstacle() -> None:
+        giving = asyncio.create_task(signing.give_signs(sign, store))
+        await asyncio.to_thread(wait_until, lambda: sign.obstacle == NO_STORE, 20, "the obstacle")
+        giving.cancel()
+
+    with Store(gone) as store:
+        asyncio.run(wait_for_obstacle())
+    assert sign.is_fresh
