@@ -13,11 +13,13 @@ import psutil
 import pytest
 from pydantic import SecretStr
 
+from pipelines.monitor.programs import read_programs
 from tests.services.browser import Browser
 from tests.services.identity_provider import IdentityProvider
 from tests.services.login_hub import LoginHub, running_login_hub
 from tests.services.workbench import run, wait_until
 from workbench.observability.alerts.quantities import is_wanted
+from workbench.observability.dashboards.objectives import Tally
 from workbench.observability.monitor.scraping import ScrapeFailed, Scraper
 from workbench.observability.monitor.targets import read_targets
 from workbench.runtime.metrics import metrics_token
@@ -90,6 +92,9 @@ def test_the_memory_of_children_counts(hub, admin, server, member):
 
     wait_until(has_grown, 60, "the kernel's memory to count")
     assert server_of_grace(admin)["processes"] > before["processes"]
+    programs = read_programs(hub.pid)
+    assert (programs["server"].count, programs["kernel"].count) == (1, 1)
+    assert programs["kernel"].memory_bytes > 20e6
     httpx.delete(f"{kernels}/{made.json()['id']}", headers=headers, trust_env=False, timeout=60).raise_for_status()
 
 
@@ -240,8 +245,16 @@ def test_who_is_no_administrator_is_not_led_to_the_status(member):
 def test_the_monitor_reads_the_metrics_of_the_hub_and_may_do_nothing_else(hub):
     (target,) = [each for each in read_targets(hub.home) if each.job == "hub"]
 
-    found = Scraper(metrics_token(hub.home), is_wanted).scrape(target)
+    scraper, tally = Scraper(metrics_token(hub.home), is_wanted), Tally()
+    found = scraper.scrape(target)
+    assert tally.look((metric, labels, value) for (metric, labels), value in found.items()) == []
+    with hub.browser() as nobody:
+        for path in ("/hub/login", "/hub/nowhere", "/hub/health", "/hub/readyz"):
+            nobody.get(path)
+    counted = tally.look((metric, labels, value) for (metric, labels), value in scraper.scrape(target).items())
 
+    assert {each.objective for each in counted} == {"response_time", "errors"}
+    assert 2 <= counted[0].total == counted[1].good < 10, "probes are not counted"
     assert target.pid == hub.pid
     assert any(metric == "jupyterhub_request_duration_seconds_bucket" for metric, _ in found)
     with pytest.raises(ScrapeFailed, match="status 403"):

@@ -1,7 +1,7 @@
 """What the dashboard shows, kept beside the samples: a point a minute for a day, and counts of objectives an hour for 30 days.
 
 Samples of every look would have to be read, all of them, for one picture of a day. A point a minute of what is
-drawn takes about 1 MB a day in all, and is read in milliseconds.
+drawn takes 1.5 MB a day with 84 lines, and is read in tenths of a second.
 """
 
 from __future__ import annotations
