@@ -95,6 +95,7 @@ def kept_day(home: Path) -> None:
     now = int(time.time() * 1000)
     path = private_folder(home / "monitor") / "monitor.sqlite"
     with History(path) as history:
+        history._connection.execute("BEGIN")
         for minute in range(1440):
             wave = 1 + math.sin(minute / 90)
             points = [
@@ -111,6 +112,7 @@ def kept_day(home: Path) -> None:
                 Count(objective="errors", good=490, total=500),
             ]
             history.count(now - hour * HOUR_MS, counts)
+        history._connection.execute("COMMIT")
 
 
 def test_an_administrator_sees_the_last_day_and_the_objectives_and_nobody_else_does(

@@ -127,6 +127,9 @@ def test_points_and_counts_are_kept_as_long_as_they_should_be_and_for_nobody_els
         assert reader.counts(NOW + HOUR_MS) == [Count(objective="errors", good=18, total=20)]
         with pytest.raises(MonitorError, match="readonly"):
             reader.let_go(NOW)
+    with History(path, reading=True) as reader:
+        assert len(reader.read(0)["lag"]["raw.flights"]) == 2, "it is read while no monitor runs, too"
+    assert {each.stat().st_mode & 0o777 for each in tmp_path.iterdir()} == {0o600}
 
 
 def test_who_reads_before_the_monitor_has_run_is_told_so(tmp_path):

@@ -75,6 +75,7 @@ class History:
                 # Of a file that is not there yet, SQLite would let others read.
                 self._path.touch(mode=0o600)
                 self._connection = sqlite3.connect(self._path, timeout=WAIT_SECONDS, isolation_level=None)
+                self._connection.execute("PRAGMA journal_mode=WAL")
                 self._connection.execute("PRAGMA synchronous=NORMAL")
                 self._connection.executescript(SCHEMA)
         return self
