@@ -20,6 +20,9 @@ from workbench.sections import without_keys
 from workbench.security.secrets import ensure_code, private_folder, write_private
 from workbench.settings import Settings
 
+READY_PATH = "/hub/readyz"  #: see `hub.health`
+MOST_BYTES = 200  #: that are read of a reason
+
 
 @dataclass(frozen=True, kw_only=True)
 class _HttpComponent:
@@ -29,6 +32,7 @@ class _HttpComponent:
     home: Path
     address: str
     probe: str  #: URL that answers 200
+    ready_probe: str = ""  #: URL that answers 200 when it can do its work, else with the reason
     argv: tuple[str, ...]
     ports: HubPorts
     environment: Mapping[str, str] = field(repr=False)
@@ -67,6 +71,19 @@ class _HttpComponent:
         except (OSError, urllib.error.URLError):
             return False
 
+    def obstacle(self) -> str:
+        """What it says that keeps it from its work."""
+        if not self.ready_probe:
+            return ""
+        try:
+            with _opener(None).open(self.ready_probe, timeout=5):
+                return ""
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.read(MOST_BYTES).decode("utf-8", "replace") or f"it answers with status {error.code}"
+        except OSError as error:
+            return f"it does not say whether it is ready: {error}"
+
     def complete(self) -> None:
         """Nothing is left to do once it answers."""
 
@@ -93,6 +110,7 @@ def contribute(settings: Settings) -> Contribution:
         home=settings.home,
         address=url,
         probe=_probe(settings, ports),
+        ready_probe=f"http://127.0.0.1:{ports.hub_api}{READY_PATH}",
         trusted=_trusted(settings, ports),
         argv=(sys.executable, "-m", "jupyterhub", "-f", str(resource("jupyterhub_config.py"))),
         ports=ports,

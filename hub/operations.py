@@ -10,7 +10,7 @@ from typing import Any
 from jupyterhub.spawner import SpawnException
 from jupyterhub.utils import maybe_future
 
-from hub import kernels, status, warehouse_roles
+from hub import health, kernels, status, warehouse_roles
 from hub.api_auditing import actor_of, audited_handlers
 from hub.auditing import ACTOR, AuditTrail, ServerStarts, record_stop, server_resource, tell_failure
 from hub.departure import remove_unfinished_archives
@@ -39,7 +39,12 @@ def set_operations(c: Any, settings: Settings) -> None:
         note_in_use(settings.home / "keys" / "hub-auth-state", keys)
     c.WorkbenchAuthenticator.audit = audit
     c.WorkbenchAuthenticator.checkpointer = Checkpointer.of(settings.home, anchors_of(settings.audit))
-    ours = [*status.HANDLERS, *kernels.HANDLERS, *offboarding_handlers(settings)]
+    ours = [
+        *health.HANDLERS,
+        *status.status_handlers(settings.home),
+        *kernels.HANDLERS,
+        *offboarding_handlers(settings),
+    ]
     c.WorkbenchAuthenticator.pages = [*ours, *audited_handlers()]
     c.JupyterHub.custom_scopes = CUSTOM_SCOPES
     c.JupyterHub.services.append(operator_service(settings.home))

@@ -23,6 +23,7 @@ from tornado import web
 
 from hub.processes import Process, Processes
 from hub.roles import role_of
+from workbench.runtime.state import read_status as read_components
 from workbench.security.audit import Action, read_last_events
 from workbench.security.audit.commands import not_audited
 
@@ -76,6 +77,18 @@ class Login:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Component:
+    """A server or process of `workbench up`, as `workbench status` tells it."""
+
+    name: str
+    state: str
+    live: bool  #: it need not be started again
+    ready: bool  #: it can do its work now
+    reason: str  #: why it cannot
+    restarts: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Status:
     """What the page shows."""
 
@@ -89,12 +102,15 @@ class Status:
     users: tuple[Person, ...]  #: those who were here last
     servers: tuple[Server, ...]
     logins: tuple[Login, ...]
+    components: tuple[Component, ...]  #: of `workbench up`; none where the hub was started alone
 
 
-async def read_status(app: Any) -> Status:
-    """What is true now. Looks at processes and the audit log beside the event loop."""
-    processes, logins = await asyncio.gather(
-        asyncio.to_thread(Processes.read), asyncio.to_thread(_last_logins, app.authenticator.audit.path)
+async def read_status(app: Any, home: Path) -> Status:
+    """What is true now. Looks at processes and files under *home*, which is WORKBENCH_HOME, beside the event loop."""
+    processes, logins, components = await asyncio.gather(
+        asyncio.to_thread(Processes.read),
+        asyncio.to_thread(_last_logins, app.authenticator.audit.path),
+        asyncio.to_thread(_components, home),
     )
     memory = psutil.virtual_memory()
     servers = tuple(_servers(app, processes))
@@ -114,6 +130,7 @@ async def read_status(app: Any) -> Status:
         users=(*_users(app, blocked, SHOWN_USERS), *deleted[:SHOWN_USERS]),
         servers=servers,
         logins=logins,
+        components=components,
     )
 
 
@@ -147,30 +164,51 @@ def _deleted(app: Any, blocked: AbstractSet[str]) -> list[Person]:
 class StatusPage(BaseHandler):  # type: ignore[misc]
     """GET /hub/status."""
 
+    def initialize(self, home: Path) -> None:
+        """Called by tornado."""
+        self._home = home
+
     @not_audited("It only looks.")
     @web.authenticated
     @needs_scope("admin-ui")  # type: ignore[untyped-decorator]
     async def get(self) -> None:
         """The page."""
-        status = await read_status(self.app)
+        status = await read_status(self.app, self._home)
         self.finish(await self.render_template("workbench_status.html", status=status, size=_size, ago=_ago))
 
 
 class StatusApi(APIHandler):  # type: ignore[misc]
     """GET /hub/api/workbench/status."""
 
+    def initialize(self, home: Path) -> None:
+        """Called by tornado."""
+        self._home = home
+
     @not_audited("It only looks.")
     @needs_scope("admin-ui")  # type: ignore[untyped-decorator]
     async def get(self) -> None:
         """The same as one JSON object."""
-        self.write(json.dumps(asdict(await read_status(self.app))))
+        self.write(json.dumps(asdict(await read_status(self.app, self._home))))
 
 
-HANDLERS = [
-    (r"/status", StatusPage),
-    (r"/api/workbench/status", StatusApi),
-    (r"/workbench/static/(.*)", CacheControlStaticFilesHandler, {"path": str(STATIC)}),
-]
+def status_handlers(home: Path) -> list[Any]:
+    """The page, the same as JSON, and the style of all our pages."""
+    return [
+        (r"/status", StatusPage, {"home": home}),
+        (r"/api/workbench/status", StatusApi, {"home": home}),
+        (r"/workbench/static/(.*)", CacheControlStaticFilesHandler, {"path": str(STATIC)}),
+    ]
+
+
+def _components(home: Path) -> tuple[Component, ...]:
+    return tuple(
+        Component(
+            name=each.name, state=each.state, live=each.live, ready=each.ready,
+            # Later lines are of logs, which may hold anything.
+            reason=each.reason.partition("\n")[0], restarts=each.restarts,
+        )
+        for each in read_components(home, memory=False).components
+    )  # fmt: skip
 
 
 def _servers(app: Any, processes: Processes) -> Iterable[Server]:

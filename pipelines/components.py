@@ -54,6 +54,10 @@ class _Process:
         """Whether it has given a sign a moment ago."""
         return Sign(self.home, self.name).is_fresh
 
+    def obstacle(self) -> str:
+        """What it says that keeps it from its work."""
+        return Sign(self.home, self.name).obstacle
+
     def complete(self) -> None:
         """Nothing is left to do once it lives."""
 

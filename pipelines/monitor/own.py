@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 from cryptography import x509
 
+from pipelines.monitor.programs import read_programs
 from pipelines.processes.background import Background
 from pipelines.states import State
 from pipelines.store.database import Store
@@ -31,6 +32,12 @@ from workbench.warehouse.backup.status import read_waiting_since
 
 logger = logging.getLogger(__name__)
 
+COMPONENT_GAUGES = (
+    metrics.COMPONENT_RUNNING,
+    metrics.COMPONENT_READY,
+    metrics.COMPONENT_MEMORY,
+    metrics.COMPONENT_RESTARTS,
+)
 OTHER = "other"
 MOST_SEEN = 20_000
 MOST_PIPELINES = 300  #: that have series of their own
@@ -59,15 +66,21 @@ class Machine:
         metrics.LOAD.set(os.getloadavg()[0] / (os.cpu_count() or 1))
 
     def _components(self) -> None:
-        found = read_status(self._settings.home).components
-        for gauge in (metrics.COMPONENT_RUNNING, metrics.COMPONENT_MEMORY, metrics.COMPONENT_RESTARTS):
+        status = read_status(self._settings.home)
+        found = status.components
+        for gauge in COMPONENT_GAUGES:
             gauge.clear()
         for each in found:
             runs = each.state in {ComponentState.RUNNING, ComponentState.EXTERNAL}
             metrics.COMPONENT_RUNNING.labels(each.name).set(runs)
+            metrics.COMPONENT_READY.labels(each.name).set(each.ready)
             metrics.COMPONENT_RESTARTS.labels(each.name).set(each.restarts)
             if each.memory_bytes is not None:
                 metrics.COMPONENT_MEMORY.labels(each.name).set(each.memory_bytes)
+
+        for kind, programs in (read_programs(status.pid) if status.pid else {}).items():
+            metrics.PROGRAMS.labels(kind).set(programs.count)
+            metrics.PROGRAMS_MEMORY.labels(kind).set(programs.memory_bytes)
 
     def _certificates(self) -> None:
         keys, hub = self._settings.home / "keys", self._settings.hub

@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +18,7 @@ from pipelines.definition import Project
 from pipelines.monitor.evaluating import Evaluation
 from pipelines.monitor.heartbeat import Heartbeat
 from pipelines.monitor.own import Machine, Pipelines, counting_security_events
+from pipelines.monitor.recording import Recording
 from pipelines.monitor.targets import Targets
 from pipelines.processes.life import Sign
 from pipelines.store.database import Store, store_address
@@ -26,7 +27,8 @@ from workbench.observability import metrics
 from workbench.observability.alerts.quantities import is_wanted
 from workbench.observability.alerts.samples import Samples
 from workbench.observability.alerts.telling import Pace
-from workbench.observability.monitor.database import MonitorDatabase
+from workbench.observability.dashboards.history import History
+from workbench.observability.monitor.database import MonitorDatabase, Sample
 from workbench.observability.monitor.scraping import Scraper
 from workbench.runtime.metrics import metrics_token, serving_metrics
 from workbench.runtime.process import take_lock
@@ -41,6 +43,7 @@ SCRAPE_SECONDS = 15.0
 CONNECTIONS = 10  # of the store: one for us, one for each channel that is told at once
 SAMPLES_MS = 2 * 3_600_000  #: that are kept in memory; what is counted is counted within an hour at most
 LET_GO_TURNS = 40
+NOT_EVALUATED = "alerts are not evaluated or not told; its log says why"
 JUMP_SECONDS = 5.0  #: by which the clock may differ from the time that has passed
 
 
@@ -66,25 +69,27 @@ def run_monitor(settings: Settings, options: MonitorOptions) -> None:
         SettingsError: when no PostgreSQL is configured.
         MonitorError: when its file cannot be opened, or another monitor of this WORKBENCH_HOME runs.
     """
-    stopping = threading.Event()
+    stopping, sign = threading.Event(), Sign(settings.home, SIGN)
     post = Post(options.project.alerts, references_of(settings, os.environ), run_pages(settings))
     with (
         _alone(settings.home),
-        serving_metrics(settings.home, JOB),
+        serving_metrics(settings.home, JOB, lambda: sign.obstacle),
         counting_security_events(settings.home),
         Store(store_address(settings), connections=CONNECTIONS) as store,
         MonitorDatabase.of(settings.home) as database,
+        History.of(settings.home) as history,
         courier(store, post),
     ):
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stopping.set())
-        monitor = Monitor(settings, options, store, database)
-        sign, heartbeat = Sign(settings.home, SIGN), Heartbeat(os.environ)
+        monitor = Monitor(settings, options, store, database, history)
+        heartbeat = Heartbeat(os.environ)
         while not stopping.is_set():
             began = time.monotonic()
-            if monitor.turn():
+            is_well = monitor.turn()
+            if is_well:
                 heartbeat.beat()
-            sign.give()
+            sign.give("" if is_well else NOT_EVALUATED)
             stopping.wait(max(0.0, options.scrape_seconds - (time.monotonic() - began)))
 
 
@@ -106,6 +111,8 @@ class Monitor:
         options: MonitorOptions,
         store: Store,
         database: MonitorDatabase,
+        history: History,
+        *,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store, self._database, self._clock = store, database, clock
@@ -115,6 +122,7 @@ class Monitor:
         self._samples = Samples()
         self._evaluation = Evaluation(options.project.alerts, database, options.pace)
         self._passed = _Passed(clock)
+        self._recording = Recording(history)
         self._turns = 0
         self._resume()
 
@@ -141,6 +149,7 @@ class Monitor:
                     self._database.let_go(at)
                     self._samples.forget(at - SAMPLES_MS)
             self._evaluation.evaluate(self._samples, at)
+            self._record(found, at)
             self._evaluation.tell(self._store, at)
             return is_measured and self._evaluation.has_rules
         except MonitorError as error:
@@ -148,6 +157,15 @@ class Monitor:
         except StoreError as error:
             logger.warning("nobody is told of alerts until the store answers: %s", error.message)
         return False
+
+    def _record(self, found: Sequence[Sample], at: int) -> None:
+        """Keep what is shown; alerts do not depend on it."""
+        try:
+            self._recording.record(self._samples, found, at)
+            if self._turns % LET_GO_TURNS == 1:
+                self._recording.let_go(at)
+        except MonitorError as error:
+            logger.warning("the dashboard misses a moment: %s", error)
 
     def _resume(self) -> None:
         now = self._now()
@@ -163,6 +181,7 @@ class Monitor:
             logger.warning("the clock was set by %.0f s", jump)
             self._samples.move(int(jump * 1000))
             self._evaluation.move(int(jump * 1000))
+            self._recording.move(int(jump * 1000))
 
     def _now(self) -> int:
         return int(self._clock() * 1000)

@@ -1,25 +1,36 @@
-"""Signs of life: a file that a process touches, by which `workbench up` sees whether it still does its work."""
+"""Signs of life: a file that a process touches, by which `workbench up` sees whether it lives, and whether it can work."""
 
 from __future__ import annotations
 
+import contextlib
 import time
 from pathlib import Path
 
-from workbench.security.secrets import private_folder
+from workbench.security.secrets import private_folder, write_private
 
 FRESH_SECONDS = 30.0
+NO_STORE = "the store of pipelines does not answer"
 
 
 class Sign:
-    """The sign of one process; made by whoever looks, touched by whoever works."""
+    """The sign of one process; made by whoever looks, given by whoever works.
+
+    What keeps the process from its work, though it lives, is the content of the file: a process whose database is
+    away need not be restarted.
+    """
 
     def __init__(self, home: Path, name: str) -> None:
         self._path = home / "run" / f"{name}.alive"
+        self._said: str | None = None
 
-    def give(self) -> None:
-        """Say that all is well now."""
-        private_folder(self._path.parent)
-        self._path.touch(mode=0o600)
+    def give(self, obstacle: str = "") -> None:
+        """Say that the process lives now, and what keeps it from its work, in words that everybody may read."""
+        if obstacle != self._said or not self._path.exists():
+            private_folder(self._path.parent)
+            write_private(self._path, obstacle)
+            self._said = obstacle
+        else:
+            self._path.touch(mode=0o600)
 
     def take_away(self) -> None:
         """Forget what an earlier process has said."""
@@ -27,8 +38,17 @@ class Sign:
 
     @property
     def is_fresh(self) -> bool:
-        """Whether all was well a moment ago."""
+        """Whether it was given a moment ago."""
         try:
             return time.time() - self._path.stat().st_mtime < FRESH_SECONDS
         except OSError:
             return False
+
+    @property
+    def obstacle(self) -> str:
+        """What keeps the process from its work; empty when nothing does."""
+        if not self.is_fresh:
+            return f"it has given no sign of life for {FRESH_SECONDS:.0f} s"
+        with contextlib.suppress(OSError):
+            return self._path.read_text(encoding="utf-8")
+        return ""

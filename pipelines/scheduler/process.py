@@ -20,7 +20,7 @@ from pipelines.definition.rules import parse_duration
 from pipelines.lineage.delivery import couriers
 from pipelines.lineage.telling import Lineage, lost_by
 from pipelines.planning.run_as import RunAsRule
-from pipelines.processes.life import Sign
+from pipelines.processes.life import NO_STORE, Sign
 from pipelines.processes.listening import Listener
 from pipelines.processes.opening import opened_store
 from pipelines.scheduler.outside.observing import Outside
@@ -160,6 +160,7 @@ class _Loop:
             )
         except StoreUnavailable as error:
             logger.warning("%s", error)
+            self._sign.give(NO_STORE)
             self._wake.wait(SLEEP_SECONDS)
 
     @property

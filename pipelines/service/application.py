@@ -23,9 +23,11 @@ from pipelines.service.web.base import HEADERS, Handler, Service
 from pipelines.service.web.flows import LiveFlow, OfFlow
 from pipelines.service.web.live import Live
 from pipelines.service.web.output import NotebookFile, Output
+from pipelines.service.web.watching import Dashboard, Objectives
 from pipelines.service.web.webhook import Webhook
 from workbench.errors import NoSuchRun
 from workbench.logs.requests import RequestIds
+from workbench.observability import metrics
 from workbench.security.audit.commands import not_audited
 
 logger = logging.getLogger(__name__)
@@ -46,10 +48,13 @@ def build_application(service: Service) -> Application:
     """The application of tornado."""
     at, given = service.prefix, {"service": service}
     routes: list[Any] = [
-        (f"{at}health", Health),
+        (f"{at}(?:health|livez)", Health),
+        (f"{at}readyz", Ready, given),
         (f"{at}static/(.*)", Static, {"path": str(HERE / "static")}),
         (at, pages.Overview, given),
         *((f"{at}{name}", pages.Listing, {**given, "operation": each, "template": f"{name}.html"}) for name, each in LISTINGS.items()),
+        (f"{at}dashboard", Dashboard, given),
+        (f"{at}objectives", Objectives, given),
         (f"{at}pipelines/{NAME}", pages.OfPipeline, given),
         (f"{at}pipelines/{NAME}/start", pages.StartForm, given),
         (f"{at}pipelines/{NAME}/backfill", pages.BackfillForm, given),
@@ -101,6 +106,21 @@ class Health(RequestHandler):
         self.finish("ok")
 
 
+class Ready(RequestHandler):
+    """Answers without asking who asks: whether the process can do its work now, by its own sign."""
+
+    def initialize(self, service: Service) -> None:
+        """Called by tornado."""
+        self._sign = service.sign
+
+    @not_audited("It says whether the process can work.")
+    def get(self) -> None:
+        """Called by tornado."""
+        obstacle = self._sign.obstacle
+        self.set_status(HTTPStatus.SERVICE_UNAVAILABLE if obstacle else HTTPStatus.OK)
+        self.finish(obstacle or "ready")
+
+
 class Static(StaticFileHandler):
     """Our style and script, which are nobody's secret."""
 
@@ -124,6 +144,10 @@ def _log(handler: RequestHandler) -> None:
     # Without the query, which may hold a token or a code of OAuth.
     request = handler.request
     took = 1000 * request.request_time()
+    # Probes, and streams that stay open for as long as somebody looks, are nobody's waiting.
+    if not isinstance(handler, Health | Ready | Live | LiveFlow):
+        status = f"{handler.get_status() // 100}xx"
+        metrics.SERVICE_REQUEST_SECONDS.labels(status).observe(request.request_time())
     is_quiet = request.method in {"GET", "HEAD"} and handler.get_status() < HTTPStatus.BAD_REQUEST
     # Pages that are open ask again and again.
     level = logging.DEBUG if is_quiet else logging.INFO

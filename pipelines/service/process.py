@@ -21,6 +21,7 @@ from pipelines.definition import Project
 from pipelines.planning.run_as import RunAsRule
 from pipelines.processes.life import Sign
 from pipelines.processes.listening import Listener
+from pipelines.processes.signing import give_signs
 from pipelines.service.application import build_application, build_templates
 from pipelines.service.entrance import Entrance
 from pipelines.service.site.site import Site
@@ -29,6 +30,7 @@ from pipelines.service.web.hints import Hints
 from pipelines.service.webhooks.receiving import Webhooks
 from pipelines.store.database import Store, store_address
 from workbench.errors import PortTaken, StoreError, WorkbenchError
+from workbench.runtime.metrics import serving_metrics
 from workbench.runtime.ports import LOOPBACK
 from workbench.security.audit.proof.anchors import anchors_of
 from workbench.security.audit.proof.checkpointer import Checkpointer, making_checkpoints
@@ -39,8 +41,7 @@ from workbench.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-SIGN = "pipelines-service"
-SIGN_SECONDS = 5.0
+SIGN, JOB = "pipelines-service", "pipelines"
 THREADS = 8  # each may hold a connection; two more are for those who listen and migrate
 AGAIN_SECONDS = 1.0
 LARGEST_BODY_BYTES = 1_000_000
@@ -90,20 +91,23 @@ async def _serve(settings: Settings, options: ServiceOptions, ready: Callable[[]
             templates=build_templates(),
             hints=hints,
             webhooks=Webhooks(site, references_of(settings, os.environ)),
+            sign=sign,
             key=ensure_token(settings.home / "keys" / "pipelines-service").encode(),
         )
         # Behind a proxy that puts on its own headers: nothing here believes X-Forwarded-For.
         server = HTTPServer(build_application(service), max_body_size=LARGEST_BODY_BYTES)
         server.add_sockets(_sockets(options.port))
         checkpointer = Checkpointer.of(settings.home, anchors_of(settings.audit))
-        with _migrated(store), Listener(store, hints.hear), making_checkpoints(checkpointer):
+        with (
+            _migrated(store),
+            Listener(store, hints.hear),
+            making_checkpoints(checkpointer),
+            serving_metrics(settings.home, JOB, lambda: sign.obstacle),
+        ):
             ready()
-            while not stopping.is_set():
-                sign.give()
-                try:
-                    await asyncio.wait_for(stopping.wait(), SIGN_SECONDS)
-                except TimeoutError:
-                    continue
+            signing = asyncio.create_task(give_signs(sign, store))
+            await stopping.wait()
+            signing.cancel()
             server.stop()
 
 

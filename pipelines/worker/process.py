@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pipelines.definition import Project
 from pipelines.processes.life import Sign
 from pipelines.processes.opening import opened_store
+from pipelines.processes.signing import give_signs
 from pipelines.store.database import Store, store_address
 from pipelines.worker.flows.keeper import FlowKeeper
 from pipelines.worker.surroundings import Surroundings
@@ -20,7 +21,6 @@ from workbench.settings import Settings
 
 SIGN = "pipelines-worker"
 MOST_SLOTS = 4  # without being asked for more: each may take a kernel's memory
-SIGN_SECONDS = 5.0
 
 
 def default_slots() -> int:
@@ -59,7 +59,7 @@ async def _work(settings: Settings, options: WorkerOptions) -> None:
         with Store(store_address(settings), connections=1) as heart_store:
             worker = new_worker(options.slots)
             loop = WorkerLoop(worker, store, heart_store, surroundings)
-            signing = asyncio.create_task(_sign(Sign(settings.home, SIGN)))
+            signing = asyncio.create_task(give_signs(Sign(settings.home, SIGN), store))
             try:
                 async with _kept_flows(settings, options, worker.id, surroundings, stopping):
                     await loop.run(stopping)
@@ -87,9 +87,3 @@ async def _kept_flows(
         finally:
             leaving.cancel()
             await asyncio.to_thread(keeper.close)
-
-
-async def _sign(sign: Sign) -> None:
-    while True:
-        sign.give()
-        await asyncio.sleep(SIGN_SECONDS)

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import re
+import time
+from pathlib import Path
+
 import pytest
 
 from tests.e2e.test_browser import SECOND, running_chromium, watched_page
@@ -11,7 +16,9 @@ from tests.services.pipelines_service import RunningService, running_service
 from tests.services.pipelines_store import store_url
 from tests.services.proxied_hub import running_hub
 from tests.services.workbench import wait_until
-from workbench.security.secrets import ensure_code
+from workbench.observability.dashboards.history import HOUR_MS, MINUTE_MS, Count, History
+from workbench.observability.dashboards.pictures import PICTURES
+from workbench.security.secrets import ensure_code, private_folder
 
 LINES = """import time
 for number in range(600):
@@ -83,6 +90,68 @@ def test_a_flow_is_started_and_its_page_tells_by_itself_what_becomes_of_it(chrom
         page.locator("#state .state.stopped").wait_for(timeout=30 * SECOND)
 
 
+def kept_day(home: Path) -> None:
+    """What a monitor would have kept of a day in which the broker was away for a while, and of two weeks of requests."""
+    now = int(time.time() * 1000)
+    path = private_folder(home / "monitor") / "monitor.sqlite"
+    with History(path) as history:
+        history._connection.execute("BEGIN")
+        for minute in range(1440):
+            wave = 1 + math.sin(minute / 90)
+            points = [
+                (picture.name, curve.legend or "raw.flights", wave) for picture in PICTURES for curve in picture.curves
+            ]
+            if not 600 < minute < 660:
+                points.append(("lag", "raw.<b>weather</b>", 2000 * wave))
+            history.add(now - (1440 - minute) * MINUTE_MS, points)
+        for hour in range(14 * 24):
+            counts = [
+                Count(objective="availability", good=240, total=240),
+                Count(objective="availability", part="kafka", good=239, total=240),
+                Count(objective="response_time", good=480, total=500),
+                Count(objective="errors", good=490, total=500),
+            ]
+            history.count(now - hour * HOUR_MS, counts)
+        history._connection.execute("COMMIT")
+
+
+def test_an_administrator_sees_the_last_day_and_the_objectives_and_nobody_else_does(
+    chromium, service: RunningService, site: Site
+):
+    kept_day(site.home)
+    with watched_page(chromium) as page:
+        page.goto(f"{service.url}sign-in?token=owner-token")
+        page.get_by_role("link", name="The last day").click()
+
+        pictures = page.locator("figure > svg")
+        assert pictures.count() == len(PICTURES)
+        lag = page.get_by_role("img", name="Lag: records that wait")
+        assert "raw.<b>weather</b> from 0." in (lag.locator("desc").text_content() or "")
+        assert lag.locator("path.line").count() == 3
+        box = lag.locator("path.line").first.bounding_box()
+        assert box
+        assert box["width"] > 200, "the line is drawn"
+        assert page.locator("#lag td b").count() == 0
+        page.get_by_role("link", name="Last hour").click()
+        page.get_by_role("img", name="Response time").wait_for()
+        assert page.locator("[aria-current=true]").inner_text() == "Last hour"
+
+        page.get_by_role("link", name="Objectives").click()
+        rows = {each: page.locator(f"#{each}").inner_text() for each in ("availability", "response_time", "errors")}
+        assert re.search(r"\smet\s.*100\.000 %.*100\.0 %", rows["availability"], re.DOTALL)
+        assert re.search(r"\smet\s.*96\.000 %.*20\.0 %", rows["response_time"], re.DOTALL)
+        assert re.search(r"\smissed\s.*98\.000 %.*-100\.0 %", rows["errors"], re.DOTALL)
+        assert page.get_by_role("row", name=re.compile("kafka")).inner_text().split()[1] == "99.583"
+
+    for person in ("viewer", "editor"):
+        browser = service.browser(person)
+        for path in ("dashboard", "objectives"):
+            answer = browser.get(path)
+            assert answer.status_code == 403
+            assert "raw.flights" not in answer.text
+        assert "dashboard" not in browser.get("").text
+
+
 # The browser says that it has blocked the script: that is what is asked for here.
 @pytest.mark.parametrize("alone", [False, True], ids=["in the page", "by itself"])
 def test_hostile_output_runs_nothing_and_has_no_cookie(chromium, service: RunningService, site: Site, alone: bool):
@@ -124,6 +193,10 @@ def test_behind_the_hub_a_person_signs_in_once_and_sees_the_notebook(chromium, s
         frame = page.locator("iframe[src]").element_handle(timeout=30 * SECOND).content_frame()
         assert frame.locator("#mark").inner_text(timeout=30 * SECOND) == "here"
         assert frame.evaluate("() => window.origin") == "null"
+
+        kept_day(site.home)
+        page.goto(f"{hub.url}/services/pipelines/dashboard")
+        page.get_by_role("img", name="Lag: records that wait").wait_for(timeout=30 * SECOND)
 
         page.goto(f"{hub.url}/hub/home")
         page.get_by_role("link", name="pipelines").click()

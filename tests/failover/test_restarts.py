@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,9 +16,10 @@ from tests.services.workbench import wait_until
 from workbench.errors import ClusterError, ComponentError
 from workbench.logs import rotation
 from workbench.logs.rotation import LogLimits, older_logs
+from workbench.runtime import external
 from workbench.runtime import supervisor as supervision
 from workbench.runtime.process import Launch
-from workbench.runtime.state import State
+from workbench.runtime.state import State, read_status
 from workbench.runtime.supervisor import Supervisor
 
 KILLS = 9  # more than there are delays
@@ -128,6 +131,61 @@ def test_whoever_waits_for_a_first_start_hears_at_once_that_it_failed(tmp_path, 
     sleeper.broken.touch()
     with Supervisor(tmp_path) as supervisor, pytest.raises(ComponentError, match="it ended with code 3"):
         supervisor.start([sleeper])
+
+
+class Waiting(Sleeper):
+    """A server that says what it waits for, though it lives."""
+
+    @property
+    def waits_for(self) -> Path:
+        return self.home / "waits-for"
+
+    def obstacle(self) -> str:
+        return self.waits_for.read_text()
+
+
+def test_what_waits_for_another_lives_and_is_not_ready(tmp_path, monkeypatch):
+    monkeypatch.setattr(supervision, "HEALTH_INTERVAL_SECONDS", 0.01)
+    waiting = Waiting(tmp_path)
+    waiting.waits_for.touch()
+    with Supervisor(tmp_path) as supervisor:
+        (keeper,) = supervisor.launch([waiting])
+        wait_until(lambda: keeper.status.ready, 20, "the start")
+        assert read_status(tmp_path, memory=False).is_healthy
+
+        waiting.waits_for.write_text("the store does not answer")
+        wait_until(lambda: not keeper.status.ready, 20, "the obstacle")
+
+        status = read_status(tmp_path, memory=False)
+        (told,) = json.loads(status.as_json())["components"]
+        assert not status.is_healthy
+        assert (told["state"], told["live"], told["ready"]) == ("running", True, False)
+        assert (told["reason"], told["restarts"]) == ("the store does not answer", 0)
+
+        waiting.waits_for.write_text("")
+        wait_until(lambda: keeper.status.ready, 20, "the end of the obstacle")
+        assert (keeper.status.reason, keeper.status.restarts) == ("", 0)
+
+
+def test_a_server_of_somebody_else_is_ready_while_it_answers(tmp_path, monkeypatch):
+    monkeypatch.setattr(external, "CHECK_SECONDS", 0.01)
+    refusing = threading.Event()
+
+    def check() -> None:
+        if refusing.is_set():
+            raise ComponentError("broker:9092 does not answer")
+
+    with Supervisor(tmp_path) as supervisor:
+        supervisor.add_external("kafka", "broker:9092", check)
+        supervisor.announce("")
+        assert read_status(tmp_path).is_healthy
+        refusing.set()
+        wait_until(lambda: not read_status(tmp_path).is_healthy, 20, "the refusal")
+
+        (kafka,) = read_status(tmp_path).components
+        assert (kafka.state, kafka.live, kafka.reason) == (State.EXTERNAL, True, "broker:9092 does not answer")
+        refusing.clear()
+        wait_until(lambda: read_status(tmp_path).is_healthy, 20, "the answer")
 
 
 class Misconfigured(Sleeper):

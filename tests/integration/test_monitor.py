@@ -26,6 +26,7 @@ from apprise.plugins import pagerduty
 from prometheus_client import CollectorRegistry, Counter
 
 from pipelines.alerting.delivery import Post, deliver
+from pipelines.monitor import recording
 from pipelines.monitor.evaluating import Evaluation
 from pipelines.monitor.heartbeat import VARIABLE, Heartbeat
 from pipelines.monitor.own import counting_security_events
@@ -44,6 +45,7 @@ from workbench.ingestion.producer import OutgoingRecord, produce
 from workbench.ingestion.topics import Topic, apply_topics
 from workbench.observability.alerts.samples import Samples
 from workbench.observability.alerts.telling import Pace
+from workbench.observability.dashboards.history import History
 from workbench.observability.endpoint import metrics_endpoint
 from workbench.observability.monitor.database import MonitorDatabase
 from workbench.observability.monitor.scraping import ScrapeFailed, Scraper
@@ -158,10 +160,10 @@ def hub(site: Site) -> Iterator[LoginHub]:
 class Watching:
     """The monitor, turn by turn, and what delivers its messages."""
 
-    def __init__(self, site: Site, database: MonitorDatabase, channels: Mapping[str, str]) -> None:
+    def __init__(self, site: Site, database: MonitorDatabase, history: History, channels: Mapping[str, str]) -> None:
         options = MonitorOptions(project=site.project, pace=Pace(interval_seconds=1))
         self._site, self._database = site, database
-        self._monitor = Monitor(Settings.load(), options, site.store, database)
+        self._monitor = Monitor(Settings.load(), options, site.store, database, history)
         self._post = Post(site.project.alerts, References(channels))
         self.stages: dict[str, list[str]] = {}  #: of each alert, in the order in which it had them
 
@@ -193,6 +195,7 @@ def test_the_plans_three_alerts_reach_slack_mail_and_pager_and_so_does_their_end
     apply_topics(connection, [Topic(name="readings", partitions=1)])
     flow = {"topic": "readings", "into": "raw.readings", "columns": {"n": "int64"}}
     site.file("pipelines/flows/readings.yaml", yaml.safe_dump(flow))
+    monkeypatch.setattr(recording, "MINUTE_MS", 1)
     plans_alerts(site)
 
     def send(good: int, bad: int = 0, *, late_seconds: int = 0) -> None:
@@ -205,8 +208,9 @@ def test_the_plans_three_alerts_reach_slack_mail_and_pager_and_so_does_their_end
         serving_metrics(site.home, "monitor"),
         counting_security_events(site.home),
         MonitorDatabase.of(site.home) as database,
+        History.of(site.home) as history,
     ):
-        watching = Watching(site, database, channels)
+        watching = Watching(site, database, history, channels)
         watching.until(lambda: "flow:readings" in jobs(site), "the flow to be found")
         send(50)
         watching.until(lambda: site.ask("SELECT to_regclass('raw.readings')") != [(None,)], "the table")
@@ -230,7 +234,15 @@ def test_the_plans_three_alerts_reach_slack_mail_and_pager_and_so_does_their_end
 
         watching.until(is_over, "people to be told of the end of all three", 150)
 
-    assert watching.stages == {name: ["pending", "firing", "resolved"] for name in PLAN} | {
+        drawn = history.read(0)
+
+    assert max(value for _, value in drawn["error-rate"]["raw.readings"]) > 0.05
+    assert max(value for _, value in drawn["ingestion-rate"]["raw.readings"]) > 1
+    assert set(drawn) >= {"lag", "processing-latency", "queue", "machine"}
+    # Each in this order; one that falls below its bound while it is pending begins anew.
+    assert {name: list(dict.fromkeys(stages)) for name, stages in watching.stages.items()} == {
+        name: ["pending", "firing", "resolved"] for name in PLAN
+    } | {
         # What is counted within its duration does not wait for it.
         "security_events": ["firing", "resolved"]
     }
@@ -428,9 +440,15 @@ def test_a_file_that_is_wrong_when_the_monitor_starts_resolves_nothing(site: Sit
 def test_a_clock_that_is_set_by_a_day_fires_nothing_and_forgets_nothing(site: Site):
     rules(site, {**DISK, "condition": "disk_free > 0%", "duration": "1h"})
     set_by = [0.0]
-    with serving_metrics(site.home, "monitor"), MonitorDatabase.of(site.home) as database:
+    with (
+        serving_metrics(site.home, "monitor"),
+        MonitorDatabase.of(site.home) as database,
+        History.of(site.home) as history,
+    ):
         options = MonitorOptions(project=site.project)
-        monitor = Monitor(Settings.load(), options, site.store, database, lambda: time.time() + set_by[0])
+        monitor = Monitor(
+            Settings.load(), options, site.store, database, history, clock=lambda: time.time() + set_by[0]
+        )
         held = []
         for jump in (0.0, 86_400.0, -86_400.0, 0.0):
             set_by[0] = jump
@@ -490,7 +508,11 @@ def test_who_has_no_token_reads_no_metrics(tmp_path: Path):
             with error:
                 return error.code, error.read().decode()
 
-    with metrics_endpoint(token, registry) as port:
+    obstacles = ["", "the store does not answer"]
+    with metrics_endpoint(token, registry, obstacle=obstacles.pop) as port:
+        assert get(port, "/livez") == (200, "ok\n")
+        assert get(port, "/readyz") == (503, "the store does not answer\n")
+        assert get(port, "/readyz") == (200, "ok\n")
         right = {"Authorization": f"Bearer {token.get_secret_value()}"}
         assert get(port)[0] == 401
         assert get(port, Authorization="Bearer x")[0] == 401

@@ -12,6 +12,9 @@ import pytest
 from pipelines.components import contribute
 from tests.services.pipelines_project import running_site
 from tests.services.workbench import wait_until
+from workbench.errors import MonitorError
+from workbench.observability.dashboards.history import History
+from workbench.observability.dashboards.objectives import AVAILABILITY
 from workbench.runtime.ports import any_free
 from workbench.runtime.state import State, read_status
 from workbench.runtime.supervisor import Supervisor
@@ -59,9 +62,20 @@ def test_all_of_them_run_are_restarted_and_take_little_memory_while_idle(setting
         }
         assert all(size < IDLE_BYTES[name] for name, size in sizes.items()), sizes
 
+        wait_until(lambda: read_status(settings.home).is_healthy, 60, "all to be ready")
         before = pids(settings)["pipelines-worker"]
         os.kill(before, signal.SIGKILL)
         wait_until(lambda: pids(settings)["pipelines-worker"] not in {None, before}, 60, "another worker")
+        wait_until(lambda: "pipelines-service" in components_looked_at(settings), 60, "a look of the monitor")
+
+
+def components_looked_at(settings: Settings) -> set[str]:
+    """Of which the monitor has counted whether they can do their work."""
+    try:
+        with History.of(settings.home, reading=True) as history:
+            return {each.part for each in history.counts(0) if each.objective == AVAILABILITY.name}
+    except MonitorError:
+        return set()  # it has just begun
 
 
 def test_without_a_postgresql_nothing_is_started(tmp_path, monkeypatch):

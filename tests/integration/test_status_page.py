@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,6 +13,7 @@ import psutil
 import pytest
 from pydantic import SecretStr
 
+from pipelines.monitor.programs import read_programs
 from tests.services.browser import Browser, send
 from tests.services.identity_provider import IdentityProvider
 from tests.services.login_hub import LoginHub, running_login_hub
@@ -19,9 +21,12 @@ from tests.services.workbench import run, wait_until
 from workbench.logs.context import WELL_FORMED
 from workbench.logs.lines import Line
 from workbench.observability.alerts.quantities import is_wanted
+from workbench.observability.dashboards.objectives import Tally
 from workbench.observability.monitor.scraping import ScrapeFailed, Scraper
 from workbench.observability.monitor.targets import read_targets
 from workbench.runtime.metrics import metrics_token
+from workbench.runtime.process import take_lock
+from workbench.runtime.state import ComponentStatus, State, WorkbenchStatus, supervisor_lock, write_status
 from workbench.security.audit import Action, AuditLog, read_events
 
 START_SECONDS = 90
@@ -110,11 +115,41 @@ def test_the_memory_of_children_counts(hub, admin, server, member):
 
     wait_until(has_grown, 60, "the kernel's memory to count")
     assert server_of_grace(admin)["processes"] > before["processes"]
+    programs = read_programs(hub.pid)
+    assert (programs["server"].count, programs["kernel"].count) == (1, 1)
+    assert programs["kernel"].memory_bytes > 20e6
     httpx.delete(f"{kernels}/{made.json()['id']}", headers=headers, trust_env=False, timeout=60).raise_for_status()
 
 
 def server_of_grace(browser: Browser) -> dict:
     return next(each for each in status(browser)["servers"] if each["user"] == "gh-grace")
+
+
+def test_the_status_has_what_workbench_status_tells_of_components(hub, admin):
+    waiting = ComponentStatus(
+        name="monitor", state=State.RUNNING, address="", reason="the store does not answer\n a log: <secret>"
+    )
+    running = ComponentStatus(name="kafka", state=State.RUNNING, address="127.0.0.1:9092", ready=True)
+    assert status(admin)["components"] == []
+    told = WorkbenchStatus(pid=os.getpid(), url=hub.url, components=(running, waiting))
+    with supervisor_lock(hub.home).open("wb") as lock:
+        assert take_lock(lock.fileno())
+        write_status(hub.home, told)
+        found = {each["name"]: each for each in status(admin)["components"]}
+        page = section(admin.get("/hub/status"), "components")
+
+    assert (found["kafka"]["live"], found["kafka"]["ready"]) == (True, True)
+    assert (found["monitor"]["live"], found["monitor"]["ready"]) == (True, False)
+    assert found["monitor"]["reason"] == "the store does not answer"
+    assert "<td>monitor</td><td>running</td><td>no</td>" in page
+    assert "secret" not in page
+
+
+def test_the_hub_says_to_everybody_that_it_lives_and_can_work_and_nothing_else(hub):
+    for path, word in {"/hub/livez": "live", "/hub/readyz": "ready"}.items():
+        with hub.browser() as nobody:
+            answer = nobody.get(path)
+        assert (answer.status_code, answer.text) == (200, word)
 
 
 def test_the_page_says_the_same(admin, server):
@@ -233,8 +268,16 @@ def test_who_is_no_administrator_is_not_led_to_the_status(member):
 def test_the_monitor_reads_the_metrics_of_the_hub_and_may_do_nothing_else(hub):
     (target,) = [each for each in read_targets(hub.home) if each.job == "hub"]
 
-    found = Scraper(metrics_token(hub.home), is_wanted).scrape(target)
+    scraper, tally = Scraper(metrics_token(hub.home), is_wanted), Tally()
+    found = scraper.scrape(target)
+    assert tally.look((metric, labels, value) for (metric, labels), value in found.items()) == []
+    with hub.browser() as nobody:
+        for path in ("/hub/login", "/hub/nowhere", "/hub/health", "/hub/readyz"):
+            nobody.get(path)
+    counted = tally.look((metric, labels, value) for (metric, labels), value in scraper.scrape(target).items())
 
+    assert {each.objective for each in counted} == {"response_time", "errors"}
+    assert 2 <= counted[0].total == counted[1].good < 10, "probes are not counted"
     assert target.pid == hub.pid
     assert any(metric == "jupyterhub_request_duration_seconds_bucket" for metric, _ in found)
     with pytest.raises(ScrapeFailed, match="status 403"):

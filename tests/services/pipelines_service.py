@@ -25,7 +25,7 @@ from workbench.settings import Settings
 
 PREFIX = "/services/pipelines/"
 PEOPLE = {f"{right.name.lower()}-token": Person(name=right.name.lower(), right=right) for right in Right}
-READY_SECONDS = 120
+READY_SECONDS = 120  # on a machine that does much else, importing takes most of a minute
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,15 @@ def run(*arguments: str):
     return CliRunner().invoke(make_application(), ["alerts", *arguments])
 
 
+def test_dashboards_are_written_for_grafana(tmp_path: Path, home: Path):
+    assert run("dashboards", str(tmp_path)).exit_code == 0
+    written = {each.name: json.loads(each.read_text())["uid"] for each in tmp_path.glob("*.json")}
+    assert written == {"workbench.json": "workbench", "workbench-objectives.json": "workbench-objectives"}
+
+    refused = run("dashboards", str(tmp_path / "nowhere"))
+    assert refused.exit_code == 1
+
+
 def test_alerts_are_listed_and_one_that_fires_is_an_exit_code(home: Path):
     quiet = run("list")
     assert quiet.exit_code == 0

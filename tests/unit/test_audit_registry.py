@@ -14,7 +14,7 @@ import typer
 from jupyterhub import apihandlers, handlers
 from tornado.web import RequestHandler, StaticFileHandler
 
-from hub import kernels, status
+from hub import health, kernels, status
 from hub.api_auditing import AUDITED, NOT_AUDITED, AuditedRequest, audited_handlers
 from hub.authentication.github import GitHub
 from hub.authentication.handlers import login_handlers
@@ -80,10 +80,11 @@ def test_every_command_is_audited_or_says_why_not():
 
 def test_every_page_of_the_hub_is_audited_or_says_why_not():
     settings = Settings.load()
-    ours = [*login_handlers([GitHub()]), *status.HANDLERS, *kernels.HANDLERS, *offboarding_handlers(settings)]
+    pages = [*health.HANDLERS, *status.status_handlers(settings.home), *kernels.HANDLERS]
+    ours = [*login_handlers([GitHub()]), *pages, *offboarding_handlers(settings)]
     handlers_of_ours = {route[1] for route in ours if not issubclass(route[1], StaticFileHandler)}
 
-    assert len(handlers_of_ours) >= 12
+    assert len(handlers_of_ours) >= 14
     assert [each for handler in handlers_of_ours for each in undeclared(handler)] == []
 
 
@@ -108,6 +109,7 @@ def test_every_route_of_the_service_of_pipelines_is_audited_or_says_why_not():
         templates=build_templates(),
         hints=None,
         webhooks=None,
+        sign=None,
         key=b"k",
     )
     application = build_application(service)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import Collection
@@ -11,11 +12,16 @@ import yaml
 
 from pipelines.definition import Project
 from pipelines.definition.triggers import FileTrigger
-from pipelines.processes.life import Sign
+from pipelines.processes import signing
+from pipelines.processes.life import NO_STORE, Sign
 from pipelines.scheduler.agenda import Agenda
 from pipelines.scheduler.catalog import Catalog
 from pipelines.scheduler.watching import ASKED_AT_ONCE, OVERLAP, Backlog, Happening, watch_files
+from pipelines.store.database import Store
 from pipelines.store.runs.schedules import Schedule
+from tests.services.workbench import wait_until
+from workbench.runtime.ports import LOOPBACK, any_free
+from workbench.sections import WarehouseSettings
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -147,3 +153,32 @@ def test_a_backlog_asks_again_when_another_scheduler_was_there():
     backlog.doubt()
 
     assert backlog.first(2, lambda ids: {"a", "b"} & set(ids)) == found[2:]
+
+
+def test_a_process_that_waits_for_its_store_lives_and_says_what_it_waits_for(tmp_path):
+    sign, looked_at = Sign(tmp_path, "worker"), Sign(tmp_path, "worker")
+    assert "no sign of life" in looked_at.obstacle
+
+    sign.give("the store does not answer")
+    sign.give("the store does not answer")
+    assert looked_at.is_fresh
+    assert looked_at.obstacle == "the store does not answer"
+    assert (tmp_path / "run" / "worker.alive").stat().st_mode & 0o777 == 0o600
+
+    sign.give()
+    assert looked_at.obstacle == ""
+
+
+def test_who_waits_for_a_store_gives_signs_and_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(signing, "SIGN_SECONDS", 0.01)
+    gone = WarehouseSettings(DW_HOST=LOOPBACK, DW_PORT=any_free(), DW_DATABASE="none", DW_USER="none")
+    sign = Sign(tmp_path, "worker")
+
+    async def wait_for_obstacle() -> None:
+        giving = asyncio.create_task(signing.give_signs(sign, store))
+        await asyncio.to_thread(wait_until, lambda: sign.obstacle == NO_STORE, 20, "the obstacle")
+        giving.cancel()
+
+    with Store(gone) as store:
+        asyncio.run(wait_for_obstacle())
+    assert sign.is_fresh

@@ -1,4 +1,4 @@
-"""`workbench alerts list`, `compile`, `silence`, `silences` and `unsilence`: alerts on metrics."""
+"""`workbench alerts list`, `compile`, `dashboards`, `silence`, `silences` and `unsilence`: alerts on metrics."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from workbench.observability.alerts.prometheus import as_rule_file
 from workbench.observability.alerts.rules import Rule, load_rules
 from workbench.observability.alerts.samples import Labels, labels_of
 from workbench.observability.alerts.states import Alert, Stage
+from workbench.observability.dashboards.grafana import dashboards
 from workbench.observability.monitor.database import MonitorDatabase
 from workbench.resources import resource
 from workbench.security.audit import Action
@@ -35,6 +36,7 @@ def add_commands(group: typer.Typer) -> None:
     """Register the commands of this module."""
     group.command("list")(alerts_list)
     group.command("compile")(alerts_compile)
+    group.command("dashboards")(alerts_dashboards)
     group.command("silence")(alerts_silence)
     group.command("silences")(alerts_silences)
     group.command("unsilence")(alerts_unsilence)
@@ -76,6 +78,24 @@ def alerts_compile(
     except OSError as error:
         raise WorkbenchError(f"{output} cannot be written: {error.strerror}", remedy="Give another path.") from None
     typer.echo(f"{output}: written")
+
+
+@not_audited("It writes what the package declares.")
+def alerts_dashboards(
+    folder: Path = typer.Argument(help="Where to write them, such as a folder that Grafana provisions from."),
+) -> None:
+    """Write the dashboards for Grafana.
+
+    Example: workbench alerts dashboards /etc/grafana/dashboards
+    """
+    for name, text in dashboards().items():
+        try:
+            (folder / name).write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise WorkbenchError(
+                f"{folder / name} cannot be written: {error.strerror}", remedy="Give another folder."
+            ) from None
+        typer.echo(f"{folder / name}: written")
 
 
 @audited(Action.ALERT_SILENCED, "alert:{name}")

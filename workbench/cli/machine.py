@@ -108,7 +108,7 @@ def _run(settings: Settings, console: Console) -> None:
         machine = plan_machine(settings, console.print)
         try:
             for name, address in machine.external.items():
-                supervisor.add_external(name, address)
+                supervisor.add_external(name, address, machine.checks.get(name, _is_a_file))
             others = [component for contribution in contributions for component in contribution.components]
             supervisor.start([*machine.data, *others])
             supervisor.announce(next((each.url for each in contributions if each.url), ""))
@@ -190,7 +190,7 @@ def _detach(home: Path) -> None:
 def status(
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
 ) -> None:
-    """Tell each component's state, address, process id and memory. Exit code 1 when something is not running.
+    """Tell each component's state, whether it can do its work, address, process id and memory. Exit code 1 when one cannot.
 
     Example: workbench status --json
     """
@@ -203,14 +203,19 @@ def status(
         raise typer.Exit(1)
 
 
+def _is_a_file() -> None:
+    """Nothing to ask: a warehouse of DuckDB is a file."""
+
+
 def _print_status(found: WorkbenchStatus) -> None:
     if found.pid is None:
         typer.echo("Not running. `workbench up` starts it.")
         return
-    table = Table("component", "state", "address", "pid", "memory", "restarts", box=None, header_style="bold")
+    table = Table("component", "state", "ready", "address", "pid", "memory", "restarts", box=None, header_style="bold")
     for each in found.components:
         memory = f"{each.memory_bytes / 1e6:.0f} MB" if each.memory_bytes else ""
-        table.add_row(each.name, each.state, each.address, str(each.pid or ""), memory, str(each.restarts or ""))
+        ready = "yes" if each.ready else "no"
+        table.add_row(each.name, each.state, ready, each.address, str(each.pid or ""), memory, str(each.restarts or ""))
     console = Console(soft_wrap=True, highlight=False)
     console.print(f"{found.url}  (pid {found.pid}, {found.memory_bytes / 1e6:.0f} MB in all)", markup=False)
     console.print(table)

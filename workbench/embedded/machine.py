@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from socket import create_connection
+from urllib.parse import urlsplit
 
 from workbench.embedded.backups import BackupKeeper
 from workbench.embedded.java import Java
 from workbench.embedded.kafka import KafkaBroker
 from workbench.embedded.postgres import PostgresServer
 from workbench.embedded.programs import java_and_jars, make_spark
-from workbench.errors import ComponentError, NoDiskSpace
+from workbench.errors import ComponentError, NoDiskSpace, SparkError
 from workbench.ingestion.cluster.connection import KafkaConnection
 from workbench.runtime.ports import LOOPBACK, any_free, choose
 from workbench.runtime.process import Component
@@ -27,6 +30,8 @@ from workbench.warehouse.engine import read_frame
 SPARK_SECONDS = 180.0
 FREE_BYTES_NEEDED = 1_000_000_000
 KAFKA_PORT = 9092
+SPARK_PORT = 15002  #: of Spark Connect, when an address has none
+ANSWER_SECONDS = 2.0
 WAREHOUSE_USER = "workbench"
 
 
@@ -39,6 +44,8 @@ class Machine:
     spark: tuple[Component, ...]  #: the Connect server of jobs, which takes longest
     external: dict[str, str]  #: name and address of what is configured to be elsewhere
     later: tuple[Component, ...] = ()  #: started when the data servers run; nobody waits for them
+    #: How to ask those that are elsewhere: each raises WorkbenchError when it does not answer.
+    checks: Mapping[str, Callable[[], object]] = field(default_factory=dict)
 
     def forget(self) -> None:
         """Stop telling others where the servers are."""
@@ -89,7 +96,7 @@ def plan_machine(settings: Settings, tell: Callable[[str], None] = lambda _: Non
         found |= {"WORKBENCH_SPARK_REMOTE": server.address, "WORKBENCH_SPARK_TOKEN": server.token}
     private_folder(home / "run")
     write_private(home / EMBEDDED_ENV, "".join(f"{name}={_quoted(value)}\n" for name, value in found.items()))
-    return Machine(home, tuple(data), tuple(spark), external, tuple(later))
+    return Machine(home, tuple(data), tuple(spark), external, tuple(later), external_checks(settings))
 
 
 def check_external(settings: Settings) -> None:
@@ -98,10 +105,35 @@ def check_external(settings: Settings) -> None:
     Raises:
         KafkaError, WarehouseError: when one does not answer or refuses us.
     """
+    checks = external_checks(settings)
+    for name in ("kafka", "warehouse"):
+        if name in checks:
+            checks[name]()
+
+
+def external_checks(settings: Settings) -> dict[str, Callable[[], object]]:
+    """How to ask each server that is configured to be elsewhere whether it is there; each raises WorkbenchError."""
+    checks: dict[str, Callable[[], object]] = {}
     if settings.kafka.brokers:
-        KafkaConnection.from_settings(settings.kafka).check()
+        checks["kafka"] = KafkaConnection.from_settings(settings.kafka).check
     if settings.warehouse.host:
-        read_frame(settings.warehouse, "SELECT 1", {})
+        checks["warehouse"] = partial(read_frame, settings.warehouse, "SELECT 1", {})
+    if settings.spark.remote:
+        checks["spark"] = partial(_check_spark, settings.spark.remote)
+    return checks
+
+
+def _check_spark(address: str) -> None:
+    """Raise SparkError when nothing listens there."""
+    found = urlsplit(address)
+    try:
+        with create_connection((found.hostname, found.port or SPARK_PORT), ANSWER_SECONDS):
+            return
+    except OSError as error:
+        raise SparkError(
+            f"nothing listens at {found.hostname}:{found.port or SPARK_PORT}: {error}",
+            remedy="Start the server of WORKBENCH_SPARK_REMOTE.",
+        ) from None
 
 
 def check_disk(home: Path) -> None:

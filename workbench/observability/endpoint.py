@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -16,7 +16,7 @@ from pydantic import SecretStr
 
 logger = logging.getLogger(__name__)
 
-PATH = "/metrics"
+PATH, LIVE_PATH, READY_PATH = "/metrics", "/livez", "/readyz"
 REQUEST_SECONDS = 5.0
 AT_ONCE = 8
 
@@ -50,8 +50,17 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def metrics_endpoint(token: SecretStr, registry: CollectorRegistry = REGISTRY) -> Iterator[int]:
+def metrics_endpoint(
+    token: SecretStr, registry: CollectorRegistry = REGISTRY, obstacle: Callable[[], str] = lambda: ""
+) -> Iterator[int]:
     """Serve at a free port of 127.0.0.1, in a thread, while the context is open; gives the port.
+
+    `/livez` and `/readyz` answer without the token, and say nothing but that.
+
+    Args:
+        token: that whoever reads metrics has to send.
+        registry: of the metrics.
+        obstacle: what keeps the process from its work now; empty when nothing does.
 
     Raises:
         OSError: when there is no port.
@@ -62,6 +71,10 @@ def metrics_endpoint(token: SecretStr, registry: CollectorRegistry = REGISTRY) -
         timeout = REQUEST_SECONDS  # who connects and says nothing
 
         def do_GET(self) -> None:
+            if self.path in {LIVE_PATH, READY_PATH}:
+                reason = obstacle() if self.path == READY_PATH else ""
+                self._answer(503 if reason else 200, "text/plain", f"{reason or 'ok'}\n".encode())
+                return
             given = self.headers.get("Authorization", "").encode("utf-8", "replace")
             if not hmac.compare_digest(given, wanted):
                 self._answer(401, "text/plain", b"the token in keys/metrics-token is needed\n")

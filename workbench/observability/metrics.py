@@ -61,6 +61,12 @@ STREAM_RESTARTS = Counter(
     "Times that a streaming query was started again, by what had happened.",
     (*STREAM, "cause"),
 )
+SERVICE_REQUEST_SECONDS = Histogram(
+    "workbench_service_request_seconds",
+    "Time that the service of pipelines took to answer, by the class of the status.",
+    ("status",),
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+)
 # What the monitor finds out itself.
 SECURITY_EVENTS = Counter(
     "workbench_security_events_total",
@@ -104,10 +110,15 @@ BACKUPS = (BACKUP_COVERED, BACKUP_BYTES, BACKUP_SECONDS, BACKUP_SUCCEEDED, WAL_L
 COMPONENT_RUNNING = Gauge(
     "workbench_component_running", "1 for a component of `workbench up` that runs, else 0.", ("component",)
 )
+COMPONENT_READY = Gauge(
+    "workbench_component_ready", "1 for a component of `workbench up` that can do its work, else 0.", ("component",)
+)
 COMPONENT_MEMORY = Gauge(
     "workbench_component_memory_bytes", "Memory of a component and all that it has started.", ("component",)
 )
 COMPONENT_RESTARTS = Gauge("workbench_component_restarts", "How often it was restarted.", ("component",))
+PROGRAMS = Gauge("workbench_programs_running", "Kernels, Spark servers and servers of users that run here.", ("kind",))
+PROGRAMS_MEMORY = Gauge("workbench_programs_memory_bytes", "Resident memory of them.", ("kind",))
 SCRAPE_SECONDS = Histogram(
     "workbench_monitor_scrape_seconds",
     "Time to read the metrics of all processes.",
@@ -118,6 +129,12 @@ EVALUATION_SECONDS = Histogram(
     "Time to evaluate all alerts.",
     buckets=(0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 5),
 )
+OBJECTIVE_EVENTS = Counter(
+    "workbench_objective_events_total",
+    "Looks or requests that an objective is about, since the monitor started.",
+    ("objective",),
+)
+OBJECTIVE_GOOD = Counter("workbench_objective_good_total", "Those of them that were good.", ("objective",))
 ALERTS_FIRING = Gauge("workbench_alerts_firing", "Alerts that fire.", ("severity",))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -22,16 +22,17 @@ def metrics_token(home: Path) -> SecretStr:
 
 
 @contextmanager
-def serving_metrics(home: Path, job: str) -> Iterator[None]:
+def serving_metrics(home: Path, job: str, obstacle: Callable[[], str] = lambda: "") -> Iterator[None]:
     """Serve while the context is open. Work does not depend on it: what fails is only logged.
 
     Args:
         home: WORKBENCH_HOME.
         job: what the process is; a second one of the same gets its process id behind.
+        obstacle: what keeps the process from its work now, for `/readyz`; empty when nothing does.
     """
     with ExitStack() as stack:
         try:
-            port = stack.enter_context(metrics_endpoint(metrics_token(home)))
+            port = stack.enter_context(metrics_endpoint(metrics_token(home), obstacle=obstacle))
             target = publish_target(home, job, f"127.0.0.1:{port}")
             stack.callback(forget_target, home, target)
         except (OSError, ValueError) as error:

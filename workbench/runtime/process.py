@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import psutil
 
@@ -71,6 +71,14 @@ class Component(Protocol):
 
     def complete(self) -> None:
         """Do what needs the running server (roles, databases, a first query). Repeatable."""
+
+
+@runtime_checkable
+class Telling(Protocol):
+    """A component that tells what keeps it from its work while it lives; another one is ready when it is healthy."""
+
+    def obstacle(self) -> str:
+        """What keeps it from its work now, such as a database that is away; empty when nothing does."""
 
 
 @dataclass(frozen=True, kw_only=True)

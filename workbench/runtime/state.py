@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -37,7 +38,17 @@ class ComponentStatus:
     pid: int | None = None
     memory_bytes: int | None = None  #: of the process and its children, shared pages counted once
     restarts: int = 0
-    reason: str = ""  #: why it is restarting or failed
+    reason: str = ""  #: why it is restarting, failed or not ready
+    ready: bool = False  #: whether it can do its work now, at the last look
+
+    @property
+    def live(self) -> bool:
+        """Whether it need not be started again: what waits for a database that is away lives, and is not ready."""
+        return self.state in {State.STARTING, State.RUNNING, State.EXTERNAL}
+
+    def as_fields(self) -> dict[str, Any]:
+        """As values of JSON."""
+        return {**asdict(self), "live": self.live}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +62,7 @@ class WorkbenchStatus:
 
     def as_json(self) -> str:
         """The status as one JSON object."""
-        return json.dumps(asdict(self), indent=2)
+        return json.dumps({**asdict(self), "components": [each.as_fields() for each in self.components]}, indent=2)
 
     @property
     def memory_bytes(self) -> int:
@@ -60,9 +71,9 @@ class WorkbenchStatus:
 
     @property
     def is_healthy(self) -> bool:
-        """Whether the workbench runs and nothing in it is restarting or failed."""
+        """Whether the workbench runs, and everything in it can do its work."""
         healthy = {State.RUNNING, State.EXTERNAL}
-        return self.pid is not None and all(component.state in healthy for component in self.components)
+        return self.pid is not None and all(each.ready and each.state in healthy for each in self.components)
 
 
 def supervisor_lock(home: Path) -> Path:
@@ -89,7 +100,7 @@ def read_status(home: Path, *, memory: bool = True) -> WorkbenchStatus:
         components = tuple(
             ComponentStatus(
                 **{
-                    **entry,
+                    **{name: value for name, value in entry.items() if name != "live"},
                     "state": State(entry["state"]),
                     "memory_bytes": memory_bytes(entry["pid"]) if memory else None,
                 }

@@ -16,7 +16,8 @@ from typing import IO, Self
 
 from workbench.errors import ClusterError, ComponentError, WorkbenchError
 from workbench.logs.rotation import LogKeeper, LogLimits
-from workbench.runtime.process import Component, GuardedProcess, take_lock, wait_for_lock
+from workbench.runtime.external import ExternalServer
+from workbench.runtime.process import Component, GuardedProcess, Telling, take_lock, wait_for_lock
 from workbench.runtime.state import (
     ComponentStatus,
     State,
@@ -33,6 +34,7 @@ HEALTH_INTERVAL_SECONDS = 5.0
 FAILED_CHECKS_TO_RESTART = 6  # half a minute and more: a busy two-core machine is no dead server
 RESTART_DELAYS_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0)
 RESTARTS_FORGOTTEN_AFTER_SECONDS = 300.0
+NO_ANSWER = "it did not answer the last health check"
 PREVIOUS_RUN_SECONDS = 30.0  # how long the servers of a killed run may take to end
 
 Listener = Callable[[ComponentStatus], None]
@@ -57,7 +59,7 @@ class Supervisor:
         self._ready = False
         self._listener = listener
         self._groups: list[list[_Keeper]] = []
-        self._external: list[ComponentStatus] = []
+        self._external: list[ExternalServer] = []
         self._lock: IO[bytes] | None = None
         self._publishing = threading.Lock()
 
@@ -89,9 +91,11 @@ class Supervisor:
         status_file(self._home).unlink(missing_ok=True)
         self._lock.close()
 
-    def add_external(self, name: str, address: str) -> None:
-        """Show a server that somebody else runs in the status."""
-        self._external.append(ComponentStatus(name=name, state=State.EXTERNAL, address=address))
+    def add_external(self, name: str, address: str, check: Callable[[], object]) -> None:
+        """Show a server that somebody else runs in the status, and whether it answers; see `ExternalServer`."""
+        server = ExternalServer(name, address, check, self._write_status)
+        self._external.append(server)
+        server.start()
 
     def start(self, components: Sequence[Component], *, retry: bool = False) -> None:
         """Start *components* side by side and return when all of them answer.
@@ -121,7 +125,7 @@ class Supervisor:
             retry: whether a first start that fails is tried again like a later one: for what nobody waits for. What
                 a person has to correct (ClusterError) is told at once nevertheless.
         """
-        keepers = [_Keeper(component, self._publish, retry=retry) for component in components]
+        keepers = [_Keeper(component, self._publish, self._write_status, retry=retry) for component in components]
         self._groups.append(keepers)
         for keeper in keepers:
             keeper.start()
@@ -134,6 +138,8 @@ class Supervisor:
 
     def stop(self) -> None:
         """Stop everything, the components of the last `start` first. Safe to call twice."""
+        for server in self._external:
+            server.request_stop()
         for keepers in reversed(self._groups):
             for keeper in keepers:
                 keeper.request_stop()
@@ -149,7 +155,8 @@ class Supervisor:
         self._write_status()
 
     def _write_status(self) -> None:
-        components = (*self._external, *(keeper.status for group in self._groups for keeper in group))
+        external = (server.status for server in self._external)
+        components = (*external, *(keeper.status for group in self._groups for keeper in group))
         status = WorkbenchStatus(pid=os.getpid(), url=self._url, ready=self._ready, components=components)
         # A full disk must not end servers that run.
         with self._publishing, contextlib.suppress(OSError):
@@ -178,14 +185,14 @@ def wait_for_previous_run(folder: Path) -> None:
 class _Keeper(threading.Thread):
     """The thread that keeps one component running."""
 
-    def __init__(self, component: Component, publish: Listener, *, retry: bool) -> None:
+    def __init__(self, component: Component, publish: Listener, note: Callable[[], None], *, retry: bool) -> None:
         super().__init__(name=f"keep-{component.name}", daemon=True)
         self.component = component
         self._retry = retry
         self.status = ComponentStatus(name=component.name, state=State.WAITING, address=component.address)
         self.settled = threading.Event()  #: running for the first time, or failed
         self.error: WorkbenchError | None = None
-        self._publish = publish
+        self._publish, self._note = publish, note
         self._stopping = threading.Event()
         self._process: GuardedProcess | None = None
         self._next_check = 0.0
@@ -284,7 +291,8 @@ class _Keeper(threading.Thread):
         except WorkbenchError as error:
             return error.message
         self._answered = True
-        self._change(State.RUNNING, pid=process.pid)
+        obstacle = obstacle_of(self.component)
+        self._change(State.RUNNING, pid=process.pid, ready=not obstacle, reason=obstacle)
         self.settled.set()
         return ""
 
@@ -296,10 +304,19 @@ class _Keeper(threading.Thread):
             if time.monotonic() < self._next_check:
                 continue
             self._next_check = time.monotonic() + HEALTH_INTERVAL_SECONDS
-            failed = 0 if self.component.is_healthy() else failed + 1
+            is_healthy = self.component.is_healthy()
+            failed = 0 if is_healthy else failed + 1
+            self._tell_readiness(obstacle_of(self.component) if is_healthy else NO_ANSWER)
             if failed >= FAILED_CHECKS_TO_RESTART:
                 return f"it failed {failed} health checks"
         return "stopped"
+
+    def _tell_readiness(self, obstacle: str) -> None:
+        status = replace(self.status, ready=not obstacle, reason=obstacle)
+        if status != self.status:
+            # No news for the listener: it is about starts and ends.
+            self.status = status
+            self._note()
 
     def _fail(self, error: WorkbenchError) -> None:
         self.error = error
@@ -308,8 +325,13 @@ class _Keeper(threading.Thread):
         self._change(State.FAILED, reason=f"{error.message}{remedy}")
 
     def _change(self, state: State, **fields: int | str | None) -> None:
-        self.status = replace(self.status, **{"state": state, "pid": None, "reason": "", **fields})  # type: ignore[arg-type]
+        self.status = replace(self.status, **{"state": state, "pid": None, "reason": "", "ready": False, **fields})  # type: ignore[arg-type]
         self._publish(self.status)
+
+
+def obstacle_of(component: Component) -> str:
+    """What keeps a component that lives from its work; empty when nothing does."""
+    return component.obstacle() if isinstance(component, Telling) else ""
 
 
 def start_error(component: Component, process: GuardedProcess | None, reason: str) -> ComponentError:

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import jinja2
 from tornado.web import Finish, RequestHandler
 
+from pipelines.processes.life import Sign
 from pipelines.service.entrance import Entrance
 from pipelines.service.operations import OPERATIONS, Done, perform
 from pipelines.service.rights import (
@@ -33,6 +34,7 @@ from pipelines.service.webhooks.receiving import Webhooks
 from workbench.errors import (
     AuditError,
     DefinitionError,
+    MonitorError,
     NoSuchRun,
     ParametersRefused,
     SettingsError,
@@ -68,6 +70,7 @@ STATUSES: tuple[tuple[type[WorkbenchError], HTTPStatus], ...] = (
     (NoSuchRun, HTTPStatus.NOT_FOUND),
     (StoreUnavailable, HTTPStatus.SERVICE_UNAVAILABLE),
     (AuditError, HTTPStatus.SERVICE_UNAVAILABLE),
+    (MonitorError, HTTPStatus.SERVICE_UNAVAILABLE),
     (StoreError, HTTPStatus.CONFLICT),
     (DefinitionError, HTTPStatus.CONFLICT),
     (ParametersRefused, HTTPStatus.BAD_REQUEST),
@@ -86,6 +89,7 @@ class Service:
     templates: jinja2.Environment
     hints: Hints
     webhooks: Webhooks
+    sign: Sign  #: of this process
     key: bytes = field(repr=False)  #: signs cookies and the tokens of forms
 
 

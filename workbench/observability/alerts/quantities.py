@@ -155,6 +155,11 @@ _ALL = (
         Arithmetic(1, "-", Aggregate("min", Value("workbench_component_running"), ("component",))),
     ),
     _level(
+        "component_not_ready", Unit.NUMBER, ("component",),
+        "1 for a component of `workbench up` that cannot do its work, such as one whose database is away, else 0",
+        Arithmetic(1, "-", Aggregate("min", Value("workbench_component_ready"), ("component",))),
+    ),
+    _level(
         "target_down", Unit.NUMBER, ("job",), "1 for a process whose metrics cannot be read, else 0",
         Arithmetic(1, "-", Aggregate("min", Value("up"), ("job",))),
     ),
