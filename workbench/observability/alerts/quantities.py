@@ -54,6 +54,12 @@ class Quantity:
     expression: Callable[[int], Expression]
     is_count: bool = False
 
+    def text_of(self, value: float) -> str:
+        """A value with its unit, for people."""
+        if self.unit is Unit.SHARE:
+            return f"{value:.2%}"
+        return f"{value:,.6g}{' s' if self.unit is Unit.SECONDS else ''}"
+
 
 def _level(name: str, unit: Unit, by: tuple[str, ...], meaning: str, expression: Expression) -> Quantity:
     return Quantity(name, unit, by, meaning, lambda _: expression)
