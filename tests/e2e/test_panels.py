@@ -9,13 +9,21 @@ import pytest
 
 from tests.e2e.test_browser import SECOND, keep, running_chromium, watched_page
 from tests.e2e.test_sql import write
+from workbench.security.audit import AuditLog, read_events
 
 TALL = {"width": 1280, "height": 1000}
 
 
-def show(page: Any, name: str, control: str) -> Any:
-    """Run a cell with a panel, and wait until the control with that label is there."""
-    write(page, f"from workbench import panels\npanels.{name}()")
+def show(page: Any, name: str, control: str, first: str = "") -> Any:
+    """Run a cell with a panel, and wait until the control with that label is there.
+
+    Args:
+        page: with JupyterLab.
+        name: of the panel.
+        control: its label.
+        first: statements before it.
+    """
+    write(page, f"{first}from workbench import panels\npanels.{name}()")
     page.keyboard.press("Control+Enter")
     panel = page.locator(".jp-OutputArea-output .widget-vbox").first
     panel.get_by_label(control, exact=True).wait_for(timeout=60 * SECOND)
@@ -61,8 +69,14 @@ def test_a_person_steers_with_panels(shared_workbench):
         assert chart.evaluate("picture => picture.complete && picture.naturalWidth > 300")
         keep(page, "panel-warehouse")
 
-        panel = show(page, "spark", "Running")
+        panel = show(
+            page,
+            "spark",
+            "Running",
+            "spark.range(1000).selectExpr('id % 7 AS day').groupBy('day').count().toPandas()\n",
+        )
         panel.locator("td", has_text="your own").wait_for()
+        panel.locator("tr", has_text="succeeded").first.wait_for(timeout=60 * SECOND)
         assert panel.get_by_role("link", name="Spark UI").get_attribute("href")
         assert panel.get_by_role("button", name="Cancel", exact=True).is_disabled()
         keep(page, "panel-spark")
@@ -73,3 +87,34 @@ def test_a_person_steers_with_panels(shared_workbench):
         said(panel, "daily-delays takes")
         panel.get_by_label("month *").or_(panel.get_by_label("month")).first.wait_for()
         keep(page, "panel-pipelines")
+
+        silences_an_alert(page)
+        told = [(each.actor, each.action) for each in read_events(AuditLog.of(shared_workbench.home).path)]
+        assert {("gh-ada", "alert.silenced"), ("gh-ada", "alert.unsilenced")} <= set(told)
+
+
+def silences_an_alert(page: Any) -> None:
+    """In the panel of alerts, with the keyboard alone; the controls say what they are, to screen readers too."""
+    panel = show(page, "alerts", "Alert")
+    table = panel.get_by_role("table", name="All alerts, with their values now")
+    disk = table.get_by_role("row").filter(has_text="disk_free < 10% for 5m")
+    disk.get_by_text(re.compile(r"^\d+\.\d\d%$")).wait_for(timeout=60 * SECOND)
+    panel.get_by_label("Alert", exact=True).select_option("disk_full")
+    panel.get_by_role("button", name="Silence", exact=True).click()
+    said(panel, "Write a reason first")
+
+    panel.get_by_label("Alert", exact=True).focus()
+    page.keyboard.press("Tab")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Tab")
+    page.keyboard.type("more room is on its way")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    said(panel, "nobody is told that disk_full fires until")
+    silence = panel.get_by_role("table", name="Silences").get_by_role("row").filter(has_text="more room is on its way")
+    silence.get_by_text("gh-ada", exact=True).wait_for(timeout=30 * SECOND)
+    keep(page, "panel-alerts")
+    panel.get_by_role("button", name="End silence").focus()
+    page.keyboard.press("Enter")
+    said(panel, "is over.")
+    silence.wait_for(state="detached", timeout=30 * SECOND)

@@ -474,7 +474,6 @@ def test_the_panel_of_alerts_says_who_may_not_silence(service: RunningService, s
     site.file("pipelines/alerts.yaml", ALERTS)
     panel = open_alerts(Settings.load(), PipelinesService(service.url, SecretStr("viewer-token")))
     panel.refresh()
-    assert panel.state.problems == ("No monitor has evaluated the alerts yet",), panel.state
     panel.view.reason.value = "because"
 
     panel.view.silence.click()

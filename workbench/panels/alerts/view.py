@@ -27,7 +27,7 @@ class AlertsView:
         self._alerts, self._rules, self._silences = ipywidgets.HTML(), ipywidgets.HTML(), ipywidgets.HTML()
         self.alert = dropdown("Alert", "The alert that nobody is to be told of", "400px")
         self.duration = dropdown("Silence for", "How long nobody is told", "220px")
-        self.duration.options = DURATIONS
+        offer(self.duration, DURATIONS)
         self.reason = ipywidgets.Text(
             description="Because", tooltip="Why, for those who ask later", tabbable=True,
             style={"description_width": "initial"}, layout={"width": "400px"},
