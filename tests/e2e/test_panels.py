@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from typing import Any
 
 import pytest
@@ -89,6 +90,7 @@ def test_a_person_steers_with_panels(shared_workbench):
         keep(page, "panel-pipelines")
 
         silences_an_alert(page)
+        opens_a_page(page, f"{shared_workbench.url}/user/gh-ada/")
         told = [(each.actor, each.action) for each in read_events(AuditLog.of(shared_workbench.home).path)]
         assert {("gh-ada", "alert.silenced"), ("gh-ada", "alert.unsilenced")} <= set(told)
 
@@ -118,3 +120,36 @@ def silences_an_alert(page: Any) -> None:
     page.keyboard.press("Enter")
     said(panel, "is over.")
     silence.wait_for(state="detached", timeout=30 * SECOND)
+
+
+def opens_a_page(page: Any, server: str) -> None:
+    """A panel without a notebook: no code is in it, nobody else's page leads to it, and its kernel ends with it."""
+    address = f"{server}workbench/panels"
+    page.on("dialog", lambda dialog: dialog.accept())  # the notebook has changes that are not saved
+    page.goto(address)
+    before = kernels(page, server)
+    page.get_by_role("link", name="Alerts").click()
+    page.get_by_role("heading", name="Alerts", level=1).wait_for(timeout=90 * SECOND)
+    page.get_by_label("Alert", exact=True).wait_for(timeout=90 * SECOND)
+    page.get_by_role("row").filter(has_text="disk_free < 10% for 5m").wait_for(timeout=60 * SECOND)
+    page.get_by_role("button", name="Silence", exact=True).click()
+    said(page, "Write a reason first")
+    assert "workbench import panels" not in page.content()
+    (mine,) = kernels(page, server) - before
+    keep(page, "panel-page")
+
+    for headers in (
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-origin", "Referer": f"{server}../other/"},
+    ):
+        assert page.request.get(f"{address}/alerts", headers=headers).status == 403
+    assert page.request.get(f"{address}/nothing").status == 404
+    assert page.request.get(f"{server}voila/render/00-start-here.ipynb").status == 404
+    page.goto(address)
+    deadline = time.monotonic() + 60
+    while mine in kernels(page, server):
+        assert time.monotonic() < deadline, "the kernel of the page goes on"
+
+
+def kernels(page: Any, server: str) -> set[str]:
+    return {each["id"] for each in page.request.get(f"{server}api/kernels").json()}

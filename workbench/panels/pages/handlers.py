@@ -38,7 +38,7 @@ class Page(JupyterHandler):
         """Called by tornado."""
         self._pages = pages
 
-    def prepare_address(self) -> None:
+    def check_origin_of_visit(self) -> None:
         """Let nobody else's page open one.
 
         Raises:
@@ -60,7 +60,7 @@ class Page(JupyterHandler):
     @not_audited("It shows a panel, whose buttons are audited; the hub records the kernel.")
     async def get(self, name: str) -> None:
         """Called by tornado."""
-        self.prepare_address()
+        self.check_origin_of_visit()
         if name not in PANELS:
             raise web.HTTPError(404, f"there is no panel {name}")
         self.set_header("Content-Type", "text/html; charset=utf-8")
