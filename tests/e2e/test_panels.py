@@ -13,6 +13,7 @@ from tests.e2e.test_sql import write
 from workbench.security.audit import AuditLog, read_events
 
 TALL = {"width": 1280, "height": 1000}
+FOCUSED = "element => element === document.activeElement"
 
 
 def show(page: Any, name: str, control: str, first: str = "") -> Any:
@@ -107,10 +108,12 @@ def silences_an_alert(page: Any) -> None:
 
     panel.get_by_label("Alert", exact=True).focus()
     page.keyboard.press("Tab")
-    page.keyboard.press("ArrowDown")
+    assert panel.get_by_label("Silence for", exact=True).evaluate(FOCUSED)
     page.keyboard.press("Tab")
+    assert panel.get_by_label("Because", exact=True).evaluate(FOCUSED)
     page.keyboard.type("more room is on its way")
     page.keyboard.press("Tab")
+    assert panel.get_by_role("button", name="Silence", exact=True).evaluate(FOCUSED)
     page.keyboard.press("Enter")
     said(panel, "nobody is told that disk_full fires until")
     silence = panel.get_by_role("table", name="Silences").get_by_role("row").filter(has_text="more room is on its way")
