@@ -91,3 +91,6 @@ async def _ends_when_its_page_is_gone() -> None:
     await kernels.look()
 
     assert list(manager.connections) == ["of-a-notebook"]
+    other = await kernels.start_kernel(kernel_name="python3", path="", env={})
+    assert [await kernels.end(each) for each in (other, other, "of-a-notebook")] == [True, False, False]
+    assert list(manager.connections) == ["of-a-notebook"]

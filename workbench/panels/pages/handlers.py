@@ -11,6 +11,7 @@ from jupyter_server.base.handlers import JupyterHandler
 from jupyter_server.utils import url_path_join
 from tornado import web
 
+from workbench.panels.pages.kernels import PageKernels
 from workbench.security.audit.commands import not_audited
 
 ADDRESS = ("workbench", "panels")
@@ -29,8 +30,8 @@ body {{ font: 16px/1.6 system-ui, sans-serif; margin: 3rem auto; max-width: 40re
 </style></head><body><main><h1>Panels</h1><ul>{items}</ul></main></body></html>"""
 
 
-class Page(JupyterHandler):
-    """One of ours. It starts a kernel, so that only whoever is here may lead here."""
+class Ours(JupyterHandler):
+    """Starts or ends a kernel, so that only whoever is here may lead here."""
 
     auth_resource = "kernels"
 
@@ -55,6 +56,10 @@ class Page(JupyterHandler):
         own = f"{self.request.host}{self.base_url}"
         return referer.partition("://")[2].startswith(own)
 
+
+class Page(Ours):
+    """A panel."""
+
     @web.authenticated
     @authorized
     @not_audited("It shows a panel, whose buttons are audited; the hub records the kernel.")
@@ -68,6 +73,23 @@ class Page(JupyterHandler):
         async for html in self._pages.render(self, name):
             self.write(html)
             await self.flush()
+
+
+class Closed(Ours):
+    """A page says that it is closed, as Voilà's do: its kernel ends."""
+
+    def check_xsrf_cookie(self) -> None:
+        """Not Jupyter's: a page that is closed sends no token that a hub knows. It can end a page's kernel, and no other."""
+
+    @web.authenticated
+    @authorized
+    @not_audited("The hub records the end of the kernel.")
+    async def post(self, kernel: str) -> None:
+        """Called by tornado."""
+        self.check_origin_of_visit()
+        if not await self._pages.kernels.end(kernel):
+            raise web.HTTPError(404, "there is no such page")
+        self.set_status(204)
 
 
 class List(JupyterHandler):
@@ -97,6 +119,7 @@ class Pages:
 
     def __init__(self, server: Any) -> None:
         self._server = server
+        self.kernels = PageKernels(server.kernel_manager)
         self._voila: Any = None
 
     async def render(self, handler: Page, name: str) -> AsyncIterator[str]:
@@ -104,13 +127,15 @@ class Pages:
         if self._voila is None:
             from workbench.panels.pages.voila import VoilaPages
 
-            self._voila = VoilaPages(self._server)
+            self._voila = VoilaPages(self._server, self.kernels)
         async for html in self._voila.render(handler, name, PANELS[name]):
             yield html
 
 
 def add_handlers(server: Any) -> None:
     """Put the addresses into a user's server."""
-    address = url_path_join(server.web_app.settings["base_url"], *ADDRESS)
+    base_url = server.web_app.settings["base_url"]
+    address, closed = url_path_join(base_url, *ADDRESS), url_path_join(base_url, "voila", "api", "shutdown")
     given = {"pages": Pages(server)}
-    server.web_app.add_handlers(".*$", [(f"{address}/?", List), (f"{address}/([a-z]+)", Page, given)])
+    routes = [(f"{address}/?", List), (f"{address}/([a-z]+)", Page, given), (f"{closed}/([0-9a-f-]+)", Closed, given)]
+    server.web_app.add_handlers(".*$", routes)

@@ -40,6 +40,13 @@ class PageKernels:
             self._task = asyncio.ensure_future(self._look_on())
         return kernel
 
+    async def end(self, kernel: str) -> bool:
+        """End one whose page is closed; whether it was one of ours."""
+        is_ours = self._seen.pop(kernel, None) is not None
+        if is_ours and kernel in self._manager.list_kernel_ids():
+            await self._manager.shutdown_kernel(kernel, now=True)
+        return is_ours
+
     async def look(self) -> None:
         """End those that nobody has been connected with for a while."""
         there = set(self._manager.list_kernel_ids())
@@ -49,9 +56,8 @@ class PageKernels:
             elif self._manager.kernel_model(kernel)["connections"] > 0:
                 self._seen[kernel] = self._clock()
             elif self._clock() - seen > LEFT_SECONDS:
-                del self._seen[kernel]
                 logger.info("kernel %s: its page is gone", kernel)
-                await self._manager.shutdown_kernel(kernel, now=True)
+                await self.end(kernel)
 
     async def _look_on(self) -> None:
         while self._seen:

@@ -13,7 +13,6 @@ from jupyterlab_server.themes_handler import ThemesHandler
 from voila.configuration import VoilaConfiguration
 from voila.handler import VoilaHandler
 from voila.paths import collect_static_paths, collect_template_paths
-from voila.shutdown_kernel_handler import VoilaShutdownKernelHandler
 from voila.static_file_handler import MultiStaticFileHandler, TemplateStaticFileHandler
 from voila.utils import get_data_dir, get_voila_labextensions_path
 
@@ -31,13 +30,18 @@ class VoilaPages:
 
     Args:
         server: jupyter-server's application, which is given the addresses of Voilà's scripts and styles.
+        kernels: where theirs are started.
     """
 
-    def __init__(self, server: Any) -> None:
+    def __init__(self, server: Any, kernels: PageKernels) -> None:
         self._configuration = VoilaConfiguration(
-            template=TEMPLATE, allow_template_override="NO", allow_theme_override="NO", extension_allowlist=WIDGETS
+            template=TEMPLATE,
+            allow_template_override="NO",
+            allow_theme_override="NO",
+            extension_allowlist=WIDGETS,
+            page_config_hook=_without_mathjax,
         )
-        self._kernels = PageKernels(server.kernel_manager)
+        self._kernels = kernels
         self._given = {
             "config": server.config,
             "template_paths": collect_template_paths(SOURCES, TEMPLATE),
@@ -83,12 +87,17 @@ class _OneNotebook:
             nbformat.v4.new_markdown_cell(f"# {self.title}"),
             nbformat.v4.new_code_cell(CELL.format(name=self.name)),
         ]
-        metadata = {"kernelspec": {"name": "python3"}, "title": self.title}
-        return {"type": "notebook", "path": path, "content": nbformat.v4.new_notebook(metadata=metadata, cells=cells)}
+        notebook = nbformat.v4.new_notebook(metadata={"title": self.title}, cells=cells)
+        return {"type": "notebook", "path": path, "content": notebook}
+
+
+def _without_mathjax(config: dict[str, Any], **_: Any) -> dict[str, Any]:
+    """Formulas are drawn by what Voilà has with it; an address would be that of a CDN."""
+    return {**config, "fullMathjaxUrl": None, "mathjaxConfig": None}
 
 
 def _assets(base_url: str) -> list[Any]:
-    """What Voilà's pages load: files of installed packages, and the end of a page's kernel."""
+    """What Voilà's pages load: files of installed packages."""
 
     def at(*path: str) -> str:
         return str(url_path_join(base_url, "voila", *path))
@@ -103,5 +112,4 @@ def _assets(base_url: str) -> list[Any]:
         (at("static", "(.*)"), MultiStaticFileHandler, {"paths": collect_static_paths(SOURCES, TEMPLATE)}),
         (at("labextensions", "(.*)"), FileFindHandler, {"path": extensions, "no_cache_paths": ["/"]}),
         (at("api", "themes", "(.*)"), ThemesHandler, themes),
-        (at("api", "shutdown", "(.*)"), VoilaShutdownKernelHandler),
     ]
