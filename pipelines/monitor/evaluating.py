@@ -19,10 +19,12 @@ from workbench.observability.alerts.rules import Rule, load_rules
 from workbench.observability.alerts.samples import Labels, Samples
 from workbench.observability.alerts.states import Alert, Stage, evaluate, resumed
 from workbench.observability.alerts.telling import Message, Pace, Told, plan
-from workbench.observability.monitor.database import MonitorDatabase
+from workbench.observability.monitor.database import Level, MonitorDatabase
 from workbench.observability.notifications import Severity
 
 logger = logging.getLogger(__name__)
+
+MOST_LEVELS = 20  #: of a quantity that are kept, for those who look
 
 
 @dataclass
@@ -85,8 +87,10 @@ class Evaluation:
         moment = Moment(samples, at)
         with metrics.EVALUATION_SECONDS.time():
             self._alerts = {rule.name: evaluate(rule, self._alerts.get(rule.name, {}), moment) for rule in rules}
+            levels = {rule.name: _levels(rule, moment) for rule in rules}
         with self._database.changing():
             self._database.set_alerts(self._alerts, at)
+            self._database.set_levels(levels)
         for severity in Severity:
             named = {rule.name for rule in rules if rule.severity is severity}
             firing = [a for name in named for a in self._alerts.get(name, {}).values() if a.stage is Stage.FIRING]
@@ -132,6 +136,14 @@ class Evaluation:
         except (AlertsRefused, OSError) as error:
             logger.warning("%s; the alerts of before are kept", error)
         return self._known.rules
+
+
+def _levels(rule: Rule, moment: Moment) -> list[Level]:
+    return [
+        Level(part.quantity.name, labels, value)
+        for part in rule.condition.parts
+        for labels, value in part.nearest(moment, rule.seconds, MOST_LEVELS).items()
+    ]
 
 
 def _posted(message: Message, channel: str) -> Posted:

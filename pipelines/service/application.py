@@ -155,7 +155,7 @@ def _log(handler: RequestHandler) -> None:
 
 
 def _pattern(path: str) -> str:
-    kinds = {"run": r"\d{1,18}", "backfill": r"\d{1,18}", "flow": FLOW}
+    kinds = {"run": r"\d{1,18}", "backfill": r"\d{1,18}", "silence": r"\d{1,18}", "flow": FLOW}
     return re.sub(r"{(\w+)}", lambda found: f"(?P<{found[1]}>{kinds.get(found[1], NAME[1:-1])})", path)
 
 

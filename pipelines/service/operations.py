@@ -13,7 +13,7 @@ import jsonschema  # type: ignore[import-untyped] # ships no types
 from pipelines import acting
 from pipelines.definition.targets.flow import NAME
 from pipelines.service.rights import Forbidden, Person, Right, demand
-from pipelines.service.site import flows, reading
+from pipelines.service.site import alerts, flows, reading
 from pipelines.service.site.site import Site
 from workbench.errors import AuditError, ParametersRefused
 from workbench.logs.context import bound
@@ -21,6 +21,7 @@ from workbench.security.audit import Action, Outcome
 
 logger = logging.getLogger(__name__)
 
+TOLD = ("run", "backfill", "pool", "size", "silence", "duration")  #: of what was given and answered, in the audit log
 Row = dict[str, Any]
 Call = Callable[..., Row]
 MOST = 2**63 - 1  # of PostgreSQL's bigint
@@ -39,6 +40,7 @@ IN_PATHS: Mapping[str, Row] = {
     "backfill": NUMBER,
     "pool": {"type": "string", "pattern": "^[a-z0-9]([a-z0-9_-]{0,48}[a-z0-9])?$"},
     "flow": {"type": "string", "pattern": f"^{NAME.pattern}$"},
+    "silence": NUMBER,
 }
 BEFORE = {"before": {**NUMBER, "description": "Only runs with a lesser number."}}
 REQUEST = {
@@ -55,6 +57,12 @@ FROM_START = {
     "type": "boolean",
     "description": "Begin notebooks with their first cell, whatever checkpoints there are.",
 }
+SILENCE: Mapping[str, Row] = {
+    "alert": {"type": "string", "pattern": r"^(\*|[a-z][a-z0-9_]{0,63})$", "description": "Its name; * is every one."},
+    "duration": {"type": "string", "pattern": "^[0-9]{1,5}[mhd]$", "description": "Such as 30m, 2h or 1d; at most 30 days."},
+    "reason": {**TEXT, "minLength": 1, "description": "For those who ask later."},
+    "labels": {"type": "object", "additionalProperties": TEXT, "maxProperties": 20, "description": "That an alert has to have."},
+}  # fmt: skip
 FORMS = frozenset({"texts"})
 
 
@@ -71,6 +79,7 @@ class Operation:
     values: Mapping[str, Row] = field(default_factory=dict)  #: JSON Schema by name: of the query, or of the body
     action: Action | None = None  #: of the audit log
     only_forms: frozenset[str] = frozenset()  #: values that pages send and the API does not know
+    required: tuple[str, ...] = ()  #: of the values
 
     @property
     def in_path(self) -> tuple[str, ...]:
@@ -87,7 +96,7 @@ class Operation:
         properties = {**{name: IN_PATHS[name] for name in self.in_path}, **self.values}
         if of_form:
             properties |= dict.fromkeys(self.only_forms, TEXTS)
-        required = [*self.in_path, *(["size"] if "size" in self.values else [])]
+        required = [*self.in_path, *self.required]
         return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
 
 
@@ -152,8 +161,10 @@ def _audit(  # noqa: PLR0917 - what an event holds
     if operation.action is None:
         return
     # Values of parameters are with the run. Here they would tell everybody who reads the log.
-    details = {name: values[name] for name in ("run", "backfill", "pool", "size") if name in values}
-    resource = f"pipeline:{pipeline}" if pipeline else f"flow:{values['flow']}" if "flow" in values else "pipelines"
+    details = {name: values[name] for name in TOLD if name in values}
+    subjects = ((name, values[name]) for name in ("flow", "alert", "silence") if name in values)
+    kind, subject = ("pipeline", pipeline) if pipeline else next(subjects, ("", ""))
+    resource = f"{kind}:{subject}" if kind else "pipelines"
     try:
         site.audit.record(operation.action, actor=person.name, resource=resource, outcome=outcome, **details)
     except AuditError:
@@ -209,6 +220,7 @@ OPERATIONS = {
         _look("show_queue", "/queue", "See what runs and waits, pools, and workers.", reading.queue),
         _look("list_flows", "/flows", "See all flows and how they stand.", flows.flows),
         _look("show_flow", "/flows/{flow}", "See one flow with the end of its log.", flows.flow),
+        _look("list_alerts", "/alerts", "See alerts on metrics, those that fire, and silences.", alerts.alerts),
         _do("start_run", "/pipelines/{pipeline}/runs", Right.RUNNER, "Run a pipeline now.", _of_plan(acting.start_run), Action.RUN_STARTED, parameters=VALUES, **REQUEST),
         _do("cancel_run", "/runs/{run}/cancel", Right.RUNNER, "Cancel a run.", _in_store(acting.cancel_run), Action.RUN_CANCELLED, reason=TEXT),
         _do("repair_run", "/runs/{run}/repair", Right.RUNNER, "Repair a run.", _in_store(acting.repair_run), Action.RUN_REPAIRED, steps={"type": "array", "items": TEXT}, from_start=FROM_START),
@@ -221,6 +233,8 @@ OPERATIONS = {
         _do("restart_flow", "/flows/{flow}/restart", Right.EDITOR, "Start a flow anew.", flows.restart, Action.FLOW_RESTARTED),
         _do("pause_pipeline", "/pipelines/{pipeline}/pause", Right.OWNER, "Pause the schedule of a pipeline.", _in_store(acting.pause_pipeline), Action.PIPELINE_PAUSED),
         _do("resume_pipeline", "/pipelines/{pipeline}/resume", Right.OWNER, "Resume the schedule of a pipeline.", _in_store(acting.resume_pipeline), Action.PIPELINE_RESUMED),
-        _do("resize_pool", "/pools/{pool}", Right.OWNER, "Change the size of a pool.", _in_store(acting.resize_pool), Action.POOL_RESIZED, size={"type": "integer", "minimum": 0, "maximum": 10000}),
+        replace(_do("resize_pool", "/pools/{pool}", Right.OWNER, "Change the size of a pool.", _in_store(acting.resize_pool), Action.POOL_RESIZED, size={"type": "integer", "minimum": 0, "maximum": 10000}), required=("size",)),
+        replace(_do("silence_alert", "/silences", Right.OWNER, "Silence an alert.", alerts.silence, Action.ALERT_SILENCED, **SILENCE), required=("alert", "duration", "reason")),
+        _do("unsilence_alert", "/silences/{silence}/end", Right.OWNER, "End a silence.", alerts.unsilence, Action.ALERT_UNSILENCED),
     )
 }  # fmt: skip

@@ -16,7 +16,7 @@ class Right(IntEnum):
     VIEWER = 1  #: see runs, their values and their outputs
     RUNNER = 2  #: run, cancel, repair
     EDITOR = 3  #: backfills
-    OWNER = 4  #: pause and resume the schedule; of everything: sizes of pools
+    OWNER = 4  #: pause and resume the schedule; of everything: sizes of pools, silences of alerts
 
 
 class Forbidden(WorkbenchError):

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import re
+import time
 from typing import Any
 
 import pytest
 
 from tests.e2e.test_browser import SECOND, keep, running_chromium, watched_page
 from tests.e2e.test_sql import write
+from workbench.security.audit import AuditLog, read_events
 
 TALL = {"width": 1280, "height": 1000}
+FOCUSED = "element => element === document.activeElement"
 
 
-def show(page: Any, name: str, control: str) -> Any:
-    """Run a cell with a panel, and wait until the control with that label is there."""
-    write(page, f"from workbench import panels\npanels.{name}()")
+def show(page: Any, name: str, control: str, first: str = "") -> Any:
+    """Run a cell with a panel, and wait until the control with that label is there.
+
+    Args:
+        page: with JupyterLab.
+        name: of the panel.
+        control: its label.
+        first: statements before it.
+    """
+    write(page, f"{first}from workbench import panels\npanels.{name}()")
     page.keyboard.press("Control+Enter")
     panel = page.locator(".jp-OutputArea-output .widget-vbox").first
     panel.get_by_label(control, exact=True).wait_for(timeout=60 * SECOND)
@@ -61,8 +71,14 @@ def test_a_person_steers_with_panels(shared_workbench):
         assert chart.evaluate("picture => picture.complete && picture.naturalWidth > 300")
         keep(page, "panel-warehouse")
 
-        panel = show(page, "spark", "Running")
+        panel = show(
+            page,
+            "spark",
+            "Running",
+            "spark.range(1000).selectExpr('id % 7 AS day').groupBy('day').count().toPandas()\n",
+        )
         panel.locator("td", has_text="your own").wait_for()
+        panel.locator("tr", has_text="succeeded").first.wait_for(timeout=60 * SECOND)
         assert panel.get_by_role("link", name="Spark UI").get_attribute("href")
         assert panel.get_by_role("button", name="Cancel", exact=True).is_disabled()
         keep(page, "panel-spark")
@@ -73,3 +89,70 @@ def test_a_person_steers_with_panels(shared_workbench):
         said(panel, "daily-delays takes")
         panel.get_by_label("month *").or_(panel.get_by_label("month")).first.wait_for()
         keep(page, "panel-pipelines")
+
+        silences_an_alert(page)
+        opens_a_page(page, f"{shared_workbench.url}/user/gh-ada/")
+        told = [(each.actor, each.action) for each in read_events(AuditLog.of(shared_workbench.home).path)]
+        assert {("gh-ada", "alert.silenced"), ("gh-ada", "alert.unsilenced")} <= set(told)
+
+
+def silences_an_alert(page: Any) -> None:
+    """In the panel of alerts, with the keyboard alone; the controls say what they are, to screen readers too."""
+    panel = show(page, "alerts", "Alert")
+    table = panel.get_by_role("table", name="All alerts, with their values now")
+    disk = table.get_by_role("row").filter(has_text="disk_free < 10% for 5m")
+    disk.get_by_text(re.compile(r"^\d+\.\d\d%$")).wait_for(timeout=60 * SECOND)
+    panel.get_by_label("Alert", exact=True).select_option("disk_full")
+    panel.get_by_role("button", name="Silence", exact=True).click()
+    said(panel, "Write a reason first")
+
+    panel.get_by_label("Alert", exact=True).focus()
+    page.keyboard.press("Tab")
+    assert panel.get_by_label("Silence for", exact=True).evaluate(FOCUSED)
+    page.keyboard.press("Tab")
+    assert panel.get_by_label("Because", exact=True).evaluate(FOCUSED)
+    page.keyboard.type("more room is on its way")
+    page.keyboard.press("Tab")
+    assert panel.get_by_role("button", name="Silence", exact=True).evaluate(FOCUSED)
+    page.keyboard.press("Enter")
+    said(panel, "nobody is told that disk_full fires until")
+    silence = panel.get_by_role("table", name="Silences").get_by_role("row").filter(has_text="more room is on its way")
+    silence.get_by_text("gh-ada", exact=True).wait_for(timeout=30 * SECOND)
+    keep(page, "panel-alerts")
+    panel.get_by_role("button", name="End silence").focus()
+    page.keyboard.press("Enter")
+    said(panel, "is over.")
+    silence.wait_for(state="detached", timeout=30 * SECOND)
+
+
+def opens_a_page(page: Any, server: str) -> None:
+    """A panel without a notebook: no code is in it, nobody else's page leads to it, and its kernel ends with it."""
+    address = f"{server}workbench/panels"
+    page.on("dialog", lambda dialog: dialog.accept())  # the notebook has changes that are not saved
+    page.goto(address)
+    before = kernels(page, server)
+    page.get_by_role("link", name="Alerts").click()
+    page.get_by_role("heading", name="Alerts", level=1).wait_for(timeout=90 * SECOND)
+    page.get_by_label("Alert", exact=True).wait_for(timeout=90 * SECOND)
+    page.get_by_role("row").filter(has_text="disk_free < 10% for 5m").wait_for(timeout=60 * SECOND)
+    page.get_by_role("button", name="Silence", exact=True).click()
+    said(page, "Write a reason first")
+    assert "workbench import panels" not in page.content()
+    (mine,) = kernels(page, server) - before
+    keep(page, "panel-page")
+
+    for headers in (
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-origin", "Referer": f"{server}../other/"},
+    ):
+        assert page.request.get(f"{address}/alerts", headers=headers).status == 403
+    assert page.request.get(f"{address}/nothing").status == 404
+    assert page.request.get(f"{server}voila/render/00-start-here.ipynb").status == 404
+    page.goto(address)
+    deadline = time.monotonic() + 60
+    while mine in kernels(page, server):
+        assert time.monotonic() < deadline, "the kernel of the page goes on"
+
+
+def kernels(page: Any, server: str) -> set[str]:
+    return {each["id"] for each in page.request.get(f"{server}api/kernels").json()}

@@ -10,11 +10,16 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
+from pipelines.monitor.evaluating import Evaluation
 from tests.services.pipelines_project import Site, cells, running_site
 from tests.services.pipelines_service import RunningService, running_service
 from tests.services.workbench import wait_until
 from workbench.logs.context import WELL_FORMED
 from workbench.logs.lines import Line
+from workbench.observability.alerts.samples import Samples
+from workbench.observability.alerts.telling import Pace
+from workbench.observability.monitor.database import MonitorDatabase
+from workbench.panels.alerts.opening import open_panel as open_alerts
 from workbench.panels.jobs.opening import open_panel
 from workbench.panels.service import PipelinesService
 from workbench.security.audit import AuditLog, read_events
@@ -196,6 +201,13 @@ def test_who_comes_back_to_a_stream_is_told_nothing_twice(service: RunningServic
         ("runner", "POST", "/pipelines/wait/pause", {}, 403),
         ("editor", "PUT", "/pools/p", {"size": 2}, 403),
         ("owner", "PUT", "/pools/p", {"size": 2}, 200),
+        ("viewer", "GET", "/alerts", None, 200),
+        ("editor", "POST", "/silences", {"alert": "*", "duration": "1h", "reason": "x"}, 403),
+        ("owner", "POST", "/silences", {"alert": "*", "duration": "1h", "reason": ""}, 400),
+        ("owner", "POST", "/silences", {"alert": "*", "reason": "x"}, 400),
+        ("owner", "POST", "/silences", {"alert": "no_such", "duration": "1h", "reason": "x"}, 409),
+        ("owner", "POST", "/silences", {"alert": "*", "duration": "31d", "reason": "x"}, 409),
+        ("owner", "POST", "/silences/99/end", {}, 409),
         ("nobody", "GET", "/pipelines", None, 401),
         ("viewer", "GET", "/runs/999999", None, 404),
         ("viewer", "GET", "/pipelines/none/runs", None, 404),
@@ -435,3 +447,89 @@ def test_the_panel_says_who_may_not_look_and_when_the_page_is_away(service: Runn
     assert any("does not answer" in each for each in away.state.problems)
     assert "does not answer" in away.picture().text
     away.close()
+
+
+ALERTS = """alerts:
+  - {name: many_wait, condition: queue_depth > 5, severity: warning, channels: []}
+  - {name: far_behind, condition: waiting_records > 100, duration: 10m, severity: critical, channels: []}
+"""
+WAITING, BEHIND = "workbench_queue_waiting_steps", "workbench_ingestion_waiting_records"
+
+
+def evaluate(site: Site, *, at: int) -> None:
+    """What a monitor does that has seen six steps wait, and two tables of which one is behind."""
+    samples = Samples()
+    samples.add(WAITING, (), at, 6.0)
+    samples.add(BEHIND, (("table", "raw.a"),), at, 7.0)
+    samples.add(BEHIND, (("table", "raw.b"),), at, 5000.0)
+    with MonitorDatabase.of(site.home) as database:
+        Evaluation(site.project.alerts, database, Pace()).evaluate(samples, at)
+
+
+def test_the_panel_of_alerts_shows_what_fires_and_silences_it(service: RunningService, site: Site):
+    page = PipelinesService(service.url, SecretStr("owner-token"))
+    panel = open_alerts(Settings.load(), page)
+    view = panel.view
+    site.file("pipelines/alerts.yaml", ALERTS)
+
+    def look() -> None:
+        view._actions._watch.forget()
+        panel.refresh()
+
+    look()
+    assert "No monitor has evaluated the alerts yet" in panel.picture().text
+    evaluate(site, at=int((time.time() - 3600) * 1000))
+    look()
+    assert "No monitor runs: this is of" in panel.picture().text
+    evaluate(site, at=int(time.time() * 1000))
+    look()
+
+    assert panel.state.problems == ()
+    assert [(each.name, each.stage, each.labels, each.value) for each in panel.state.alerts] == [
+        ("many_wait", "firing", (), "6"),
+        ("far_behind", "pending", (("table", "raw.b"),), "5,000"),
+    ]
+    assert time.time() - panel.state.alerts[0].since.timestamp() < 60
+    assert {each.name: each.values for each in panel.state.rules} == {
+        "many_wait": ("6",), "far_behind": ("raw.b 5,000", "raw.a 7"),
+    }  # fmt: skip
+    assert "waiting_records > 100 for 10m" in panel.picture().text
+
+    view.alert.value = ("far_behind", (("table", "raw.b"),))
+    view.silence.click()
+    until_said(panel, "Write a reason first")
+    view.duration.value, view.reason.value = "2h", "a <b>repair</b>"
+    view.silence.click()
+    until_said(panel, "Silence 1: nobody is told that far_behind fires until")
+    panel.refresh()
+    (silence,) = panel.state.silences
+    assert (silence.alert, silence.labels, silence.by) == ("far_behind", (("table", "raw.b"),), "owner")
+    assert [bool(each.silenced_until) for each in panel.state.alerts] == [False, True]
+    assert "a &lt;b&gt;repair&lt;/b&gt;" in panel.picture().html
+
+    view.end.click()
+    until_said(panel, "Silence 1 is over.")
+    panel.refresh()
+    assert panel.state.silences == ()
+
+    site.file("pipelines/alerts.yaml", ALERTS.replace("queue_depth", "queue_dept"))
+    look()
+    assert any("did you mean queue_depth?" in each for each in panel.state.problems)
+    panel.close()
+    told = [(each.actor, each.action, each.resource, each.outcome) for each in read_events(AuditLog.of(site.home).path)]
+    assert ("owner", "alert.silenced", "alert:far_behind", "success") in told
+    assert ("owner", "alert.unsilenced", "silence:1", "success") in told
+
+
+def test_the_panel_of_alerts_says_who_may_not_silence(service: RunningService, site: Site):
+    site.file("pipelines/alerts.yaml", ALERTS)
+    panel = open_alerts(Settings.load(), PipelinesService(service.url, SecretStr("viewer-token")))
+    panel.refresh()
+    panel.view.reason.value = "because"
+
+    panel.view.silence.click()
+
+    until_said(panel, "silence an alert takes the right of an owner; you have a viewer")
+    assert 'role="alert"' in panel.message
+    assert panel.view.reason.value == "because"
+    panel.close()

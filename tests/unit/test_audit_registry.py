@@ -26,6 +26,7 @@ from pipelines.service.entrance.hub import _Callback
 from pipelines.service.operations import OPERATIONS
 from pipelines.service.web.base import Service
 from workbench.cli.main import make_application
+from workbench.panels.pages import handlers as pages
 from workbench.security.audit import MEANINGS, Action
 from workbench.security.audit.commands import ATTRIBUTE, Auditing
 from workbench.settings import Settings
@@ -126,6 +127,13 @@ def test_every_address_of_pipelines_in_a_users_server_is_audited_or_says_why_not
 
     assert [each for handler in ours for each in undeclared(handler)] == []
     assert set(jupyter.Handler.__subclasses__()) == set(ours)
+
+
+def test_every_address_of_panels_in_a_users_server_is_audited_or_says_why_not():
+    ours = (pages.List, pages.Page, pages.Closed)
+
+    assert [each for handler in ours for each in undeclared(handler)] == []
+    assert set(pages.Ours.__subclasses__()) == {pages.Page, pages.Closed}
 
 
 def test_every_operation_that_changes_something_names_its_action():

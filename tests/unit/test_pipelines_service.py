@@ -43,7 +43,7 @@ ADDED = {
     Right.RUNNER: {"start_run", "cancel_run", "repair_run"},
     Right.EDITOR: {"start_backfill", "pause_backfill", "resume_backfill", "cancel_backfill"}
     | {"start_flow", "stop_flow", "restart_flow"},
-    Right.OWNER: {"pause_pipeline", "resume_pipeline", "resize_pool"},
+    Right.OWNER: {"pause_pipeline", "resume_pipeline", "resize_pool", "silence_alert", "unsilence_alert"},
 }
 
 

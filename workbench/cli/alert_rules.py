@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,6 +17,13 @@ from workbench.observability.alerts.samples import Labels, labels_of
 from workbench.observability.alerts.states import Alert, Stage
 from workbench.observability.dashboards.grafana import dashboards
 from workbench.observability.monitor.database import MonitorDatabase
+from workbench.observability.monitor.standing import (
+    SilenceWish,
+    Standing,
+    end_silence,
+    make_silence,
+    read_standing,
+)
 from workbench.resources import resource
 from workbench.security.audit import Action
 from workbench.security.audit.commands import audited, not_audited, operator
@@ -26,10 +31,6 @@ from workbench.settings import find_home
 
 FILE = typer.Option(None, "--file", help="A file other than pipelines/alerts.yaml.")
 JSON = typer.Option(False, "--json", help="Print one JSON object.")
-DURATION = re.compile(r"(\d{1,5})(m|h|d)")
-SECONDS = {"m": 60, "h": 3600, "d": 86400}
-MOST_SECONDS = 30 * 86400
-STALE_SECONDS = 120.0
 
 
 def add_commands(group: typer.Typer) -> None:
@@ -49,13 +50,12 @@ def alerts_list(file: Path | None = FILE, as_json: bool = JSON) -> None:
     Example: workbench alerts list
     """
     rules = _rules(file)
-    with MonitorDatabase.of(find_home()) as database:
-        found, evaluated = database.read_alerts(), database.evaluated() / 1000
-    active = [(rule, alert) for rule in rules for alert in _active(found.get(rule.name, []))]
+    found = read_standing(find_home(), rules)
+    active = [(each.rule, alert) for each in found.rules for alert in each.alerts]
     if as_json:
-        typer.echo(json.dumps({"evaluated": evaluated or None, "alerts": [_as_json(*each) for each in active]}))
+        typer.echo(json.dumps({"evaluated": found.evaluated or None, "alerts": [_as_json(*each) for each in active]}))
     else:
-        _print(rules, active, evaluated)
+        _print(rules, active, found)
     if any(alert.stage is Stage.FIRING for _, alert in active):
         raise typer.Exit(1)
 
@@ -110,15 +110,9 @@ def alerts_silence(
 
     Example: workbench alerts silence high_error_rate --for 2h --because "the source is being repaired"
     """
-    known = [rule.name for rule in _rules(file)]
-    if name != "*" and name not in known:
-        raise WorkbenchError(
-            f"there is no alert {name!r}; known are {', '.join(known) or 'none'}", remedy="Name one of them, or *."
-        )
-    until, wanted = time.time() + _seconds(duration), _labels(labels)
-    with MonitorDatabase.of(find_home()) as database, database.changing():
-        number = database.add_silence("" if name == "*" else name, wanted, until, operator(), reason)
-    typer.echo(f"silence {number}: {name} until {_text(until)}")
+    wish = SilenceWish(alert=name, duration=duration, reason=reason, labels=_labels(labels))
+    made = make_silence(find_home(), _rules(file), wish, operator())
+    typer.echo(f"silence {made.id}: {name} until {_text(made.until)}")
 
 
 @not_audited("It only looks.")
@@ -148,10 +142,7 @@ def alerts_unsilence(
 
     Example: workbench alerts unsilence 3
     """
-    with MonitorDatabase.of(find_home()) as database, database.changing():
-        is_removed = database.remove_silence(number)
-    if not is_removed:
-        raise WorkbenchError(f"there is no silence {number}", remedy="See `workbench alerts silences`.")
+    end_silence(find_home(), number)
     typer.echo(f"silence {number} is over")
 
 
@@ -161,10 +152,6 @@ def _rules(file: Path | None) -> tuple[Rule, ...]:
     return load_rules(file or resource("pipelines") / "alerts.yaml")
 
 
-def _active(alerts: list[Alert]) -> list[Alert]:
-    return [each for each in alerts if each.stage is not Stage.RESOLVED]
-
-
 def _as_json(rule: Rule, alert: Alert) -> dict[str, object]:
     return {
         "name": rule.name, "severity": rule.severity, "state": alert.stage, "labels": dict(alert.labels),
@@ -172,30 +159,22 @@ def _as_json(rule: Rule, alert: Alert) -> dict[str, object]:
     }  # fmt: skip
 
 
-def _print(rules: tuple[Rule, ...], active: list[tuple[Rule, Alert]], evaluated: float) -> None:
+def _print(rules: tuple[Rule, ...], active: list[tuple[Rule, Alert]], found: Standing) -> None:
     console = plain_console()
     view = Table("alert", "severity", "condition", "state", "", box=None, header_style="bold")
     for rule in rules:
-        found = [alert for other, alert in active if other is rule]
-        for alert in found:
+        mine = [alert for other, alert in active if other is rule]
+        for alert in mine:
             labels = " ".join(f"{name}={value}" for name, value in alert.labels)
             told = f"{labels} {alert.value:.6g} since {_text(alert.active_at / 1000)}".strip()
             view.add_row(rule.name, rule.severity, rule.condition.text, alert.stage, told)
-        if not found:
+        if not mine:
             view.add_row(rule.name, rule.severity, rule.condition.text, "", "")
     console.print(view)
-    if not evaluated:
+    if not found.evaluated:
         console.print("No monitor has evaluated them yet; `workbench up` starts one.")
-    elif time.time() - evaluated > STALE_SECONDS:
-        console.print(f"Evaluated last at {_text(evaluated)}: no monitor runs. `workbench up` starts one.")
-
-
-def _seconds(text: str) -> int:
-    found = DURATION.fullmatch(text)
-    seconds = int(found[1]) * SECONDS[found[2]] if found else 0
-    if not 0 < seconds <= MOST_SECONDS:
-        raise WorkbenchError(f"{text!r} is no duration up to 30 days", remedy="Write one such as 30m, 2h or 1d.")
-    return seconds
+    elif not found.is_watched:
+        console.print(f"Evaluated last at {_text(found.evaluated)}: no monitor runs. `workbench up` starts one.")
 
 
 def _labels(texts: list[str]) -> Labels:

@@ -115,17 +115,20 @@ def explain(
 ) -> None:
     """Say what somebody sees of a table, and why. Without --group: with the groups of the last credentials.
 
+    With --group everybody can ask, as DW_USER; credentials are an administrator's to read.
+
     Example: workbench policy explain gh-octo raw.flights --group analysts
     """
     from workbench.security.policies.explaining import explain
     from workbench.security.policies.resolving import roles_of
-    from workbench.warehouse.policies.applying import plan
+    from workbench.warehouse.policies.administration import Administration
+    from workbench.warehouse.policies.applying import resolved_policies
     from workbench.warehouse.policies.people import groups_of
 
     settings = Settings.load()
-    administration, policies = _administration(settings), read_file(settings, file)
-    groups = tuple(group) if group else groups_of(administration, user)
-    resolved = plan(administration, policies).resolved
+    reader, policies = Administration.reading(settings), read_file(settings, file)
+    groups = tuple(group) if group else groups_of(_administration(settings), user)
+    resolved = resolved_policies(reader, policies)
     if table not in resolved.tables:
         raise WorkbenchError(
             f"no role of the policies names {table}, so nobody but services reads it",

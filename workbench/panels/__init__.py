@@ -12,15 +12,28 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from workbench.panels.alerts.state import AlertsState
     from workbench.panels.flows.state import IngestionState
     from workbench.panels.jobs.state import PipelinesState
     from workbench.panels.operations.state import SparkState
     from workbench.panels.panel import Panel
     from workbench.panels.tables.state import WarehouseState
 
-__all__ = ["ingestion", "pipelines", "spark", "warehouse"]
+__all__ = ["alerts", "ingestion", "pipelines", "spark", "warehouse"]
 
 _open: dict[str, Panel[Any]] = {}
+
+
+def alerts() -> Panel[AlertsState]:
+    """Alerts on metrics: which fire or pend, what the others are at, and silences: make one, end one.
+
+    Raises:
+        SettingsError: when a setting is wrong.
+    """
+    from workbench.panels.alerts.opening import open_panel
+    from workbench.settings import Settings
+
+    return _opened("alerts", open_panel(Settings.load()))
 
 
 def ingestion() -> Panel[IngestionState]:

@@ -34,6 +34,9 @@ OPERATIONS: Mapping[str, tuple[str, str]] = {
     "cancel_run": ("POST", "runs/{run}/cancel"),
     "repair_run": ("POST", "runs/{run}/repair"),
     "show_run": ("GET", "runs/{run}"),
+    "list_alerts": ("GET", "alerts"),
+    "silence_alert": ("POST", "silences"),
+    "unsilence_alert": ("POST", "silences/{silence}/end"),
     "preview_backfill": ("GET", "pipelines/{pipeline}/backfills/preview"),
     "start_backfill": ("POST", "pipelines/{pipeline}/backfills"),
 }

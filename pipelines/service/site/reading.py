@@ -54,12 +54,12 @@ def pipeline_of(site: Site, given: Row) -> str | None:
     """
     if "pipeline" in given:
         return str(given["pipeline"])
+    if not {"run", "backfill"} & set(given):
+        return None  # nor is the store needed to know it
     with site.store.transaction() as connection:
         if "run" in given:
             return pipeline_of_run(connection, given["run"])
-        if "backfill" in given:
-            return pipeline_of_backfill(connection, given["backfill"])
-    return None
+        return pipeline_of_backfill(connection, given["backfill"])
 
 
 def pipelines(site: Site) -> Row:

@@ -53,8 +53,20 @@ class Comparison:
     def holds(self, moment: Moment, seconds: int) -> Vector:
         """The values for which it holds; NaN is not more, less or equal to anything, only unequal."""
         compare = COMPARISONS[self.sign]
-        found = moment.value_of(self.quantity.expression(seconds))
+        found = self.levels(moment, seconds)
         return {labels: value for labels, value in found.items() if compare(value, self.threshold)}
+
+    def levels(self, moment: Moment, seconds: int) -> Vector:
+        """All values of the quantity, whether it holds for them or not."""
+        return moment.value_of(self.quantity.expression(seconds))
+
+    def nearest(self, moment: Moment, seconds: int, most: int) -> Vector:
+        """The *most* values for which it holds first, or would: the greatest, or where less is worse the least."""
+        sign = 1 if self.sign.startswith("<") else -1
+        found = sorted(
+            self.levels(moment, seconds).items(), key=lambda each: (math.isnan(each[1]), sign * each[1], each[0])
+        )
+        return dict(found[:most])
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from workbench.observability.alerts.samples import Match
 
 RATE_SECONDS = 300  #: of rates and quantiles
 TABLE = ("table",)
+LARGER = ((86400, "d"), (3600, "h"), (60, "m"))  #: units of times, with their seconds
 BAD_ENDS = ("failed", "kernel_died", "timed_out", "lost", "infrastructure_error")
 
 
@@ -53,6 +54,15 @@ class Quantity:
     meaning: str
     expression: Callable[[int], Expression]
     is_count: bool = False
+
+    def text_of(self, value: float) -> str:
+        """A value with its unit, for people."""
+        if self.unit is Unit.SHARE:
+            return f"{value:.2%}"
+        if self.unit is Unit.SECONDS:
+            size, unit = next((each for each in LARGER if abs(value) >= 2 * each[0]), (1, "s"))
+            return f"{value / size:,.4g} {unit}"
+        return f"{value:,.6g}"
 
 
 def _level(name: str, unit: Unit, by: tuple[str, ...], meaning: str, expression: Expression) -> Quantity:

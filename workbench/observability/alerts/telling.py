@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from workbench.observability.alerts.quantities import Unit
 from workbench.observability.alerts.rules import Rule
 from workbench.observability.alerts.samples import Labels
 from workbench.observability.alerts.states import Alert, Alerts, Stage
@@ -165,12 +164,8 @@ def _duration(rule: Rule) -> str:
 
 def _line(rule: Rule, alert: Alert) -> str:
     since = datetime.fromtimestamp(alert.active_at / 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-    return f"{_labels(alert.labels)}{_value(rule, alert.value)} since {since}"
-
-
-def _value(rule: Rule, value: float) -> str:
-    unit = rule.condition.parts[0].quantity.unit
-    return f"{value:.2%}" if unit is Unit.SHARE else f"{value:,.6g}{' s' if unit is Unit.SECONDS else ''}"
+    value = rule.condition.parts[0].quantity.text_of(alert.value)
+    return f"{_labels(alert.labels)}{value} since {since}"
 
 
 def _labels(labels: Labels) -> str:

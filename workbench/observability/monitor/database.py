@@ -33,9 +33,20 @@ CREATE TABLE IF NOT EXISTS silences (
   id INTEGER PRIMARY KEY, rule TEXT NOT NULL, labels TEXT NOT NULL, until REAL NOT NULL, made_by TEXT NOT NULL, reason TEXT NOT NULL
 );
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
-PRAGMA user_version = 1;
+CREATE TABLE IF NOT EXISTS levels (rule TEXT PRIMARY KEY, body TEXT NOT NULL);
+PRAGMA user_version = 2;
 """
+VERSION = 2
 Sample = tuple[str, Labels, float | None]
+
+
+@dataclass(frozen=True)
+class Level:
+    """What a quantity of an alert's condition is now, whether it holds or not."""
+
+    quantity: str
+    labels: Labels
+    value: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +88,9 @@ class MonitorDatabase:
             self._connection = sqlite3.connect(self._path, timeout=WAIT_SECONDS, isolation_level=None)
             self._connection.execute("PRAGMA journal_mode=WAL")
             self._connection.execute("PRAGMA synchronous=NORMAL")
-            self._connection.executescript(SCHEMA)
+            # Only when it has to be: who just looks writes nothing.
+            if self._connection.execute("PRAGMA user_version").fetchone() != (VERSION,):
+                self._connection.executescript(SCHEMA)
         except (OSError, sqlite3.Error) as error:
             raise MonitorError(
                 f"{self._path} cannot be opened: {error}",
@@ -156,6 +169,25 @@ class MonitorDatabase:
             labels = tuple((name, value) for name, value in fields.pop("labels"))
             found.setdefault(rule, []).append(Alert(labels=labels, **{**fields, "stage": Stage(fields["stage"])}))
         return found
+
+    def set_levels(self, levels: Mapping[str, Iterable[Level]]) -> None:
+        """Keep what the quantities of each rule are, in place of those before."""
+        self._connection.execute("DELETE FROM levels")
+        rows = [
+            (rule, json.dumps([[each.quantity, each.labels, each.value] for each in found]))
+            for rule, found in levels.items()
+        ]
+        self._connection.executemany("INSERT INTO levels VALUES (?, ?)", rows)
+
+    def read_levels(self) -> dict[str, list[Level]]:
+        """What the quantities of each rule were when it was evaluated last."""
+        return {
+            rule: [
+                Level(quantity, tuple((name, text) for name, text in labels), value)
+                for quantity, labels, value in json.loads(body)
+            ]
+            for rule, body in self._connection.execute("SELECT rule, body FROM levels")
+        }
 
     def evaluated(self) -> int:
         """When alerts were evaluated last, in milliseconds; 0 is never."""

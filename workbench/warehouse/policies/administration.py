@@ -41,22 +41,7 @@ class Administration:
         Raises:
             WarehouseError: when the warehouse cannot enforce policies, or nobody is named who may apply them.
         """
-        warehouse, policies = settings.warehouse, settings.policies
-        if warehouse.dialect == "duckdb":
-            raise WarehouseError(
-                "DuckDB cannot enforce policies: whoever opens the file reads all of it",
-                remedy="Keep data that not everybody may read in PostgreSQL (WORKBENCH_WAREHOUSE_DIALECT=postgresql).",
-            )
-        if warehouse.dialect == "redshift":
-            raise WarehouseError(
-                "the workbench does not apply policies to Redshift; it writes the statements",
-                remedy="Print them with `workbench policy plan --sql`, read them, and let an administrator of Redshift run them.",
-            )
-        if not warehouse.host:
-            raise WarehouseError(
-                "no warehouse is configured, and none is running here",
-                remedy="Start one with `workbench up`, or set DW_HOST, DW_USER and DW_PASSWORD.",
-            )
+        warehouse, policies = _enforcing(settings), settings.policies
         if policies.admin_user:
             return cls(warehouse, policies.admin_user, policies.admin_password)
         if not is_embedded:
@@ -66,6 +51,16 @@ class Administration:
             )
         password = ensure_token(settings.home / "keys" / "warehouse-superuser-password")
         return cls(warehouse, EMBEDDED_SUPERUSER, SecretStr(password))
+
+    @classmethod
+    def reading(cls, settings: Settings) -> Administration:
+        """As DW_USER, for those who only read the catalog: everybody may.
+
+        Raises:
+            WarehouseError: when the warehouse cannot enforce policies.
+        """
+        warehouse = _enforcing(settings)
+        return cls(warehouse, warehouse.user, warehouse.password)
 
     @contextmanager
     def transaction(self) -> Iterator[psycopg.Connection[Any]]:
@@ -112,3 +107,24 @@ class Administration:
             prepare_threshold=None,
             **libpq_options(at),  # type: ignore[arg-type]
         )
+
+
+def _enforcing(settings: Settings) -> WarehouseSettings:
+    """The warehouse, when it can enforce policies."""
+    warehouse = settings.warehouse
+    if warehouse.dialect == "duckdb":
+        raise WarehouseError(
+            "DuckDB cannot enforce policies: whoever opens the file reads all of it",
+            remedy="Keep data that not everybody may read in PostgreSQL (WORKBENCH_WAREHOUSE_DIALECT=postgresql).",
+        )
+    if warehouse.dialect == "redshift":
+        raise WarehouseError(
+            "the workbench does not apply policies to Redshift; it writes the statements",
+            remedy="Print them with `workbench policy plan --sql`, read them, and let an administrator of Redshift run them.",
+        )
+    if not warehouse.host:
+        raise WarehouseError(
+            "no warehouse is configured, and none is running here",
+            remedy="Start one with `workbench up`, or set DW_HOST, DW_USER and DW_PASSWORD.",
+        )
+    return warehouse

@@ -72,6 +72,17 @@ def plan(administration: Administration, policies: Policies) -> Applied:
     return applied
 
 
+def resolved_policies(administration: Administration, policies: Policies) -> Resolved:
+    """What each role shows of the tables that are there; reads the catalog alone, which everybody may.
+
+    Raises:
+        PoliciesRefused: when policies do not fit the tables.
+        WarehouseError: when the server cannot be reached or refuses.
+    """
+    with administration.transaction() as connection:
+        return resolve(policies, read_tables(connection))
+
+
 def apply(administration: Administration, policies: Policies) -> Applied:
     """End every difference in one transaction, which is committed when none is left.
 
