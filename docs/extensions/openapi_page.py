@@ -51,7 +51,12 @@ def _values(operation: dict[str, Any]) -> list[str]:
 
 
 def _answers(answers: dict[str, Any]) -> list[str]:
-    return ["| Answer | When |", "|---|---|", *(f"| {status} | {each['description']} |" for status, each in answers.items()), ""]
+    return [
+        "| Answer | When |",
+        "|---|---|",
+        *(f"| {status} | {each['description']} |" for status, each in answers.items()),
+        "",
+    ]
 
 
 def page(document: dict[str, Any]) -> str:
