@@ -7,7 +7,7 @@ sys.path.insert(0, str(Path(__file__).parent / "extensions"))
 
 project = "Analytics workbench"
 copyright = "the contributors, Apache-2.0"
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "docstrings", "openapi_page"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "diagram", "docstrings", "openapi_page"]
 exclude_patterns = ["_build"]
 myst_heading_anchors = 3
 # Blocks without a language are commands and settings.

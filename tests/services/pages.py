@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
+
+from workbench.errors import SettingsError
 
 ROOT = Path(__file__).parents[2]
 RUN = "<!-- run -->"  #: stands before a block that the tests run
@@ -119,3 +121,15 @@ def anchors(page: Path) -> frozenset[str]:
             repeated = sum(1 for each in found if each == slug or re.fullmatch(rf"{re.escape(slug)}-\d+", each))
             found.append(f"{slug}-{repeated}" if repeated else slug)
     return frozenset(found)
+
+
+def faults(found: Iterator[str]) -> str:
+    return "\n".join(found)
+
+
+def problems_of(read: Callable[[], object]) -> tuple[str, ...]:
+    try:
+        read()
+    except SettingsError as error:
+        return tuple(error.problems)
+    return ()
