@@ -91,6 +91,33 @@ def test_commands_in_sentences_are_commands_with_their_options():
     assert faults(mention_faults()) == ""
 
 
+def undocumented(command: Any, path: list[str], text: str) -> Iterator[str]:
+    """Commands, and options of commands, that the text of their section does not have."""
+    if command.hidden:
+        return
+    if hasattr(command, "commands"):
+        for name, each in command.commands.items():
+            yield from undocumented(each, [*path, name], text)
+        return
+    section = re.search(rf"^## workbench {path[0]}$.*?(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
+    if section is None or not re.search(rf"`(\w+ )?{path[-1]}\b|workbench {' '.join(path)}\b", section[0]):
+        yield " ".join(path)
+        return
+    for each in command.params:
+        names = [name for name in (*each.opts, *each.secondary_opts) if name.startswith("-")]
+        if (
+            names
+            and not each.hidden
+            and not any(f"{name} " in f"{section[0]} " or f"{name}`" in section[0] for name in names)
+        ):
+            yield f"{' '.join(path)} {names[0]}"
+
+
+def test_every_command_and_option_is_in_the_page_of_commands():
+    text = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
+    assert list(undocumented(tree(), [], text)) == []
+
+
 # Settings
 
 # Of the tests, of the processes that the workbench starts, and of the image of pods.
