@@ -105,11 +105,8 @@ def undocumented(command: Any, path: list[str], text: str) -> Iterator[str]:
         return
     for each in command.params:
         names = [name for name in (*each.opts, *each.secondary_opts) if name.startswith("-")]
-        if (
-            names
-            and not each.hidden
-            and not any(f"{name} " in f"{section[0]} " or f"{name}`" in section[0] for name in names)
-        ):
+        is_shown = any(re.search(rf"{name}(?![\w-])", section[0]) for name in names)
+        if names and not each.hidden and not is_shown:
             yield f"{' '.join(path)} {names[0]}"
 
 
