@@ -5,18 +5,21 @@ from __future__ import annotations
 import ast
 import functools
 import importlib
+import importlib.util
 import inspect
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import pytest
 import yaml
 from typer.testing import CliRunner
 
 from pipelines.definition.files import _definition
-from tests.services.pages import Block, blocks, faults, problems_of
+from pipelines.service.openapi import openapi
+from tests.services.pages import ROOT, Block, blocks, faults, problems_of
 from workbench.cli.main import make_application
 from workbench.ingestion.cluster.connection import KafkaConnection
 from workbench.ingestion.definition import make_flow
@@ -177,3 +180,51 @@ def test_files_of_yaml_are_read_by_what_reads_them(block: Block, tmp_path: Path)
     path = tmp_path / "example.yaml"
     path.write_text(block.text, encoding="utf-8")
     CHECKERS[kind](fields, path)
+
+
+# Reference
+
+# Values that files are made of, for other packages of ours.
+INTERNAL = {"pipelines.definition.document", "pipelines.definition.targets", "workbench.sections"}
+
+
+def test_packages_that_say_what_is_public_are_in_the_reference():
+    files = [file for package in OURS for file in (ROOT / package).rglob("*.py")]
+    public = {
+        ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        for file in files
+        if "\n__all__ = " in file.read_text(encoding="utf-8")
+    }
+    pages = "\n".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs" / "api").glob("*.md"))
+
+    assert public - set(re.findall(r"automodule:: (\S+)", pages)) == INTERNAL
+
+
+def extension(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / "extensions" / f"{name}.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_page_of_the_api_has_every_operation_with_its_values():
+    document = openapi("/services/pipelines/")
+    page = extension("openapi_page").page(document)
+
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            section = page.split(f"\n## {method.upper()} {path}\n")[1].split("\n## ")[0]
+            assert operation["summary"] in section
+            assert all(f"| `{each['name']}` |" in section for each in operation["parameters"])
+
+
+def test_a_picture_has_its_boxes_and_its_words():
+    text = "boxes:\n  a: {at: [0, 0], text: Ada & Co}\n  b: {at: [1, 1], text: b, under: below}\narrows:\n  - {from: a, to: b, text: asks}"
+    svg = ET.fromstring(extension("diagram").draw(text, 'of "two"'))
+
+    words = [each.text for each in svg.iter("text")]
+    assert words == ["asks", "Ada & Co", "b", "below"]
+    assert len(list(svg.iter("rect"))) == 2
+    assert svg.get("aria-label") == 'of "two"'
