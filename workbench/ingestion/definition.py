@@ -1,4 +1,4 @@
-"""Flows as code: pipelines/flows/*.yaml says which topic goes into which table, and how."""
+"""Flows as code: `pipelines/flows/*.yaml` says which topic goes into which table, and how."""
 
 from __future__ import annotations
 

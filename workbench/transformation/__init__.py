@@ -1,1 +1,1 @@
-"""Spark: the session, steps and quality checks; later streams."""
+"""Spark: the session, steps and quality checks, streams."""

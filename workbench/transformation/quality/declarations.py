@@ -1,4 +1,4 @@
-"""Expectations as code: pipelines/quality/*.yaml says what is expected of which table."""
+"""Expectations as code: `pipelines/quality/*.yaml` says what is expected of which table."""
 
 from __future__ import annotations
 
