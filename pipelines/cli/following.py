@@ -15,11 +15,11 @@ from rich.console import Console
 
 from pipelines.engine.record.events import Event, Kind, parse_event
 from pipelines.engine.record.keeping import read_lines
+from pipelines.processes.naming import is_here
 from pipelines.runner.folders import log_beside
 from pipelines.states import State
 from pipelines.store.database import Store
 from pipelines.store.pages.runs import RunPage, last_event, read_run
-from pipelines.worker.naming import is_here
 from workbench.errors import EncryptionError, KeysetError, StoreUnavailable
 from workbench.security.keyset.opening import Keys
 

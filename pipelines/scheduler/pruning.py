@@ -9,10 +9,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipelines.processes.naming import is_here
 from pipelines.runner.folders import remove_attempt, runs_folder
 from pipelines.store.database import Store
 from pipelines.store.retention import OldRun, due_removals, let_go, remove_later, removed
-from pipelines.worker.naming import is_here
 from workbench.errors import AuditError
 from workbench.security.audit import Action, AuditLog, Event, Outcome
 

@@ -8,8 +8,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-import jsonschema  # type: ignore[import-untyped] # ships no types
-
 from pipelines import acting
 from pipelines.definition.targets.flow import NAME
 from pipelines.service.rights import Forbidden, Person, Right, demand
@@ -149,6 +147,9 @@ def check(operation: Operation, given: Row, *, of_form: bool = False) -> None:
     Raises:
         ParametersRefused: with everything that does not.
     """
+    # With the first request: it takes ten megabytes of a page that nobody looks at.
+    import jsonschema  # type: ignore[import-untyped] # ships no types
+
     found = jsonschema.Draft202012Validator(operation.schema(of_form=of_form)).iter_errors(given)
     problems = [f"{'.'.join(map(str, each.path)) or operation.name}: {each.message}." for each in found]
     if problems:

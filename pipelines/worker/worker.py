@@ -10,6 +10,7 @@ import time
 
 from pipelines.lineage.telling import lost_by
 from pipelines.processes.listening import Listener
+from pipelines.processes.naming import new_id
 from pipelines.runner.running import Runner
 from pipelines.states import State
 from pipelines.store.claims.beating import Stop
@@ -19,7 +20,6 @@ from pipelines.store.database import Store
 from pipelines.store.records import Claim, Worker
 from pipelines.worker.attempts import Attempt
 from pipelines.worker.heart import Heart
-from pipelines.worker.naming import new_id
 from pipelines.worker.surroundings import Surroundings
 from workbench import __version__
 from workbench.errors import StoreError

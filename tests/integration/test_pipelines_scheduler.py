@@ -16,6 +16,7 @@ from pipelines.definition import read_pipeline
 from pipelines.planning.pins import Pins
 from pipelines.planning.run_as import RunAsRule
 from pipelines.planning.runs import Plan
+from pipelines.processes.naming import new_id
 from pipelines.runner.folders import attempt_folder
 from pipelines.scheduler.pruning import Pruned, prune
 from pipelines.scheduler.scheduler import Scheduler
@@ -25,7 +26,6 @@ from pipelines.store.claims.writing import finish
 from pipelines.store.records import Outcome as StepOutcome
 from pipelines.store.records import Worker
 from pipelines.store.runs.making import Limits
-from pipelines.worker.naming import new_id
 from tests.services.pipelines_project import Site, running_site
 from tests.services.pipelines_store import claim, new_run
 from tests.services.workbench import ROOT, environment, wait_until

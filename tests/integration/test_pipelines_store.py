@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from pydantic import SecretStr
 
 from pipelines.states import State
+from pipelines.store import migrations
 from pipelines.store.claims.beating import beat
 from pipelines.store.claims.reaping import reap
 from pipelines.store.claims.writing import find_reusable, finish, point_output, record_events
@@ -138,6 +141,12 @@ def test_the_tables_are_those_that_the_code_knows(store):
         differences = [each for each in compare_metadata(context, METADATA) if each[0] != "remove_index"]
 
     assert differences == []
+
+
+def test_the_revision_that_needs_no_migration_is_the_newest():
+    scripts = ScriptDirectory(str(Path(migrations.__file__).parent))
+
+    assert scripts.get_current_head() == migrations.HEAD
 
 
 def is_ours(name, kind, parents):

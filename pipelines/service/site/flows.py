@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from pipelines import acting
+from pipelines.processes.naming import is_here
 from pipelines.runner.flows.files import FlowFiles
 from pipelines.runner.flows.log import LogTail
 from pipelines.service.site.site import Site
 from pipelines.store.flows.listing import list_flows
-from pipelines.worker.naming import is_here
 from workbench.errors import NoSuchRun
 
 Row = dict[str, Any]
