@@ -122,5 +122,7 @@ class LentKey:
 
 def holder(warehouse: WarehouseSettings) -> str:
     """How the inventory of keys names the dead letters of a warehouse."""
+    if warehouse.dialect == "duckdb":
+        return f"dead letters of {warehouse.file}"
     place = f"{warehouse.host}:{warehouse.port}/{warehouse.database}" if warehouse.host else "the embedded warehouse"
     return f"dead letters of {place}"
