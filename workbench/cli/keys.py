@@ -204,8 +204,9 @@ def _rewrap_warehouse(settings: Settings, keys: Keys, *, anew: bool) -> tuple[in
         from workbench.warehouse.letters.rewrapping import rewrap_letters
     except ModuleNotFoundError:  # without the extra `warehouse` nobody has written letters here
         return 0, {}
+    is_there = bool(settings.warehouse.host) or (settings.home / "postgres").is_dir()
     try:
-        return rewrap_letters(settings, keys, anew=anew), {}
+        return rewrap_letters(settings, keys, anew=anew and is_there), {}
     except WorkbenchError as error:
         return 0, {holder(settings.warehouse): error.message}
 

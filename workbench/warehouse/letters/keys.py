@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol, Self
 
 from workbench.errors import AuditError
@@ -110,17 +111,20 @@ class LentKey:
     """A data key where there is no keyset. It travels to executors, as passwords do."""
 
     key: DataKey
-    _sealers: list[Sealer] = field(default_factory=list, repr=False, compare=False)
 
     @contextmanager
     def sealer(self) -> Iterator[Sealer]:
         """What encrypts letters; who lent the key knows for how long."""
-        if not self._sealers:
-            self._sealers.append(Sealer(self.key))
-        yield self._sealers[0]
+        yield self._sealer
+
+    @cached_property
+    def _sealer(self) -> Sealer:
+        return Sealer(self.key)
 
 
 def holder(warehouse: WarehouseSettings) -> str:
     """How the inventory of keys names the dead letters of a warehouse."""
+    if warehouse.dialect == "duckdb":
+        return f"dead letters of {warehouse.file}"
     place = f"{warehouse.host}:{warehouse.port}/{warehouse.database}" if warehouse.host else "the embedded warehouse"
     return f"dead letters of {place}"
