@@ -485,7 +485,7 @@ def test_an_oversized_body_is_no_error(hub, victim):
 
 # --- logs ------------------------------------------------------------------
 
-FORGED = "[I 2026-01-01 00:00:00.000 JupyterHub auth:1] User logged in: forged"
+FORGED = "2026-01-01T00:00:00.000Z INFO hub[1] JupyterHub: User logged in: forged"
 
 
 def forged_lines(hub: LoginHub) -> list[str]:

@@ -73,7 +73,7 @@ def ingest_run(
         if follow:
             # `kill` ends a worker as Ctrl-C does: it leaves the group, and another takes over at once.
             signal.signal(signal.SIGTERM, _interrupt)
-            logging.getLogger("workbench").setLevel(logging.INFO)
+            _tell_news(settings)
             if metrics_port:
                 from workbench.observability.metrics import serve_metrics
 
@@ -100,6 +100,12 @@ def ingest_run(
         )
 
 
+def _tell_news(settings: Settings) -> None:
+    """What follows a topic tells more than other commands, unless the settings say how much."""
+    if not settings.logs.level:
+        logging.getLogger("workbench").setLevel(logging.INFO)
+
+
 def _run_stream(settings: Settings, flow: Flow, *, follow: bool, metrics_port: int) -> None:
     """Run a streaming query; Ctrl-C and `kill` let its batch end."""
     from workbench.observability.metrics import serve_metrics
@@ -108,7 +114,7 @@ def _run_stream(settings: Settings, flow: Flow, *, follow: bool, metrics_port: i
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    logging.getLogger("workbench").setLevel(logging.INFO)
+    _tell_news(settings)
     if metrics_port:
         serve_metrics(metrics_port)
     run_stream(settings, flow, follow=follow, stop=stop)

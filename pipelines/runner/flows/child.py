@@ -33,6 +33,8 @@ def main(argv: list[str]) -> int:
     sys.path[:0] = roots
     begin_logs("flow", log_settings().options)
     bind_process(flow=name)
+    # Drivers tell of each connection.
+    logging.getLogger().setLevel(logging.WARNING)
     stop = threading.Event()
     try:
         follow(name, Path(folder), Path(told), stop)
