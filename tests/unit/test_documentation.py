@@ -105,6 +105,19 @@ def python_faults() -> Iterator[str]:
         yield from call_faults(block, tree, names)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "workbench.load_tables('raw.flights')",
+        "workbench.load_table('raw.flights', colums=['a'])",
+        "workbench.produce()",
+    ],
+)
+def test_a_call_that_does_not_fit_is_found(text: str):
+    block = Block(ROOT / "README.md", 1, "python", text, is_run=False)
+    assert list(call_faults(block, ast.parse(text), {"workbench": importlib.import_module("workbench")}))
+
+
 def test_python_compiles_and_calls_what_is_there_as_it_wants_to_be_called():
     assert faults(python_faults()) == ""
 
@@ -122,7 +135,8 @@ def test_blocks_that_say_so_run(block: Block, tmp_path: Path, monkeypatch: pytes
 
 def of_pipelines(fields: dict[str, Any], path: Path) -> None:
     definition, problems = _definition({"name": path.stem, "steps": {"a": {"flow": "flights"}}, **fields})
-    assert definition is not None, problems
+    assert definition
+    assert problems == []
 
 
 def of_clusters(fields: dict[str, Any], path: Path) -> None:
