@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -28,7 +29,7 @@ from pipelines.store.records import Worker
 from pipelines.store.runs.making import Limits
 from tests.services.pipelines_project import Site, running_site
 from tests.services.pipelines_store import claim, new_run
-from tests.services.workbench import ROOT, environment, wait_until
+from tests.services.workbench import ROOT, environment, run, wait_until
 from workbench.errors import WorkbenchError
 from workbench.security.audit import Action, AuditLog, Outcome
 from workbench.security.audit.reading import read_events
@@ -308,9 +309,14 @@ def test_old_runs_go_with_their_files_and_the_last_failure_stays(site: Site):
         runs = [site.run("kept", n=n) for n in (0, 1, 1)]
     folders = [site.home / "pipelines" / "runs" / str(each.page.run["id"]) for each in runs]
 
-    done = prune(site.store, site.home, actor="scheduler")
+    dry, done = (
+        json.loads(run("pipelines", "prune", "--json", *option, home=site.home, **site.settings()).stdout)
+        for option in (["--dry-run"], [])
+    )
 
-    assert ([each.id for each in done.runs], done.folders, done.has_more) == ([runs[1].page.run["id"]], 1, False)
+    old = [{"run": runs[1].page.run["id"], "pipeline": "kept", "state": "succeeded"}]
+    assert dry == {"runs": old, "folders": 0, "dry_run": True}
+    assert done == {"runs": old, "folders": 1, "dry_run": False}
     assert [each.exists() for each in folders] == [True, False, True]
     assert prune(site.store, site.home, actor="scheduler") == Pruned()
     told = list(read_events(AuditLog.of(site.home).path, action=Action.RUNS_REMOVED))
