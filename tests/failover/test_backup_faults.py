@@ -20,6 +20,7 @@ from workbench.warehouse.backup.repository import Repository
 from workbench.warehouse.backup.server import SLOT
 from workbench.warehouse.backup.status import read_status, read_waiting_since
 from workbench.warehouse.backup.verification import verify
+from workbench.warehouse.backup.wal import first_gap
 
 LEFT_BYTES = 100_000
 STATUS = "SELECT wal_status FROM pg_replication_slots"
@@ -79,28 +80,21 @@ def test_a_full_disk_of_backups_is_waited_for(warehouse):
         assert repository.names() == backups
 
 
-@pytest.mark.parametrize("how", ["dropped", "let go of"])
-def test_a_slot_that_is_gone_cuts_the_chain_and_a_full_backup_begins_another(warehouse, tmp_path, how):
+def test_a_slot_that_the_server_let_go_of_cuts_the_chain_and_a_full_backup_begins_another(warehouse, tmp_path):
     postgres = warehouse.postgres
     with warehouse.keeping():
         write(warehouse, 1)
         warehouse.switch_wal()
-    first = warehouse.list()
-    if how == "dropped":
-        postgres.ask(f"SELECT pg_drop_replication_slot('{SLOT}')")
-        write(warehouse, 2)
-        # A new slot would begin with the last checkpoint, and lose nothing, were this not here.
-        postgres.ask("CHECKPOINT")
-    else:
-        postgres.ask("ALTER SYSTEM SET max_slot_wal_keep_size = '1MB'")
-        postgres.ask("SELECT pg_reload_conf()")
-        write(warehouse, 3)
-        # Not before the server has taken account of what has changed in it.
-        wait_until(
-            lambda: postgres.ask("CHECKPOINT") or postgres.ask(STATUS) == [("lost",)], SECONDS, "the slot to be lost"
-        )
-        postgres.ask("ALTER SYSTEM RESET max_slot_wal_keep_size")
-        postgres.ask("SELECT pg_reload_conf()")
+    (first,) = warehouse.repository().names()
+    postgres.ask("ALTER SYSTEM SET max_slot_wal_keep_size = '1MB'")
+    postgres.ask("SELECT pg_reload_conf()")
+    write(warehouse, 3)
+    # Not before the server has taken account of what has changed in it.
+    wait_until(
+        lambda: postgres.ask("CHECKPOINT") or postgres.ask(STATUS) == [("lost",)], SECONDS, "the slot to be lost"
+    )
+    postgres.ask("ALTER SYSTEM RESET max_slot_wal_keep_size")
+    postgres.ask("SELECT pg_reload_conf()")
 
     with warehouse.keeping():
         wait_until(lambda: warehouse.kept().count("made the full backup") == 2, SECONDS, "another full backup")
@@ -110,7 +104,7 @@ def test_a_slot_that_is_gone_cuts_the_chain_and_a_full_backup_begins_another(war
 
     told = warehouse.run("verify", code=1)
     assert "1 problems" in told
-    assert f"of WAL is missing: from the backup {first[0]} nothing after it can be restored" in told
+    assert f"of WAL is missing: from the backup {first} nothing after it can be restored" in told
     assert "`workbench backup create` makes" in told
     warehouse.run("restore", tmp_path / "new")
     with restored(tmp_path / "new") as again:
@@ -118,18 +112,34 @@ def test_a_slot_that_is_gone_cuts_the_chain_and_a_full_backup_begins_another(war
         assert again.ask(rows) == postgres.ask(rows)
 
 
+def test_a_slot_that_somebody_drops_loses_nothing_that_the_server_still_has(warehouse):
+    postgres, repository = warehouse.postgres, warehouse.repository()
+    with warehouse.keeping():
+        write(warehouse, 1)
+        warehouse.switch_wal()
+    postgres.ask(f"SELECT pg_drop_replication_slot('{SLOT}')")
+    write(warehouse, 2)
+    with warehouse.keeping():
+        warehouse.switch_wal()
+
+    assert verify(Keys.of(warehouse.home, KeysSettings()), repository).problems == ()
+    assert len(repository.names()) == 1
+
+
 def test_a_segment_that_is_lost_is_told_by_the_next_backup_and_by_verify(warehouse):
+    keys, repository = Keys.of(warehouse.home, KeysSettings()), warehouse.repository()
     with warehouse.keeping():
         write(warehouse, 2)
         warehouse.switch_wal()
-    (backup,) = warehouse.list()
-    archive = warehouse.repository().wal
-    lost = archive.segments()[-2].name
-    (archive.folder / f"{lost}.z.enc").unlink()
+    (backup,) = repository.names()
+    lost = repository.wal.segments()[-2].name
+    (repository.wal.folder / f"{lost}.z.enc").unlink()
 
-    assert f"{lost} of WAL is missing: from the backup {backup} nothing" in warehouse.run("verify", code=1)
+    (problem,) = verify(keys, repository).problems
+    assert f"{lost} of WAL is missing: from the backup {backup} nothing" in problem
     told = json.loads(warehouse.run("create", "--incremental", "--json"))
     assert told["gap"].startswith(f"{lost} of WAL is missing")
     assert told["needs"] == backup
-    # From there on it is whole again.
-    assert json.loads(warehouse.run("create", "--json"))["gap"] is None
+    # From there on it is whole again, and the gap before it stays known.
+    assert first_gap(repository.wal.segments(), repository.read(keys, told["backup"]).stop) is None
+    assert verify(keys, repository).problems == (problem,)
