@@ -35,7 +35,8 @@ START_SECONDS = 90
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoginHub]:
     folder = tmp_path_factory.mktemp("status")
-    with IdentityProvider() as provider, running_login_hub(folder, provider, WORKBENCH_LOGIN_ADMINS="gh-ada") as hub:
+    settings = {"WORKBENCH_LOGIN_ADMINS": "gh-ada", "WORKBENCH_LOG_FORMAT": "json"}
+    with IdentityProvider() as provider, running_login_hub(folder, provider, **settings) as hub:
         yield hub
 
 
@@ -79,6 +80,7 @@ def test_a_request_has_an_id_in_the_answer_and_in_the_log(hub: LoginHub):
     assert "GET /hub/login" in of_requests["8f14e45f-ceea"].message
     assert all("404 GET /hub/nothing-there" in of_requests[each].message for each in made)
     assert {each.component for each in lines} == {"hub"}
+    assert all(text.startswith("{") for text in hub.log.splitlines() if "GET /hub/" in text)
     # What belongs to no request does not keep the id of one.
     assert "request" not in next(each for each in lines if "Running JupyterHub" in each.message).fields
 

@@ -109,6 +109,24 @@ def test_a_token_of_the_hub_is_as_much_as_its_owner(hub: ProxiedHub):
     assert send(hub, f"{AT}api/v1/pipelines", "GET", "0" * 32).status_code == 401
 
 
+def test_a_request_has_one_id_at_the_proxy_the_service_and_the_hub(hub: ProxiedHub, site: Site):
+    with signed_in(hub, "ada"):
+        pass
+    token = hub.api("/users/gh-ada/tokens", "POST", json={}).json()["token"]
+    with hub.client(headers={"Authorization": f"token {token}", "X-Request-ID": "through-all.1"}) as client:
+        answer = client.post(f"{AT}api/v1/pipelines/nothing-there/runs", json={})
+
+    assert (answer.status_code, answer.headers["x-request-id"]) == (404, "through-all.1")
+
+    def told(log: str) -> list[str]:
+        return [line.partition(": ")[2] for line in log.splitlines() if " request=through-all.1: " in line]
+
+    wait_until(lambda: told(site.log("pipelines.service")), 20, "the line of the service")
+    assert told(site.log("pipelines.service"))[-1].startswith("404 POST ")
+    assert any("GET /hub/api/user" in each for each in told(hub.log)), "the hub was asked who that is"
+    assert token not in hub.log + site.log("pipelines.service")
+
+
 def test_a_form_of_another_site_changes_nothing(hub: ProxiedHub):
     with signed_in(hub, "ada") as client:
         answer = client.post(f"{AT}do/start_run", data={"pipeline": "say", "p.n": "1"})
