@@ -238,7 +238,7 @@ def test_the_plans_three_alerts_reach_slack_mail_and_pager_and_so_does_their_end
 
     assert max(value for _, value in drawn["error-rate"]["raw.readings"]) > 0.05
     assert max(value for _, value in drawn["ingestion-rate"]["raw.readings"]) > 1
-    assert set(drawn) >= {"lag", "processing-latency", "queue", "machine"}
+    assert "processing-latency" in drawn
     # Each in this order; one that falls below its bound while it is pending begins anew.
     assert {name: list(dict.fromkeys(stages)) for name, stages in watching.stages.items()} == {
         name: ["pending", "firing", "resolved"] for name in PLAN

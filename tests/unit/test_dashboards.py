@@ -103,6 +103,16 @@ def test_programs_are_counted_among_what_a_process_has_started():
     assert _kind_of(["/usr/bin/python", "-P", "-m", "hub.spawning.singleuser", "--port=1"]) == "server"
 
 
+def test_what_only_the_monitor_knows_is_told_by_no_other_process():
+    program = (
+        "import prometheus_client as p, workbench.observability.metrics as m; {} print(p.generate_latest().decode())"
+    )
+    for do, told in {"": [], "m.DISK_RATIO.set(.25);": ["workbench_disk_free_ratio 0.25"]}.items():
+        done = subprocess.run([sys.executable, "-c", program.format(do)], capture_output=True, text=True, check=True)
+        lines = re.findall(r"^workbench_(?:disk|memory|machine|queue|outbox|audit)\S* \S+$", done.stdout, re.MULTILINE)
+        assert lines == told
+
+
 def test_names_of_pictures_are_their_own():
     assert len(BY_NAME) == len(PICTURES)
     assert all(re.fullmatch(r"[a-z-]+", each) for each in BY_NAME)

@@ -5,9 +5,32 @@ Source: prometheus.io, "Metric and label naming". Label values are tables and to
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from prometheus_client import Counter, Gauge, Histogram, start_http_server
+from prometheus_client.core import Metric
 
 from workbench.errors import PortTaken
+
+
+class SetGauge(Gauge):
+    """A gauge that is told of once it was set.
+
+    All processes import this module, and one of them knows the value: the others would tell 0, and the least free
+    disk of all were none.
+    """
+
+    _was_set = False
+
+    def set(self, value: float) -> None:
+        """Set it, from now on for whoever reads."""
+        super().set(value)
+        self._was_set = True
+
+    def collect(self) -> Iterable[Metric]:
+        """Called by the registry."""
+        return super().collect() if self._was_set else ()
+
 
 FLOW = ("topic", "table")
 
@@ -79,18 +102,20 @@ RUNS_ENDED = Counter(
 RUN_SUCCESS = Gauge(
     "workbench_run_success_timestamp_seconds", "When a run of a pipeline has last succeeded.", ("pipeline",)
 )
-QUEUE_STEPS = Gauge("workbench_queue_waiting_steps", "Steps of pipelines that may run and wait for a worker.")
-QUEUE_SECONDS = Gauge("workbench_queue_oldest_seconds", "How long the oldest of these steps waits.")
-QUEUE_RUNNING = Gauge("workbench_queue_running_steps", "Steps of pipelines that run.")
-OUTBOX_MESSAGES = Gauge("workbench_outbox_waiting_messages", "Messages of the outbox that have been tried in vain.")
-DISK_BYTES = Gauge("workbench_disk_free_bytes", "Free bytes of the disk under WORKBENCH_HOME.")
-DISK_RATIO = Gauge("workbench_disk_free_ratio", "Free share of that disk.")
-MEMORY_RATIO = Gauge("workbench_memory_available_ratio", "Share of this machine's memory that may still be taken.")
-LOAD = Gauge("workbench_machine_load_ratio", "Processes that want to run, over a minute, by the processors there are.")
+QUEUE_STEPS = SetGauge("workbench_queue_waiting_steps", "Steps of pipelines that may run and wait for a worker.")
+QUEUE_SECONDS = SetGauge("workbench_queue_oldest_seconds", "How long the oldest of these steps waits.")
+QUEUE_RUNNING = SetGauge("workbench_queue_running_steps", "Steps of pipelines that run.")
+OUTBOX_MESSAGES = SetGauge("workbench_outbox_waiting_messages", "Messages of the outbox that have been tried in vain.")
+DISK_BYTES = SetGauge("workbench_disk_free_bytes", "Free bytes of the disk under WORKBENCH_HOME.")
+DISK_RATIO = SetGauge("workbench_disk_free_ratio", "Free share of that disk.")
+MEMORY_RATIO = SetGauge("workbench_memory_available_ratio", "Share of this machine's memory that may still be taken.")
+LOAD = SetGauge(
+    "workbench_machine_load_ratio", "Processes that want to run, over a minute, by the processors there are."
+)
 CERTIFICATE_EXPIRY = Gauge(
     "workbench_certificate_expiry_timestamp_seconds", "When a certificate of ours ends.", ("certificate",)
 )
-AUDIT_CHECKPOINT = Gauge(
+AUDIT_CHECKPOINT = SetGauge(
     "workbench_audit_checkpoint_timestamp_seconds", "When the audit log was last signed by a checkpoint."
 )
 # By the name of this home in the folder of backups: without backups there is no series, and no alert.
