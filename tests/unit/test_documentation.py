@@ -17,6 +17,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from pipelines.definition.document import read_document
 from pipelines.definition.files import _definition
 from pipelines.service.openapi import openapi
 from tests.services.pages import ROOT, Block, blocks, faults, problems_of
@@ -134,7 +135,9 @@ def test_blocks_that_say_so_run(block: Block, tmp_path: Path, monkeypatch: pytes
 
 
 def of_pipelines(fields: dict[str, Any], path: Path) -> None:
-    definition, problems = _definition({"name": path.stem, "steps": {"a": {"flow": "flights"}}, **fields})
+    # Not what PyYAML has read: to our files `on` is a word.
+    shown = read_document(path).value
+    definition, problems = _definition({"name": path.stem, "steps": {"a": {"flow": "flights"}}, **shown})
     assert definition
     assert problems == []
 
@@ -178,10 +181,11 @@ CHECKERS: dict[str, Callable[[dict[str, Any], Path], object]] = {
 
 def kind_of(fields: dict[str, Any]) -> str:
     """Which file it is, by the fields that only such files have."""
+    # Pipelines have `alerts` too, and flows have `steps`.
     marks = {
-        "topics": "topics", "clusters": "clusters", "expectations": "quality", "roles": "policies", "alerts": "alerts",
-        "channels": "alerts", "scrape_configs": "prometheus", "topic": "flow", "steps": "steps of a pipeline",
-        "triggers": "steps of a pipeline",
+        "topics": "topics", "clusters": "clusters", "expectations": "quality", "roles": "policies",
+        "scrape_configs": "prometheus", "topic": "flow", "steps": "steps of a pipeline",
+        "triggers": "steps of a pipeline", "alerts": "alerts", "channels": "alerts",
     }  # fmt: skip
     return next((kind for mark, kind in marks.items() if mark in fields), "")
 
