@@ -17,6 +17,7 @@ from tornado.web import Application, RequestHandler, StaticFileHandler
 from pipelines.definition.targets.flow import NAME as FLOW_NAME
 from pipelines.runner.folders import is_notebook
 from pipelines.service.operations import OPERATIONS
+from pipelines.service.rights import Right
 from pipelines.service.web import pages
 from pipelines.service.web.api import Api, Document
 from pipelines.service.web.base import HEADERS, Handler, Service
@@ -93,6 +94,7 @@ def build_templates() -> jinja2.Environment:
     templates.filters["took"] = _took
     templates.filters["megabytes"] = lambda each: f"{each / 1e6:.0f} MB" if each else ""
     templates.tests["notebook"] = lambda each: bool(each) and is_notebook(Path(each))
+    templates.globals["Right"] = Right
     templates.globals["version"] = _version(HERE.glob("static/*"))
     return templates
 

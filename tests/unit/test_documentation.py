@@ -27,6 +27,7 @@ from workbench.ingestion.definition import make_flow
 from workbench.ingestion.topics import read_topics
 from workbench.observability.alerts.rules import load_rules
 from workbench.observability.notifications import load_channels
+from workbench.references import References
 from workbench.security.policies.reading import read_policies
 from workbench.transformation.quality.declarations import make_declaration
 
@@ -145,7 +146,7 @@ def of_pipelines(fields: dict[str, Any], path: Path) -> None:
 def of_clusters(fields: dict[str, Any], path: Path) -> None:
     environment = {"BILLING_KAFKA_PASSWORD": "x"}
     for name in fields["clusters"]:
-        problems = problems_of(functools.partial(KafkaConnection.named, name, path, environment=environment))
+        problems = problems_of(functools.partial(KafkaConnection.named, name, path, references=References(environment)))
         # The files of the example are not there; nothing else may be wrong.
         assert [each for each in problems if not re.search(r"no file|not be read|No such file", each)] == []
 
@@ -167,10 +168,16 @@ def of_alerts(fields: dict[str, Any], path: Path) -> None:
     assert load_channels(path).channels
 
 
+def of_data(fields: dict[str, Any], path: Path) -> None:
+    path.write_text(yaml.safe_dump({"version": 1, "roles": {}, **fields}))
+    read_policies(path)
+
+
 CHECKERS: dict[str, Callable[[dict[str, Any], Path], object]] = {
     "steps of a pipeline": of_pipelines,
     "flow": lambda fields, path: make_flow("example", fields),
     "policies": lambda fields, path: read_policies(path),
+    "data": of_data,
     "topics": of_topics,
     "clusters": of_clusters,
     "quality": lambda fields, path: make_declaration(fields),
@@ -183,7 +190,7 @@ def kind_of(fields: dict[str, Any]) -> str:
     """Which file it is, by the fields that only such files have."""
     # Pipelines have `alerts` too, and flows have `steps`.
     marks = {
-        "topics": "topics", "clusters": "clusters", "expectations": "quality", "roles": "policies",
+        "topics": "topics", "clusters": "clusters", "expectations": "quality", "roles": "policies", "data": "data",
         "scrape_configs": "prometheus", "topic": "flow", "steps": "steps of a pipeline",
         "triggers": "steps of a pipeline", "alerts": "alerts", "channels": "alerts",
     }  # fmt: skip

@@ -189,7 +189,6 @@ class Handler(RequestHandler):
             "prefix": self.service.prefix,
             "person": person,
             "token": self.form_token if person else "",
-            "Right": Right,
             "here": self.request.path.removeprefix(self.service.prefix).split("/")[0],
         }
         return self.service.templates.get_template(template).render(**common, **values)
