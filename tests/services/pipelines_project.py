@@ -36,7 +36,7 @@ from tests.services.workbench import ROOT, environment, wait_until
 from workbench.security.keyset.opening import Keys
 
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
-ENDED_SECONDS = 60
+ENDED_SECONDS = 120
 
 
 @dataclass
