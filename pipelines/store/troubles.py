@@ -32,7 +32,7 @@ SELECT r.id, r.key, r.pipeline, r.trigger, r.instant, r.partition, r.repairs, d.
   extract(epoch FROM clock_timestamp() - w.since)::double precision AS waits
 FROM pipelines.runs r JOIN pipelines.definitions d ON d.sha256 = r.definition_sha256
 CROSS JOIN LATERAL (VALUES
-  ('late', coalesce(r.instant, r.created_at), r.started_at IS NULL AND r.backfill_id IS NULL),
+  ('late', coalesce(r.instant, r.created_at), r.started_at IS NULL AND r.backfill_id IS NULL AND r.repairs = 0),
   ('slow', greatest(r.started_at, (SELECT max(e.at) FROM pipelines.events e WHERE e.run_id = r.id AND e.kind = 'repair')),
     r.started_at IS NOT NULL),
   ('overdue', coalesce(r.instant, r.created_at), r.backfill_id IS NULL AND r.repairs = 0)
