@@ -19,7 +19,7 @@ from workbench.logs.lines import Line
 from workbench.observability.alerts.samples import Samples
 from workbench.observability.alerts.telling import Pace
 from workbench.observability.monitor.database import MonitorDatabase
-from workbench.panels.alerts.opening import open_panel as open_alerts
+from workbench.panels.alerting.opening import open_panel as open_alerts
 from workbench.panels.jobs.opening import open_panel
 from workbench.panels.service import PipelinesService
 from workbench.security.audit import AuditLog, read_events

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import pkgutil
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,6 +17,10 @@ from workbench.panels.pages.kernels import LEFT_SECONDS, OPENING_SECONDS, PageKe
 
 def test_every_panel_has_a_page():
     assert set(PANELS) == set(panels.__all__)
+
+
+def test_no_module_takes_the_place_of_a_panel_once_it_is_imported():
+    assert {each.name for each in pkgutil.iter_modules(panels.__path__)} & set(panels.__all__) == set()
 
 
 @pytest.mark.parametrize(

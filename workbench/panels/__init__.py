@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from workbench.panels.alerts.state import AlertsState
+    from workbench.panels.alerting.state import AlertsState
     from workbench.panels.flows.state import IngestionState
     from workbench.panels.jobs.state import PipelinesState
     from workbench.panels.operations.state import SparkState
@@ -30,7 +30,7 @@ def alerts() -> Panel[AlertsState]:
     Raises:
         SettingsError: when a setting is wrong.
     """
-    from workbench.panels.alerts.opening import open_panel
+    from workbench.panels.alerting.opening import open_panel
     from workbench.settings import Settings
 
     return _opened("alerts", open_panel(Settings.load()))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from workbench.panels.alerts.acting import AlertsActions, AlertsWatch
-from workbench.panels.alerts.state import AlertsState
-from workbench.panels.alerts.view import AlertsView
+from workbench.panels.alerting.acting import AlertsActions, AlertsWatch
+from workbench.panels.alerting.state import AlertsState
+from workbench.panels.alerting.view import AlertsView
 from workbench.panels.panel import Panel
 from workbench.panels.service import Pipelines, find_pipelines
 from workbench.settings import Settings

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from workbench.panels.alerts.acting import AlertsActions
-from workbench.panels.alerts.state import AlertsState, AlertState, Labels, labels_text
+from workbench.panels.alerting.acting import AlertsActions
+from workbench.panels.alerting.state import AlertsState, AlertState, Labels, labels_text
 from workbench.panels.panel import Panel
 from workbench.panels.parts import Grid, Picture, button, clock, dropdown, offer, picture_of
 

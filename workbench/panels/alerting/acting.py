@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from workbench.panels.alerts.state import AlertsState, AlertState, Labels, RuleState, SilenceState
+from workbench.panels.alerting.state import AlertsState, AlertState, Labels, RuleState, SilenceState
 from workbench.panels.parts import clock
 from workbench.panels.service import Pipelines, Row
 from workbench.panels.sometimes import Sometimes
