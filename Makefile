@@ -31,10 +31,14 @@ $(STAMP): requirements.lock pyproject.toml | $(filter .venv-uv/bin/uv,$(UV))
 up: setup ## Run everything: broker, warehouse, Spark, hub. Ctrl-C stops it.
 	@$(BIN)/workbench up
 
-# Each process takes a file at a time and has servers of its own: about 4 GB of memory.
+# Two processes at once, each a file at a time with servers of its own (about 4 GB of memory); then, alone, the
+# tests of faults: they are about time, and about killing what takes all processors.
 PROCESSES ?= 2
 test: setup ## Run the whole test suite.
-	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
+	@failed=0; \
+	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder --ignore tests/failover || failed=1; \
+	$(BIN)/python -m pytest tests/failover || failed=1; \
+	exit $$failed
 
 unit: setup ## Run the tests that need no server.
 	$(BIN)/python -m pytest tests/unit

@@ -24,7 +24,7 @@ hypothesis.settings.register_profile("workbench", deadline=None)
 hypothesis.settings.load_profile("workbench")
 
 # Two processes share the suite, a file at a time: the longest files come first, and the end is short ones.
-TIERS = ("failover", "security", "integration", "e2e", "contracts", "unit", "performance", "conformance")
+TIERS = ("failover", "integration", "e2e", "security", "contracts", "unit", "performance", "conformance")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -12,7 +12,7 @@ import yaml
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
-from pipelines.scheduler import scheduler as scheduling
+from pipelines.scheduler import triggers as scheduling
 from pipelines.scheduler.outside import asking
 from pipelines.scheduler.outside.observing import Outside
 from pipelines.scheduler.scheduler import Scheduler

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.errors import KafkaError
 from workbench.ingestion.cluster.connection import ANSWER_SECONDS, KafkaConnection
+from workbench.ingestion.cluster.groups import Consumed, GroupReader, Offsets
 from workbench.ingestion.cluster.watermarks import answer_of, no_such_topic, offsets_of, request_offsets
 
 if TYPE_CHECKING:
     from confluent_kafka.admin import AdminClient
 
-Offsets = Mapping[int, int]  #: by partition
-Consumed = tuple[str, str]  #: a group, and a topic that it reads
 Refused = dict[str | Consumed, KafkaError]
 
 
@@ -39,6 +38,7 @@ class PositionReader:
     def __init__(self, connection: KafkaConnection) -> None:
         self._connection = connection
         self._client: AdminClient | None = None
+        self._groups = GroupReader(connection)
 
     def read(self, topics: Collection[str], consumed: Collection[Consumed] = ()) -> Positions:
         """Where these topics end now, and how far groups have come in them; within about two minutes, whatever happens.
@@ -107,29 +107,12 @@ class PositionReader:
         return found
 
     def _committed(
-        self, consumed: Iterable[Consumed], partitions: Mapping[str, list[int]], refused: Refused
+        self, consumed: Collection[Consumed], partitions: Mapping[str, list[int]], refused: Refused
     ) -> dict[Consumed, Offsets]:
-        # All are asked before the first answer is waited for.
-        asked = {each: self._ask_group(each, partitions[each[1]]) for each in consumed}
-        found: dict[Consumed, Offsets] = {}
-        for consumer, future in asked.items():
-            try:
-                with self._connection.reported():
-                    answer = answer_of(self._connection, future)
-            except KafkaError as error:
-                refused[consumer] = error
-                continue
-            # Below zero: nothing was committed.
-            found[consumer] = {each.partition: each.offset for each in answer.topic_partitions if each.offset >= 0}
+        asked = {each: partitions[each[1]] for each in consumed}
+        found, errors = self._groups.committed(asked)
+        refused.update(errors)
         return found
-
-    def _ask_group(self, consumed: Consumed, partitions: Iterable[int]) -> Any:
-        from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
-
-        group, topic = consumed
-        asked = ConsumerGroupTopicPartitions(group, [TopicPartition(topic, number) for number in partitions])
-        with self._connection.reported():
-            return self._admin().list_consumer_group_offsets([asked], request_timeout=ANSWER_SECONDS)[group]
 
     def _offsets(self, topics: Mapping[str, list[int]], refused: Refused, *, earliest: bool) -> dict[str, Offsets]:
         from confluent_kafka import TopicPartition
