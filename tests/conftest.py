@@ -30,6 +30,7 @@ TIERS = ("failover", "integration", "e2e", "security", "contracts", "unit", "per
 def pytest_configure(config: pytest.Config) -> None:
     for tier in TIERS:
         config.addinivalue_line("markers", f"{tier}: in tests/{tier}")
+    config.addinivalue_line("markers", "alone: takes all processors, and is about time; nothing runs beside it")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

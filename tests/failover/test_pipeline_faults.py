@@ -7,6 +7,8 @@ import pytest
 from tests.failover.pipeline_chaos import AT_ONCE, Schedule, run_wave
 from tests.services.pipelines_project import running_site
 
+pytestmark = pytest.mark.alone
+
 SCHEDULES = 40
 
 

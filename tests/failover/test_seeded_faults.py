@@ -6,6 +6,8 @@ import pytest
 
 from tests.failover.chaos import Schedule, run_schedules
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from workbench.settings import Settings
 from workbench.transformation.session import connect
 
 pytestmark = [
+    pytest.mark.alone,
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"),
     pytest.mark.timeout(600),  # a cluster starts first
 ]

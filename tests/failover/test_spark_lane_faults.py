@@ -27,6 +27,8 @@ from workbench.inspection import verify_flow
 from workbench.runtime.ports import answers, any_free
 from workbench.settings import Settings
 
+pytestmark = pytest.mark.alone
+
 WAVE = 10
 
 

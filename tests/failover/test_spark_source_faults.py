@@ -25,6 +25,8 @@ from workbench.batch.partitions import make_partitions
 from workbench.settings import Settings
 from workbench.warehouse.engine import make_engine
 
+pytestmark = pytest.mark.alone
+
 KINDS = ("write", "stream", "batch")
 FAULTS = ("spark", "workers", "warehouse", "clients")
 ENDED_SECONDS = 300
