@@ -323,7 +323,7 @@ def test_the_openapi_document_says_what_answers(service: RunningService):
     document = service.api("viewer", "GET", "/openapi.json").json()
 
     for path, methods in document["paths"].items():
-        address = path.format(pipeline="say", run=999_999, backfill=999_999, pool="none", flow="none")
+        address = path.format(pipeline="say", run=999_999, backfill=999_999, pool="none", flow="none", silence=999_999)
         for method in ("GET", "POST", "PUT"):
             status = service.api("viewer", method, address, None if method == "GET" else {}).status_code
             is_known = status != 405
