@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import re
 
-from prometheus_client import REGISTRY
-
-from workbench.observability import metrics
+from tests.services.declared_metrics import declared_metrics
 from workbench.observability.alerts.quantities import QUANTITIES
 from workbench.resources import resource
 
@@ -15,14 +13,7 @@ ROW = re.compile(r"^\| `(workbench_[a-z_]+)` \| (\w+) \|", re.MULTILINE)
 
 
 def test_every_metric_is_documented_with_its_kind_and_nothing_else_is():
-    assert metrics.INGESTED_ROWS
-    declared = {
-        f"{each.name}_total" if each.type == "counter" else each.name: each.type
-        for each in REGISTRY.collect()
-        if each.name.startswith("workbench_")
-    }
-
-    assert dict(ROW.findall((DOCS / "metrics.md").read_text(encoding="utf-8"))) == declared
+    assert dict(ROW.findall((DOCS / "metrics.md").read_text(encoding="utf-8"))) == declared_metrics()
 
 
 def test_every_quantity_is_documented_as_it_means():
