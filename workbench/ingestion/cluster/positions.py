@@ -111,7 +111,8 @@ class PositionReader:
     ) -> dict[Consumed, Offsets]:
         asked = {each: partitions[each[1]] for each in consumed}
         found, errors = self._groups.committed(asked)
-        refused.update(errors)
+        for consumer, error in errors.items():
+            refused[consumer] = error
         return found
 
     def _offsets(self, topics: Mapping[str, list[int]], refused: Refused, *, earliest: bool) -> dict[str, Offsets]:
