@@ -12,10 +12,10 @@ from functools import partial
 from pathlib import Path
 
 from pipelines.alerting.texts import as_notification
-from pipelines.processes.background import Background
 from pipelines.store.alerts import TO, due_channels, hand_out, wait_no_longer, wait_together
 from pipelines.store.database import Store
 from pipelines.store.outbox import TAKEN_SECONDS, Taken, sent, take_messages
+from workbench.background import Background
 from workbench.errors import StoreError, WorkbenchError
 from workbench.observability.notifications import (
     SEND_SECONDS,

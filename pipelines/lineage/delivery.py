@@ -19,9 +19,9 @@ from typing import Protocol
 from pydantic import SecretStr
 
 from pipelines.lineage.messages import KIND
-from pipelines.processes.background import Background
 from pipelines.store.database import Store
 from pipelines.store.outbox import Taken, sent, take_messages
+from workbench.background import Background
 from workbench.errors import StoreError
 from workbench.sections import PipelinesSettings
 

@@ -14,10 +14,10 @@ import psutil
 from cryptography import x509
 
 from pipelines.monitor.programs import read_programs
-from pipelines.processes.background import Background
 from pipelines.states import State
 from pipelines.store.database import Store
 from pipelines.store.pages.measures import Measures, read_ended, read_measures
+from workbench.background import Background
 from workbench.observability import metrics
 from workbench.runtime.state import State as ComponentState
 from workbench.runtime.state import read_status

@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+
+from workbench.background import Background
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ def older_logs(log: Path) -> list[Path]:
     return [log.with_name(f"{log.name}.{n}") for n in sorted((int(n) for n in numbers if n.isdecimal()), reverse=True)]
 
 
-class LogKeeper:
+class LogKeeper(Background):
     """A context manager that keeps logs bounded, in a thread of its own.
 
     Args:
@@ -80,23 +80,12 @@ class LogKeeper:
     """
 
     def __init__(self, logs: Callable[[], Iterable[Path]], limits: LogLimits) -> None:
+        super().__init__("bound-logs", self._keep, end_seconds=None)
         self._logs, self._limits = logs, limits
-        self._ending = threading.Event()
         self._told: set[Path] = set()
-        self._thread = threading.Thread(target=self._keep, name="bound-logs", daemon=True)
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._ending.set()
-        self._thread.join()
-
-    def _keep(self) -> None:
-        while not self._ending.wait(LOOK_SECONDS):
+    def _keep(self, stopping: threading.Event) -> None:
+        while not stopping.wait(LOOK_SECONDS):
             with suppress(OSError):  # of a folder that is just going
                 for each in self._logs():
                     self._bound(each)

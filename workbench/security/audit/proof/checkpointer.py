@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from workbench.background import Background
 from workbench.errors import AuditError, WorkbenchError
 from workbench.security.audit.actions import Action
 from workbench.security.audit.lines import NOTHING, digest
@@ -179,20 +180,16 @@ def try_tick(checkpointer: Checkpointer, told: str = "", *, is_forced: bool = Fa
 @contextmanager
 def making_checkpoints(checkpointer: Checkpointer, look_seconds: float = LOOK_SECONDS) -> Iterator[None]:
     """A thread that makes checkpoints when they are due, and a last one at the end."""
-    ending = threading.Event()
 
-    def run() -> None:
+    def run(stopping: threading.Event) -> None:
         told = try_tick(checkpointer)
-        while not ending.wait(look_seconds):
+        while not stopping.wait(look_seconds):
             told = try_tick(checkpointer, told)
 
-    thread = threading.Thread(target=run, name="audit-checkpoints", daemon=True)
-    thread.start()
     try:
-        yield
+        with Background("audit-checkpoints", run, end_seconds=None):
+            yield
     finally:
-        ending.set()
-        thread.join()
         try_tick(checkpointer, is_forced=True)
 
 

@@ -14,10 +14,10 @@ class Background:
     Args:
         name: of the thread.
         work: called once, in the thread, with an event that is set when it is to end.
-        end_seconds: how long the end waits for it.
+        end_seconds: how long the end waits for it; None is until it has ended.
     """
 
-    def __init__(self, name: str, work: Callable[[threading.Event], None], *, end_seconds: float) -> None:
+    def __init__(self, name: str, work: Callable[[threading.Event], None], *, end_seconds: float | None) -> None:
         self._stopping, self._end_seconds = threading.Event(), end_seconds
         # A daemon: a wait for the network does not hold up the end of the process.
         self._thread = threading.Thread(target=work, args=(self._stopping,), name=name, daemon=True)
