@@ -18,20 +18,17 @@ from rich.console import Console
 from rich.table import Table
 
 from workbench.cli import policy_data
+from workbench.cli.policy_file import AS_JSON, FILE, read_file
 from workbench.errors import WorkbenchError
-from workbench.resources import resource
 from workbench.security.audit import Action
 from workbench.security.audit.commands import audits_itself, not_audited, recording
 from workbench.settings import Settings
 
 if TYPE_CHECKING:
-    from workbench.security.policies.reading import Policies
     from workbench.warehouse.policies.administration import Administration
     from workbench.warehouse.policies.applying import Applied
 
 WHOLE_WIDTH = 1000
-FILE = typer.Option(None, help="A file of policies other than that of the settings.")
-AS_JSON = typer.Option(False, "--json", help="Print JSON.")
 GROUPS = typer.Option(
     None, "--group", metavar="GROUP", help="A group of the hub that the person is in; can be repeated."
 )
@@ -212,17 +209,6 @@ def schema() -> None:
     from workbench.security.policies.model import file_schema
 
     typer.echo(json.dumps(file_schema(), indent=2, ensure_ascii=False))
-
-
-def read_file(settings: Settings, file: Path | None) -> Policies:
-    """The policies of *file*, or of the settings.
-
-    Raises:
-        PoliciesRefused: naming file, line and field of everything that is wrong.
-    """
-    from workbench.security.policies.reading import read_policies
-
-    return read_policies(file or settings.policies.file or resource("pipelines") / "policies.yaml")
 
 
 def _administration(settings: Settings) -> Administration:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from workbench.cli.policy_file import AS_JSON, FILE, read_file
 from workbench.security.audit import Action, AuditLog, Outcome, read_events
 from workbench.security.audit.commands import audits_itself, recording
 from workbench.security.secrets import ensure_token
@@ -19,9 +20,7 @@ if TYPE_CHECKING:
     from workbench.warehouse.policies.data.erasing import Fingerprints
     from workbench.warehouse.policies.data.tables import DataTable
 
-FILE = typer.Option(None, help="A file of policies other than that of the settings.")
 DRY_RUN = typer.Option(False, "--dry-run", help="Only count; remove nothing.")
-AS_JSON = typer.Option(False, "--json", help="Print JSON.")
 KEY = "erasure-key"
 
 
@@ -93,24 +92,24 @@ def erase(  # noqa: PLR0917 - typer
     settings = Settings.load()
     tables = _tables(settings, file)
     value = sys.stdin.read().strip() if subject == "-" else subject
-    found, counts = erasing.find_subject(settings.warehouse, tables, kind, value)
+    found = erasing.find_subject(settings.warehouse, tables, kind, value)
     if dry_run:
-        _print(counts, f"of this {kind}", as_json=as_json)
+        _print(erasing.count_rows(settings.warehouse, found), f"of this {kind}", as_json=as_json)
         return
     if not yes:
+        counts = erasing.count_rows(settings.warehouse, found)
         told = ", ".join(f"{count:,} of {name}" for name, count in counts.items())
         typer.confirm(f"Rows that are erased: {told}. They cannot be brought back. Go on?", abort=True)
     fingerprints = _fingerprints(settings)
     # In the first event already: what the warehouse did, the log knows after a crash as well.
     named = ",".join(found.fingerprints(fingerprints))
     with recording(settings.home, Action.DATA_ERASED, f"{kind}:{named}") as details:
-        removed = erasing.erase(settings.warehouse, tables, found, fingerprints)
+        removed = erasing.erase(settings.warehouse, found, fingerprints)
         details.update(removed)
     _print(removed, f"of this {kind}, erased", as_json=as_json)
 
 
 def _tables(settings: Settings, file: Path | None) -> Sequence[DataTable]:
-    from workbench.cli.policies import read_file
     from workbench.warehouse.engine import transaction
     from workbench.warehouse.policies.data.tables import read_data_tables, refuse_other_dialects
 

@@ -48,17 +48,19 @@ class Subject:
     """Somebody, as tables name them."""
 
     kind: str
-    spellings: tuple[str, ...] = field(repr=False)  #: as it was given, and as each table writes it
+    given: str = field(repr=False)
+    spellings: tuple[tuple[DataTable, str], ...] = field(
+        repr=False
+    )  #: each table that knows the kind, and how it writes this one
 
     def fingerprints(self, fingerprints: Fingerprints) -> tuple[str, ...]:
         """All that may be found again."""
-        return tuple(dict.fromkeys(fingerprints.of(self.kind, each) for each in self.spellings))
+        named = (self.given, *(spelled for _, spelled in self.spellings))
+        return tuple(dict.fromkeys(fingerprints.of(self.kind, each) for each in named))
 
 
-def find_subject(
-    settings: WarehouseSettings, tables: Sequence[DataTable], kind: str, value: str
-) -> tuple[Subject, Mapping[str, int]]:
-    """The subject, and how many rows each table has of it; changes nothing.
+def find_subject(settings: WarehouseSettings, tables: Sequence[DataTable], kind: str, value: str) -> Subject:
+    """The subject that is called *value*; changes nothing, and reads no row.
 
     Raises:
         WarehouseError: when no table knows such subjects, the value is none that a column can hold, or the warehouse refuses.
@@ -70,19 +72,29 @@ def find_subject(
             f"no table of the policies has subjects of the kind {kind!r}",
             remedy=f"Name one of {', '.join(kinds)}." if kinds else "Write `data:` with `subjects` into the policies.",
         )
-    spellings, counts = [value], {}
     with transaction(settings) as connection:
-        for table in mine:
-            spelled = _spelled(connection, table, kind, value)
-            spellings.append(spelled)
-            query = f"SELECT count(*) FROM {table.identifier} WHERE {_is_theirs(table, kind)}"
-            counts[table.name] = int(connection.execute(sa.text(query), {"value": spelled}).scalar_one())
-    return Subject(kind, tuple(dict.fromkeys(spellings))), counts
+        return Subject(kind, value, tuple((table, _spelled(connection, table, kind, value)) for table in mine))
 
 
-def erase(
-    settings: WarehouseSettings, tables: Sequence[DataTable], subject: Subject, fingerprints: Fingerprints
-) -> Mapping[str, int]:
+def count_rows(settings: WarehouseSettings, subject: Subject) -> Mapping[str, int]:
+    """How many rows each table has of the subject.
+
+    Raises:
+        WarehouseError: when the warehouse cannot be reached or refuses.
+    """
+    with transaction(settings) as connection:
+        return {
+            table.name: int(
+                connection.execute(
+                    sa.text(f"SELECT count(*) FROM {table.identifier} WHERE {_is_theirs(table, subject.kind)}"),
+                    {"value": spelled},
+                ).scalar_one()
+            )
+            for table, spelled in subject.spellings
+        }
+
+
+def erase(settings: WarehouseSettings, subject: Subject, fingerprints: Fingerprints) -> Mapping[str, int]:
     """Remove what tables have of the subject and remember it, in one transaction. Gives rows by table.
 
     Raises:
@@ -91,10 +103,8 @@ def erase(
     with transaction(settings) as connection:
         _make_list(connection)
         removed = {
-            table.name: _remove(connection, table, subject.kind, _spelled(connection, table, subject.kind, subject.spellings[0]))
-            for table in tables
-            if subject.kind in table.data.subjects
-        }  # fmt: skip
+            table.name: _remove(connection, table, subject.kind, spelled) for table, spelled in subject.spellings
+        }
         _remember(connection, {(subject.kind, each) for each in subject.fingerprints(fingerprints)})
     return removed
 
