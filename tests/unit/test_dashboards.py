@@ -9,12 +9,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import prometheus_client
 import pytest
 
 from pipelines.monitor.programs import _kind_of, read_programs
+from tests.services.declared_metrics import declared_metrics
 from workbench.errors import MonitorError
-from workbench.observability import metrics
 from workbench.observability.alerts.expressions import Moment, Value
 from workbench.observability.alerts.samples import Samples, labels_of
 from workbench.observability.dashboards.drawing import SHOWN_LINES, draw, text_of
@@ -33,13 +32,8 @@ WORDS = {"sum", "min", "max", "by", "rate", "increase", "histogram_quantile", "t
 def declared() -> set[str]:
     """Names of series of the metrics that are declared, as Prometheus stores them."""
     found = set()
-    for each in vars(metrics).values():
-        if isinstance(each, prometheus_client.Counter):
-            found.add(f"{each._name}_total")
-        elif isinstance(each, prometheus_client.Histogram):
-            found |= {f"{each._name}_{end}" for end in ("bucket", "count", "sum")}
-        elif isinstance(each, prometheus_client.Gauge):
-            found.add(each._name)
+    for name, kind in declared_metrics().items():
+        found |= {f"{name}_{end}" for end in ("bucket", "count", "sum")} if kind == "histogram" else {name}
     return found
 
 

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Self
 
 from workbench.errors import MonitorError
+from workbench.observability.monitor.file import WAIT_SECONDS, monitor_file, open_monitor_file
 
 MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000
 KEEP_DAYS = 30  #: of objectives
-WAIT_SECONDS = 10.0  #: for another process
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS points (at INTEGER PRIMARY KEY, body BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS objectives (
@@ -64,7 +64,7 @@ class History:
     @classmethod
     def of(cls, home: Path, *, reading: bool = False) -> History:
         """Of the workbench whose WORKBENCH_HOME is *home*."""
-        return cls(home / "monitor" / "monitor.sqlite", reading=reading)
+        return cls(monitor_file(home), reading=reading)
 
     def __enter__(self) -> Self:
         with self._reported("opened"):
@@ -72,11 +72,7 @@ class History:
                 address = f"{self._path.absolute().as_uri()}?mode=ro"
                 self._connection = sqlite3.connect(address, uri=True, timeout=WAIT_SECONDS, isolation_level=None)
             else:
-                # Of a file that is not there yet, SQLite would let others read.
-                self._path.touch(mode=0o600)
-                self._connection = sqlite3.connect(self._path, timeout=WAIT_SECONDS, isolation_level=None)
-                self._connection.execute("PRAGMA journal_mode=WAL")
-                self._connection.execute("PRAGMA synchronous=NORMAL")
+                self._connection = open_monitor_file(self._path)
                 self._connection.executescript(SCHEMA)
         return self
 

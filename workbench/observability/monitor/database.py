@@ -21,9 +21,9 @@ from typing import Any, Self
 from workbench.errors import MonitorError
 from workbench.observability.alerts.samples import Labels
 from workbench.observability.alerts.states import Alert, Stage
+from workbench.observability.monitor.file import monitor_file, open_monitor_file
 
 KEEP_MS = 86_400_000
-WAIT_SECONDS = 10.0  #: for the other process
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS series (id INTEGER PRIMARY KEY, metric TEXT NOT NULL, labels TEXT NOT NULL, UNIQUE (metric, labels));
 CREATE TABLE IF NOT EXISTS scrapes (at INTEGER PRIMARY KEY, body BLOB NOT NULL);
@@ -79,15 +79,12 @@ class MonitorDatabase:
     @classmethod
     def of(cls, home: Path) -> MonitorDatabase:
         """Of the workbench whose WORKBENCH_HOME is *home*."""
-        return cls(home / "monitor" / "monitor.sqlite")
+        return cls(monitor_file(home))
 
     def __enter__(self) -> Self:
         try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._path.touch(mode=0o600)  # SQLite gives its other files the same rights
-            self._connection = sqlite3.connect(self._path, timeout=WAIT_SECONDS, isolation_level=None)
-            self._connection.execute("PRAGMA journal_mode=WAL")
-            self._connection.execute("PRAGMA synchronous=NORMAL")
+            self._connection = open_monitor_file(self._path)
             # Only when it has to be: who just looks writes nothing.
             if self._connection.execute("PRAGMA user_version").fetchone() != (VERSION,):
                 self._connection.executescript(SCHEMA)
