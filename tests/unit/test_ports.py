@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -48,3 +50,32 @@ def test_a_port_that_is_given_out_is_none_that_connections_go_out_from(monkeypat
         monkeypatch.setattr(ports, "UNASKED", range(port, port + 1))
         monkeypatch.setattr(ports, "TRIES", 1)
         assert any_free() != port
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ports are marked in Linux's abstract namespace")
+def test_two_processes_that_choose_at_once_do_not_choose_the_same():
+    port = any_free()
+    program = f"from workbench.runtime.ports import choose; print(choose({port}), flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        theirs = int(other.stdout.readline())
+        other.communicate("\n")
+
+    assert is_free(port)
+    assert theirs != port
+    assert choose(port) == port
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ports are marked in Linux's abstract namespace")
+def test_a_port_is_free_again_for_others_when_the_process_that_chose_it_has_ended():
+    program = "from workbench.runtime.ports import any_free; print(any_free())"
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    assert choose(int(ended.stdout)) == int(ended.stdout)
+
+
+def test_a_port_is_given_out_once():
+    given = [any_free() for _ in range(50)]
+
+    assert len(set(given)) == len(given)

@@ -1,4 +1,10 @@
-"""Free ports on loopback."""
+"""Free ports on loopback, of which two workbenches never choose the same.
+
+Between the choice of a port and the moment when its server listens lie seconds. A port that was chosen is therefore
+marked until the process that chose it ends: by a Unix socket in Linux's abstract namespace (unix(7)), which belongs
+to the same network namespace as the port, needs no file, and goes with the process however that ends. Elsewhere
+nothing is marked, and of two workbenches that start in the same second one may fail.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +12,7 @@ import contextlib
 import errno
 import random
 import socket
+import sys
 
 from workbench.errors import PortTaken
 
@@ -13,6 +20,8 @@ LOOPBACK = "127.0.0.1"
 # Below what systems give to outgoing connections: from 32768 on Linux, from 49152 on macOS.
 UNASKED = range(20_000, 30_000)
 TRIES = 100
+# The marks of this process: they are the process's as its ports are, and nothing reads them but this module.
+_marks: dict[int, socket.socket] = {}
 
 
 def is_free(port: int, host: str = LOOPBACK) -> bool:
@@ -21,11 +30,12 @@ def is_free(port: int, host: str = LOOPBACK) -> bool:
 
 
 def any_free() -> int:
-    """A port that is free now, and that no outgoing connection takes before a server listens on it."""
+    """A port that is free now, and that no outgoing connection or other workbench takes before a server listens on it."""
     for port in random.sample(UNASKED, TRIES):
         with contextlib.suppress(OSError), socket.socket() as probe:
             probe.bind((LOOPBACK, port))
-            return port
+            if _mark(port):
+                return port
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         return int(probe.getsockname()[1])
@@ -39,7 +49,8 @@ def choose(preferred: int, *, variable: str = "", asked_for: bool = False, host:
     """
     error = _bind_error(preferred, host)
     if error is None:
-        return preferred
+        is_ours = _mark(preferred) or preferred in _marks
+        return preferred if is_ours or asked_for else any_free()
     if not asked_for:
         return any_free()
     if error.errno == errno.EADDRINUSE:
@@ -58,6 +69,22 @@ def answers(port: int, host: str = LOOPBACK, seconds: float = 1.0) -> bool:
     with contextlib.suppress(OSError), socket.create_connection((host, port), seconds):
         return True
     return False
+
+
+def _mark(port: int) -> bool:
+    """Mark *port* as chosen until this process ends; False when it is marked already, by this or another process."""
+    if port in _marks:
+        return False
+    if sys.platform != "linux":
+        return True
+    mark = socket.socket(socket.AF_UNIX)
+    try:
+        mark.bind(f"\0workbench-port-{port}")
+    except OSError:
+        mark.close()
+        return False
+    _marks[port] = mark
+    return True
 
 
 def _bind_error(port: int, host: str) -> OSError | None:
