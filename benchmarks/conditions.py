@@ -149,10 +149,10 @@ def has_begun(load: Load) -> bool:
         return found == (PARTITIONS,)
 
 
-def send_steadily(load: Load, seconds: int) -> None:
+def send_steadily(load: Load, seconds: int, per_second: int = STREAM_PER_SECOND) -> None:
     """Send the same number of records in every fiftieth of a second."""
     producer = Producer({**load.connection.for_confluent(), "linger.ms": 5, "compression.type": "lz4"})
-    batch = [make_record(number) for number in range(round(STREAM_PER_SECOND * TICK_SECONDS))]
+    batch = [make_record(number) for number in range(round(per_second * TICK_SECONDS))]
     started = time.monotonic()
     for tick in range(round(seconds / TICK_SECONDS)):
         time.sleep(max(started + tick * TICK_SECONDS - time.monotonic(), 0))

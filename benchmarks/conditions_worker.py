@@ -6,7 +6,6 @@ import json
 import signal
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +14,9 @@ import psutil
 from benchmarks.peers.records import Load
 from benchmarks.workbench_worker import COLUMNS
 from workbench.flows import ingest_flow, open_run
-from workbench.ingestion.batch import Batch
+from workbench.ingestion import flow as following
+from workbench.ingestion.batch import Batch, Commit
 from workbench.ingestion.definition import make_flow
-from workbench.ingestion.flow import run_for_ever
 from workbench.loading import Load as Transaction
 from workbench.sections import WarehouseSettings
 from workbench.settings import Settings
@@ -60,15 +59,19 @@ def follow(settings: Settings, load: Load) -> None:
     """Follow until SIGTERM; keep the age of every record at the end of its transaction."""
     flow = make_flow("b", {"topic": load.topic, "into": f"{load.schema}.{load.table}", "columns": COLUMNS})
     ages: list[np.ndarray] = []
+    count = following.count
 
-    def committed(_: Transaction, batch: Batch, __: float) -> None:
+    def note_ages(load: Transaction, batch: Batch, seconds: float) -> Commit:
         now = time.time()
         ages.append(np.array([now - message.timestamp()[1] / 1000 for message in batch.messages]))
+        return count(load, batch, seconds)
 
+    # A commit tells the time of its first record only; the figure is of every record.
+    following.count = note_ages
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with open_run(settings, flow, lambda _: None) as run:
-            run_for_ever(replace(run, committed=committed))
+            following.run_for_ever(run)
     except KeyboardInterrupt:
         np.save("ages.npy", np.concatenate(ages))
 

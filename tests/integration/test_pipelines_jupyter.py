@@ -207,3 +207,11 @@ def test_what_is_no_form_is_refused(server, jobs, body):
 
     assert answer.status_code == 400
     assert "the request is no form" in answer.json()["message"]
+
+
+def test_the_server_asks_the_internet_for_nothing_and_installs_no_extension(server: JupyterServer):
+    assert server.call("GET", "lab/api/update").json() == {"notification": None}
+    assert server.call("GET", "lab/api/news").json() == {"news": []}
+    page = server.call("GET", "lab").text
+    assert '"can_install": false' in page
+    assert '"news": {"disabled": true}' in page
