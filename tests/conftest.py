@@ -14,6 +14,7 @@ import pytest
 
 from tests.services.keycloak import running_keycloak
 from tests.services.keycloak_realm import Realm
+from tests.services.leftovers import end_with_this_process
 from tests.services.workbench import RunningWorkbench, make_home, run, running_workbench
 from workbench import masking
 from workbench.sections import variables
@@ -27,7 +28,11 @@ hypothesis.settings.load_profile("workbench")
 TIERS = ("failover", "integration", "e2e", "security", "contracts", "unit", "performance", "conformance")
 
 
+WATCHER = pytest.StashKey[object]()
+
+
 def pytest_configure(config: pytest.Config) -> None:
+    config.stash[WATCHER] = end_with_this_process()
     for tier in TIERS:
         config.addinivalue_line("markers", f"{tier}: in tests/{tier}")
     config.addinivalue_line("markers", "alone: takes all processors, and is about time; nothing runs beside it")
