@@ -30,6 +30,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, timedelta
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -103,7 +104,7 @@ def main() -> None:
             measure_part(
                 result,
                 f"{people} people",
-                lambda work, people=people: measure(workbench, settings, work, people, arguments.seconds),
+                partial(measure, workbench, settings, people, arguments.seconds),
                 command=f"python -m benchmarks.load --people {people} --seconds {arguments.seconds}",
                 output=arguments.output,
             )
@@ -121,7 +122,7 @@ def loaded_workbench(folder: Path) -> Iterator[tuple[RunningWorkbench, Settings]
         yield workbench, Settings.load()
 
 
-def measure(workbench: RunningWorkbench, settings: Settings, work: Path, people: int, seconds: int) -> dict[str, Any]:
+def measure(workbench: RunningWorkbench, settings: Settings, people: int, seconds: int, work: Path) -> dict[str, Any]:
     """Everything at once, for so many seconds."""
     queries, ready, runs = Asked(), Asked(), Asked()
     load = Load(
@@ -197,7 +198,7 @@ def _rows(load: Load) -> int:
 
 def _visit(workbench: RunningWorkbench, people: int, seconds: int) -> dict[str, Any]:
     """What Locust found, of every page together and of each."""
-    command = [
+    command: list[str | Path] = [
         ensure_environment("locust"), "-m", "locust", "--headless", "--json", "--only-summary", "--skip-log-setup",
         *("-f", LOCUST_FILE, "-H", workbench.url, "-u", str(people), "-r", str(people), "-t", f"{seconds}s"),
     ]  # fmt: skip

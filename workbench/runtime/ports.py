@@ -20,8 +20,8 @@ LOOPBACK = "127.0.0.1"
 # Below what systems give to outgoing connections: from 32768 on Linux, from 49152 on macOS.
 UNASKED = range(20_000, 30_000)
 TRIES = 100
-# The marks of this process: they are the process's as its ports are, and nothing reads them but this module.
-_marks: dict[int, socket.socket] = {}
+# Ports that this process has marked: its own, as its file descriptors are. The sockets stay open until it ends.
+_marked: set[int] = set()
 
 
 def is_free(port: int, host: str = LOOPBACK) -> bool:
@@ -49,7 +49,7 @@ def choose(preferred: int, *, variable: str = "", asked_for: bool = False, host:
     """
     error = _bind_error(preferred, host)
     if error is None:
-        is_ours = _mark(preferred) or preferred in _marks
+        is_ours = _mark(preferred) or preferred in _marked
         return preferred if is_ours or asked_for else any_free()
     if not asked_for:
         return any_free()
@@ -73,9 +73,10 @@ def answers(port: int, host: str = LOOPBACK, seconds: float = 1.0) -> bool:
 
 def _mark(port: int) -> bool:
     """Mark *port* as chosen until this process ends; False when it is marked already, by this or another process."""
-    if port in _marks:
+    if port in _marked:
         return False
     if sys.platform != "linux":
+        _marked.add(port)
         return True
     mark = socket.socket(socket.AF_UNIX)
     try:
@@ -83,7 +84,8 @@ def _mark(port: int) -> bool:
     except OSError:
         mark.close()
         return False
-    _marks[port] = mark
+    mark.detach()
+    _marked.add(port)
     return True
 
 
