@@ -11,6 +11,7 @@ from prometheus_client import Counter, Gauge, Histogram, start_http_server
 from prometheus_client.core import Metric
 
 from workbench.errors import PortTaken
+from workbench.observability.operations import OUTCOMES, Ended
 
 
 class SetGauge(Gauge):
@@ -83,6 +84,15 @@ STREAM_RESTARTS = Counter(
     "workbench_stream_restarts_total",
     "Times that a streaming query was started again, by what had happened.",
     (*STREAM, "cause"),
+)
+SPARK_SECONDS = Histogram(
+    "workbench_spark_operation_seconds",
+    "Time that operations of Spark took for those who asked for them, by whose they are and how they ended.",
+    ("kind", "outcome"),
+    buckets=(0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600),
+)
+CACHE_REQUESTS = Counter(
+    "workbench_cache_requests_total", "What was asked of a cache: found, or made anew.", ("cache", "result")
 )
 SERVICE_REQUEST_SECONDS = Histogram(
     "workbench_service_request_seconds",
@@ -167,6 +177,28 @@ def begin_flow(topic: str, table: str) -> None:
     """Have the counters of a flow begin at zero: of one that begins at 1, nobody sees that it has grown."""
     for counter in (INGESTED_ROWS, INGESTED_BYTES, DEAD_LETTERS, FRESHNESS_SECONDS):
         counter.labels(topic, table)
+
+
+def begin_spark(kind: str) -> None:
+    """Have the counters of a kind of Spark's operations begin at zero."""
+    for outcome in OUTCOMES:
+        SPARK_SECONDS.labels(kind, outcome)
+
+
+def count_spark(kind: str, ended: Ended) -> None:
+    """An operation of Spark has ended, in this process or in one that has told of it."""
+    SPARK_SECONDS.labels(kind, ended.outcome).observe(ended.seconds)
+
+
+def begin_cache(cache: str) -> None:
+    """Have the counters of a cache begin at zero."""
+    for result in ("hit", "miss"):
+        CACHE_REQUESTS.labels(cache, result)
+
+
+def count_cache(cache: str, *, is_hit: bool) -> None:
+    """Something was asked of a cache."""
+    CACHE_REQUESTS.labels(cache, "hit" if is_hit else "miss").inc()
 
 
 def serve_metrics(port: int) -> None:
