@@ -33,6 +33,16 @@ class SetGauge(Gauge):
         return super().collect() if self._was_set else ()
 
 
+class WeightedHistogram(Histogram):
+    """A histogram that is told of many equal observations at once."""
+
+    def observe_many(self, amount: float, count: int) -> None:
+        """As if *amount* were observed *count* times. Written for prometheus_client 0.26, which takes one at a time."""
+        self._sum.inc(amount * count)
+        index = next(number for number, bound in enumerate(self._upper_bounds) if amount <= bound)
+        self._buckets[index].inc(count)
+
+
 FLOW = ("topic", "table")
 
 INGESTED_ROWS = Counter("workbench_ingestion_rows_total", "Rows committed to the warehouse.", FLOW)
@@ -50,9 +60,10 @@ COMMIT_SECONDS = Histogram(
     FLOW,
     buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120),
 )
-FRESHNESS_SECONDS = Histogram(
+# By records: of commits, a late one with a single record would weigh as much as one of fifty thousand.
+FRESHNESS_SECONDS = WeightedHistogram(
     "workbench_ingestion_freshness_seconds",
-    "Age of the oldest record of a transaction when it was committed.",
+    "Age of records when they were committed, for each that of the first record of its transaction.",
     FLOW,
     buckets=(0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 300, 1800),
 )
