@@ -134,9 +134,10 @@ def opens_one_from_the_launcher(page: Any, server: str) -> None:
     labels = [each.strip() for each in cards.locator(".jp-LauncherCard-label").all_inner_texts()]
     assert labels == ["Alerts", "Ingestion", "Pipelines", "Spark", "Warehouse"]
     keep(page, "panel-launcher")
-    card = cards.get_by_title("Open the panel Alerts in a new tab")
-    assert int(card.get_attribute("tabindex")) >= 0
-    card.focus()
+    cards.get_by_role("button", name="Warehouse").focus()
+    page.keyboard.press("Shift+Tab")
+    assert cards.get_by_role("button", name="Spark").evaluate(FOCUSED)
+    cards.get_by_role("button", name="Alerts").focus()
     with page.context.expect_page() as opened:
         page.keyboard.press("Enter")
     tab = opened.value
