@@ -10,13 +10,15 @@ from typing import Any
 from jupyterhub.spawner import SpawnException
 from jupyterhub.utils import maybe_future
 
-from hub import health, kernels, status, warehouse_roles
+from hub import health, kernels, spark_operations, status, warehouse_roles
 from hub.api_auditing import actor_of, audited_handlers
 from hub.auditing import ACTOR, AuditTrail, ServerStarts, record_stop, server_resource, tell_failure
 from hub.departure import remove_unfinished_archives
 from hub.keys import note_in_use
 from hub.offboarding import CUSTOM_SCOPES, ROLE, offboarding_handlers, operator_service
 from workbench.errors import AuditError
+from workbench.observability.metrics import begin_spark
+from workbench.observability.operations import KERNEL
 from workbench.security.audit import Action, AuditLog, Event, Outcome
 from workbench.security.audit.lines import canonical, digest
 from workbench.security.audit.proof.anchors import anchors_of
@@ -39,10 +41,12 @@ def set_operations(c: Any, settings: Settings) -> None:
         note_in_use(settings.home / "keys" / "hub-auth-state", keys)
     c.WorkbenchAuthenticator.audit = audit
     c.WorkbenchAuthenticator.checkpointer = Checkpointer.of(settings.home, anchors_of(settings.audit))
+    begin_spark(KERNEL)
     ours = [
         *health.HANDLERS,
         *status.status_handlers(settings.home),
         *kernels.HANDLERS,
+        *spark_operations.HANDLERS,
         *offboarding_handlers(settings),
     ]
     c.WorkbenchAuthenticator.pages = [*ours, *audited_handlers()]

@@ -220,7 +220,8 @@ def measure_commit(flow: Flow, commit: Commit) -> None:
     metrics.BATCH_RECORDS.labels(*labels).observe(commit.records)
     metrics.COMMIT_SECONDS.labels(*labels).observe(commit.seconds)
     if commit.first_timestamp is not None:
-        metrics.FRESHNESS_SECONDS.labels(*labels).observe(max(time.time() - commit.first_timestamp / 1000, 0.0))
+        age = max(time.time() - commit.first_timestamp / 1000, 0.0)
+        metrics.FRESHNESS_SECONDS.labels(*labels).observe_many(age, commit.records)
 
 
 def find_columns(settings: Settings, flow: Flow, connection: KafkaConnection, warehouse: Warehouse) -> pa.Schema:

@@ -42,6 +42,10 @@ from workbench.sections import (
 )
 
 EMBEDDED_ENV = "run/embedded.env"
+WHERE_ALERTS_BELONG = (
+    "Put it into the environment of `workbench up`, or into a file of mode 0600 that pipelines/alerts.yaml names "
+    "as `file:/PATH`."
+)
 S = TypeVar("S", bound=Section)
 
 
@@ -143,7 +147,10 @@ def _unknown_variables(env_file: Path) -> list[str]:
     known = [*variables(), "WORKBENCH_HOME"]
     problems = []
     for name in sorted(names - set(known)):
-        if name.startswith(ALERTS) and name in os.environ:
+        if name.startswith(ALERTS):
+            if name not in os.environ:
+                # Every notebook reads `.env`, and there are secrets in addresses of channels.
+                problems.append(f"{name} is an address of alerts, and none is read from .env. {WHERE_ALERTS_BELONG}")
             continue
         close = difflib.get_close_matches(name, known, n=1)
         hint = f"Did you mean {close[0]}?" if close else "docs/settings.md lists every variable."

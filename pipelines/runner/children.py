@@ -15,11 +15,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from workbench.observability.metrics import count_cache
 from workbench.runtime import guard
 
 GUARD_SECONDS = 10.0  # what the guard may need to end a tree
 STOP_SECONDS = 10.0  # between the interrupt and the kill
 PROGRAM = "pipelines.runner.child"
+CACHE = "process"  #: as metrics call it
 
 
 @dataclass(frozen=True)
@@ -152,8 +154,11 @@ class ChildPool:
         Raises:
             OSError: when the operating system refuses to start one.
         """
-        child = await (self._waiting.pop(0) if self._waiting else self._begin())
-        if child.ended.done():
+        child = await self._waiting.pop(0) if self._waiting else None
+        is_hit = child is not None and not child.ended.done()
+        if self._most:
+            count_cache(CACHE, is_hit=is_hit)
+        if child is None or child.ended.done():
             child = await self._begin()
         while len(self._waiting) < self._most:
             self._waiting.append(self._begin())

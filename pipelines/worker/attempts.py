@@ -28,10 +28,12 @@ from pipelines.worker.roles.environment import process_environment, secret_envir
 from pipelines.worker.surroundings import Surroundings
 from workbench.errors import AuditError, ClaimLost, StoreUnavailable, WarehouseUnavailable, WorkbenchError
 from workbench.logs.context import bound
+from workbench.observability.metrics import count_cache
 
 logger = logging.getLogger(__name__)
 
 AGAIN_SECONDS = 0.5
+CACHE = "step"  #: as metrics call it
 T = TypeVar("T")
 
 
@@ -139,6 +141,7 @@ class Attempt:
             known = step_hash(assignment, claim, content, before)
             reused = find_reusable(connection, known)
         is_there = reused is not None and Path(reused[1]).is_file()
+        count_cache(CACHE, is_hit=is_there)
         return _Prepared(assignment, known, reused if is_there else None, lineage)
 
     def _outcome(self, result: Result, known: str | None) -> Outcome:

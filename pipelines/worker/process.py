@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -15,6 +15,7 @@ from pipelines.processes.opening import opened_store
 from pipelines.processes.signing import give_signs
 from pipelines.store.database import Store, store_address
 from pipelines.worker.flows.keeper import FlowKeeper
+from pipelines.worker.measuring import measuring
 from pipelines.worker.surroundings import Surroundings
 from pipelines.worker.worker import WorkerLoop, new_worker
 from workbench.settings import Settings
@@ -52,7 +53,14 @@ async def _work(settings: Settings, options: WorkerOptions) -> None:
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    surroundings = Surroundings.of(settings, options.project, os.environ)
+    with measuring(settings.home) as environment:
+        await _work_measured(settings, options, stopping, environment)
+
+
+async def _work_measured(
+    settings: Settings, options: WorkerOptions, stopping: asyncio.Event, environment: Mapping[str, str]
+) -> None:
+    surroundings = Surroundings.of(settings, options.project, {**os.environ, **environment})
     opening = opened_store(settings, connections=options.slots + 3, is_stopping=stopping.is_set)
     store = await asyncio.to_thread(opening.__enter__)
     try:

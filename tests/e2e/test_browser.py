@@ -76,7 +76,7 @@ def keep(page: Any, name: str) -> None:
         shutil.copyfile(SCREENSHOTS / f"{name}.png", PICTURES / f"{name}.png")
 
 
-PANELS = {f"panel-{name}" for name in ("alerts", "ingestion", "warehouse", "spark", "pipelines", "page")}
+PANELS = {f"panel-{name}" for name in ("alerts", "ingestion", "warehouse", "spark", "pipelines", "page", "launcher")}
 SHOWN = {
     "login",
     "login-phone",

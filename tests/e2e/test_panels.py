@@ -91,6 +91,7 @@ def test_a_person_steers_with_panels(shared_workbench):
         keep(page, "panel-pipelines")
 
         silences_an_alert(page)
+        opens_one_from_the_launcher(page, f"{shared_workbench.url}/user/gh-ada/")
         opens_a_page(page, f"{shared_workbench.url}/user/gh-ada/")
         told = [(each.actor, each.action) for each in read_events(AuditLog.of(shared_workbench.home).path)]
         assert {("gh-ada", "alert.silenced"), ("gh-ada", "alert.unsilenced")} <= set(told)
@@ -123,6 +124,27 @@ def silences_an_alert(page: Any) -> None:
     page.keyboard.press("Enter")
     said(panel, "is over.")
     silence.wait_for(state="detached", timeout=30 * SECOND)
+
+
+def opens_one_from_the_launcher(page: Any, server: str) -> None:
+    """A card for each panel, reached and pressed with the keyboard; the page comes in a tab of its own."""
+    page.keyboard.press("Control+Shift+L")
+    cards = page.locator(".jp-Launcher-section").filter(has=page.get_by_role("heading", name="Workbench"))
+    cards.locator(".jp-LauncherCard").nth(4).wait_for(timeout=60 * SECOND)
+    labels = [each.strip() for each in cards.locator(".jp-LauncherCard-label").all_inner_texts()]
+    assert labels == ["Alerts", "Ingestion", "Pipelines", "Spark", "Warehouse"]
+    keep(page, "panel-launcher")
+    cards.get_by_role("button", name="Warehouse").focus()
+    page.keyboard.press("Shift+Tab")
+    assert cards.get_by_role("button", name="Spark").evaluate(FOCUSED)
+    cards.get_by_role("button", name="Alerts").focus()
+    with page.context.expect_page() as opened:
+        page.keyboard.press("Enter")
+    tab = opened.value
+    tab.get_by_role("heading", name="Alerts", level=1).wait_for(timeout=90 * SECOND)
+    assert tab.url == f"{server}workbench/panels/alerts"
+    assert tab.evaluate("window.opener") is None
+    tab.close()
 
 
 def opens_a_page(page: Any, server: str) -> None:

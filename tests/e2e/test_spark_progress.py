@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.e2e.test_browser import SECOND, keep, running_chromium, watched_page
+from tests.services.workbench import wait_until
+from workbench.observability.alerts.quantities import is_wanted
+from workbench.observability.monitor.scraping import Scraper
+from workbench.observability.monitor.targets import HUB, read_targets
+from workbench.runtime.metrics import metrics_token
 
 # About twenty seconds on two cores, in tasks of less than one, in two stages and more.
 QUERY = """slow = spark.range(0, 900_000_000, 1, 60).selectExpr("id % 1000 AS key", "sha2(cast(id AS string), 256) AS hash")
@@ -74,8 +80,20 @@ def test_bars_move_under_a_long_query_and_cancel_stops_it(page, shared_workbench
     run(page, "print('next', spark.range(7).count())")
     output(page, "next 7", 20)
     assert took < CANCELLED_SECONDS
+    wait_until(lambda: is_counted(shared_workbench.home), 60, "the metrics of the hub to have them")
 
     look_at_the_ui(page, shared_workbench.url)
+
+
+def is_counted(home: Path) -> bool:
+    """Whether the hub has heard of what was done and of what was cancelled; nobody's name is with it."""
+    (hub,) = (each for each in read_targets(home) if each.job == HUB)
+    found = Scraper(metrics_token(home), is_wanted).scrape(hub)
+    counts = {
+        dict(labels)["outcome"]: value for (name, labels), value in found.items()
+        if name == "workbench_spark_operation_seconds_count" and dict(labels).keys() == {"job", "kind", "outcome"}
+    }  # fmt: skip
+    return counts["done"] >= 2 and counts["cancelled"] >= 1
 
 
 def look_at_the_ui(page: Any, url: str) -> None:

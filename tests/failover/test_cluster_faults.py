@@ -19,7 +19,9 @@ from tests.services.three_brokers import Brokers, running_brokers
 from tests.services.workbench import wait_until
 from workbench.errors import KafkaUnavailable
 from workbench.ingestion.cluster import watermarks
+from workbench.ingestion.cluster.readiness import check_cluster, cluster_obstacle
 from workbench.ingestion.producer import OutgoingRecord, produce, transaction
+from workbench.ingestion.topics import Topic, apply_topics
 from workbench.inspection import verify_flow
 
 KILLS = 2
@@ -159,6 +161,29 @@ def test_a_certificate_that_is_not_trusted_ends_the_flow_and_loses_nothing(broke
         broker.wait_until_caught_up(follower)
 
     broker.assert_right(sent)
+
+
+def test_a_cluster_that_lacks_a_broker_does_its_work_unless_a_partition_is_without_a_leader(cluster):
+    connection, brokers, single = cluster.connection, cluster.brokers, f"{cluster.topic}-single"
+    brokers.wait_until_whole(connection, cluster.topic)
+    assert cluster_obstacle(connection) == ""
+
+    brokers.kill(3)
+    wait_until(lambda: "fewer replicas in sync" in cluster_obstacle(connection), 60, "the missing replicas")
+    check_cluster(connection)
+    brokers.start(3)
+    brokers.wait_until_whole(connection, cluster.topic)
+    wait_until(lambda: cluster_obstacle(connection) == "", 60, "the cluster to be whole")
+
+    apply_topics(connection, [Topic(name=single, partitions=3, replication=1)])
+    leader = brokers.leader(connection, single, 0)
+    brokers.kill(leader)
+    wait_until(lambda: "has no leader" in cluster_obstacle(connection), 60, "the partition without a leader")
+    with pytest.raises(KafkaUnavailable, match=f"{single}/0 has no leader"):
+        check_cluster(connection)
+    brokers.start(leader)
+    brokers.wait_until_whole(connection, cluster.topic)
+    wait_until(lambda: cluster_obstacle(connection) == "", 60, "the cluster to be whole again")
 
 
 @pytest.mark.parametrize(

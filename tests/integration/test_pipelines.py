@@ -14,6 +14,10 @@ from pydantic import SecretStr
 from pipelines.states import State
 from tests.services.pipelines_project import Site, cells, kept, running_site, stepped
 from tests.services.workbench import wait_until
+from workbench.observability.alerts.quantities import is_wanted
+from workbench.observability.monitor.scraping import Scraper
+from workbench.observability.monitor.targets import read_targets
+from workbench.runtime.metrics import metrics_token
 from workbench.sections import KeysSettings
 from workbench.security.kept_secrets import KeptSecrets
 from workbench.security.keyset.opening import Keys
@@ -206,6 +210,52 @@ def test_a_cached_step_runs_once_for_the_same_values(site: Site, worker):
     assert count.read_text() == "xx"
     assert runs[0].output("a") == runs[1].output("a") != runs[2].output("a")
     assert runs[1].attempts("a")[0]["reused_from"] == runs[0].attempts("a")[0]["id"]
+
+
+TELLS = """from workbench.sections import SparkSettings
+from workbench.transformation.progress import Outcome, Recorder
+from workbench.transformation.progress.reporting import Report
+
+def tell() -> None:
+    recorder = Recorder()
+    recorder.listen(Report(SparkSettings().reports))
+    recorder.begin("1", "a line of code", lambda: None)
+    recorder.end("1", Outcome.CANCELLED)
+"""
+
+
+def test_a_worker_has_metrics_of_its_caches_and_of_what_its_steps_asked_spark_for(site: Site, worker):
+    site.module("steps_metrics", TELLS)
+    step = {"function": "steps_metrics:tell", "cache": True}
+    site.pipeline("measured", steps={"a": step, "b": {**step, "after": ["a"]}})
+    before = worker_metrics(site)
+
+    for _ in range(2):
+        assert set(site.run("measured").states.values()) == {State.SUCCEEDED}
+
+    wait_until(
+        lambda: grown(site, before)["workbench_spark_operation_seconds_count", "step", "cancelled"] >= 1, 10, "it"
+    )
+    found = grown(site, before)
+    caches = {name: found["workbench_cache_requests_total", "step", name] for name in ("hit", "miss")}
+    told = found["workbench_spark_operation_seconds_count", "step", "cancelled"]
+    assert caches == {"hit": 4 - told, "miss": told}
+    processes = [found["workbench_cache_requests_total", "process", name] for name in ("hit", "miss")]
+    assert sum(processes) == told
+
+
+def worker_metrics(site: Site) -> dict[tuple[str, ...], float]:
+    """What the worker's endpoint says, by metric and labels but the job."""
+    wait_until(lambda: [each for each in read_targets(site.home) if each.job == "worker"], 60, "the worker's endpoint")
+    (target,) = (each for each in read_targets(site.home) if each.job == "worker")
+    found = Scraper(metrics_token(site.home), is_wanted).scrape(target)
+    return {
+        (name, *(each for label, each in labels if label != "job")): value for (name, labels), value in found.items()
+    }
+
+
+def grown(site: Site, before: dict[tuple[str, ...], float]) -> dict[tuple[str, ...], float]:
+    return {key: value - before.get(key, 0) for key, value in worker_metrics(site).items()}
 
 
 def test_canary_secrets_are_nowhere(site: Site, worker):

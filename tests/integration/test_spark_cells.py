@@ -9,9 +9,12 @@ from typing import Any
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
+from prometheus_client import REGISTRY
 
 from pipelines.engine import run_notebook
+from pipelines.worker.measuring import measuring
 from workbench.errors import NotebookFailed
+from workbench.observability.operations import OUTCOMES, VARIABLE
 
 LONG = """slow = spark.range(0, 30_000_000, 1, 8).selectExpr("id % 100 AS key", "sha2(cast(id AS string), 256) AS hash")
 slow.groupBy("key").count().count()"""
@@ -30,13 +33,18 @@ def kernel() -> dict[str, str]:
     return {"display_name": "Python with Spark", "language": "python", "name": "python3"}
 
 
-def test_progress_is_one_line_and_an_error_begins_with_the_authors_own(settings, kernel, tmp_path):
+def test_progress_is_one_line_and_an_error_begins_with_the_authors_own(settings, kernel, tmp_path, monkeypatch):
     cells = [new_code_cell(each) for each in (LONG, "%spark_history 5", RAISES)]
     notebook = tmp_path / "spark.ipynb"
     nbformat.write(new_notebook(cells=cells, metadata={"kernelspec": kernel}), notebook)
 
-    with pytest.raises(NotebookFailed, match="ZeroDivisionError"):
-        run_notebook(notebook, output := tmp_path / "out" / "spark.ipynb", {})
+    with measuring(tmp_path) as environment:  # as a worker does for what it runs
+        monkeypatch.setenv(VARIABLE, environment[VARIABLE])
+        before = ended_steps()
+        with pytest.raises(NotebookFailed, match="ZeroDivisionError"):
+            run_notebook(notebook, output := tmp_path / "out" / "spark.ipynb", {})
+    assert ended_steps()["done"] > before["done"]
+    assert ended_steps()["failed"] == before["failed"] + 1
 
     done, history, failed = [cell.outputs for cell in read(output)]
     lines = [each.data["text/plain"] for each in done if each.output_type == "display_data"]
@@ -51,6 +59,12 @@ def test_progress_is_one_line_and_an_error_begins_with_the_authors_own(settings,
     assert "JVM stacktrace" not in shown
     assert "connect/client/core.py" not in shown
     assert "done" in history[0].data["text/plain"]
+
+
+def ended_steps() -> dict[str, float]:
+    """Operations of Spark that were counted, by how they ended."""
+    name = "workbench_spark_operation_seconds_count"
+    return {each: REGISTRY.get_sample_value(name, {"kind": "step", "outcome": each}) or 0 for each in OUTCOMES}
 
 
 def read(output: Path) -> list[Any]:

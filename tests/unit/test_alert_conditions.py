@@ -9,6 +9,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
 
 from pipelines.states import State
 from tests.services.declared_metrics import declared_metrics
@@ -16,10 +17,11 @@ from workbench.errors import AlertsRefused
 from workbench.observability import metrics
 from workbench.observability.alerts.conditions import UNITS, ConditionProblem, parse_condition
 from workbench.observability.alerts.expressions import COMPARISONS, Moment
+from workbench.observability.alerts.functions import bucket_quantile
 from workbench.observability.alerts.prometheus import as_rule_file
 from workbench.observability.alerts.quantities import BAD_ENDS, QUANTITIES, Unit
 from workbench.observability.alerts.rules import load_rules, rule_problems
-from workbench.observability.alerts.samples import Samples
+from workbench.observability.alerts.samples import Labels, Samples, labels_of
 from workbench.resources import resource
 
 FILE = resource("pipelines") / "alerts.yaml"
@@ -158,7 +160,7 @@ def test_a_rule_file_has_what_prometheus_needs():
 
 
 def test_each_quantity_is_about_metrics_that_there_are():
-    known = {name for each in declared_metrics() for name in (each, f"{each}_bucket")}
+    known = {name for each in declared_metrics() for name in (each, f"{each}_bucket", f"{each}_count")}
     for quantity in QUANTITIES.values():
         for metric in quantity.expression(300).metrics():
             assert metric in known or metric in {"up", "jupyterhub_request_duration_seconds_bucket"}, quantity.name
@@ -168,6 +170,32 @@ def test_each_quantity_is_about_metrics_that_there_are():
 def test_runs_that_have_failed_are_all_that_ended_and_are_neither_good_nor_cancelled():
     others = {State.SUCCEEDED, State.SKIPPED, State.CANCELLED}
     assert set(BAD_ENDS) == {state for state in State if state.is_end} - others
+
+
+def test_a_late_commit_weighs_as_much_as_it_has_records():
+    buckets = tuple(float(bound) for bound in metrics.FRESHNESS_SECONDS._kwargs["buckets"])
+    registries = CollectorRegistry(), CollectorRegistry()
+    at_once, one_by_one = (
+        metrics.WeightedHistogram("age_seconds", "", ("table",), buckets=buckets, registry=each) for each in registries
+    )
+    for age, records in ((0.4, 1_000), (600.0, 3), (5_000.0, 2), (0.05, 0)):
+        at_once.labels("raw.a").observe_many(age, records)
+        for _ in range(records):
+            one_by_one.labels("raw.a").observe(age)
+
+    assert values_of(registries[0]) == pytest.approx(values_of(registries[1]))
+    counts = {
+        float(dict(labels)["le"]): value
+        for (name, labels), value in values_of(registries[0]).items()
+        if name == "age_seconds_bucket"
+    }
+    # Three commits in all: by commits, the 95th percentile were that of the latest.
+    assert bucket_quantile(0.95, counts) < 0.5
+
+
+def values_of(registry: CollectorRegistry) -> dict[tuple[str, Labels], float]:
+    samples = [sample for metric in registry.collect() for sample in metric.samples]
+    return {(each.name, labels_of(each.labels)): each.value for each in samples if not each.name.endswith("_created")}
 
 
 def test_a_latency_that_an_alert_asks_for_is_below_the_last_bucket():

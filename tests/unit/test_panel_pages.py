@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import pkgutil
 from types import SimpleNamespace
 from typing import Any
@@ -11,12 +12,23 @@ import pytest
 from tornado.web import HTTPError
 
 from workbench import panels
-from workbench.panels.pages.handlers import PANELS, Page
+from workbench.panels.pages.handlers import LISTED, PANELS, Page, add_handlers
 from workbench.panels.pages.kernels import LEFT_SECONDS, OPENING_SECONDS, PageKernels
 
 
 def test_every_panel_has_a_page():
     assert set(PANELS) == set(panels.__all__)
+
+
+def test_jupyterlabs_page_tells_its_launcher_of_each():
+    added = []
+    application = SimpleNamespace(
+        settings={"base_url": "/user/ada/"}, add_handlers=lambda host, routes: added.extend(routes)
+    )
+    add_handlers(SimpleNamespace(web_app=application, kernel_manager=None))
+
+    assert json.loads(application.settings["page_config_data"][LISTED]) == PANELS
+    assert len(added) == 3
 
 
 def test_no_module_takes_the_place_of_a_panel_once_it_is_imported():

@@ -27,9 +27,9 @@ def test_processes_have_only_what_is_named():
     found = process_environment(WORKER)
 
     assert found == {"PATH": "/bin", "LC_ALL": "C.UTF-8", "WORKBENCH_HOME": "/srv/workbench"}
-    # How to log is no secret, and the only thing that is told of the settings.
+    # How to log and who counts are no secrets, and the only things that are told of the settings.
     settings = process_environment(dict.fromkeys(variables(), "canary"))
-    assert settings.keys() == {"WORKBENCH_LOG_FORMAT", "WORKBENCH_LOG_LEVEL"}
+    assert settings.keys() == {"WORKBENCH_LOG_FORMAT", "WORKBENCH_LOG_LEVEL", "WORKBENCH_SPARK_REPORTS"}
 
 
 def test_secrets_of_a_pipeline_are_no_settings_of_the_workbench():

@@ -320,5 +320,6 @@ def test_addresses_of_channels_of_alerts_reach_who_sends_them_and_nobody_else(tm
 def test_addresses_of_channels_are_not_read_from_a_file_of_settings(tmp_path):
     (tmp_path / ".env").write_text("WORKBENCH_ALERTS_SLACK_URL=slack://a/b/c\n")
 
-    with pytest.raises(SettingsError, match="WORKBENCH_ALERTS_SLACK_URL is not a setting"):
+    with pytest.raises(SettingsError, match="is an address of alerts, and none is read from") as refused:
         Settings.load()
+    assert "Put it into the environment of `workbench up`" in str(refused.value)

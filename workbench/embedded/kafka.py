@@ -8,12 +8,17 @@ import subprocess
 import uuid
 from base64 import urlsafe_b64encode
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from socket import create_connection
 
+from pydantic import SecretStr
+
+from workbench.embedded.asking import Asking
 from workbench.embedded.java import Java
 from workbench.errors import ComponentError, DataFolderError
+from workbench.ingestion.cluster.connection import KafkaConnection
+from workbench.ingestion.cluster.readiness import cluster_obstacle
 from workbench.runtime.ports import LOOPBACK
 from workbench.runtime.process import Launch
 from workbench.security.certificates import CertificateFiles, ensure_certificates
@@ -100,6 +105,8 @@ class KafkaBroker:
     port: int
     controller_port: int
 
+    asking: Asking = field(default_factory=Asking, repr=False, compare=False)
+
     name = "kafka"
     user = USER
     start_seconds = 60.0
@@ -169,6 +176,22 @@ class KafkaBroker:
                 return True
         except OSError:
             return False
+
+    def obstacle(self) -> str:
+        """That it does not answer a client who logs in, or has a partition that cannot be used."""
+        return self.asking.ask(lambda: cluster_obstacle(self.connection))
+
+    @property
+    def connection(self) -> KafkaConnection:
+        """As the user `workbench` reaches it."""
+        return KafkaConnection(
+            bootstrap_servers=(self.address,),
+            security_protocol="SASL_SSL",
+            sasl_mechanism="SCRAM-SHA-512",
+            username=USER,
+            password=SecretStr(self.password),
+            ca_file=str(self.certificates.authority),
+        )
 
     def complete(self) -> None:
         """Nothing is left to do once the broker answers."""

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from socket import create_connection
 from urllib.parse import urlsplit
 
 from workbench.embedded.backups import BackupKeeper
@@ -17,8 +16,10 @@ from workbench.embedded.java import Java
 from workbench.embedded.kafka import KafkaBroker
 from workbench.embedded.postgres import PostgresServer
 from workbench.embedded.programs import java_and_jars, make_spark
+from workbench.embedded.spark_readiness import spark_obstacle
 from workbench.errors import ComponentError, NoDiskSpace, SparkError
 from workbench.ingestion.cluster.connection import KafkaConnection
+from workbench.ingestion.cluster.readiness import check_cluster
 from workbench.runtime.ports import LOOPBACK, any_free, choose
 from workbench.runtime.process import Component
 from workbench.runtime.state import State, read_status
@@ -30,8 +31,6 @@ from workbench.warehouse.engine import read_frame
 SPARK_SECONDS = 180.0
 FREE_BYTES_NEEDED = 1_000_000_000
 KAFKA_PORT = 9092
-SPARK_PORT = 15002  #: of Spark Connect, when an address has none
-ANSWER_SECONDS = 2.0
 WAREHOUSE_USER = "workbench"
 
 
@@ -105,35 +104,30 @@ def check_external(settings: Settings) -> None:
     Raises:
         KafkaError, WarehouseError: when one does not answer or refuses us.
     """
-    checks = external_checks(settings)
-    for name in ("kafka", "warehouse"):
-        if name in checks:
-            checks[name]()
+    if settings.kafka.brokers:
+        KafkaConnection.from_settings(settings.kafka).check()
+    if check := external_checks(settings).get("warehouse"):
+        check()
 
 
 def external_checks(settings: Settings) -> dict[str, Callable[[], object]]:
-    """How to ask each server that is configured to be elsewhere whether it is there; each raises WorkbenchError."""
+    """How to ask each server that is configured to be elsewhere whether it can work; each raises WorkbenchError."""
     checks: dict[str, Callable[[], object]] = {}
     if settings.kafka.brokers:
-        checks["kafka"] = KafkaConnection.from_settings(settings.kafka).check
+        checks["kafka"] = partial(check_cluster, KafkaConnection.from_settings(settings.kafka))
     if settings.warehouse.host:
         checks["warehouse"] = partial(read_frame, settings.warehouse, "SELECT 1", {})
     if settings.spark.remote:
-        checks["spark"] = partial(_check_spark, settings.spark.remote)
+        checks["spark"] = partial(_check_spark, settings.spark.remote, settings.spark.token.get_secret_value())
     return checks
 
 
-def _check_spark(address: str) -> None:
-    """Raise SparkError when nothing listens there."""
-    found = urlsplit(address)
-    try:
-        with create_connection((found.hostname, found.port or SPARK_PORT), ANSWER_SECONDS):
-            return
-    except OSError as error:
+def _check_spark(remote: str, token: str) -> None:
+    """Raise SparkError when no server answers there, or it does not let us in."""
+    if obstacle := spark_obstacle(remote, token):
         raise SparkError(
-            f"nothing listens at {found.hostname}:{found.port or SPARK_PORT}: {error}",
-            remedy="Start the server of WORKBENCH_SPARK_REMOTE.",
-        ) from None
+            f"Spark at {urlsplit(remote).netloc}: {obstacle}", remedy="See the server of WORKBENCH_SPARK_REMOTE."
+        )
 
 
 def check_disk(home: Path) -> None:

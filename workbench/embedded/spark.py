@@ -12,10 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from workbench.embedded.asking import Asking
 from workbench.embedded.clusters import StartLog, check_cluster, conf_folders, find_refusal
 from workbench.embedded.jars import pyspark_home
 from workbench.embedded.java import Java
 from workbench.embedded.profiles import Profile
+from workbench.embedded.spark_readiness import spark_obstacle
 from workbench.embedded.spark_ui import SparkUI
 from workbench.errors import ClusterError, ComponentError
 from workbench.resources import resource
@@ -52,6 +54,7 @@ class SparkConnectServer:
     start_log: StartLog = field(repr=False, compare=False)
     first_query_seconds: float = WARM_UP_SECONDS
     training: Path | None = None  #: where the archive of classes is written when this server ends
+    asking: Asking = field(default_factory=Asking, repr=False, compare=False)
 
     start_seconds = 120.0
 
@@ -118,6 +121,10 @@ class SparkConnectServer:
             return True
         self._raise_refusal()
         return False
+
+    def obstacle(self) -> str:
+        """That it does not tell its version to who has the token, however well its port takes connections."""
+        return self.asking.ask(lambda: spark_obstacle(self.address, self.token))
 
     def complete(self) -> None:
         """Run the first query, which takes ten times as long as the next, then publish the endpoint."""

@@ -11,6 +11,7 @@ from prometheus_client import Counter, Gauge, Histogram, start_http_server
 from prometheus_client.core import Metric
 
 from workbench.errors import PortTaken
+from workbench.observability.operations import OUTCOMES, Ended
 
 
 class SetGauge(Gauge):
@@ -32,6 +33,16 @@ class SetGauge(Gauge):
         return super().collect() if self._was_set else ()
 
 
+class WeightedHistogram(Histogram):
+    """A histogram that is told of many equal observations at once."""
+
+    def observe_many(self, amount: float, count: int) -> None:
+        """As if *amount* were observed *count* times. Written for prometheus_client 0.26, which takes one at a time."""
+        self._sum.inc(amount * count)
+        index = next(number for number, bound in enumerate(self._upper_bounds) if amount <= bound)
+        self._buckets[index].inc(count)
+
+
 FLOW = ("topic", "table")
 
 INGESTED_ROWS = Counter("workbench_ingestion_rows_total", "Rows committed to the warehouse.", FLOW)
@@ -49,9 +60,10 @@ COMMIT_SECONDS = Histogram(
     FLOW,
     buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120),
 )
-FRESHNESS_SECONDS = Histogram(
+# By records: of commits, a late one with a single record would weigh as much as one of fifty thousand.
+FRESHNESS_SECONDS = WeightedHistogram(
     "workbench_ingestion_freshness_seconds",
-    "Age of the oldest record of a transaction when it was committed.",
+    "Age of records when they were committed, for each that of the first record of its transaction.",
     FLOW,
     buckets=(0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 300, 1800),
 )
@@ -83,6 +95,15 @@ STREAM_RESTARTS = Counter(
     "workbench_stream_restarts_total",
     "Times that a streaming query was started again, by what had happened.",
     (*STREAM, "cause"),
+)
+SPARK_SECONDS = Histogram(
+    "workbench_spark_operation_seconds",
+    "Time that operations of Spark took for those who asked for them, by whose they are and how they ended.",
+    ("kind", "outcome"),
+    buckets=(0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600),
+)
+CACHE_REQUESTS = Counter(
+    "workbench_cache_requests_total", "What was asked of a cache: found, or made anew.", ("cache", "result")
 )
 SERVICE_REQUEST_SECONDS = Histogram(
     "workbench_service_request_seconds",
@@ -167,6 +188,28 @@ def begin_flow(topic: str, table: str) -> None:
     """Have the counters of a flow begin at zero: of one that begins at 1, nobody sees that it has grown."""
     for counter in (INGESTED_ROWS, INGESTED_BYTES, DEAD_LETTERS, FRESHNESS_SECONDS):
         counter.labels(topic, table)
+
+
+def begin_spark(kind: str) -> None:
+    """Have the counters of a kind of Spark's operations begin at zero."""
+    for outcome in OUTCOMES:
+        SPARK_SECONDS.labels(kind, outcome)
+
+
+def count_spark(kind: str, ended: Ended) -> None:
+    """An operation of Spark has ended, in this process or in one that has told of it."""
+    SPARK_SECONDS.labels(kind, ended.outcome).observe(ended.seconds)
+
+
+def begin_cache(cache: str) -> None:
+    """Have the counters of a cache begin at zero."""
+    for result in ("hit", "miss"):
+        CACHE_REQUESTS.labels(cache, result)
+
+
+def count_cache(cache: str, *, is_hit: bool) -> None:
+    """Something was asked of a cache."""
+    CACHE_REQUESTS.labels(cache, "hit" if is_hit else "miss").inc()
 
 
 def serve_metrics(port: int) -> None:

@@ -34,7 +34,6 @@ HEALTH_INTERVAL_SECONDS = 5.0
 FAILED_CHECKS_TO_RESTART = 6  # half a minute and more: a busy two-core machine is no dead server
 RESTART_DELAYS_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0)
 RESTARTS_FORGOTTEN_AFTER_SECONDS = 300.0
-NO_ANSWER = "it did not answer the last health check"
 PREVIOUS_RUN_SECONDS = 30.0  # how long the servers of a killed run may take to end
 
 Listener = Callable[[ComponentStatus], None]
@@ -304,9 +303,11 @@ class _Keeper(threading.Thread):
             if time.monotonic() < self._next_check:
                 continue
             self._next_check = time.monotonic() + HEALTH_INTERVAL_SECONDS
+            began = time.monotonic()
             is_healthy = self.component.is_healthy()
             failed = 0 if is_healthy else failed + 1
-            self._tell_readiness(obstacle_of(self.component) if is_healthy else NO_ANSWER)
+            unanswered = f"it did not answer a health check within {time.monotonic() - began:.1f} s"
+            self._tell_readiness(obstacle_of(self.component) if is_healthy else unanswered)
             if failed >= FAILED_CHECKS_TO_RESTART:
                 return f"it failed {failed} health checks"
         return "stopped"

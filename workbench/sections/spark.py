@@ -55,6 +55,11 @@ class SparkSettings(Section):
         True,
         "whether kernels with a Connect server of their user's import PySpark before the first cell; takes 130 MB each",
     )
+    reports: Path | None = variable(
+        "WORKBENCH_SPARK_REPORTS",
+        None,
+        "set by JupyterLab and workers for what they run: the socket to which ended operations are told, for metrics",
+    )
     ui_path: str = variable(
         "WORKBENCH_SPARK_UI_PATH", "", "set by JupyterLab for its kernels: the path of the Spark UI in the browser"
     )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 from workbench.errors import SparkError
 from workbench.sections import SparkSettings
 from workbench.transformation.progress import RECORDER
+from workbench.transformation.progress.reporting import Report
 from workbench.transformation.progress.terminal import show_on_terminal
 from workbench.transformation.whereabouts import NOTHING_ANSWERS, Whereabouts, answers, channel
 
@@ -64,6 +65,8 @@ def connect(
     conf = session.client.get_config_with_defaults(*((name, "") for name in EXECUTORS))
     RECORDER.executors = executors_of(dict(zip(EXECUTORS, conf, strict=True)))
     show_on_terminal(RECORDER)
+    if settings.reports is not None:
+        RECORDER.listen(Report(settings.reports))
     return cast("SparkSession", session)
 
 

@@ -19,9 +19,11 @@ from pipelines.engine.kernels.kernel import Kernel, KernelEnded, start_kernel
 from pipelines.engine.kernels.process import Ending
 from pipelines.engine.kernels.specs import KernelSpec, find_spec
 from workbench.errors import ComponentError
+from workbench.observability.metrics import count_cache
 
 logger = logging.getLogger(__name__)
 
+CACHE = "kernel"  #: as metrics call it
 MEGABYTE = 1_000_000
 # A fresh kernel is taken to need that much as long as none has been measured.
 KERNEL_BYTES = 100 * MEGABYTE
@@ -110,8 +112,11 @@ class KernelPool:
         while shelf.waiting:
             kernel = shelf.waiting.pop(0)
             if not kernel.ended.done():
+                count_cache(CACHE, is_hit=True)
                 return kernel
             await kernel.stop()
+        if self._limits.kernels:
+            count_cache(CACHE, is_hit=False)
         return await start_kernel(
             shelf.spec, environment={**self._environment, **environment}, folder=folder, seconds=start_seconds
         )

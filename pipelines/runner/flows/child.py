@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import signal
 import sys
 import threading
@@ -63,12 +64,17 @@ def follow(name: str, folder: Path, told: Path, stop: threading.Event) -> None:
     from workbench.flows import follow_flow
     from workbench.ingestion.definition import read_flow
     from workbench.observability.metrics import begin_flow
+    from workbench.observability.operations import FLOW, VARIABLE
     from workbench.runtime.metrics import serving_metrics
     from workbench.settings import Settings
+    from workbench.transformation.progress.counting import count_operations
 
+    # The worker counts steps. What a flow does is counted here, where its other metrics are.
+    os.environ.pop(VARIABLE, None)
     settings, flow = Settings.load(), read_flow(folder, name)
     logger.info("%s begins: %s into %s", name, flow.topic, flow.into)
     write_private(told, json.dumps({"begun": True}))
+    count_operations(FLOW)
     with serving_metrics(settings.home, f"flow:{name}"):
         if flow.engine == "stream":
             from workbench.streams import run_stream

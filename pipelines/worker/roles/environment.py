@@ -12,13 +12,13 @@ PLAIN = frozenset(
     | {"VIRTUAL_ENV", "CONDA_PREFIX", "PYTHONPATH", "PYTHONHOME", "PYTHONWARNINGS", "PYTHONHASHSEED"}
     | {"JUPYTER_PATH", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR", "MPLCONFIGDIR"}
     | {"XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_RUNTIME_DIR", "LD_LIBRARY_PATH"}
-    | {"WORKBENCH_LOG_FORMAT", "WORKBENCH_LOG_LEVEL"}
+    | {"WORKBENCH_LOG_FORMAT", "WORKBENCH_LOG_LEVEL", "WORKBENCH_SPARK_REPORTS"}
     | {"OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "JAVA_HOME", "SPARK_HOME", "WORKBENCH_HOME"}
 )
 
 
 def process_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """That of kernels and child processes: no setting of the workbench is in it but where its home folder is, and how to log."""
+    """That of kernels and child processes: no setting of the workbench is in it but where its home folder is, how to log, and who counts."""
     return {name: value for name, value in environment.items() if name in PLAIN or name.startswith("LC_")}
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
@@ -21,6 +21,9 @@ from workbench.ingestion.cluster.oauth import TokenProvider, form_encoded
 from workbench.ingestion.cluster.wire_log import hide_logins
 from workbench.references import References
 from workbench.sections import KafkaSettings
+
+if TYPE_CHECKING:
+    from confluent_kafka.admin import ClusterMetadata
 
 CLIENT_ID = "workbench"
 ANSWER_SECONDS = 15.0
@@ -223,7 +226,14 @@ class KafkaConnection:
         return f"{JAVA_LOGINS[self.sasl_mechanism]} required {pairs};"
 
     def check(self) -> str:
-        """Ask the cluster for its id.
+        """Ask the cluster for its id; raises as `metadata` does."""
+        return str(self.metadata().cluster_id)
+
+    def metadata(self, seconds: float = ANSWER_SECONDS) -> ClusterMetadata:
+        """Ask the cluster for its brokers, topics and partitions.
+
+        Args:
+            seconds: that it may take to answer.
 
         Raises:
             KafkaError: which names the cause, where the drivers only say that they timed out: nobody
@@ -242,12 +252,12 @@ class KafkaConnection:
         check_client_certificate(self)
         said: dict[str, None] = {}
         callback = {"error_cb": listen, "log_level": 0}
-        deadline = time.monotonic() + ANSWER_SECONDS
+        deadline = time.monotonic() + seconds
         with self.reported():
             client = AdminClient({**self.for_confluent(), **callback})
         while True:
             try:
-                return str(client.list_topics(timeout=ATTEMPT_SECONDS).cluster_id)
+                return client.list_topics(timeout=ATTEMPT_SECONDS)
             except KafkaException as error:
                 client.poll(0)  # hands over what the callback has to say
                 text = connection_errors.joined([*said, str(error.args[0].str())])

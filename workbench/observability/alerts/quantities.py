@@ -85,6 +85,12 @@ def _since(instant: Expression) -> Expression:
 
 _DEAD = Aggregate("sum", Rate("workbench_ingestion_dead_letters_total", RATE_SECONDS), TABLE)
 _ROWS = Aggregate("sum", Rate("workbench_ingestion_rows_total", RATE_SECONDS), TABLE)
+_KIND = ("kind",)
+_SPARK = "workbench_spark_operation_seconds"
+_CACHE = "workbench_cache_requests_total"
+_ENDED = Aggregate("sum", Rate(f"{_SPARK}_count", RATE_SECONDS), _KIND)
+_BAD = Aggregate("sum", Rate(f"{_SPARK}_count", RATE_SECONDS, (Match("outcome", ("failed", "lost")),)), _KIND)
+_HITS = Aggregate("sum", Rate(_CACHE, RATE_SECONDS, (Match("result", ("hit",)),)), ("cache",))
 _ALL = (
     _level(
         "error_rate", Unit.SHARE, TABLE, "share of the last five minutes' records that became dead letters",
@@ -130,6 +136,24 @@ _ALL = (
     _level(
         "undelivered_messages", Unit.NUMBER, (), "messages of the outbox that a channel has not taken when first tried",
         Aggregate("sum", Value("workbench_outbox_waiting_messages")),
+    ),
+    _level(
+        "spark_operations", Unit.NUMBER, _KIND, "operations of Spark that ended, a minute, over the last five minutes",
+        Arithmetic(60, "*", _ENDED),
+    ),
+    _level(
+        "spark_time", Unit.SECONDS, _KIND,
+        "95th percentile, over the last five minutes, of the time that an operation of Spark took",
+        Quantile(0.95, _SPARK, RATE_SECONDS, _KIND),
+    ),
+    _level(
+        "spark_error_rate", Unit.SHARE, _KIND,
+        "share of the last five minutes' operations of Spark that failed or were lost with their server",
+        Arithmetic(_BAD, "/", _ENDED),
+    ),
+    _level(
+        "cache_hit_rate", Unit.SHARE, ("cache",), "share of the last five minutes' questions to a cache that it could answer",
+        Arithmetic(_HITS, "/", Aggregate("sum", Rate(_CACHE, RATE_SECONDS), ("cache",))),
     ),
     _level(
         "response_time", Unit.SECONDS, (), "95th percentile of the hub's answers over the last five minutes",

@@ -81,6 +81,7 @@ def _requests(*matches: Match) -> Expression:
 
 
 _NO_FLOW = "No flow runs."
+_NO_SPARK = "Spark has done nothing."
 _EVENTS = "workbench_security_events_total"
 PICTURES = (
     Picture(
@@ -144,6 +145,22 @@ PICTURES = (
     Picture(
         "programs-memory", "Memory of what people and jobs run", Unit.BYTES,
         (Curve("", _level("workbench_programs_memory_bytes", "kind")),), "No workbench runs here.",
+    ),
+    Picture(
+        "spark-operations", "Spark: operations that ended, a minute", Unit.NUMBER,
+        (Curve("", _times(60, _rate("workbench_spark_operation_seconds_count", by=("kind", "outcome")))),), _NO_SPARK,
+    ),
+    Picture(
+        "spark-time", "Spark: time of an operation, 95th percentile", Unit.SECONDS,
+        (Curve("", _quantity("spark_time")),), _NO_SPARK,
+    ),
+    Picture(
+        "spark-errors", "Spark: share of operations that failed or were lost", Unit.SHARE,
+        (Curve("", _quantity("spark_error_rate")),), _NO_SPARK,
+    ),
+    Picture(
+        "caches", "Caches: share of questions that they could answer", Unit.SHARE,
+        (Curve("", _quantity("cache_hit_rate")),), "No step has run.",
     ),
     Picture(
         "requests", "Requests a second", Unit.PER_SECOND,

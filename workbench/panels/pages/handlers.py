@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from html import escape
 from typing import Any
@@ -15,6 +16,7 @@ from workbench.panels.pages.kernels import PageKernels
 from workbench.security.audit.commands import not_audited
 
 ADDRESS = ("workbench", "panels")
+LISTED = "workbenchPanels"  #: the option of JupyterLab's page with all panels
 #: Title by name of the function.
 PANELS = {
     "ingestion": "Ingestion",
@@ -139,3 +141,5 @@ def add_handlers(server: Any) -> None:
     given = {"pages": Pages(server)}
     routes = [(f"{address}/?", List), (f"{address}/([a-z]+)", Page, given), (f"{closed}/([0-9a-f-]+)", Closed, given)]
     server.web_app.add_handlers(".*$", routes)
+    # JupyterLab's page has it, for the launcher: the extension `workbench-panels` reads it there.
+    server.web_app.settings.setdefault("page_config_data", {})[LISTED] = json.dumps(dict(sorted(PANELS.items())))
