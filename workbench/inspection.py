@@ -26,7 +26,7 @@ from workbench.ingestion.dead_letters import Replayed, replay_dead_letters
 from workbench.ingestion.definition import Flow
 from workbench.ingestion.lag import PartitionLag, read_lag
 from workbench.ingestion.verification import PartitionReport, verify
-from workbench.protecting import protecting
+from workbench.protecting import protecting, read_rules
 from workbench.settings import Settings
 from workbench.warehouse.dialects import make_warehouse
 from workbench.warehouse.ledger import read_flows
@@ -54,7 +54,9 @@ def plan_flow(settings: Settings, flow: Flow) -> Plan:
     Raises:
         KafkaError: when the cluster does not answer, or nothing tells the columns.
         WarehouseError: when the warehouse does not answer.
+        SettingsError, PoliciesRefused: when policies want columns encrypted, and the flow cannot, or they are wrong.
     """
+    read_rules(settings, flow)  # what cannot be encrypted is told here already
     connection = open_connection(settings, flow)
     state = read_topic_state(connection, flow.topic)
     with make_warehouse(settings.warehouse, flow.target) as warehouse:

@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 import workbench
-from tests.services.canaries import forms_of, new_canary
+from tests.services.canaries import files_with, forms_of, new_canary
 from workbench.cli.main import make_application
 from workbench.embedded.postgres import programs
 from workbench.errors import SettingsError, SubjectErased, WarehouseError
@@ -23,7 +23,7 @@ from workbench.ingestion.cluster.connection import KafkaConnection
 from workbench.ingestion.definition import Flow, make_flow
 from workbench.ingestion.producer import OutgoingRecord, produce
 from workbench.ingestion.topics import Topic, apply_topics
-from workbench.inspection import replay_flow_dead_letters, verify_flow
+from workbench.inspection import plan_flow, replay_flow_dead_letters, verify_flow
 from workbench.loading import Mode
 from workbench.replay import replay_flow
 from workbench.security.audit import Action, AuditLog, read_events
@@ -106,6 +106,8 @@ def test_values_are_their_subjects_until_it_is_erased_in_the_table_and_in_every_
         workbench.decrypt(before, flow.into)
     assert workbench.decrypt(before, flow.into, erased="null")["mail"].tolist() == [None, "b@c", None]
     assert mails(flow, erased="null") == [None, "b@c", None]
+    for folder in ("postgres", "logs"):  # nor in a file of the server, its WAL among them
+        assert files_with(settings.home / folder, canary) == []
     held = dump(flow, tmp_path)
     assert b"enc1:" in held
     assert not any(form in held for form in forms_of(canary))
@@ -138,6 +140,8 @@ def test_what_cannot_be_encrypted_is_refused_before_anything_runs(settings, flow
             ingest_flow(Settings.load(), flow, lambda _: None)
 
     refused(replace(flow, engine="spark"), "Engine spark does not encrypt")
+    with pytest.raises(SettingsError, match="Engine spark"):
+        plan_flow(Settings.load(), replace(flow, engine="spark"))
     refused(replace(flow, mode=Mode.MERGE, key=("mail",)), "Its key has mail")
     refused(_with(flow, {**COLUMNS, "mail": "json"}), "column mail is encrypted, which is for text")
     refused(_with(flow, {"n": "int64", "mail": "string"}), "column who is missing")
