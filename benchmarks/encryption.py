@@ -1,6 +1,6 @@
-"""How fast files are encrypted and decrypted, beside a bare loop of AES-256-GCM in the same run.
+"""How fast files are encrypted and decrypted, beside a bare loop of AES-256-GCM in the same run; and columns by subject.
 
-python -m benchmarks.encryption [--megabytes 64] [--output FILE]
+python -m benchmarks.encryption [--megabytes 64] [--subjects 100000] [--output FILE]
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from benchmarks.machine import machine, measure_part
@@ -21,10 +22,13 @@ from workbench.security.encryption.files import decrypt_file, encrypt_file, writ
 from workbench.security.encryption.rewrapping import rewrap
 from workbench.security.keyset.opening import Keys
 from workbench.security.messages import CHUNK_BYTES, KEY_BYTES, decrypted_pieces, encrypt_message, encrypted_pieces
+from workbench.security.subjects.columns import EncryptedColumns, decrypt_values, encrypt_columns
+from workbench.security.subjects.keys import SubjectKeys
 
 OUTPUT = Path(__file__).parent / "results" / "encryption.json"
 ROUNDS = 3
 REWRAPPED = 200
+BATCH_ROWS = 25_000  # of a flow's transaction
 
 
 def main() -> None:
@@ -32,11 +36,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--megabytes", type=int, default=64)
     parser.add_argument("--output", type=Path, default=OUTPUT)
+    parser.add_argument("--subjects", type=int, default=100_000)
     arguments = parser.parse_args()
     size = arguments.megabytes << 20
     result: dict[str, Any] = {"machine": machine()}
     command = f"python -m benchmarks.encryption --megabytes {arguments.megabytes}"
     measure_part(result, "files", lambda folder: files(folder, size), command=command, output=arguments.output)
+    subjects = f"python -m benchmarks.encryption --subjects {arguments.subjects}"
+    measure_part(
+        result,
+        "subjects",
+        lambda folder: columns(folder, arguments.subjects),
+        command=subjects,
+        output=arguments.output,
+    )
     measure_part(result, "rewrap", rewraps, command=command, output=arguments.output)
 
 
@@ -91,6 +104,37 @@ def bare_write(content: bytes, path: Path) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
+
+
+def columns(folder: Path, count: int) -> dict[str, Any]:
+    """Values a second of a flow's batches: of subjects that are met first, are remembered, and are looked up anew."""
+    keys = Keys.of(folder, KeysSettings())
+    keys.create()
+    rule = EncryptedColumns(table="raw.orders", kind="customer", subject="who", columns=("mail",))
+    batches = [
+        pa.table({"who": range(start, end), "mail": [f"{number}@example.org" for number in range(start, end)]})
+        for start in range(0, count, BATCH_ROWS)
+        for end in [min(start + BATCH_ROWS, count)]
+    ]
+    subjects = SubjectKeys(folder, keys)
+    rates = {"first": _values_a_second(subjects, rule, batches)}
+    few = [batches[0]] * len(batches)
+    encrypt_columns(batches[0], rule, subjects)
+    rates["remembered"] = _values_a_second(subjects, rule, few)
+    rates["looked_up"] = _values_a_second(SubjectKeys(folder, keys), rule, batches)
+    table, _ = encrypt_columns(batches[0], rule, subjects)
+    mails, who = table["mail"].to_pylist(), table["who"].to_pylist()
+    began = time.perf_counter()
+    clear = decrypt_values(mails, who, rule, "mail", subjects, skips_erased=False)
+    rates["decrypted"] = round(len(clear) / (time.perf_counter() - began), 1)
+    size = subjects.store.path.stat().st_size
+    return {"subjects": count, "batch_rows": BATCH_ROWS, "values_per_second": rates, "bytes_per_subject": size / count}
+
+
+def _values_a_second(subjects: SubjectKeys, rule: EncryptedColumns, batches: list[pa.Table]) -> float:
+    began = time.perf_counter()
+    rows = sum(encrypt_columns(batch, rule, subjects)[0].num_rows for batch in batches)
+    return round(rows / (time.perf_counter() - began), 1)
 
 
 def rewraps(folder: Path) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from workbench.embedded.own_spark import spark
     from workbench.errors import WorkbenchError
-    from workbench.notebook import ingest, load_table, produce, save_table, sql
+    from workbench.notebook import decrypt, ingest, load_table, produce, save_table, sql
     from workbench.settings import Settings
 
 __version__ = "0.1.0"
@@ -20,6 +20,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Settings": "workbench.settings",
     "WorkbenchError": "workbench.errors",
+    "decrypt": "workbench.notebook",
     "ingest": "workbench.notebook",
     "load_table": "workbench.notebook",
     "produce": "workbench.notebook",
@@ -32,6 +33,7 @@ __all__ = [
     "Settings",
     "WorkbenchError",
     "__version__",
+    "decrypt",
     "ingest",
     "load_table",
     "produce",

@@ -43,6 +43,8 @@
     │   ├── UnknownKeyVersion    the keyset has no such version
     │   ├── KeyDisabled          the version is disabled or destroyed
     │   ├── OtherContext         it was encrypted for another place
+    │   ├── SubjectErased        its subject was erased, and with it the key
+    │   ├── UnknownSubjectKey    its subject has no key here, or another one
     │   ├── Truncated            its end is missing
     │   ├── Corrupt              a part of it is not what was written
     │   └── UnsupportedFormat    it is of no format that this version reads
@@ -322,6 +324,14 @@ class KeyDisabled(EncryptionError):
 
 class OtherContext(EncryptionError):
     """It was encrypted for another context than the one it is read in: it was moved or exchanged."""
+
+
+class SubjectErased(EncryptionError):
+    """It is of a subject that was erased: its key is destroyed, and nobody can read it."""
+
+
+class UnknownSubjectKey(EncryptionError):
+    """Its subject has no key in this workbench, or another one than it was encrypted with."""
 
 
 class Truncated(EncryptionError):

@@ -31,6 +31,7 @@ from workbench.ingestion.inference import infer_columns
 from workbench.ingestion.loads import LoadBuilder
 from workbench.loading import Target, Warehouse
 from workbench.observability import metrics
+from workbench.protecting import protecting
 from workbench.sections import SchemaRegistrySettings, WarehouseSettings
 from workbench.sessions import open_session
 from workbench.settings import Settings
@@ -107,6 +108,7 @@ def open_run(settings: Settings, flow: Flow, progress: Progress, limits: Limits 
 
     with open_warehouse(settings, flow.target) as warehouse:
         columns = flow.columns or find_columns(settings, flow, connection, warehouse)
+        decoder = partial(make_decoder, settings.registry, flow, columns)
         yield Run(
             connection=connection,
             topic=flow.topic,
@@ -115,7 +117,7 @@ def open_run(settings: Settings, flow: Flow, progress: Progress, limits: Limits 
             columns=table_columns(flow, columns),
             warehouse=warehouse,
             loads=load_builder(flow, columns),
-            make_decoder=partial(make_decoder, settings.registry, flow, columns),
+            make_decoder=protecting(settings, flow, columns, warehouse, decoder),
             limits=limits or Limits(),
             committed=committed,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import pyarrow as pa
 
@@ -25,6 +26,7 @@ from workbench.ingestion.dead_letters import Replayed, replay_dead_letters
 from workbench.ingestion.definition import Flow
 from workbench.ingestion.lag import PartitionLag, read_lag
 from workbench.ingestion.verification import PartitionReport, verify
+from workbench.protecting import protecting, read_rules
 from workbench.settings import Settings
 from workbench.warehouse.dialects import make_warehouse
 from workbench.warehouse.ledger import read_flows
@@ -52,7 +54,9 @@ def plan_flow(settings: Settings, flow: Flow) -> Plan:
     Raises:
         KafkaError: when the cluster does not answer, or nothing tells the columns.
         WarehouseError: when the warehouse does not answer.
+        SettingsError, PoliciesRefused: when policies want columns encrypted, and the flow cannot, or they are wrong.
     """
+    read_rules(settings, flow)  # what cannot be encrypted is told here already
     connection = open_connection(settings, flow)
     state = read_topic_state(connection, flow.topic)
     with make_warehouse(settings.warehouse, flow.target) as warehouse:
@@ -148,6 +152,7 @@ def replay_flow_dead_letters(
     with open_warehouse(settings, flow.target) as warehouse:
         columns = flow.columns or find_columns(settings, flow, open_connection(settings, flow), warehouse)
         loads = load_builder(flow, columns)
+        plain = partial(make_decoder, settings.registry, flow, columns)
+        make = protecting(settings, flow, columns, warehouse, plain)
         table: pa.Schema = warehouse.prepare(loads.columns(table_columns(flow, columns)))
-        decoder = make_decoder(settings.registry, flow, columns, table)
-        return replay_dead_letters(warehouse, loads, decoder, progress=progress, at=at)
+        return replay_dead_letters(warehouse, loads, make(table), progress=progress, at=at)

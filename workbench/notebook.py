@@ -46,6 +46,33 @@ def sql(query: str, parameters: Mapping[str, object] | None = None) -> pd.DataFr
     return read_frame(settings.warehouse, query, parameters or {})
 
 
+def decrypt(frame: pd.DataFrame, table: str, *, columns: Sequence[str] = (), erased: str = "error") -> pd.DataFrame:
+    """Rows that were read of a table with its columns that are encrypted by subject in clear.
+
+    It takes the keyset of WORKBENCH_HOME; who may not read that reads nothing. Each call is in the audit log before it answers.
+
+    Args:
+        frame: rows of the table, with the column that says whose each row is.
+        table: `schema.table` that a flow wrote.
+        columns: those to decrypt; none is all that the table has and the frame holds.
+        erased: what becomes of a value whose subject was erased: `error`, or `null`.
+
+    Raises:
+        SubjectErased: when the subject of a row was erased.
+        UnknownSubjectKey: when the subject of a row has no key here.
+        OtherContext: when a value was moved from another row, column or table.
+        EncryptionError: when a value was changed or is in clear.
+        WarehouseError: when the table has no such columns, or the frame lacks what it takes.
+        AuditError: when the event cannot be written.
+
+    Example:
+        >>> workbench.decrypt(workbench.sql("SELECT customer_id, email FROM raw.orders"), "raw.orders")
+    """
+    from workbench.decrypting import decrypt_frame
+
+    return decrypt_frame(Settings.load(), frame, table, columns=columns, erased=erased)
+
+
 def load_table(
     table: str,
     *,

@@ -48,7 +48,7 @@ def replay_flow(settings: Settings, flow: Flow, start: str | datetime, progress:
             f"{flow.into} has one row for each key, which may come from before {start}",
             remedy="Replay a merge from earliest.",
         )
-    shadow = replace(flow, into=f"{flow.into}__replay", start=start)
+    shadow = replace(flow, into=f"{flow.into}__replay", start=start, stands_for=flow.into)
     with make_warehouse(settings.warehouse, flow.target) as warehouse:
         if not warehouse.progress():
             raise WarehouseError(

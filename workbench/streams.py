@@ -20,6 +20,7 @@ from workbench.ingestion.cluster.connection import KafkaConnection
 from workbench.ingestion.cluster.watermarks import read_topic_state
 from workbench.ingestion.definition import Flow
 from workbench.observability import metrics
+from workbench.protecting import read_rules
 from workbench.security.at_rest import encryption_at_rest
 from workbench.security.secrets import private_folder
 from workbench.sessions import open_session
@@ -94,6 +95,7 @@ def stream_plan(settings: Settings, flow: Flow, checkpoints: str) -> StreamPlan:
         KafkaError: when the topic is not there.
     """
     assert flow.columns is not None, "run_stream has looked"
+    read_rules(settings, flow)  # refuses what a stream does not encrypt
     connection, columns = open_connection(settings, flow), table_columns(flow, flow.columns)
     read_topic_state(connection, flow.topic)  # Spark waits for ever for a topic that is not there
     decode = Decode(

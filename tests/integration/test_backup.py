@@ -28,6 +28,7 @@ from workbench.sections import KeysSettings, WarehouseSettings
 from workbench.security.encryption.files import read_encrypted, write_encrypted
 from workbench.security.keyset.opening import Keys
 from workbench.security.secrets import write_private
+from workbench.security.subjects.keys import SubjectKeys
 from workbench.warehouse.backup.repository import Repository
 from workbench.warehouse.backup.restoring import Chosen, choose
 from workbench.warehouse.backup.verification import verify
@@ -36,6 +37,7 @@ from workbench.warehouse.dialects import make_warehouse
 
 TARGET = Target(table="raw.flights", topic="flights")
 COLUMNS = pa.schema([pa.field("n", pa.int64()), *ORIGIN])
+ANN, BOB, CAT = (each * 64 for each in "abc")  # fingerprints of subjects
 CANARY = b"canary-of-an-output"
 OUTPUTS = ("pipelines/output.enc", "pipelines/runs/1/output.ipynb.enc", "pipelines/runs/1/events.enc")
 
@@ -77,6 +79,10 @@ def fill(home: Path, project: Path) -> None:
         write_encrypted(keys, CANARY, home / name, "an output")
 
 
+def subject_keys(home: Path) -> SubjectKeys:
+    return SubjectKeys(home, Keys.of(home, KeysSettings()))
+
+
 def tree(folder: Path) -> dict[str, bytes]:
     """Every file below a folder, with its content; databases and locks apart."""
     files = (path for path in folder.rglob("*") if path.is_file() and path.suffix not in {".db", ".lock"})
@@ -98,11 +104,14 @@ def drill(tmp_path_factory):
         warehouse = BackedUpWarehouse(postgres, place / "backups")
         project = place / "project"
         fill(postgres.server.home, project)
+        subject_keys(postgres.server.home).ensure("customer", [ANN, BOB])
         ingest(postgres, 500)
         with warehouse.keeping(WORKBENCH_BACKUP_INCLUDE=str(project)):
             ingest(postgres, 700)
             (project / "since-the-full-one").touch()
             warehouse.run("create", "--incremental", WORKBENCH_BACKUP_INCLUDE=str(project))
+            subject_keys(postgres.server.home).ensure("customer", [CAT])
+            subject_keys(postgres.server.home).destroy([("customer", ANN)])
             ingest(postgres, 800)
             rows = postgres.ask("SELECT * FROM raw.flights ORDER BY n")
             ((moment,),) = postgres.ask("SELECT clock_timestamp()")
@@ -130,6 +139,10 @@ def test_it_is_as_it_was_before_the_drop_and_the_flow_goes_on(drill, tmp_path):
         assert ingest(postgres, 1000) == 800
         found = postgres.ask("SELECT count(*), count(DISTINCT n), min(n), max(n) FROM raw.flights")
         assert found == [(1000, 1000, 0, 999)]
+    # Keys of subjects come back as they were last, whichever backup it began with: what was destroyed does not.
+    now, then = (subject_keys(each).find("customer", [ANN, BOB, CAT]) for each in (home, origin))
+    assert now == then
+    assert [key is None for key in now.values()] == [True, False, False]
     keys = Keys.of(home, KeysSettings())
     for name in OUTPUTS:
         assert read_encrypted(keys, home / name, "an output") == CANARY

@@ -28,6 +28,7 @@ HOPS = {
 }
 STORES = {
     "keys",
+    "keys of subjects",
     "addresses and tokens",
     "warehouse files",
     "broker's log",

@@ -12,10 +12,12 @@ from tests.services.policies import governed_warehouse
 from workbench.cli.main import make_application
 from workbench.errors import PoliciesRefused, WarehouseError
 from workbench.security.audit import Action, AuditLog, read_events
+from workbench.security.keyset.opening import Keys
 from workbench.security.policies.reading import read_policies
+from workbench.security.subjects.keys import SubjectKeys
 from workbench.settings import Settings
 from workbench.warehouse.engine import transaction
-from workbench.warehouse.policies.data import keeping
+from workbench.warehouse.policies.data import erasing, keeping
 from workbench.warehouse.policies.data.tables import read_data_tables
 
 POLICIES = """
@@ -158,6 +160,28 @@ def test_neither_log_nor_warehouse_nor_errors_name_who_was_erased(warehouse, tmp
     written = b"".join(path.read_bytes() for path in (tmp_path / "home").rglob("*") if path.is_file())
     assert b"canary" not in written
     assert (tmp_path / "home" / "keys" / "erasure-key").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_key_that_an_erasure_had_no_time_to_destroy_is_destroyed_by_the_next_retain(warehouse, tmp_path):
+    settings = Settings.load()
+    keys = SubjectKeys(settings.home, Keys.of(settings.home, settings.keys))
+    names = [keys.fingerprints.of("customer", each) for each in ("42", "7")]
+    keys.ensure("customer", names)
+    file = tmp_path / "policies.yaml"
+    file.write_text(POLICIES.replace("erase: [name,", "encrypt: {customer: [name]}\n    erase: [name,"))
+    with transaction(settings.warehouse) as connection:
+        tables = read_data_tables(connection, read_policies(file))
+    erasing.erase(
+        settings.warehouse, erasing.find_subject(settings.warehouse, tables, "customer", "42"), keys.fingerprints
+    )
+
+    command("retain")
+
+    assert [key is None for key in keys.find("customer", names).values()] == [True, False]
+    assert "None is left." in command("erase", "customer", "7", "--yes")
+    assert keys.store.counts() == (0, 2)
+    file.write_text(POLICIES.replace("erase: [name,", "encrypt: {customer: [kept], clerk: [of]}\n    erase: [name,"))
+    assert isinstance(invoke("retain").exception, PoliciesRefused)
 
 
 def test_what_is_refused_is_not_done_later_either(warehouse):

@@ -13,6 +13,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 import workbench
+from tests.services.canaries import files_with, new_canary
 from tests.services.workbench import wait_until
 from workbench.errors import WarehouseError, WorkbenchError
 from workbench.ingestion.cluster.connection import KafkaConnection
@@ -97,13 +98,17 @@ def sample(name: str, **labels: str) -> float:
 
 def test_windows_go_into_the_table_once_across_runs_and_metrics_tell(settings, connection, topic, tmp_path):
     flow = windows(topic())
+    key, dead = new_canary(), new_canary()
     produce(connection, flow.topic, [sale(0, "a", 1), sale(0, "a", 2), sale(0, "b", 5), sale(1, "a", 1)])
-    produce(connection, flow.topic, [OutgoingRecord(b"{broken", partition=0), sale(2, "a", 7)])
+    produce(connection, flow.topic, [OutgoingRecord(f"{{{dead}".encode(), partition=0), sale(2, "a", 7)])
 
     run_stream(settings, flow, checkpoints=str(tmp_path / "checkpoints"))
-    produce(connection, flow.topic, [sale(5, "a", 1)])
+    produce(connection, flow.topic, [sale(5, "a", 1), sale(5, key, 1)])
     run_stream(settings, flow, checkpoints=str(tmp_path / "checkpoints"))
 
+    # Keys of windows that are open are in the state; offsets and commits hold nothing of a record.
+    assert {each.split("/")[1] for each in files_with(tmp_path / "checkpoints", key)} == {"state"}
+    assert files_with(tmp_path / "checkpoints", dead) == []
     assert closed(flow.into) == [("00", "a", 2, 3.0), ("00", "b", 1, 5.0), ("01", "a", 1, 1.0), ("02", "a", 1, 7.0)]
     assert workbench.sql("SELECT count(*) AS n FROM workbench.streams WHERE stream = :s", {"s": flow.name})["n"][0] == 1
     folder = tmp_path / "checkpoints" / flow.name
@@ -146,18 +151,22 @@ def _fields(flow: Flow) -> dict[str, object]:
 def test_real_time_mode_sends_records_on_as_they_come(settings, connection, topic, tmp_path):
     from pyspark.sql import functions as F
 
-    source, target = topic(), topic()
+    source, target, canary = topic(), topic(), new_canary()
     upper = lambda frame: frame.select("key", F.upper(F.col("value").cast("string")).alias("value"))  # noqa: E731
 
     with running(lambda stop: relay(settings, source, target, [upper], stop=stop, checkpoints=str(tmp_path))):
         # The query reads what comes after its start, which is told by nothing but what arrives.
-        wait_until(lambda: sent(connection, source, b"early") and values(connection, target), 60, "the first record")
+        wait_until(
+            lambda: sent(connection, source, canary.encode()) and values(connection, target), 60, "the first record"
+        )
         took = []
         for number in range(5):
             began = time.monotonic()
             sent(connection, source, b"n%d" % number)
             wait_until(lambda number=number: (b"k", b"N%d" % number) in values(connection, target), 30, f"{number}")
             took.append(time.monotonic() - began)
+    assert list(tmp_path.rglob("offsets/*"))
+    assert files_with(tmp_path, canary, canary.upper()) == []  # no state: offsets alone
     assert min(took) < 4, took  # a micro-batch would wait for the 5 s between two checkpoints
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,9 +14,10 @@ import pytest
 from tests.services.canaries import files_with, new_canary
 from tests.services.keysets import turn
 from tests.services.postgres_server import OwnPostgres, running_postgres
-from workbench.errors import Corrupt, KeysetError, WrongKey
+from workbench.errors import Corrupt, KeysetError, WarehouseError, WrongKey
 from workbench.flows import lend_warehouse, open_warehouse
 from workbench.ingestion.batch import Batch
+from workbench.ingestion.committing import Decoding, commit
 from workbench.ingestion.dead_letters import StoredRecord, replay_dead_letters
 from workbench.ingestion.decoding import parse_schema
 from workbench.ingestion.decoding.contract import Contract
@@ -199,3 +201,40 @@ def test_a_keyset_that_was_lost_stops_the_flow_and_writes_nothing(server, settin
         bring(settings, target, (b"b", b"{two"))
 
     assert server.ask("SELECT count(*), sum(next_offset) FROM raw.dead_letters, workbench.offsets") == [(1, 1)]
+
+
+REFUSING = """
+CREATE FUNCTION raw.refuse() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN IF NEW.n = 9 THEN RAISE EXCEPTION USING ERRCODE = 'XX001', MESSAGE = 'no', DETAIL = NEW.text; END IF; RETURN NEW; END $$;
+CREATE TRIGGER refuse BEFORE INSERT ON raw.rows FOR EACH ROW EXECUTE FUNCTION raw.refuse();
+ALTER TABLE raw.rows ADD CHECK (n <> 7), ADD UNIQUE (text)"""
+
+
+def test_no_log_holds_what_was_in_a_record_that_decoder_or_table_refuse(server, settings, target, caplog):
+    canary, loads = new_canary(), LoadBuilder(target, (), pa.schema([]))
+    caplog.set_level(logging.DEBUG)
+    numbers = [(7, canary), (8, canary), (8, canary), (canary, "")]
+    records = [(canary.encode(), json.dumps({"n": n, "text": text}).encode()) for n, text in numbers]
+    with open_warehouse(settings, target) as warehouse:
+        warehouse.prepare(loads.columns(COLUMNS))
+        server.ask(REFUSING)
+        epoch = warehouse.claim("cluster", "topic", {0: 0})[0].epoch
+
+        def bring_one_by_one(records: list[tuple[bytes | None, bytes | None]], start: int) -> int:
+            batch = batch_of(records, epoch, start)
+            decoded = JsonDecoder(COLUMNS, Contract.IGNORE).decode(batch.values)
+            work = Decoding(batch, decoded, loads.build(batch, decoded))
+            load = commit(work, warehouse, loads, outage_seconds=1, wait=lambda _: True)
+            assert load is not None
+            return load.dead_letters.num_rows
+
+        assert bring_one_by_one(records, 0) == 3  # by a constraint, by a unique index, by the decoder
+        with pytest.raises(WarehouseError, match="no") as ended:
+            bring_one_by_one([(None, json.dumps({"n": 9, "text": canary}).encode())], 4)
+
+    log = server.server.home / "postgres.log"
+    assert "violates check constraint" in log.read_text()  # it is the log of the server, and has the error
+    assert files_with(log.parent, canary) == [
+        str(each.relative_to(log.parent)) for each in sorted(log.parent.glob("postgres/data/pg_wal/0*"))
+    ]  # the row that was written; in no log
+    assert "canary" not in f"{ended.value}{caplog.text}"

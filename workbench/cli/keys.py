@@ -140,6 +140,7 @@ def rewrap(
     """
     from workbench.security.encryption import rewrapping
     from workbench.security.kept_secrets import KeptSecrets
+    from workbench.security.subjects.keys import SubjectKeys
 
     settings, keys = open_keys()
     with recording(settings.home, Action.KEYSET_REWRAPPED, RESOURCE) as details:
@@ -148,6 +149,7 @@ def rewrap(
             Console(stderr=True).print(f"{count:,} found below {rebuild}", markup=False)
         KeptSecrets.of(settings.home, keys).encrypt_anew()
         moved, refused = _rewrap_warehouse(settings, keys, anew=rebuild is not None)
+        moved += SubjectKeys(settings.home, keys).rewrap()
         with _bar() as advance:
             done = rewrapping.rewrap(keys, forget_missing=forget_missing, on_entry=advance)
         done.moved += moved

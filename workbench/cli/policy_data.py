@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,15 +13,14 @@ import typer
 from workbench.cli.policy_file import AS_JSON, FILE, read_file
 from workbench.security.audit import Action, AuditLog, Outcome, read_events
 from workbench.security.audit.commands import audits_itself, recording
-from workbench.security.secrets import ensure_token
+from workbench.security.subjects.fingerprints import Fingerprints
+from workbench.security.subjects.store import SubjectStore
 from workbench.settings import Settings
 
 if TYPE_CHECKING:
-    from workbench.warehouse.policies.data.erasing import Fingerprints
     from workbench.warehouse.policies.data.tables import DataTable
 
 DRY_RUN = typer.Option(False, "--dry-run", help="Only count; remove nothing.")
-KEY = "erasure-key"
 
 
 def add_commands(policy: typer.Typer) -> None:
@@ -39,7 +38,7 @@ def retain(file: Path | None = FILE, dry_run: bool = DRY_RUN, as_json: bool = AS
     Example: workbench policy retain --dry-run
     """
     from workbench.warehouse.engine import transaction
-    from workbench.warehouse.policies.data.erasing import erase_again
+    from workbench.warehouse.policies.data.erasing import erase_again, read_erased
     from workbench.warehouse.policies.data.keeping import count_overdue, remove_overdue
 
     settings = Settings.load()
@@ -60,8 +59,9 @@ def retain(file: Path | None = FILE, dry_run: bool = DRY_RUN, as_json: bool = AS
     returned: dict[str, int] = {}
     if any(table.data.subjects for table in tables):
         known = _erased_before(settings.home)
-        for name, count in erase_again(settings.warehouse, tables, _fingerprints(settings), known):
+        for name, count in erase_again(settings.warehouse, tables, Fingerprints.of_home(settings.home), known):
             returned[name] = returned.get(name, 0) + count
+        _destroy_keys(settings, tables, read_erased(settings.warehouse))
     if any(returned.values()):
         with recording(settings.home, Action.DATA_ERASED, "again") as details:
             details.update(returned)
@@ -85,6 +85,8 @@ def erase(  # noqa: PLR0917 - typer
 ) -> None:  # fmt: skip
     """Remove what tables have of somebody, in one transaction, and remember to do so again when it comes back.
 
+    Where columns are encrypted by subject, the key is destroyed after that: what copies and backups have cannot be read.
+
     Example: printf 4711 | workbench policy erase customer - --yes
     """
     from workbench.warehouse.policies.data import erasing
@@ -100,13 +102,18 @@ def erase(  # noqa: PLR0917 - typer
         counts = erasing.count_rows(settings.warehouse, found)
         told = ", ".join(f"{count:,} of {name}" for name, count in counts.items())
         typer.confirm(f"Rows that are erased: {told}. They cannot be brought back. Go on?", abort=True)
-    fingerprints = _fingerprints(settings)
+    fingerprints = Fingerprints.of_home(settings.home)
     # In the first event already: what the warehouse did, the log knows after a crash as well.
     named = ",".join(found.fingerprints(fingerprints))
     with recording(settings.home, Action.DATA_ERASED, f"{kind}:{named}") as details:
         removed = erasing.erase(settings.warehouse, found, fingerprints)
         details.update(removed)
+        erased = [(kind, each) for each in found.fingerprints(fingerprints)]
+        if (destroyed := _destroy_keys(settings, tables, erased)) is not None:
+            details["keys_destroyed"] = destroyed
     _print(removed, f"of this {kind}, erased", as_json=as_json)
+    if destroyed is not None and not as_json:
+        typer.echo(f"Keys of this {kind} that were destroyed: {destroyed}. None is left.")
 
 
 def _tables(settings: Settings, file: Path | None) -> Sequence[DataTable]:
@@ -119,10 +126,13 @@ def _tables(settings: Settings, file: Path | None) -> Sequence[DataTable]:
         return read_data_tables(connection, policies)
 
 
-def _fingerprints(settings: Settings) -> Fingerprints:
-    from workbench.warehouse.policies.data.erasing import Fingerprints
+def _destroy_keys(settings: Settings, tables: Sequence[DataTable], erased: Collection[tuple[str, str]]) -> int | None:
+    """Destroy the keys of who was erased; None when nothing is encrypted for such subjects."""
+    from workbench.warehouse.policies.data.keys import destroy_keys
 
-    return Fingerprints(ensure_token(settings.home / "keys" / KEY))
+    kinds = {kind for table in tables for kind in table.data.encrypt}
+    named = [(kind, each) for kind, each in erased if kind in kinds]
+    return destroy_keys(settings, named) if named else None
 
 
 def _erased_before(home: Path) -> set[tuple[str, str]]:
@@ -136,7 +146,9 @@ def _erased_before(home: Path) -> set[tuple[str, str]]:
         if outcome in {Outcome.BEGUN, Outcome.SUCCESS}:
             kind, _, named = resource.partition(":")
             found |= {(kind, each) for each in named.split(",") if each}
-    return found
+    # Of these only the newest copy is ever restored.
+    keys = SubjectStore.of(home)
+    return found | keys.erased() if keys.exists else found
 
 
 def _tell(text: str) -> None:

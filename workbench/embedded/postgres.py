@@ -42,6 +42,9 @@ archive_timeout = {archive_seconds}s
 summarize_wal = {summarizes}
 log_line_prefix = '%m [%p] %u@%d '
 log_checkpoints = off
+# Rows and statements hold what people may not find in a log: who asked is told the whole, the log the first line.
+log_error_verbosity = terse
+log_min_error_statement = panic
 timezone = 'UTC'
 log_timezone = 'UTC'
 """

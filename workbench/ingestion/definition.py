@@ -42,6 +42,7 @@ class Flow:
     cluster: str = ""  #: of pipelines/clusters.yaml; empty is that of KAFKA_BROKERS
     engine: str = "arrow"  #: what brings the records: this process, Spark's executors, or a streaming query
     steps: tuple[StepCall, ...] = ()  #: between decoding and writing, with Spark
+    stands_for: str = ""  #: the table whose rows these become, when `into` is a shadow of it
 
     @property
     def target(self) -> Target:

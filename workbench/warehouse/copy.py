@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from typing import Any
@@ -29,6 +30,8 @@ TRY_AGAIN = (
     "57",
     "58",
 )
+# What follows in a message of the server on what was wrong: a row's values, in which line of a COPY.
+OF_THE_ROW = re.compile(r"\n(?:DETAIL|CONTEXT|QUERY):.*", re.DOTALL)
 LOCK_SECONDS = 10
 KEEPALIVES = {
     "tcp_keepalives_idle": "30",
@@ -92,7 +95,9 @@ def reported_bulk(settings: WarehouseSettings) -> Iterator[None]:
         state = error.sqlstate or ""
         if state.startswith(OF_A_ROW):
             raise RowsRefused(
-                f"the warehouse at {where} refused a row: {error}", reasons={}, remedy="Change the table or the flow."
+                f"the warehouse at {where} refused a row: {_without_row(error)}",
+                reasons={},
+                remedy="Change the table or the flow.",
             ) from None
         lost = not state and error.status_code in (AdbcStatusCode.IO, AdbcStatusCode.UNKNOWN, AdbcStatusCode.INTERNAL)
         if state.startswith(TRY_AGAIN) or (lost and not is_refusal(str(error))):
@@ -101,9 +106,14 @@ def reported_bulk(settings: WarehouseSettings) -> Iterator[None]:
                 remedy="`workbench status` shows whether it runs.",
             ) from None
         raise WarehouseError(
-            f"the warehouse at {where} refused: {error}",
+            f"the warehouse at {where} refused: {_without_row(error)}",
             remedy="`workbench status` shows whether it runs; the message above says what it refused.",
         ) from None
+
+
+def _without_row(error: Exception) -> str:
+    # It goes into the logs of flows, which nobody encrypts.
+    return OF_THE_ROW.sub("", str(error))
 
 
 def copy_rows(cursor: Any, schema: str, name: str, rows: pa.Table) -> None:

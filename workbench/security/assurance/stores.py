@@ -13,6 +13,8 @@ from workbench.security.audit import AuditLog
 from workbench.security.audit.proof import anchors, verification
 from workbench.security.audit.proof.signing import SigningKey
 from workbench.security.keyset.opening import Keys
+from workbench.security.subjects.keys import SubjectKeys
+from workbench.security.subjects.store import SubjectStore
 
 IO_ENCRYPTION = "spark.io.encryption.enabled"
 
@@ -23,6 +25,14 @@ def keys_store(site: Site) -> Row:
     if not folder.is_dir():
         return not_in_use(Kind.STORE, "keys", "nothing has been started here yet")
     return examine(Kind.STORE, "keys", partial(all_private, folder), partial(_keyset, site), partial(_root_key, site))
+
+
+def subject_keys_store(site: Site) -> Row:
+    """The keys of subjects, which encrypt columns of the warehouse."""
+    store, name = SubjectStore.of(site.home), "keys of subjects"
+    if not store.exists:
+        return not_in_use(Kind.STORE, name, "no policies encrypt columns by subject")
+    return examine(Kind.STORE, name, partial(is_private, store.path), partial(_subject_keys, site))
 
 
 def addresses_store(site: Site) -> Row:
@@ -106,6 +116,7 @@ def stores(site: Site) -> Iterator[Row]:
     """All of this module."""
     for store in (
         keys_store,
+        subject_keys_store,
         addresses_store,
         warehouse_store,
         broker_store,
@@ -125,6 +136,15 @@ def _keyset(site: Site) -> str:
     keyset = keys.file.read()
     keys.inventory.check(keyset.inventory)
     return f"the keyset opens with the root key {keys.file.root.name}"
+
+
+def _subject_keys(site: Site) -> str:
+    keys = SubjectKeys(site.home, Keys.of(site.home, site.settings.keys))
+    # One is opened, so that it is known to be wrapped by this keyset.
+    for kind, fingerprint, _ in keys.store.headers(("", b""), 1):
+        keys.find(kind, [fingerprint.hex()])
+    held, erased = keys.store.counts()
+    return f"{held:,} keys, wrapped by the keyset; {erased:,} destroyed"
 
 
 def _root_key(site: Site) -> str:

@@ -59,6 +59,7 @@ class Action(StrEnum):
     KEYSET_RETIRED = "keyset.retired"
     KEYSET_DESTROYED = "keyset.destroyed"
     KEYSET_ENABLED = "keyset.enabled"
+    SUBJECT_KEYS_USED = "subject_keys.used"  #: columns of a table were decrypted
     SECRET_SET = "secret.set"  # noqa: S105 - no secret
     SECRET_REMOVED = "secret.removed"  # noqa: S105 - no secret
     POLICIES_APPLIED = "policies.applied"
@@ -133,7 +134,7 @@ MEANINGS: dict[Action, Meaning] = {
     **_of(Class.ENTITY_MANAGEMENT, (A.TOKEN_CHANGED, 99), (A.KEYS_ROTATED, 3), (A.HUB_CHANGED, 3)),
     **_of(Class.ENTITY_MANAGEMENT, (A.KEYSET_ROTATED, 3), (A.KEYSET_PROMOTED, 3), (A.KEYSET_REWRAPPED, 3)),
     **_of(Class.ENTITY_MANAGEMENT, (A.KEYSET_RETIRED, 3), (A.KEYSET_DESTROYED, 4), (A.KEYSET_ENABLED, 3)),
-    **_of(Class.ENTITY_MANAGEMENT, (A.SECRET_SET, 3)),
+    **_of(Class.ENTITY_MANAGEMENT, (A.SECRET_SET, 3), (A.SUBJECT_KEYS_USED, 2)),
     **_of(Class.ENTITY_MANAGEMENT, (A.SECRET_REMOVED, 4), fails_closed=False),
     # The first worker makes it: what it encrypts does not go in clear because a disk is full.
     **_of(Class.ENTITY_MANAGEMENT, (A.KEYSET_CREATED, 1), fails_closed=False),

@@ -7,7 +7,7 @@ A rotation changes its header, never the values.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -15,7 +15,7 @@ from workbench.errors import Corrupt, Truncated, WrongKey
 from workbench.security.encryption.header import PREFIX_BYTES, SLOT_BYTES, VERSION_BYTES, Kind, Prefix, Slot
 from workbench.security.encryption.sealing import unwrap, wrap
 from workbench.security.keyset.opening import Keys
-from workbench.security.keyset.versions import KeyVersion
+from workbench.security.keyset.versions import Keyset, KeyVersion
 from workbench.security.messages import KEY_BYTES, RESTORE, decrypt_message, encrypt_message
 
 DATA_KEY_BYTES = PREFIX_BYTES + SLOT_BYTES  #: of a header
@@ -71,19 +71,41 @@ def writing_data_key(keys: Keys, context: str, *, holder: str, before: DataKey |
             yield before
             return
         keys.inventory.hold(holder, primary.number)
-        key = os.urandom(KEY_BYTES)
-        yield DataKey(prefix + wrap(prefix, primary, key).as_bytes(), key)
+        yield _fresh(prefix, primary)
 
 
-def open_data_key(keys: Keys, header: bytes, context: str, *, subject: str) -> DataKey:
+@contextmanager
+def writing_data_keys(keys: Keys, *, holder: str) -> Iterator[Callable[[str], DataKey]]:
+    """What makes data keys of the primary, each for a context of its own. While this is open, no version changes its state.
+
+    Args:
+        keys: of the workbench.
+        holder: who keeps the headers, as the inventory names it.
+
+    Raises:
+        KeysetError, EncryptionError: when the keyset cannot be used.
+    """
+    with keys.file.writing_key() as (keyset, primary):
+        keys.inventory.hold(holder, primary.number)
+        yield lambda context: _fresh(Prefix.of(Kind.KEY, keyset.id, context).as_bytes(), primary)
+
+
+def open_data_key(keys: Keys, header: bytes, context: str, *, subject: str, keyset: Keyset | None = None) -> DataKey:
     """The data key in *header*.
+
+    Args:
+        keys: of the workbench.
+        header: of the data key.
+        context: what it is for.
+        subject: what errors call it.
+        keyset: that of *keys*, for who opens many at once and has just read it.
 
     Raises:
         WrongKey, UnknownKeyVersion, KeyDisabled, OtherContext, Truncated, Corrupt, UnsupportedFormat: as they say.
         KeysetError: when the keyset cannot be used.
     """
     prefix = Prefix.parse(header, subject=subject)
-    keyset = keys.file.read()
+    keyset = keyset or keys.file.read()
     prefix.check(Kind.KEY, keyset.id, context=context, subject=subject)
     if len(header) != DATA_KEY_BYTES:
         raise Truncated(f"{subject} has a header of {len(header)} bytes, not of {DATA_KEY_BYTES}", remedy=RESTORE)
@@ -96,6 +118,11 @@ def rewrapped(key: DataKey, primary: KeyVersion) -> DataKey:
     """The same key under another version; what it has encrypted is read with either header."""
     prefix = key.header[:PREFIX_BYTES]
     return DataKey(prefix + wrap(prefix, primary, key.key).as_bytes(), key.key)
+
+
+def _fresh(prefix: bytes, primary: KeyVersion) -> DataKey:
+    key = os.urandom(KEY_BYTES)
+    return DataKey(prefix + wrap(prefix, primary, key).as_bytes(), key)
 
 
 def _slot(header: bytes) -> Slot:

@@ -130,7 +130,7 @@ class Keep(_Part):
 
 
 class TableData(_Part):
-    """What is removed from a table, and when."""
+    """What is removed from a table and when, and what is encrypted in it."""
 
     keep: Keep | None = Field(default=None, description="left out means for ever")
     subjects: Mapping[RoleName, ColumnName] = Field(
@@ -138,6 +138,10 @@ class TableData(_Part):
     )
     erase: Literal["rows"] | tuple[ColumnName, ...] = Field(
         default="rows", description="what goes when a subject is erased: its rows, or the values of these columns"
+    )
+    encrypt: Mapping[RoleName, tuple[ColumnName, ...]] = Field(
+        default={},
+        description="columns of text that flows encrypt with a key of the row's subject, by kind of subject; to erase destroys the key",
     )
 
 

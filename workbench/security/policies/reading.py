@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from workbench.documents import Document, DocumentProblem, Place, Problem, read_document
 from workbench.errors import PoliciesRefused
-from workbench.security.policies.model import ATTRIBUTE, GIVEN_BY_HUB, ROLE, TABLE, PoliciesFile
+from workbench.security.policies.model import ATTRIBUTE, GIVEN_BY_HUB, ROLE, TABLE, PoliciesFile, TableData
 from workbench.security.policies.parsing import parse
 from workbench.security.policies.predicates import Attribute, named_in
 
@@ -36,7 +36,7 @@ FIELDS = {
     "tables": ("columns", "rows", "masks", "deny"),
     "deny": ("columns", "rows"),
     "tags": ("columns", "roles", "others"),
-    "data": ("keep", "subjects", "erase"),
+    "data": ("keep", "subjects", "erase", "encrypt"),
     "keep": ("days", "by"),
 }
 NAMES = {
@@ -171,6 +171,26 @@ def _data_contradictions(file: PoliciesFile) -> Iterator[tuple[Place, str]]:
             yield (*place, "erase"), "nobody's rows are known; write `subjects`."
         if data.erase == ():
             yield (*place, "erase"), "no column is named; write rows or a list of columns."
+        for inner, told in _encryption_contradictions(data):
+            yield (*place, "encrypt", *inner), told
+
+
+def _encryption_contradictions(data: TableData) -> Iterator[tuple[Place, str]]:
+    seen: dict[str, str] = {}
+    for kind, columns in data.encrypt.items():
+        if kind not in data.subjects:
+            known = f"write one of {', '.join(data.subjects)}" if data.subjects else "write it there"
+            yield (kind,), f"{kind} is no kind of `subjects`, which says whose key it is; {known}."
+        if not columns:
+            yield (kind,), "no column is named; write a list of columns."
+        for column in columns:
+            if column in data.subjects.values():
+                yield (kind,), f"{column} says whose row it is, so it stays in clear; name other columns."
+            elif data.keep is not None and column == data.keep.by:
+                yield (kind,), f"{column} says how old a row is, so it stays in clear; name other columns."
+            elif column in seen:
+                yield (kind,), f"{column} is encrypted for {seen[column]} already; take it out of one of both."
+            seen.setdefault(column, kind)
 
 
 def _table_contradictions(file: PoliciesFile) -> Iterator[tuple[Place, str]]:

@@ -24,8 +24,9 @@ LEFT_OUT = frozenset({
     *("postgres", "kafka", "spark", "checkpoints", "warehouse", "run", "logs", "jars", "cache", "archive", "backup"),
     "credentials",
 })  # fmt: skip
-# The keyset has a place of its own in the repository, and its root key is never beside what it protects.
-KEYSET_FILES = frozenset({"keyset.json", "root.key"})
+# The keyset has a place of its own in the repository, as keys of subjects have, of which no older ones may come back;
+# the root key is never beside what it protects.
+KEYSET_FILES = frozenset({"keyset.json", "root.key", "subjects.db"})
 SCRATCH = "scratch."
 SQLITE = b"SQLite format 3\0"
 SQLITE_SIDES = ("-wal", "-shm", "-journal")

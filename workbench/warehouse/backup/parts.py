@@ -26,6 +26,7 @@ from workbench.warehouse.backup.home import archive, clear_scratch, scratch_fold
 from workbench.warehouse.backup.receiving import ensure_slot
 from workbench.warehouse.backup.repository import Backup, Part, Repository
 from workbench.warehouse.backup.server import Server
+from workbench.warehouse.backup.subject_keys import refresh_subject_keys
 from workbench.warehouse.backup.wal import SEGMENT_BYTES, Segment
 
 WAREHOUSE, MANIFEST, HOME = "warehouse.tar.gz.enc", "manifest.gz.enc", "home.tar.gz.enc"
@@ -60,6 +61,7 @@ def create(keys: Keys, repository: Repository, source: Source, on: Backup | None
     """
     with repository.writing(keys):
         repository.refresh_keyset(keys)
+        refresh_subject_keys(repository, keys)
         clear_scratch(source.home)
         with source.server.connect() as connection:
             # Before it begins: what is written after it leads on from it.

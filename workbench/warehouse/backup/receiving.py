@@ -20,6 +20,7 @@ from workbench.security.keyset.opening import Keys
 from workbench.security.secrets import private_folder
 from workbench.warehouse.backup.repository import Repository
 from workbench.warehouse.backup.server import SLOT, Server
+from workbench.warehouse.backup.subject_keys import refresh_subject_keys
 from workbench.warehouse.backup.wal import HISTORY, Segment
 
 RESTART_SECONDS = 2.0
@@ -102,6 +103,8 @@ class Receiver:
         whole = self._whole()[:BATCH_SEGMENTS]
         if whole:
             repository.refresh_keyset(keys)
+            # Before the WAL that has what they encrypt.
+            refresh_subject_keys(repository, keys)
         for path in whole:
             repository.wal.add(keys, path)
             path.unlink()

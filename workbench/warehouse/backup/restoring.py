@@ -19,6 +19,7 @@ from workbench.security.secrets import private_folder, write_private
 from workbench.warehouse.backup.base.combining import combine
 from workbench.warehouse.backup.parts import HOME, WAREHOUSE, hashed_pieces
 from workbench.warehouse.backup.repository import Backup, Repository
+from workbench.warehouse.backup.subject_keys import restore_subject_keys
 from workbench.warehouse.backup.wal import chain
 
 
@@ -94,6 +95,7 @@ def unpack(chosen: Chosen, home: Path, final: Path, programs: Path) -> None:
     tree = home.parent / f"{home.name}.tree"
     _unpack(chosen, chosen.backup, HOME, tree)
     _place(tree, home)
+    restore_subject_keys(chosen.repository, chosen.keys)
     _unpack_warehouse(chosen, home / "postgres", programs)
     _rename_inventory(home, Path(chosen.backup.home), final)
 

@@ -12,6 +12,7 @@ from workbench.security.keyset.file import KeysetFile
 from workbench.security.keyset.opening import Keys
 from workbench.warehouse.backup.parts import hashed_pieces
 from workbench.warehouse.backup.repository import Backup, Repository
+from workbench.warehouse.backup.subject_keys import check_subject_keys
 from workbench.warehouse.backup.wal import Segment, chain, first_gap
 
 
@@ -34,6 +35,7 @@ def verify(keys: Keys, repository: Repository, only: str | None = None) -> Verif
     names = [only] if only else repository.names()
     found: list[Backup] = []
     problems = [f"{repository.keyset}: {each}" for each in _told(KeysetFile(repository.keyset, keys.file.root).read)]
+    problems += _told(lambda: check_subject_keys(repository, keys))
     for name in names:
         problems += _told(lambda name=name: found.append(repository.read(keys, name)))  # type: ignore[misc]
     needed: list[Backup] = []

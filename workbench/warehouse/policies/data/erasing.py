@@ -7,8 +7,6 @@ to be forgotten.
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -17,6 +15,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from workbench.errors import WarehouseError
 from workbench.sections import WarehouseSettings
+from workbench.security.subjects.fingerprints import Fingerprints
 from workbench.warehouse.engine import transaction
 from workbench.warehouse.ledger import make_ledger
 from workbench.warehouse.policies.data.tables import DataTable
@@ -30,17 +29,6 @@ ERASED = sa.Table(
     schema="workbench",
 )
 FETCHED = 10_000
-
-
-@dataclass(frozen=True)
-class Fingerprints:
-    """Subjects as they are remembered."""
-
-    key: str = field(repr=False)
-
-    def of(self, kind: str, value: str) -> str:
-        """64 hexadecimal digits."""
-        return hmac.new(self.key.encode(), f"{kind}\0{value}".encode(), hashlib.sha256).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -140,6 +128,17 @@ def erase_again(
                         if (kind, fingerprints.of(kind, value)) in erased
                     ]
                     yield table.name, sum(_remove(connection, table, kind, value) for value in returned)
+
+
+def read_erased(settings: WarehouseSettings) -> set[tuple[str, str]]:
+    """Kind and fingerprint of everybody whom the warehouse remembers as erased.
+
+    Raises:
+        WarehouseError: when the warehouse cannot be reached or refuses.
+    """
+    with transaction(settings) as connection:
+        _make_list(connection)
+        return {(row.kind, row.fingerprint) for row in connection.execute(sa.select(ERASED))}
 
 
 def _make_list(connection: sa.Connection) -> None:

@@ -94,6 +94,7 @@ def _misfits(table: DataTable, required: frozenset[str]) -> Iterator[tuple[Place
         **({("keep", "by"): (data.keep.by,)} if data.keep else {}),
         **{("subjects", kind): (column,) for kind, column in data.subjects.items()},
         ("erase",): () if data.erase == "rows" else data.erase,
+        **{("encrypt", kind): columns for kind, columns in data.encrypt.items()},
     }
     for inner, columns in named.items():
         for column in columns:
@@ -102,6 +103,9 @@ def _misfits(table: DataTable, required: frozenset[str]) -> Iterator[tuple[Place
                 yield (*place, *inner), f"{table.name} has no column {column}; it has {known}."
             elif inner == ("erase",) and column in required:
                 yield (*place, *inner), f"{column} may not be null; name other columns, or write rows."
+            elif inner[0] == "encrypt" and table.types[column] != "text":
+                kind = table.types[column]
+                yield (*place, *inner), f"{column} is {kind}; what is encrypted is text: name other columns."
     if data.keep and table.types.get(data.keep.by, "date") not in CLOCKS:
         kind = table.types[data.keep.by]
         yield (*place, "keep", "by"), f"{data.keep.by} is {kind}, which says no age; name a timestamp or a date."
