@@ -6,7 +6,7 @@ A real `workbench up`, a person who has logged in, JupyterLab in Chromium. For e
 restarted; then the time is taken from the keys that run the cell until its control can be seen, for the first panel of
 that kernel (*first*: all imports are in it), and for the same panel again (*again*). A button of ipywidgets alone, in a
 kernel that was restarted too, is what the browser and the kernel take anyway. Then nothing is done for some seconds
-while the panel reads each second: the processor time of the kernel's process, and that of the browser's, in percent of
+while the panel is open, with nothing chosen in it: the processor time of the kernel's process, and that of the browser's, in percent of
 a core; beside a kernel without a panel.
 
 Writes benchmarks/results/panels.json and prints a table.

@@ -148,7 +148,7 @@ class MonitorDatabase:
     def set_alerts(self, alerts: Mapping[str, Mapping[Labels, Alert]], evaluated: int) -> None:
         """Keep the alerts of each rule in place of those before, and when they were evaluated."""
         self._connection.execute("DELETE FROM alerts")
-        # Not `asdict`, which copies deeply: with a thousand rules that took longer than to evaluate them.
+        # Not `asdict`: it copies deeply what is only written.
         self._connection.executemany(
             "INSERT INTO alerts VALUES (?, ?, ?)",
             [
