@@ -62,6 +62,8 @@ bench: setup ## Measure what benchmarks/README.md lists.
 	$(BIN)/python -m benchmarks.audit
 	$(BIN)/python -m benchmarks.encryption
 	$(BIN)/python -m benchmarks.backup
+	$(BIN)/python -m benchmarks.monitoring
+	$(BIN)/python -m benchmarks.panels
 
 chaos: setup ## Run a thousand seeded schedules of faults against ingestion and as many against pipelines, and the calendar through all zones; takes more than four hours.
 	$(BIN)/python -m tests.failover.chaos --schedules 1000

@@ -14,7 +14,7 @@ import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -148,10 +148,11 @@ class MonitorDatabase:
     def set_alerts(self, alerts: Mapping[str, Mapping[Labels, Alert]], evaluated: int) -> None:
         """Keep the alerts of each rule in place of those before, and when they were evaluated."""
         self._connection.execute("DELETE FROM alerts")
+        # Not `asdict`: it copies deeply what is only written.
         self._connection.executemany(
             "INSERT INTO alerts VALUES (?, ?, ?)",
             [
-                (rule, json.dumps(labels), json.dumps(asdict(alert)))
+                (rule, json.dumps(labels), json.dumps(vars(alert)))
                 for rule, found in alerts.items()
                 for labels, alert in found.items()
             ],
