@@ -65,11 +65,12 @@ bench: setup ## Measure what benchmarks/README.md lists.
 	$(BIN)/python -m benchmarks.monitoring
 	$(BIN)/python -m benchmarks.panels
 
-chaos: setup ## Run a thousand seeded schedules of faults against ingestion and as many against pipelines, and the calendar through all zones; takes more than four hours.
+chaos: setup ## Run a thousand seeded schedules of faults against ingestion and as many against pipelines, the calendar through all zones, and a year as a backfill; takes more than four hours.
 	$(BIN)/python -m tests.failover.chaos --schedules 1000
 	$(BIN)/python -m tests.failover.spark_chaos --schedules 300
 	$(BIN)/python -m tests.failover.calendar_sweep --expressions 200 --years 10
 	$(BIN)/python -m tests.failover.pipeline_chaos --schedules 1000
+	$(BIN)/python -m tests.failover.backfill_year --days 365
 
 lint: setup ## Check style, types and the import rules.
 	$(BIN)/ruff check .

@@ -50,9 +50,13 @@ def check_cron(expression: str) -> None:
         next(CronSim(expression, datetime(2000, 1, 1)))  # noqa: DTZ001 - the wall's time
     except CronSimError as error:
         # Of a day such as 30 February, cronsim says that the field is bad.
-        raise ValueError(f"{expression!r} is no expression, or never fires: {str(error).lower()}") from None
+        raise ValueError(
+            f"{expression!r} is no expression, or never fires: {str(error).lower()}; write one such as `30 2 * * *`"
+        ) from None
     except StopIteration:
-        raise ValueError(f"{expression!r} never fires: no day within fifty years fits") from None
+        raise ValueError(
+            f"{expression!r} never fires: no day within fifty years fits; write a day that there is, such as `0 0 28 2 *`"
+        ) from None
 
 
 def zone_of(name: str) -> ZoneInfo:

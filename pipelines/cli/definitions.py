@@ -35,13 +35,15 @@ def add_commands(group: typer.Typer) -> None:
 @not_audited("It only reads files.")
 def pipelines_check(
     files: list[Path] = typer.Argument(None, help="Files of pipelines; without one, all of pipelines/jobs/."),
+    secrets: bool = typer.Option(False, "--secrets", help="Also whether secrets are there, for who starts this."),
     as_json: bool = JSON,
 ) -> None:
     """Find what would keep pipelines from running: every problem with its file, line, field and remedy.
 
     A file is checked in the project that it lies in, the nearest folder above it with pipelines/jobs.
-    Modules of functions are imported, each in a process of its own; nothing else is run. Exits with 1
-    when something is wrong.
+    Modules of functions are imported, each in a process of its own; nothing else is run. With
+    --secrets, each secret that a file refers to is read, and none is shown: run it where workers are
+    started, with their environment. Exits with 1 when something is wrong.
 
     Example: workbench pipelines check
     """
@@ -57,6 +59,7 @@ def pipelines_check(
         found += [*checked.problems, *unsupported_problems(checked.pipelines, paths)]
         found += [*run_as_problems(checked.pipelines, paths), *channel_problems(project.alerts)]
         pipelines += checked.pipelines
+        found += _missing_secrets(checked.pipelines, paths) if secrets else ()
     problems = _from_here(found)
     if as_json:
         names = [{"name": each.name, "sha256": each.definition.sha256} for each in pipelines]
@@ -68,6 +71,14 @@ def pipelines_check(
         typer.echo(f"{count} pipeline is in order." if count == 1 else f"{count} pipelines are in order.")
     if problems:
         raise typer.Exit(1)
+
+
+def _missing_secrets(pipelines: Iterable[Pipeline], paths: Iterable[Path]) -> Iterable[Problem]:
+    from pipelines.planning.secrets_there import secret_problems
+    from workbench.security.references import references_of
+    from workbench.settings import Settings
+
+    return secret_problems(pipelines, paths, references_of(Settings.load(), os.environ))
 
 
 @not_audited("It only reads files.")

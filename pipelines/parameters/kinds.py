@@ -60,7 +60,7 @@ class Int:
 
     def read(self, raw: object) -> int:
         if isinstance(raw, bool) or not isinstance(raw, int):
-            raise ValueError(f"{raw!r} is no whole number")
+            raise ValueError(f"{raw!r} is no whole number; write one such as 7")
         if abs(raw) >= 10**MOST_DIGITS:
             raise ValueError(f"the number has more than {MOST_DIGITS} digits")
         return raw
@@ -70,7 +70,7 @@ class Int:
 
     def parse(self, text: str) -> int:
         if not INTEGER.fullmatch(text.strip()) or len(text) > MOST_DIGITS + 1:
-            raise ValueError(f"{text[:80]!r} is no whole number")
+            raise ValueError(f"{text[:80]!r} is no whole number; write one such as 7")
         return self.read(int(text))
 
     def as_text(self, value: int) -> str:

@@ -13,7 +13,8 @@ from typing import Any, Self
 
 from pipelines.states import State
 
-LEASE_SECONDS = 20.0  #: a claim that is not renewed for so long is another's to take
+# Whoever looks for what is lost does so each second: with that, a step is taken over within 20 s of the last beat.
+LEASE_SECONDS = 18.0  #: a claim that is not renewed for so long is another's to take
 BEAT_SECONDS = 5.0  #: how often a worker renews its claims
 Json = Any  #: what json.dumps takes
 

@@ -27,7 +27,7 @@ from workbench.errors import StoreError
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 1.0  # hints may be missed
-REAP_SECONDS = 5.0  # schedulers do so more often; without one, workers see to it
+REAP_SECONDS = 1.0  # as schedulers do; without one, workers see to it
 LEAVE_SECONDS = 10.0  # that steps are given to end by themselves when the worker is to end
 
 

@@ -8,6 +8,9 @@ the processes what its seed says, to those that run its own steps where it can; 
 faults of the others in its wave. Which process runs what at that instant is chance: a seed gives the same faults
 in the same order, and not the same history. A wave also has a cron schedule that has to catch up.
 
+The database is killed and stopped, too, outputs find no room, which needs root to mount a file system, and the clocks
+of workers and schedulers jump; that of the database, which leases go by, never does.
+
 Of each schedule every run must have ended, and succeeded; each step must have one attempt that succeeded, whose
 output is the step's and is there; and nothing may be left in the queue. Of each wave each instant must have
 been run once. Of each worker that was killed, what it ran must be another's in time, and its log may lack no
@@ -46,9 +49,9 @@ FAULTS_EACH = 2
 RUNS = 2
 INSTANTS = 10
 ENDED_SECONDS = 240.0
-LEASE_SECONDS = 20.0
-# Others of the wave may have both schedulers and the database down, and all of it is started again on one machine.
-DOWN_SECONDS = 15.0
+TAKE_OVER_SECONDS = 20.0
+# After others of the wave have had schedulers, workers or the database down: all of it begins again on one machine.
+BACK_SECONDS = 15.0
 LOST_SECONDS = 1.0
 PATIENT = {"times": 100, "wait": "1s", "factor": 1.0, "on": ["kernel_died", "lost", "infrastructure_error"]}
 MODULE = """
@@ -59,8 +62,8 @@ from pathlib import Path
 def work(seconds: float, number: int) -> int:
     beside = Path({folder!r}) / uuid.uuid4().hex
     print("beside", beside.name, flush=True)
-    end = time.time() + seconds
-    while (now := time.time()) < end:
+    end = time.monotonic() + seconds
+    while (now := time.monotonic()) < end:
         with beside.open("a") as file:
             file.write(f"{{now}}\\n")
         print(now, flush=True)
@@ -104,14 +107,22 @@ def run_wave(site: Site, schedules: list[Schedule]) -> dict[int, list[str]]:
     crew = Crew(site)
     try:
         with ThreadPoolExecutor(len(schedules)) as pool:
-            list(pool.map(lambda each: afflict(crew, each), schedules))
+            afflicted = [pool.submit(afflict, crew, each) for each in schedules]
+            crew.database.attend(lambda: all(each.done() for each in afflicted))
+        for each in afflicted:
+            each.result()
         wait_until(lambda: patiently(lambda: is_done(site, names)), ENDED_SECONDS, "all runs to end")
+        crew.end()
+        of_wave = [
+            *timed_problems(site, names),
+            *(text for each in crew.killed for text in killed_problems(site, crew, each)),
+        ]
+        return {each.seed: [*problems(site, each.run_ids), *of_wave] for each in schedules}
     except AssertionError as error:
         return {each.seed: [f"{error}: {open_runs(site, names)}"] for each in schedules}
     finally:
         crew.end()
-    of_wave = [*timed_problems(site, names), *(text for each in crew.killed for text in killed_problems(site, each))]
-    return {each.seed: [*problems(site, each.run_ids), *of_wave] for each in schedules}
+        crew.close()
 
 
 def prepare(site: Site, names: Names) -> None:
@@ -214,7 +225,7 @@ def problems(site: Site, run_ids: list[int]) -> list[str]:
     return found if left == [(0,)] else [*found, f"{left} steps of ended runs are in the queue"]
 
 
-def killed_problems(site: Site, killed: Killed) -> list[str]:
+def killed_problems(site: Site, crew: Crew, killed: Killed) -> list[str]:
     """What was wrong with attempts of a worker that was killed: taken over late, or more of their output lost."""
     attempts = site.ask(
         "SELECT id, output_path, extract(epoch FROM ended_at)::float8 FROM pipelines.attempts "
@@ -223,12 +234,21 @@ def killed_problems(site: Site, killed: Killed) -> list[str]:
     found = []
     for number, path, ended in attempts:
         waited = float(str(ended)) - killed.at
-        if waited > LEASE_SECONDS + DOWN_SECONDS:
+        if float(str(ended)) > latest_take_over(crew, killed):
             found.append(f"attempt {number} was taken over {waited:.1f} s after its worker was killed")
-        missing = seconds_lost(site, Path(str(path)), killed.at) if path else 0.0
+        missing = seconds_lost(site, Path(str(path)), killed.monotonic) if path else 0.0
         if missing > LOST_SECONDS:
             found.append(f"attempt {number} has lost the last {missing:.1f} s of its output")
     return found
+
+
+def latest_take_over(crew: Crew, killed: Killed) -> float:
+    """Until when what it ran has to be another's, in seconds since the epoch; later only when others were down then."""
+    latest = killed.at + TAKE_OVER_SECONDS
+    for each in sorted(crew.disturbances, key=lambda each: each.begin):
+        if killed.at < each.end and each.begin <= latest:
+            latest = max(latest, each.end + BACK_SECONDS)
+    return latest
 
 
 def seconds_lost(site: Site, log: Path, until: float) -> float:

@@ -27,7 +27,7 @@ from workbench.ingestion.topics import Topic, apply_topics
 from workbench.settings import Settings
 
 UP_SECONDS = 45
-TAKE_OVER_SECONDS = 25  # a lease of 20 s, and a look each second
+TAKE_OVER_SECONDS = 20  # a lease of 18 s, and a look each second
 
 
 @dataclass

@@ -28,6 +28,7 @@ from pipelines.store.pages.runs import RunPage, read_run
 from pipelines.store.records import Trigger
 from pipelines.store.runs.making import make_runs
 from pipelines.store.runs.stopping import repair, stop
+from tests.services.jumping_clock import VARIABLE, JumpingClock
 from tests.services.keysets import open_keys
 from tests.services.pipelines_store import new_store
 from tests.services.postgres_server import OwnPostgres, running_postgres
@@ -262,6 +263,8 @@ def main(module: str, folder: str) -> None:
     from workbench.settings import Settings
 
     begin_process(module.replace(".", "-"))
+    if file := os.environ.get(VARIABLE):
+        JumpingClock(Path(file)).install()
 
     project = Project((Path(folder) / "project",))
     if module == "pipelines.service":

@@ -62,6 +62,12 @@ class OwnPostgres:
             process.wait(30)
 
     @property
+    def pid(self) -> int:
+        """Of the postmaster, whose children the backends are."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
     def folder(self) -> Path:
         """Its data as the server's mount namespace has them, seen from ours."""
         assert self._process is not None

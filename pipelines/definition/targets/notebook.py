@@ -74,7 +74,7 @@ def notebook_problems(notebook: Notebook, kernels: Mapping[str, str], *, needs_p
     """What would keep a run from its end, found before: no such kernel, cells that are no Python, no parameters cell."""
     name = notebook.path.name
     if notebook.kernel not in kernels:
-        yield f"{name} wants the kernel {notebook.kernel!r}, and there is none of that name. Known are {', '.join(sorted(kernels))}."
+        yield f"{name} wants the kernel {notebook.kernel!r}, and there is none of that name. Choose one of {', '.join(sorted(kernels))} in JupyterLab, or install it."
         return
     tagged = [each for each in notebook.cells if PARAMETERS in each.tags]
     if len(tagged) > 1:
@@ -87,7 +87,7 @@ def notebook_problems(notebook: Notebook, kernels: Mapping[str, str], *, needs_p
         yield f"{name} has no cell tagged `parameters`, and parameters are given; tag the cell that has their defaults."
     for cell in notebook.cells:
         if problem := _syntax_problem(cell):
-            yield f"{name}, cell {cell.number}, {problem}"
+            yield f"{name}, cell {cell.number}, {problem}; correct the cell in JupyterLab."
 
 
 def checkpoint_problems(notebook: Notebook, marks: Collection[str]) -> Iterator[str]:
