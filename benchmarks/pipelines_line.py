@@ -14,7 +14,9 @@ LINES = 100
 PAUSE_SECONDS = 0.13  # no multiple of what the service waits between two looks
 SECOND = 1000  # milliseconds, as playwright counts
 SEEN_SECONDS = 60
+OPEN_SECONDS = 4  # in which the page is opened; what was printed before would be late for no fault of the service
 SOURCE = f"""import time
+time.sleep({OPEN_SECONDS})
 for number in range({LINES}):
     print(number, time.time(), flush=True)
     time.sleep({PAUSE_SECONDS})
