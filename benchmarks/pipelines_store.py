@@ -1,19 +1,17 @@
 """How long the store of pipelines takes: claims, the making of a backfill, and a page of ten thousand runs.
 
-    python -m benchmarks.pipelines_store
-
-Its PostgreSQL is the embedded one, with `fsync` on, in a folder that is removed. Nothing is kept.
+Its PostgreSQL is the embedded one, with `fsync` on, in a folder that is removed.
 """
 
 from __future__ import annotations
 
-import statistics
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from benchmarks.times import in_milliseconds
 from pipelines.states import State
 from pipelines.store.claims.taking import take
 from pipelines.store.claims.writing import finish
@@ -32,31 +30,27 @@ PAGES = 10
 STEPS = (NewStep(name="extract"), NewStep(name="load", after=("extract",)), NewStep(name="check", after=("load",)))
 
 
-def main() -> None:
-    """Print each figure."""
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        store_server(Path(folder) / "home") as server,
-        new_store(server) as store,
-    ):
-        measure(store)
+def measure_store(folder: Path, runs: int) -> dict[str, Any]:
+    """Milliseconds of each, on an empty store; 1,000 partitions and 500 claims once, whatever *runs*, and pages ten times a run."""
+    with store_server(folder / "home") as server, new_store(server) as store:
+        with store.transaction() as connection:
+            sha256 = register(connection, "flights", {})
+        run = NewRun(pipeline="flights", trigger=Trigger.MANUAL, definition_sha256=sha256, steps=STEPS)
+        return {**work(store, run), **pages(store, run, runs * PAGES)}
 
 
-def measure(store: Store) -> None:
-    """All figures, on an empty store."""
-    with store.transaction() as connection:
-        sha256 = register(connection, "flights", {})
-    run = NewRun(pipeline="flights", trigger=Trigger.MANUAL, definition_sha256=sha256, steps=STEPS)
+def work(store: Store, run: NewRun) -> dict[str, Any]:
+    """What schedulers, workers and backfills do."""
 
     def backfill() -> None:
         days = [replace(run, partition=f"day-{number}") for number in range(PARTITIONS)]
         with store.transaction() as connection:
             make_backfill(connection, days, Reprocess.MISSING, slots=8, requested_by="bench")
 
-    say(f"{PARTITIONS} partitions of {len(STEPS)} steps made", [timed(backfill)])
+    made = in_milliseconds([timed(backfill)])
     with store.transaction() as connection:
         make_runs(connection, [replace(run, event_id=str(number)) for number in range(CLAIMS)])
-    say("for comparison, a transaction that writes one row", [timed(lambda: one_row(store)) for _ in range(CLAIMS)])
+    rows = in_milliseconds([timed(lambda: one_row(store)) for _ in range(CLAIMS)])
     claims, ends = [], []
     for _ in range(CLAIMS):
         began = time.perf_counter()
@@ -68,15 +62,26 @@ def measure(store: Store) -> None:
             finish(connection, claim, Outcome(state=State.SUCCEEDED))
         claims.append(taken - began)
         ends.append(time.perf_counter() - taken)
-    say(f"a claim, committed, {PARTITIONS} steps waiting behind", claims)
-    say("the end of a step, which makes the next one ready", ends)
+    return {
+        f"{PARTITIONS} partitions of {len(STEPS)} steps made": made,
+        "for comparison, a transaction that writes one row": rows,
+        f"a claim, committed, {PARTITIONS} steps waiting behind": in_milliseconds(claims),
+        "the end of a step, which makes the next one ready": in_milliseconds(ends),
+    }
+
+
+def pages(store: Store, run: NewRun, times: int) -> dict[str, Any]:
+    """What pages ask the store for, without HTTP."""
     make_history(store, run)
-    for name, page in {
+    asked = {
         f"a page of {RUNS} runs": lambda connection: page_of_runs(connection, pipeline="flights", limit=RUNS),
         "a matrix of 50 runs": lambda connection: run_matrix(connection, "flights"),
         "the list of pipelines": list_pipelines,
-    }.items():
-        say(name, [timed(in_transaction(store, page)) for _ in range(PAGES)])
+    }
+    return {
+        name: in_milliseconds([timed(in_transaction(store, page)) for _ in range(times)])
+        for name, page in asked.items()
+    }
 
 
 def one_row(store: Store) -> None:
@@ -109,14 +114,3 @@ def timed(work: Callable[[], object]) -> float:
     began = time.perf_counter()
     work()
     return time.perf_counter() - began
-
-
-def say(what: str, seconds: list[float]) -> None:
-    """One line, in milliseconds."""
-    ordered = sorted(seconds)
-    p50, p99 = statistics.median(ordered), ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))]
-    print(f"{what}: p50 {p50 * 1000:.1f} ms, p99 {p99 * 1000:.1f} ms, {len(seconds)} times")
-
-
-if __name__ == "__main__":
-    main()

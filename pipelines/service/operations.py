@@ -45,6 +45,8 @@ REQUEST = {
     "request": {**TEXT, "description": "Of whoever asks, and never used before: what comes twice makes one run."}
 }
 LIMIT = {"limit": {"type": "integer", "minimum": 1, "maximum": 1000}}
+# Without their steps, ten thousand runs are a few megabytes.
+LIMIT_OF_RUNS = {"limit": {"type": "integer", "minimum": 1, "maximum": 10_000}}
 RANGE: Mapping[str, Row] = {
     "since": {**TEXT, "description": "The first partition; without it that of the pipeline."},
     "until": {**TEXT, "description": "The last one; without it the pipeline's, or the last that is complete."},
@@ -211,7 +213,7 @@ OPERATIONS = {
         _look("list_pipelines", "/pipelines", "See all pipelines with their last runs.", reading.pipelines),
         _look("show_matrix", "/pipelines/{pipeline}/runs", "See runs with the state of each step.", reading.matrix, **BEFORE, **LIMIT),
         _look("show_form", "/pipelines/{pipeline}/form", "See what a run may be given.", reading.form),
-        _look("list_runs", "/runs", "See runs of all pipelines, the newest first.", reading.runs, **BEFORE, **LIMIT),
+        _look("list_runs", "/runs", "See runs of all pipelines, the newest first.", reading.runs, **BEFORE, **LIMIT_OF_RUNS),
         _look("show_run", "/runs/{run}", "See one run with its steps, attempts and events.", reading.run, after_event={**NUMBER, "minimum": 0}),
         _look("list_backfills", "/backfills", "See backfills, the newest first.", reading.backfills),
         _look("list_backfills_of", "/pipelines/{pipeline}/backfills", "See backfills of one pipeline.", reading.backfills),

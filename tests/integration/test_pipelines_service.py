@@ -142,6 +142,13 @@ def test_a_button_that_is_pressed_twice_makes_one_run(service: RunningService):
     assert first == second != others
 
 
+def test_a_list_of_runs_has_a_limit_and_a_page_a_lower_one(service: RunningService):
+    answers = {limit: service.api("viewer", "GET", f"/runs?limit={limit}").status_code for limit in (10_000, 10_001)}
+
+    assert answers == {10_000: 200, 10_001: 400}
+    assert service.browser("viewer").get("runs?limit=10000").status_code == 200
+
+
 def test_what_was_typed_wrong_is_told_in_the_form(service: RunningService):
     answer = service.browser("runner").post("start_run", pipeline="say", p__n="five")
 

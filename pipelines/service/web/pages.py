@@ -12,6 +12,7 @@ from workbench.errors import NoSuchRun, ParametersRefused, SettingsError
 from workbench.security.audit.commands import not_audited
 
 Row = dict[str, Any]
+MOST_ROWS = 1000  #: of a page: writing more takes so long that others would wait for it
 TICKED = ("steps",)  #: fields that come several times
 
 
@@ -40,6 +41,8 @@ class Listing(Handler):
             for name in OPERATIONS[self._operation].values
             if self.get_query_argument(name, "")
         }
+        if "limit" in given:
+            given["limit"] = min(given["limit"], MOST_ROWS)
         found = await self.perform(self._operation, given)
         self.page(self._template, my_right=self.person.right, **found)
 
