@@ -16,6 +16,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -115,9 +116,9 @@ def measured(folder: Path, megabytes: int, rounds: int) -> dict[str, Any]:
         problems = bench.timed("verify", lambda: verify(keys, bench.backed_up.repository, incremental.name)).problems
         rows = bench.ask("SELECT count(*) FROM events")
         for turn in range(rounds):
-            bench.timed("bare_restore", lambda turn=turn: bare_restored(bench, folder / f"bare{turn}"))
-            bench.timed("restore_full", lambda turn=turn: restored(bench, full, folder / f"full{turn}"))
-            bench.timed("restore_incremental", lambda turn=turn: restored(bench, incremental, folder / f"both{turn}"))
+            bench.timed("bare_restore", partial(bare_restored, bench, folder / f"bare{turn}"))
+            bench.timed("restore_full", partial(restored, bench, full, folder / f"full{turn}"))
+            bench.timed("restore_incremental", partial(restored, bench, incremental, folder / f"both{turn}"))
     assert not problems
     sizes = {"full_bytes": full.size_bytes, "incremental_bytes": incremental.size_bytes}
     return {"rows": rows, **sizes, **bench.figures}

@@ -143,7 +143,7 @@ def run_stream(servers: Servers, seconds: int, folder: Path) -> dict[str, Any]:
 def has_begun(load: Load) -> bool:
     """Whether the worker has claimed the partitions."""
     with connect(load.warehouse) as connection:
-        if connection.execute("SELECT to_regclass('workbench.offsets')").fetchone() == (None,):
+        if connection.execute("SELECT 1 WHERE to_regclass('workbench.offsets') IS NULL").fetchone():
             return False
         found = connection.execute("SELECT count(*) FROM workbench.offsets WHERE topic = %s", (load.topic,)).fetchone()
         return found == (PARTITIONS,)

@@ -40,7 +40,8 @@ def main() -> None:
 def ingest(settings: Settings, load: Load) -> None:
     """Run to the end, and look at the resident memory at each tenth."""
     flow = make_flow("b", {"topic": load.topic, "into": f"{load.schema}.{load.table}", "columns": COLUMNS})
-    process, seen, megabytes = psutil.Process(), 0, []
+    megabytes: list[int] = []
+    process, seen = psutil.Process(), 0
 
     def look(count: int) -> None:
         nonlocal seen

@@ -133,7 +133,7 @@ def columns(folder: Path, count: int) -> dict[str, Any]:
 
 def _values_a_second(subjects: SubjectKeys, rule: EncryptedColumns, batches: list[pa.Table]) -> float:
     began = time.perf_counter()
-    rows = sum(encrypt_columns(batch, rule, subjects)[0].num_rows for batch in batches)
+    rows: int = sum(encrypt_columns(batch, rule, subjects)[0].num_rows for batch in batches)
     return round(rows / (time.perf_counter() - began), 1)
 
 

@@ -7,14 +7,15 @@ import sys
 import time
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from prometheus_client.metrics import MetricWrapperBase
 
 from benchmarks.peers.records import Load
 from benchmarks.workbench_worker import COLUMNS
 from workbench import flows
-from workbench.ingestion.definition import make_flow
+from workbench.ingestion.batch import Commit
+from workbench.ingestion.definition import Flow, make_flow
 from workbench.observability import metrics
 from workbench.runtime.metrics import serving_metrics
 from workbench.settings import Settings
@@ -49,9 +50,9 @@ def main() -> None:
     inside: list[float] = []
     measure = flows.measure_commit
 
-    def timed(*arguments: Any) -> None:
+    def timed(flow: Flow, commit: Commit) -> None:
         began = time.perf_counter()
-        measure(*arguments)
+        measure(flow, commit)
         inside.append(time.perf_counter() - began)
 
     flows.measure_commit = timed

@@ -20,6 +20,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,7 @@ def measure_run(home: Path, *, keep: bool) -> dict[str, float]:
         wait_until(lambda: is_running(workbench, "spark"), 180, "spark to run")
         time.sleep(10 if keep else 0)  # what the start leaves running ends; idle means idle
         idle = idle_megabytes(process.pid)
-        connect, classic = (timed(lambda code=code: python(home, code)) for code in (CONNECT, CLASSIC))
+        connect, classic = (timed(partial(python, home, code)) for code in (CONNECT, CLASSIC))
         again = timed(lambda: run("demo", home=home, timeout=600)) if keep else 0.0
         if not keep:
             run("demo", home=home, timeout=600)

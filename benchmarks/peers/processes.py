@@ -136,7 +136,7 @@ def is_executed(path: Path) -> bool:
 
 def end(process: subprocess.Popen[bytes]) -> None:
     """End a process and its descendants."""
-    tree = [process]
+    tree: list[psutil.Process] = []
     with suppress(psutil.NoSuchProcess):
         tree = psutil.Process(process.pid).children(recursive=True)
     process.terminate()
