@@ -11,9 +11,11 @@ from typing import Any
 
 from jupyterhub import apihandlers, handlers
 from jupyterhub.handlers.base import BaseHandler
+from jupyterhub.handlers.pages import SpawnHandler
 from tornado import web
 
 from hub.auditing import tell_failure
+from hub.spawning.opening import PatientSpawnHandler
 from workbench.errors import AuditError
 from workbench.security.audit import MEANINGS, Action, Event, Outcome
 from workbench.security.throttle import Throttle
@@ -43,6 +45,8 @@ AUDITED = {
     "UserTokenAPIHandler": Action.TOKEN_CHANGED,
     "UserTokenListAPIHandler": Action.TOKEN_CHANGED,
 }
+#: Handlers of ours that do what JupyterHub's do, and more.
+OURS: dict[type, type] = {SpawnHandler: PatientSpawnHandler}
 #: The others that answer more than GET, and why nothing is recorded.
 NOT_AUDITED = {
     "ActivityAPIHandler": "A sign of life of a server, every few minutes.",
@@ -104,7 +108,8 @@ def audited_handlers() -> list[tuple[Any, ...]]:
     for pattern, handler, *rest in (*apihandlers.default_handlers, *handlers.default_handlers):
         if action := AUDITED.get(handler.__name__):
             namespace = {"auditing": action, "__doc__": handler.__doc__}
-            made.setdefault(handler, type(f"Audited{handler.__name__}", (AuditedRequest, handler), namespace))
+            base = OURS.get(handler, handler)
+            made.setdefault(handler, type(f"Audited{handler.__name__}", (AuditedRequest, base), namespace))
             routes.append((pattern, made[handler], *rest))
     return routes
 
