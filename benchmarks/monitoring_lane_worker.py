@@ -34,6 +34,9 @@ class Nothing:
     def observe(self, _: float) -> None:
         """Nothing."""
 
+    def observe_many(self, _: float, __: int) -> None:
+        """Nothing."""
+
     def set(self, _: float) -> None:
         """Nothing."""
 
