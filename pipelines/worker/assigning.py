@@ -31,17 +31,23 @@ def assign(claim: Claim, definition: Definition, *, home: Path, project: Project
         project: where notebooks and the like are.
         references: reads secrets.
 
+    A step that comes after no other also looks for the secrets of all: nothing of a run executes when one is not there.
+
     Raises:
         WorkbenchError: when a file or a secret is not there, or the step is of another version of the workbench.
     """
     step = definition.steps[claim.step]
     try:
         bindings = read_bindings(claim.parameters["steps"][claim.step])
+        others = {} if step.after else {name: read_bindings(kept) for name, kept in claim.parameters["steps"].items()}
         file = None if step.kind == "function" else project.find(_path(step))
     except (KeyError, ValueError) as error:
         raise WorkbenchError(
             f"step {claim.step} of run {claim.run_id}: {error}", remedy="Make a new run with `workbench pipelines run`."
         ) from None
+    for name, needed in others.items():
+        for reference in needed.secrets.values():
+            references.read(reference, remedy=f"Step {name} needs it: set it where workers run, and repair the run.")
     return Assignment(
         kind=step.kind,
         target=step.target,

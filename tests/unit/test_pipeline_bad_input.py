@@ -9,6 +9,9 @@ import pytest
 
 from pipelines.definition import Project, check_files
 from pipelines.planning.secrets_there import secret_problems
+from pipelines.store.records import Claim
+from pipelines.worker.assigning import assign
+from workbench.errors import SecretUnavailable
 from workbench.references import References
 
 PARAMETERS = "day: int = 1\ntoken: str = ''"
@@ -133,3 +136,23 @@ def test_the_secret_of_a_webhook_is_looked_for_too(project):
     (problem,) = secret_problems(checked.pipelines, [path], References())
 
     assert str(problem).startswith(f"{path}:2: triggers[0].webhook.secret: the secret env:NO_SUCH_HOOK is not there")
+
+
+def claim_of(step: str, token: str) -> Claim:
+    given = {"a": {}, "b": {"token": ["secret", token]}}
+    return Claim(
+        attempt_id=1, number=1, step_id=1, step=step, run_id=7, run_key="k", pipeline="x", definition_sha256="",
+        git_commit=None, notebook_hashes={}, lock_hash=None, parameters={"steps": given}, instant=None, partition=None,
+        run_as=None, deadline=None, worker="w",
+    )  # fmt: skip
+
+
+def test_nothing_of_a_run_executes_when_a_later_step_has_no_secret(project, tmp_path):
+    text = "steps:\n  a: {notebook: plain.ipynb}\n  b: {notebook: plain.ipynb, after: [a]}\n"
+    definition = check_files([written(project, text)], project).pipelines[0].definition
+    given = {"home": tmp_path, "project": project, "references": References({"THERE": "hunter2"})}
+
+    assert assign(claim_of("a", "env:THERE"), definition, **given).secrets == {}
+    with pytest.raises(SecretUnavailable, match="env:NO_SUCH_TOKEN is not there") as found:
+        assign(claim_of("a", "env:NO_SUCH_TOKEN"), definition, **given)
+    assert "Step b needs it" in found.value.remedy
