@@ -64,6 +64,7 @@ bench: setup ## Measure what benchmarks/README.md lists.
 	$(BIN)/python -m benchmarks.backup
 	$(BIN)/python -m benchmarks.monitoring
 	$(BIN)/python -m benchmarks.panels
+	$(BIN)/python -m benchmarks.load
 
 chaos: setup ## Run a thousand seeded schedules of faults against ingestion and as many against pipelines, the calendar through all zones, and a year as a backfill; takes more than four hours.
 	$(BIN)/python -m tests.failover.chaos --schedules 1000
