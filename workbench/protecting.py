@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
-from functools import partial
 
 import pyarrow as pa
 
-from workbench.errors import SettingsError
+from workbench.errors import SettingsError, WarehouseUnavailable
 from workbench.ingestion.decoding import Decoder
 from workbench.ingestion.decoding.contract import Contract
 from workbench.ingestion.definition import Flow
@@ -22,6 +22,7 @@ from workbench.settings import Settings
 from workbench.warehouse.protected import settle_protected
 
 SUBJECTS = (pa.string(), pa.int16(), pa.int32(), pa.int64())  #: types that flow and warehouse write alike
+AWAY_SECONDS = 60.0  #: that a flow of Spark waits for a warehouse which is being restarted
 MakeDecoder = Callable[[pa.Schema], Decoder]
 
 
@@ -69,13 +70,33 @@ def protecting(
         keys.ensure()
         identifier = keys.file.read().id.hex()
         subjects = SubjectKeys(settings.home, keys)
-    with warehouse.transaction() as connection:
-        settle_protected(connection, flow.stands_for or flow.into, rules, identifier)
-    return make if subjects is None else partial(_make, make, rules, subjects)
+    table = flow.stands_for or flow.into
+
+    def settle() -> None:
+        with warehouse.transaction() as connection:
+            settle_protected(connection, table, rules, identifier)
+
+    if flow.engine == "spark":
+        _patiently(settle)  # its executors make their decoders themselves
+        return make
+
+    def settled(columns: pa.Schema) -> Decoder:
+        # Not before: whoever follows waits here for a warehouse that is away, as for anything else of a session.
+        settle()
+        return make(columns) if subjects is None else ProtectingDecoder(make(columns), rules, subjects)
+
+    return settled
 
 
-def _make(make: MakeDecoder, rules: tuple[EncryptedColumns, ...], subjects: SubjectKeys, table: pa.Schema) -> Decoder:
-    return ProtectingDecoder(make(table), rules, subjects)
+def _patiently(settle: Callable[[], None]) -> None:
+    until = time.monotonic() + AWAY_SECONDS
+    while True:
+        try:
+            return settle()
+        except WarehouseUnavailable:
+            if time.monotonic() > until:
+                raise
+            time.sleep(1.0)
 
 
 def _flow_problems(settings: Settings, flow: Flow, rules: tuple[EncryptedColumns, ...]) -> list[str]:
