@@ -109,6 +109,7 @@ def open_run(settings: Settings, flow: Flow, progress: Progress, limits: Limits 
     with open_warehouse(settings, flow.target) as warehouse:
         columns = flow.columns or find_columns(settings, flow, connection, warehouse)
         decoder = partial(make_decoder, settings.registry, flow, columns)
+        protection = protecting(settings, flow, columns, warehouse, decoder)
         yield Run(
             connection=connection,
             topic=flow.topic,
@@ -117,7 +118,8 @@ def open_run(settings: Settings, flow: Flow, progress: Progress, limits: Limits 
             columns=table_columns(flow, columns),
             warehouse=warehouse,
             loads=load_builder(flow, columns),
-            make_decoder=protecting(settings, flow, columns, warehouse, decoder),
+            make_decoder=protection.make_decoder,
+            settle=protection.settle,
             limits=limits or Limits(),
             committed=committed,
         )

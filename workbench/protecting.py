@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 
 import pyarrow as pa
 
-from workbench.errors import SettingsError, WarehouseUnavailable
+from workbench.errors import SettingsError
 from workbench.ingestion.decoding import Decoder
 from workbench.ingestion.decoding.contract import Contract
 from workbench.ingestion.definition import Flow
@@ -22,8 +23,16 @@ from workbench.settings import Settings
 from workbench.warehouse.protected import settle_protected
 
 SUBJECTS = (pa.string(), pa.int16(), pa.int32(), pa.int64())  #: types that flow and warehouse write alike
-AWAY_SECONDS = 60.0  #: that a flow of Spark waits for a warehouse which is being restarted
 MakeDecoder = Callable[[pa.Schema], Decoder]
+
+
+@dataclass(frozen=True)
+class Protection:
+    """What a flow has to do for the columns that are encrypted in its table."""
+
+    make_decoder: MakeDecoder  #: whose decoders encrypt what the policies say
+    #: Called before anything is written; raises WarehouseError when the table was encrypted otherwise before.
+    settle: Callable[[], None]
 
 
 def read_rules(settings: Settings, flow: Flow) -> tuple[EncryptedColumns, ...]:
@@ -50,20 +59,19 @@ def read_rules(settings: Settings, flow: Flow) -> tuple[EncryptedColumns, ...]:
 
 def protecting(
     settings: Settings, flow: Flow, columns: pa.Schema, warehouse: Warehouse, make: MakeDecoder
-) -> MakeDecoder:
-    """*make*, whose decoders encrypt what the policies say. Nothing has been written when it is refused.
+) -> Protection:
+    """What the policies want of a flow whose decoders *make* gives. The warehouse is not asked yet.
 
     Raises:
         As `read_rules`.
         SettingsError: when a column is of another type than it takes.
-        WarehouseError: when the table was encrypted otherwise before.
         KeysetError, EncryptionError: when the keyset cannot be used.
     """
     rules = read_rules(settings, flow)
     if problems := [each for rule in rules for each in _column_problems(flow, columns, rule)]:
         raise SettingsError([f"{flow.name}: {each}" for each in problems])
     if settings.warehouse.dialect != "postgresql":
-        return make  # `read_rules` has refused what would be encrypted there
+        return Protection(make, lambda: None)  # `read_rules` has refused what would be encrypted there
     subjects, identifier = None, ""
     if rules:
         keys = Keys.of(settings.home, settings.keys)
@@ -76,27 +84,11 @@ def protecting(
         with warehouse.transaction() as connection:
             settle_protected(connection, table, rules, identifier)
 
-    if flow.engine == "spark":
-        _patiently(settle)  # its executors make their decoders themselves
-        return make
-
-    def settled(columns: pa.Schema) -> Decoder:
-        # Not before: whoever follows waits here for a warehouse that is away, as for anything else of a session.
-        settle()
-        return make(columns) if subjects is None else ProtectingDecoder(make(columns), rules, subjects)
-
-    return settled
+    return Protection(make if subjects is None else partial(_make, make, rules, subjects), settle)
 
 
-def _patiently(settle: Callable[[], None]) -> None:
-    until = time.monotonic() + AWAY_SECONDS
-    while True:
-        try:
-            return settle()
-        except WarehouseUnavailable:
-            if time.monotonic() > until:
-                raise
-            time.sleep(1.0)
+def _make(make: MakeDecoder, rules: tuple[EncryptedColumns, ...], subjects: SubjectKeys, table: pa.Schema) -> Decoder:
+    return ProtectingDecoder(make(table), rules, subjects)
 
 
 def _flow_problems(settings: Settings, flow: Flow, rules: tuple[EncryptedColumns, ...]) -> list[str]:

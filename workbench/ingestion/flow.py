@@ -49,7 +49,8 @@ class Ingested:
 class Run:
     """Everything that a run of a flow needs.
 
-    The warehouse is entered. `committed` is called after each commit.
+    The warehouse is entered. `settle` is called when a session begins, before anything is written, and
+    may refuse it with WarehouseError. `committed` is called after each commit.
     """
 
     connection: KafkaConnection
@@ -61,6 +62,7 @@ class Run:
     loads: LoadBuilder
     make_decoder: Callable[[pa.Schema], Decoder]  #: for the columns of the table
     limits: Limits
+    settle: Callable[[], object] = lambda: None
     committed: Callable[[Commit], object] = lambda _: None
 
 
@@ -121,6 +123,7 @@ class _Session:
 
     def run(self, read: Callable[[Source], None]) -> None:
         run = self._run
+        run.settle()
         columns = run.warehouse.prepare(run.loads.columns(run.columns))
         self._state = read_topic_state(run.connection, run.topic)
         self._first = first_offsets(run, self._state)

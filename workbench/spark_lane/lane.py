@@ -122,6 +122,7 @@ class Driver:
     def begin(self) -> None:
         """Make the tables and become the owner of all partitions."""
         run = self._run
+        run.settle()
         self._columns = self._output_columns() if self._lane.steps else run.loads.columns(run.columns)
         self._table = run.warehouse.prepare(self._columns)
         self.state = read_topic_state(run.connection, run.topic)
