@@ -14,9 +14,9 @@ import yaml
 
 from pipelines.compile.compiled import Compiled, Options, header
 from pipelines.compile.refusals import Refusal
-from pipelines.compile.secrets import secret_references
 from pipelines.definition import Pipeline
 from pipelines.planning.runs import DEFAULT_POOL
+from pipelines.planning.secret_references import secret_references
 
 NAME_CHARACTERS = 52  # of a CronJob: the controller appends eleven to it, and names of Jobs have 63
 HOME = "/var/lib/workbench"

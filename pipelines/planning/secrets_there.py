@@ -7,24 +7,16 @@ from pathlib import Path
 
 from pipelines.definition import Pipeline, Problem
 from pipelines.definition.document import Place, read_document
-from pipelines.parameters.kinds import Secret
+from pipelines.planning.secret_references import secret_references
 from workbench.errors import SecretUnavailable
-from workbench.references import REFERENCE, References, SecretReference
+from workbench.references import References, SecretReference
 
 REMEDY = "Set it where workers are started, or correct the reference."
 
 
 def references_in(pipeline: Pipeline) -> Iterator[tuple[Place, SecretReference]]:
-    """Each reference that the file itself has, and where."""
-    for each in pipeline.parameters:
-        if isinstance(each.default, SecretReference) and each.name in pipeline.definition.parameters:
-            yield ("parameters", each.name), each.default
-    for name, step in pipeline.steps.items():
-        given = pipeline.definition.steps[name].parameters
-        for each in step.parameters:
-            raw = given.get(each.name)
-            if isinstance(each.kind, Secret) and isinstance(raw, str) and REFERENCE.fullmatch(raw):
-                yield ("steps", name, "parameters", each.name), SecretReference.parse(raw)
+    """Each reference, those of webhooks included, and where."""
+    yield from secret_references(pipeline)
     for number, trigger in enumerate(pipeline.definition.triggers):
         if trigger.webhook is not None:
             yield ("triggers", number, "webhook", "secret"), SecretReference.parse(trigger.webhook.secret)

@@ -39,7 +39,8 @@ def assign(claim: Claim, definition: Definition, *, home: Path, project: Project
     step = definition.steps[claim.step]
     try:
         bindings = read_bindings(claim.parameters["steps"][claim.step])
-        others = {} if step.after else {name: read_bindings(kept) for name, kept in claim.parameters["steps"].items()}
+        given = {} if step.after else claim.parameters["steps"]
+        others = {name: read_bindings(kept) for name, kept in given.items() if name != claim.step}
         file = None if step.kind == "function" else project.find(_path(step))
     except (KeyError, ValueError) as error:
         raise WorkbenchError(
