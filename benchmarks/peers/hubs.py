@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
-import psutil
 
 from benchmarks.peers.environment import PEERS, ensure_environment, pinned_version
 from tests.services.identity_provider import IdentityProvider
 from tests.services.login_hub import DOMAIN, ORGANIZATION
+from tests.services.process_tree import stop
 from tests.services.workbench import wait_until
 from workbench.runtime.ports import any_free
 from workbench.security.secrets import private_folder
@@ -58,14 +58,7 @@ def running_peer(kind: str, folder: Path, provider: IdentityProvider) -> Iterato
         assert process.poll() is None, (folder / kind / "hub.log").read_text(encoding="utf-8")
         yield Peer(url, process.pid)
     finally:
-        everything = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-        process.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(STOP_SECONDS)
-        for each in everything:
-            with suppress(psutil.NoSuchProcess):
-                each.kill()
-        process.wait(STOP_SECONDS)
+        stop(process, seconds=STOP_SECONDS)
 
 
 def version(kind: str) -> str:

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import psutil
+from tests.services.process_tree import stop
 
 STOP_SECONDS = 20
 LOG_TAIL_CHARACTERS = 3000
@@ -136,17 +136,7 @@ def is_executed(path: Path) -> bool:
 
 def end(process: subprocess.Popen[bytes]) -> None:
     """End a process and its descendants."""
-    tree: list[psutil.Process] = []
-    with suppress(psutil.NoSuchProcess):
-        tree = psutil.Process(process.pid).children(recursive=True)
-    process.terminate()
-    with suppress(subprocess.TimeoutExpired):
-        process.wait(STOP_SECONDS)
-    for each in tree:
-        with suppress(psutil.NoSuchProcess):
-            each.kill()
-    process.kill()
-    process.wait(STOP_SECONDS)
+    stop(process, seconds=STOP_SECONDS)
     for stream in (process.stdin, process.stdout):
         if stream is not None:
             with suppress(OSError):
