@@ -220,8 +220,13 @@ def listeners(workbench: RunningWorkbench, name: str) -> list[int]:
 
 def component(workbench: RunningWorkbench, name: str) -> ComponentStatus:
     """What the supervisor tells of a component, read from its file: the command would take a second of the processor."""
-    status = read_status(workbench.home)
-    return next(each for each in status.components if each.name == name)
+
+    def known() -> dict[str, ComponentStatus]:
+        return {each.name: each for each in read_status(workbench.home).components}
+
+    # A workbench that has just started has servers that it has not told of yet.
+    wait_until(lambda: name in known(), 60, f"{name} to be told of", every_seconds=LOOK_SECONDS)
+    return known()[name]
 
 
 def start_worker(home: Path, flow: Flow, limits: Limits) -> BaseProcess:
