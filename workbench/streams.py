@@ -27,7 +27,7 @@ from workbench.sessions import open_session
 from workbench.settings import Settings
 from workbench.spark_lane.stepped import Decode
 from workbench.transformation.row_wise import Step
-from workbench.transformation.streams.listener import Watched
+from workbench.transformation.streams.progress import Meter
 from workbench.transformation.streams.queries import StreamPlan, start_query, start_relay
 from workbench.transformation.streams.supervision import Patience, Query, supervise
 from workbench.warehouse.spark.failures import find_error
@@ -71,21 +71,20 @@ def run_stream(
     if flow.engine != "stream" or flow.columns is None:
         raise SettingsError([f"{flow.name}: engine is {flow.engine}, and only flows with engine stream are streams."])
     plan = stream_plan(settings, flow, checkpoints or str(settings.home / "checkpoints"))
-    watched = Watched(flow.name)
 
     def start() -> Query:
-        session = watched.session(open_session(settings, tell=logger.info))
+        session = open_session(settings, tell=logger.info)
         return start_query(session, plan, follow=follow)  # type: ignore[no-any-return]
 
-    with watched:
-        supervise(
-            start,
-            stop=stop or threading.Event(),
-            patience=patience or Patience(),
-            restarted=lambda cause: metrics.STREAM_RESTARTS.labels(flow.name, cause).inc(),
-            told=find_error,
-            name=flow.name,
-        )
+    supervise(
+        start,
+        stop=stop or threading.Event(),
+        patience=patience or Patience(),
+        look=Meter(flow.name).look,
+        restarted=lambda cause: metrics.STREAM_RESTARTS.labels(flow.name, cause).inc(),
+        told=find_error,
+        name=flow.name,
+    )
 
 
 def stream_plan(settings: Settings, flow: Flow, checkpoints: str) -> StreamPlan:
@@ -186,10 +185,10 @@ def relay(
     for topic in (source, into):
         read_topic_state(connection, topic)
     name = f"{source}-to-{into}"
-    checkpoint, watched = checkpoint_folder(checkpoints or str(settings.home / "checkpoints"), name), Watched(name)
+    checkpoint = checkpoint_folder(checkpoints or str(settings.home / "checkpoints"), name)
 
     def start() -> Query:
-        session = watched.session(open_session(settings, tell=logger.info))
+        session = open_session(settings, tell=logger.info)
         return start_relay(  # type: ignore[no-any-return]
             session,
             connection.for_spark(),
@@ -201,12 +200,12 @@ def relay(
             every=every,
         )
 
-    with watched:
-        supervise(
-            start,
-            stop=stop,
-            # In real-time mode one batch follows the other at once; what is cut off is sent again.
-            patience=Patience(batch_seconds=0.0),
-            restarted=lambda cause: metrics.STREAM_RESTARTS.labels(name, cause).inc(),
-            name=name,
-        )
+    supervise(
+        start,
+        stop=stop,
+        # In real-time mode one batch follows the other at once; what is cut off is sent again.
+        patience=Patience(batch_seconds=0.0),
+        look=Meter(name).look,
+        restarted=lambda cause: metrics.STREAM_RESTARTS.labels(name, cause).inc(),
+        name=name,
+    )

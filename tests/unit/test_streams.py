@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from prometheus_client import REGISTRY
@@ -12,7 +13,7 @@ from pyspark.errors import AnalysisException, PySparkException
 
 from workbench.errors import KafkaUnavailable, SettingsError, SparkError, StepRefused, WarehouseUnavailable
 from workbench.security.at_rest import encryption_at_rest
-from workbench.transformation.streams.listener import measure_progress
+from workbench.transformation.streams.progress import Meter, measure_progress
 from workbench.transformation.streams.supervision import Patience, is_fatal, supervise
 
 QUICK = Patience(first_seconds=0.001, longest_seconds=0.002, failures=4)
@@ -23,6 +24,8 @@ class Ended:
 
     isActive = False  # noqa: N815
     status: dict[str, object] = {}  # noqa: RUF012
+    lastProgress = None  # noqa: N815
+    recentProgress = ()  # noqa: N815
 
     def __init__(self, error: Exception | None = None) -> None:
         self.error = error
@@ -108,12 +111,71 @@ def test_progress_becomes_metrics():
 
 # As Spark 4.2 gives it, shortened.
 PROGRESS = """
-{"name": "u", "batchId": 3, "numInputRows": 10, "processedRowsPerSecond": 2.5,
+{"name": "u", "batchId": 3,
  "durationMs": {"addBatch": 1200, "triggerExecution": 1500},
  "stateOperators": [{"numRowsTotal": 3, "memoryUsedBytes": 900, "numRowsDroppedByWatermark": 2}],
- "sources": [{"endOffset": {"t": {"0": 5, "1": 8}}, "latestOffset": {"t": {"0": 12, "1": 8}}}],
- "observedMetrics": {"workbench_decoded": {"rows": 9}}}
+ "sources": [{"numInputRows": 10, "processedRowsPerSecond": 2.5, "endOffset": {"t": {"0": 5, "1": 8}}, "latestOffset": {"t": {"0": 12, "1": 8}}}],
+ "observedMetrics": {"workbench_decoded": {"values": [9], "schema": {"type": "struct", "fields": [{"name": "rows"}]}}}}
 """
+
+
+class Told:
+    """A query that has told of these batches, of ten rows each."""
+
+    def __init__(self, run: str, batches: range) -> None:
+        self.recentProgress = [report(run, number) for number in batches]
+        self.lastProgress = self.recentProgress[-1] if self.recentProgress else None
+
+
+def report(run: str, batch: int) -> SimpleNamespace:
+    text = json.dumps({"batchId": batch, "sources": [{"numInputRows": 10}]})
+    return SimpleNamespace(runId=run, batchId=batch, json=text)
+
+
+def test_each_batch_is_measured_once_whenever_it_is_looked_at():
+    meter = Meter("looked at")
+    looks = [
+        ("a", range(0)),
+        ("a", range(2)),
+        ("a", range(2)),
+        ("a", range(1, 5)),
+        ("b", range(4, 6)),
+        ("b", range(4, 7)),
+    ]
+
+    rows = []
+    for run, batches in looks:
+        meter.look(Told(run, batches))
+        rows.append(REGISTRY.get_sample_value("workbench_stream_rows_total", {"stream": "looked at"}))
+
+    assert rows == [None, 20, 20, 50, 70, 80]  # a batch that another run repeats is read again
+
+
+def test_a_report_that_cannot_be_read_is_logged_and_the_next_is_measured(caplog):
+    query = Told("a", range(2))
+    query.recentProgress[0] = SimpleNamespace(runId="a", batchId=0, json="{}}")
+
+    Meter("unreadable").look(query)
+
+    assert REGISTRY.get_sample_value("workbench_stream_rows_total", {"stream": "unreadable"}) == 10
+    assert "the progress of unreadable could not be read" in caplog.text
+
+
+def test_a_query_is_looked_at_after_its_end_too():
+    looked, query = [], Ended(PySparkException("lost"))
+
+    supervise(iter([query, Ended()]).__next__, stop=threading.Event(), patience=QUICK, look=looked.append)
+
+    assert len(looked) == 2
+    assert looked[0] is query
+
+
+def test_a_look_that_fails_after_the_end_hides_no_failure():
+    def look(_: object) -> None:
+        raise PySparkException("nobody answers")
+
+    with pytest.raises(SparkError, match="no column x"):
+        supervise(lambda: Ended(AnalysisException("no column x")), stop=threading.Event(), patience=QUICK, look=look)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from workbench.errors import SparkError
 from workbench.transformation.row_wise import Step, apply_steps, spark_schema
-from workbench.transformation.streams.listener import DECODED
+from workbench.transformation.streams.progress import DECODED
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession

@@ -7,11 +7,13 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
 from workbench.errors import SparkError, WarehouseUnavailable, WorkbenchError
 from workbench.transformation.failures import telling_line
+from workbench.transformation.streams.progress import Watched
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +27,7 @@ FATAL = (
 REMEDY_FATAL = "Correct the cause, then start the stream again; it goes on from its checkpoint."
 
 
-class Query(Protocol):
+class Query(Watched, Protocol):
     """What a supervisor needs of a streaming query (pyspark's StreamingQuery)."""
 
     @property
@@ -63,6 +65,7 @@ def supervise(
     *,
     stop: threading.Event,
     patience: Patience,
+    look: Callable[[Query], object] = lambda _: None,
     restarted: Callable[[str], object] = lambda _: None,
     told: Callable[[str], WorkbenchError | None] = lambda _: None,
     name: str = "stream",
@@ -73,6 +76,7 @@ def supervise(
         start: makes a session and the query anew.
         stop: set from a signal handler or another thread.
         patience: with a query that fails.
+        look: called with the query about once a second, and once after its end.
         restarted: called with the kind of the failure before each new start.
         told: the error of ours in the text of one of Spark's, if there is one.
         name: of the stream, for messages.
@@ -85,7 +89,7 @@ def supervise(
     while not stop.is_set():
         began = time.monotonic()
         try:
-            _run(start(), stop, patience.batch_seconds)
+            _run(start(), stop, look, patience.batch_seconds)
             return
         except Exception as raised:  # noqa: BLE001 - what is not to be tried again is raised
             error = told(str(raised)) or raised
@@ -121,12 +125,16 @@ def is_fatal(error: Exception) -> bool:
     return any(each in str(error) for each in FATAL)
 
 
-def _run(query: Query, stop: threading.Event, batch_seconds: float) -> None:
-    while query.isActive:
-        if stop.wait(LOOK_SECONDS):
+def _run(query: Query, stop: threading.Event, look: Callable[[Query], object], batch_seconds: float) -> None:
+    is_stopped = False
+    while not is_stopped and query.isActive:
+        look(query)
+        if is_stopped := stop.wait(LOOK_SECONDS):
             _stop(query, batch_seconds)
-            return
-    if (error := query.exception()) is not None:
+    error = None if is_stopped else query.exception()
+    with suppress(Exception):  # the server may be gone, and what the query has written counts, not its last report
+        look(query)
+    if error is not None:
         raise error
 
 
