@@ -42,7 +42,7 @@ from pipelines.store.runs.making import make_runs
 from tests.failover.pipeline_crew import FAULTS, Crew, Killed
 from tests.services.pipelines_project import Site, running_site
 from tests.services.workbench import wait_until
-from workbench.errors import WorkbenchError
+from workbench.errors import StoreError, WorkbenchError
 
 AT_ONCE = 20
 FAULTS_EACH = 2
@@ -195,7 +195,10 @@ def open_runs(site: Site, names: Names) -> str:
     query = (
         f"SELECT id, pipeline, state FROM pipelines.runs WHERE pipeline IN {listed} AND ended_at IS NULL ORDER BY id"
     )
-    return str(site.ask(query))
+    try:
+        return str(site.ask(query))
+    except StoreError as error:
+        return str(error)
 
 
 def timed_problems(site: Site, names: Names) -> list[str]:

@@ -63,6 +63,11 @@ def server(hub: LoginHub, member: Browser) -> psutil.Process:
     return found[0]
 
 
+def lines_of(hub: LoginHub) -> list[Line]:
+    lines = (Line.parse(each, "") for each in hub.log.splitlines())
+    return [line for line in lines if line is not None and line.is_ours]
+
+
 def test_a_request_has_an_id_in_the_answer_and_in_the_log(hub: LoginHub):
     def ask(path: str, sent: str | None = None) -> str:
         headers = {} if sent is None else {"X-Request-ID": sent}
@@ -73,9 +78,9 @@ def test_a_request_has_an_id_in_the_answer_and_in_the_log(hub: LoginHub):
     assert len(made) == 4
     assert all(WELL_FORMED.fullmatch(each) for each in made)
 
-    lines = [
-        line for line in (Line.parse(each, "") for each in hub.log.splitlines()) if line is not None and line.is_ours
-    ]
+    # The hub writes the line of a request once the answer has been sent.
+    wait_until(lambda: made <= {each.fields.get("request") for each in lines_of(hub)}, 10, "the lines of all requests")
+    lines = lines_of(hub)
     of_requests = {each.fields["request"]: each for each in lines if "request" in each.fields}
     assert "GET /hub/login" in of_requests["8f14e45f-ceea"].message
     assert all("404 GET /hub/nothing-there" in of_requests[each].message for each in made)

@@ -10,8 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import psycopg
 
+from tests.services.process_tree import process_tree
 from tests.services.workbench import environment, wait_until
 from workbench.embedded.postgres import SUPERUSER, PostgresServer
 from workbench.runtime.ports import LOOPBACK, any_free
@@ -55,11 +57,17 @@ class OwnPostgres:
         self.server.complete()
 
     def end(self, number: signal.Signals = signal.SIGKILL) -> None:
-        """Signal the postmaster and wait for its end; its backends end with it."""
+        """Signal the postmaster and wait for its end, and for that of its backends.
+
+        They end with it, but one that recovers from a crash looks up now and then only, and until then no other
+        server can start here; the guard of a workbench kills it.
+        """
         process, self._process = self._process, None
         if process is not None:
+            others = [each for each in process_tree(process.pid) if each.pid != process.pid]
             process.send_signal(number)
             process.wait(30)
+            psutil.wait_procs(others, 30)
 
     @property
     def pid(self) -> int:
