@@ -112,7 +112,7 @@ def contribute(settings: Settings) -> Contribution:
         probe=_probe(settings, ports),
         ready_probe=f"http://127.0.0.1:{ports.hub_api}{READY_PATH}",
         trusted=_trusted(settings, ports),
-        argv=(sys.executable, "-m", "jupyterhub", "-f", str(resource("jupyterhub_config.py"))),
+        argv=(sys.executable, "-P", "-m", "jupyterhub", "-f", str(resource("jupyterhub_config.py"))),
         ports=ports,
         environment=environment,
         stop_seconds=20.0,
@@ -124,7 +124,7 @@ def contribute(settings: Settings) -> Contribution:
         home=settings.home,
         address=f"127.0.0.1:{ports.identity}",  # no link: the address to open is the hub's
         probe=f"{issuer}/health",
-        argv=(sys.executable, "-m", "hub.demo_identity"),
+        argv=(sys.executable, "-P", "-m", "hub.demo_identity"),
         ports=ports,
         environment=environment,
     )

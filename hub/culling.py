@@ -38,7 +38,7 @@ def set_culler(c: Any, settings: Settings) -> None:
     if not hub.idle_seconds:
         return
     # JupyterHub makes the service's token and hands it over in the environment.
-    command = [sys.executable, "-m", "hub.culling", f"--timeout={hub.idle_seconds}", f"--cull-every={every}"]
+    command = [sys.executable, "-P", "-m", "hub.culling", f"--timeout={hub.idle_seconds}", f"--cull-every={every}"]
     c.JupyterHub.services.append({"name": SERVICE, "command": command})
     c.JupyterHub.load_roles.append({"name": SERVICE, "services": [SERVICE], "scopes": SCOPES})
 

@@ -42,7 +42,7 @@ class _Process:
         """Forget what an earlier process has said."""
         Sign(self.home, self.name).take_away()
         return Launch(
-            argv=(sys.executable, "-m", NAMES[self.name]),
+            argv=(sys.executable, "-P", "-m", NAMES[self.name]),
             environment={**self.environment, "WORKBENCH_HOME": str(self.home)},
             log=self.home / "logs" / f"{self.name}.log",
             lock=self.lock,

@@ -144,7 +144,7 @@ def test_the_culler_has_three_scopes_and_no_token_in_its_arguments(monkeypatch):
     (service,), (role,) = c.JupyterHub.services, c.JupyterHub.load_roles
     assert role["scopes"] == SCOPES == ["list:users", "read:servers", "delete:servers"]
     assert service.keys() == {"name", "command"}
-    assert service["command"][1:] == ["-m", "hub.culling", "--timeout=7200", "--cull-every=60"]
+    assert service["command"][1:] == ["-P", "-m", "hub.culling", "--timeout=7200", "--cull-every=60"]
     assert c.Spawner.environment["JUPYTERHUB_ACTIVITY_INTERVAL"] == "60"
     assert c.Spawner.environment["KEPT"] == "1"
 

@@ -165,7 +165,7 @@ def _detach(home: Path) -> None:
     private_folder(home)
     with os.fdopen(os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600), "wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "workbench.cli", "up"],
+            [sys.executable, "-P", "-m", "workbench.cli", "up"],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

@@ -56,7 +56,7 @@ class BackupKeeper:
         """It runs `workbench backup keep`."""
         alive_file(self.home).unlink(missing_ok=True)
         return Launch(
-            argv=(sys.executable, "-m", "workbench.cli", "backup", "keep"),
+            argv=(sys.executable, "-P", "-m", "workbench.cli", "backup", "keep"),
             environment={**self.environment, "WORKBENCH_HOME": str(self.home)},
             log=self.home / "logs" / "backup.log",
             lock=self.lock,

@@ -218,7 +218,7 @@ def run_client(module: str, remote: str, token: str, seconds: float, check: Call
     environment.pop("WORKBENCH_SPARK_ENDPOINT_FILE", None)
     deadline = time.monotonic() + seconds
     with subprocess.Popen(
-        [sys.executable, "-m", module], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-P", "-m", module], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as client:
         try:
             while True:

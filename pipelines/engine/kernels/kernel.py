@@ -28,8 +28,12 @@ SHUTDOWN_SECONDS = 5.0  # for what the kernel does when Python ends, such as flu
 T = TypeVar("T")
 
 
-async def start_kernel(spec: KernelSpec, *, environment: Mapping[str, str], folder: Path, seconds: float) -> Kernel:
-    """Start a kernel in *folder*, and return it when it answers.
+async def start_kernel(
+    spec: KernelSpec, *, environment: Mapping[str, str], seconds: float, folder: Path | None = None
+) -> Kernel:
+    """Start a kernel in *folder*, and return it when it answers; without one, in its private folder.
+
+    A kernel of Python imports from the folder in which it starts, before all else: nobody else may write there.
 
     Raises:
         ComponentError: when it does not within *seconds*, ends before, or cannot be started.
@@ -39,7 +43,10 @@ async def start_kernel(spec: KernelSpec, *, environment: Mapping[str, str], fold
         client = _make_client(private, spec.name)
         command, variables = spec.command(client.connection_file), spec.environment_over(environment)
         kernel = Kernel(
-            spec, private, KernelProcess(command, environment=variables, folder=folder, private=private), client
+            spec,
+            private,
+            KernelProcess(command, environment=variables, folder=folder or private, private=private),
+            client,
         )
         try:
             await kernel._start(seconds)  # noqa: SLF001 - this function is the constructor that may wait
@@ -47,7 +54,8 @@ async def start_kernel(spec: KernelSpec, *, environment: Mapping[str, str], fold
             await kernel.stop()
             raise
     except OSError as error:
-        raise ComponentError(f"the kernel {spec.name!r} cannot be started in {folder}: {error}") from None
+        where = f" in {folder}" if folder else ""
+        raise ComponentError(f"the kernel {spec.name!r} cannot be started{where}: {error}") from None
     return kernel
 
 

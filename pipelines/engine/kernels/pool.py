@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import tempfile
 import time
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
@@ -132,12 +131,7 @@ class KernelPool:
 
     async def _add(self, name: str, shelf: _Shelf) -> None:
         try:
-            kernel = await start_kernel(
-                shelf.spec,
-                environment=self._environment,
-                folder=Path(tempfile.gettempdir()),
-                seconds=self._limits.start_seconds,
-            )
+            kernel = await start_kernel(shelf.spec, environment=self._environment, seconds=self._limits.start_seconds)
         except ComponentError as error:
             # Whoever takes a kernel is told; this one was only to save time.
             logger.warning("no kernel could be started ahead: %s", error)
