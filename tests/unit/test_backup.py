@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import sqlite3
 import tarfile
 from contextlib import closing
@@ -308,6 +309,74 @@ class TestArchiveOfAHome:
         (home / "users" / "ada" / "above").symlink_to("../../keys/root.key")
 
         assert b"keys/root.key" not in self.read(home).values()
+
+    def test_a_folder_that_becomes_a_link_while_it_is_walked_leads_nowhere(self, home, monkeypatch):
+        mine = home / "users" / "ada"
+        (mine / "real").mkdir()
+        (mine / "link").symlink_to("../../keys")
+        real_open = os.open
+
+        def exchanging(path, flags, *others, **options):
+            if path == "real":
+                (mine / "real").rename(mine / "away")
+                (mine / "link").rename(mine / "real")
+            return real_open(path, flags, *others, **options)
+
+        monkeypatch.setattr(os, "open", exchanging)
+        found = self.read(home)
+
+        assert "home/users/ada/a.ipynb" in found
+        assert not [name for name in found if "real/" in name]
+
+    def test_the_root_key_is_left_out_whatever_its_name_is(self, home):
+        os.link(home / "keys" / "root.key", home / "users" / "ada" / "another")
+
+        assert b"keys/root.key" not in self.read(home).values()
+
+    def test_only_what_sqlite_has_copied_stands_for_its_log(self, home):
+        for name in ("notes", "notes-wal", "project/x", "project-journal/x"):
+            (home / "users" / "ada" / name).parent.mkdir(exist_ok=True)
+            (home / "users" / "ada" / name).write_text(name)
+
+        found = {name.removeprefix("home/users/ada/") for name in self.read(home)}
+
+        assert {"notes", "notes-wal", "project/x", "project-journal/x"} <= found
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root sees files of others")
+    def test_a_database_of_another_user_keeps_its_log(self, home, tmp_path):
+        path = home / "users" / "ada" / "mine.sqlite"
+        with closing(sqlite3.connect(path)) as open_one:
+            open_one.execute("PRAGMA journal_mode = WAL")
+            open_one.execute("CREATE TABLE t (n)")
+            open_one.commit()
+            os.chown(path.parent, 20000, 20000)
+            found = self.read(home)
+
+        for name in ("mine.sqlite", "mine.sqlite-wal"):
+            (tmp_path / name).write_bytes(found[f"home/users/ada/{name}"])
+        with closing(sqlite3.connect(tmp_path / "mine.sqlite")) as copy:
+            assert copy.execute("SELECT count(*) FROM t").fetchall() == [(0,)]
+
+    def test_what_could_not_be_restored_is_left_out_and_told_and_the_rest_is_there(self, home, caplog):
+        mine = home / "users" / "ada"
+        with (mine / "holes").open("wb") as file:
+            file.truncate(1 << 43)
+        folder = os.open(mine, os.O_RDONLY)
+        for _ in range(400):  # beyond what a path may have, and what can be called into each other
+            os.mkdir("d" * 20, dir_fd=folder)
+            above, folder = folder, os.open("d" * 20, os.O_RDONLY, dir_fd=folder)
+            os.close(above)
+        os.close(folder)
+
+        found = self.read(home)
+
+        assert found["home/users/ada/a.ipynb"] == b"users/ada/a.ipynb"
+        assert "home/users/ada/holes" not in found
+        assert max(map(len, found)) <= 2000
+        assert "1 files or folders are not in the backup, such as" in caplog.text
+        assert "its path is too long" in caplog.text
+        assert "more than 1 GiB of holes" in caplog.text
+        shutil.rmtree(mine)
 
     def test_backups_never_hold_themselves(self, home):
         with pytest.raises(BackupError, match="is inside of"):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
+import logging
 import os
 import shutil
 import sqlite3
@@ -10,7 +12,8 @@ import stat
 import tarfile
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +21,7 @@ from typing import BinaryIO
 
 from workbench.errors import BackupError
 from workbench.security.secrets import private_folder
+from workbench.warehouse.backup.walking import CHANGED, Found, walk
 
 # Made again by the next start, of this machine alone, too large, or in the other part.
 LEFT_OUT = frozenset({
@@ -30,6 +34,11 @@ KEYSET_FILES = frozenset({"keyset.json", "root.key", "subjects.db"})
 SCRATCH = "scratch."
 SQLITE = b"SQLite format 3\0"
 SQLITE_SIDES = ("-wal", "-shm", "-journal")
+BLOCK_BYTES = 512  # of st_blocks, whatever the file system's own are (stat(2))
+# A file of holes costs nothing, is read as zeros for hours, and would fill the disk when it is restored.
+MOST_HOLES = 1 << 30
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -93,59 +102,104 @@ def clear_scratch(home: Path) -> None:
 def _fill(tar: tarfile.TarFile, source: _Source) -> None:
     # sqlite's own copies are whole whatever is being written; they need a place for a moment.
     with scratch_folder(source.home) as scratch:
+        filling = _Filling(tar, source, scratch / "copy")
         for path in sorted(source.home.iterdir()):
             if path.name not in LEFT_OUT:
-                _add(tar, source, path, f"home/{path.name}", scratch / "copy")
+                filling.add(path, f"home/{path.name}")
         for number, path in enumerate(source.include):
-            _add(tar, source, path, f"included/{number}-{path.name}", scratch / "copy")
+            filling.add(path, f"included/{number}-{path.name}")
+    filling.tell()
 
 
-def _add(tar: tarfile.TarFile, source: _Source, path: Path, name: str, scratch: Path) -> None:
-    status = path.lstat()
-    if _is_left_out(source, path):
-        return
-    if stat.S_ISDIR(status.st_mode):
-        tar.addfile(tar.gettarinfo(path, name))
-        for each in sorted(path.iterdir()):
-            _unless_gone(lambda each=each: _add(tar, source, each, f"{name}/{each.name}", scratch))  # type: ignore[misc]
-    elif stat.S_ISLNK(status.st_mode):
-        target = path.readlink()
+class _Filling:
+    """One archive while it is made."""
+
+    def __init__(self, tar: tarfile.TarFile, source: _Source, scratch: Path) -> None:
+        self._tar, self._keys, self._scratch = tar, source.home / "keys", scratch
+        kept = [*(self._keys / name for name in KEYSET_FILES), *([source.root] if source.root else [])]
+        # By what they are: whatever path leads to them.
+        self._kept_elsewhere = {identity for each in kept if (identity := _identity(each)) is not None}
+        self._copied: set[str] = set()
+        self._left_out: Counter[str] = Counter()
+        self._examples: dict[str, Path] = {}
+
+    def add(self, top: Path, name: str) -> None:
+        """Add a file, or a folder with all that is in it."""
+        for found in walk(top, name, skip=self._is_elsewhere, tell=self._leave_out):
+            kind = stat.S_IFMT(found.status.st_mode)
+            if kind == stat.S_IFDIR:
+                self._tar.addfile(_info(found.name, found.status, tarfile.DIRTYPE))
+            elif kind == stat.S_IFLNK:
+                self._add_link(found)
+            elif kind == stat.S_IFREG and (descriptor := found.open()) is not None:
+                with os.fdopen(descriptor, "rb") as file:
+                    self._add_file(found, file)
+
+    def tell(self) -> None:
+        """Log what could not be added."""
+        for reason, count in self._left_out.items():
+            example = f"{str(self._examples[reason])!r:.200}"
+            logger.warning("%d files or folders are not in the backup, such as %s: %s", count, example, reason)
+
+    def _leave_out(self, path: Path, reason: str) -> None:
+        self._left_out[reason] += 1
+        self._examples.setdefault(reason, path)
+
+    def _is_elsewhere(self, found: Found) -> bool:
+        """Whether it is in another part of the backup, or in the copy that SQLite has made of its database."""
+        if (found.status.st_dev, found.status.st_ino) in self._kept_elsewhere:
+            return True
+        if found.path.parent == self._keys and found.path.name in KEYSET_FILES:
+            return True
+        return found.name.endswith(SQLITE_SIDES) and found.name[: found.name.rindex("-")] in self._copied
+
+    def _add_link(self, found: Found) -> None:
+        try:
+            target = Path(os.readlink(found.path.name, dir_fd=found.folder))
+        except OSError as error:
+            if error.errno in {*CHANGED, errno.EINVAL}:
+                return  # it is no link any more
+            raise
         if not target.is_absolute() and ".." not in target.parts:
-            tar.addfile(tar.gettarinfo(path, name))
-    elif stat.S_ISREG(status.st_mode):
-        _add_file(tar, path, name, scratch)
+            info = _info(found.name, found.status, tarfile.SYMTYPE)
+            info.linkname = str(target)
+            self._tar.addfile(info)
 
-
-def _unless_gone(add: Callable[[], None]) -> None:
-    """Add what is there; a file that was removed meanwhile is no failure."""
-    try:
-        add()
-    except FileNotFoundError:
-        return
-
-
-def _add_file(tar: tarfile.TarFile, path: Path, name: str, scratch: Path) -> None:
-    # It may have become a link or a pipe since it was looked at, by whoever owns the folder.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
+    def _add_file(self, found: Found, file: BinaryIO) -> None:
+        status = os.fstat(file.fileno())
+        if (status.st_dev, status.st_ino) in self._kept_elsewhere:
             return
-        is_database = status.st_uid == os.geteuid() and file.read(len(SQLITE)) == SQLITE
-        if is_database and _copied(path, scratch):
-            with scratch.open("rb") as copy:
-                _add_content(tar, copy, name, status.st_mode)
+        # SQLite opens a database by its path. Where others may change that, it is a file as any other.
+        is_database = found.is_safe and status.st_uid == os.geteuid() and file.read(len(SQLITE)) == SQLITE
+        if is_database and _copied(found.path, self._scratch):
+            self._copied.add(found.name)
+            with self._scratch.open("rb") as copy:
+                self._add_content(found.name, status, copy)
+        elif status.st_size - BLOCK_BYTES * status.st_blocks > MOST_HOLES:
+            self._leave_out(found.path, f"it has more than {MOST_HOLES >> 30} GiB of holes")
         else:
             file.seek(0)
-            _add_content(tar, file, name, status.st_mode)
+            self._add_content(found.name, status, file)
+
+    def _add_content(self, name: str, status: os.stat_result, file: BinaryIO) -> None:
+        info = _info(name, status, tarfile.REGTYPE)
+        info.size = os.fstat(file.fileno()).st_size
+        self._tar.addfile(info, _Padded(file))  # type: ignore[arg-type]
 
 
-def _add_content(tar: tarfile.TarFile, file: BinaryIO, name: str, mode: int) -> None:
-    info = tar.gettarinfo(arcname=name, fileobj=file)
-    # A second name of a file is a file of its own.
-    info.type, info.mode = tarfile.REGTYPE, mode
-    info.size = os.fstat(file.fileno()).st_size
-    tar.addfile(info, _Padded(file))  # type: ignore[arg-type]
+def _info(name: str, status: os.stat_result, kind: bytes) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type, info.mode, info.mtime = kind, stat.S_IMODE(status.st_mode), status.st_mtime
+    info.uid, info.gid = status.st_uid, status.st_gid
+    return info
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _copied(path: Path, scratch: Path) -> bool:
@@ -171,15 +225,3 @@ class _Padded:
     def read(self, length: int) -> bytes:
         """*length* bytes; zeros where there are none any more."""
         return self._file.read(length).ljust(length, b"\0")
-
-
-def _is_left_out(source: _Source, path: Path) -> bool:
-    if path.parent == source.home / "keys" and path.name in KEYSET_FILES:
-        return True
-    if source.root is not None and path == source.root:
-        return True
-    return path.name.endswith(SQLITE_SIDES) and path.with_name(_without_side(path.name)).exists()
-
-
-def _without_side(name: str) -> str:
-    return name[: name.rindex("-")]
