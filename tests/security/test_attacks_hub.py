@@ -287,7 +287,9 @@ def test_cookies_are_out_of_scripts_reach_and_stay_here(hub, browser):
     answers += browser.login("github", person="grace").history
 
     made = [each for answer in answers for each in answer.headers.get_list("set-cookie")]
-    for each in (each for each in made if '=""' not in each):
+    kept = [each for each in made if '=""' not in each]
+    assert {each.partition("=")[0].rstrip("0123456789abcdef") for each in kept} > {"_xsrf", "jupyterhub-session-id"}
+    for each in kept:
         assert "samesite=lax" in each.lower(), each
         assert "httponly" in each.lower() or each.startswith("_xsrf="), each
         assert "domain=" not in each.lower(), each

@@ -391,7 +391,9 @@ def test_a_steward_sees_everything(warehouse):
 
 
 def test_the_owner_reads_and_writes_all_rows(warehouse):
-    warehouse.own("UPDATE raw.people SET note = note WHERE region = 'us'; SELECT 1 / (count(*) / 40) FROM raw.people")
+    with warehouse.connect(USER, warehouse.server.server.password) as connection:
+        assert connection.execute("UPDATE raw.people SET note = note").rowcount == 40
+        assert connection.execute("SELECT count(*) FROM raw.people").fetchone() == (40,)
 
 
 def test_more_than_forty_attacks():

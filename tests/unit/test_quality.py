@@ -91,8 +91,9 @@ def problems(text: str, tmp_path: Path) -> tuple[str, ...]:
 
 
 def test_the_declarations_of_the_project_can_be_read():
-    for path in (ROOT / "pipelines" / "quality").glob("*.yaml"):
-        assert read_declaration(path).expectations
+    paths = list((ROOT / "pipelines" / "quality").glob("*.yaml"))
+    assert paths
+    assert all(read_declaration(path).expectations for path in paths)
 
 
 def test_every_problem_of_a_file_is_told_with_the_path_of_the_field(tmp_path):

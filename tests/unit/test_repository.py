@@ -95,7 +95,9 @@ def test_notebooks_have_no_outputs_and_run_on_our_kernel(path):
 
 
 def test_production_notebooks_take_parameters():
-    for path in (ROOT / "notebooks" / "production").glob("*.ipynb"):
+    paths = list((ROOT / "notebooks" / "production").glob("*.ipynb"))
+    assert len(paths) >= 3
+    for path in paths:
         tags = [tag for cell in nbformat.read(path, as_version=4).cells for tag in cell.metadata.get("tags", [])]
         assert tags == ["parameters"]
 
