@@ -63,10 +63,12 @@ class References:
     Args:
         environment: where those of `env:` are.
         readers: of the schemes that need more than this module has.
+        own: a folder with keys of the workbench itself, of which no reference gives anything away.
     """
 
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     readers: Mapping[str, Reader] = field(default_factory=dict, repr=False)
+    own: Path | None = None
 
     def read(self, reference: SecretReference, *, remedy: str = "", is_private: bool = False) -> SecretStr:
         """The secret that is meant.
@@ -83,6 +85,10 @@ class References:
             found = SecretStr(self.environment.get(reference.name, ""))
             reason = "is not set"
         elif reference.scheme == "file":
+            if self.own is not None and Path(reference.name).resolve().is_relative_to(self.own.resolve()):
+                raise SecretUnavailable(
+                    f"{reference}", "is a key of the workbench itself", remedy="Keep secrets of your own elsewhere."
+                )
             found = _from_file(reference, is_private=is_private, remedy=remedy)
             reason = "is empty"
         elif reader := self.readers.get(reference.scheme):
@@ -103,9 +109,13 @@ class References:
 def _from_file(reference: SecretReference, *, is_private: bool, remedy: str) -> SecretStr:
     path = Path(reference.name)
     try:
-        with path.open("rb") as file:
+        # A pipe would have its reader wait for as long as somebody likes.
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             # Of the opened file: another one may stand at the path by now.
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise SecretUnavailable(f"{reference}", "is no file", remedy=remedy)
+            mode = stat.S_IMODE(status.st_mode)
             content = file.read(MOST_BYTES)
     except OSError as error:
         raise SecretUnavailable(f"{reference}", f"cannot be read: {error.strerror}", remedy=remedy) from None

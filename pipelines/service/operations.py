@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pipelines import acting
 from pipelines.definition.targets.flow import NAME
 from pipelines.service.rights import Forbidden, Person, Right, demand
+from pipelines.service.secrets_given import refuse_other_secrets
 from pipelines.service.site import alerts, flows, reading
 from pipelines.service.site.site import Site
 from workbench.errors import AuditError, ParametersRefused
@@ -124,7 +125,9 @@ def perform(site: Site, person: Person, operation: Operation, given: Row, *, of_
         owner = "" if pipeline is None else reading.owner_of(site, pipeline)
         right = person.right_for(owner)
         demand(right, operation.right, operation.summary.lower().rstrip("."))
-    except Forbidden:
+        if pipeline is not None and right < Right.OWNER and (given.get("parameters") or given.get("texts")):
+            refuse_other_secrets(site.pipeline(pipeline), given.get("parameters"), given.get("texts"))
+    except (Forbidden, ParametersRefused):
         _audit(site, person, operation, pipeline, given, Outcome.REFUSED)
         raise
     if not operation.changes:

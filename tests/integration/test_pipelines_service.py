@@ -46,6 +46,12 @@ def site(tmp_path_factory):
             steps={"a": {"function": "say:say", "parameters": {"n": "${n}"}}},
         )
         site.pipeline("wait", steps={"a": {"function": "say:wait"}})
+        site.pipeline(
+            "secretive",
+            owner="editor",
+            parameters={"token": {"type": "secret", "default": "env:ITS_TOKEN"}},
+            steps={"a": {"function": "say:say", "parameters": {"n": 1}}},
+        )
         site.notebook("hostile", HOSTILE)
         site.pipeline("hostile", steps={"a": {"notebook": "notebooks/hostile.ipynb"}})
         for name in ("days", "other-days"):
@@ -131,6 +137,18 @@ def messages(site: Site, process: str, **fields: str) -> list[str]:
 def read_line(text: str) -> Line | None:
     line = Line.parse(text, "")
     return line if line is not None and line.is_ours else None
+
+
+def test_who_runs_a_pipeline_does_not_choose_which_secret_is_read(service: RunningService):
+    def start(person: str, reference: str) -> httpx.Response:
+        return service.api(person, "POST", "/pipelines/secretive/runs", {"parameters": {"token": reference}})
+
+    refused = start("runner", "file:/etc/shadow")
+    assert refused.status_code == 400
+    assert "token: file:/etc/shadow is not in the file of secretive" in refused.text
+    form = service.browser("runner").post("start_run", pipeline="secretive", p__token="env:DW_PASSWORD")
+    assert "env:DW_PASSWORD is not in the file" in form.text
+    assert [start("runner", "env:ITS_TOKEN").status_code, start("editor", "env:ANOTHER").status_code] == [200, 200]
 
 
 def test_a_button_that_is_pressed_twice_makes_one_run(service: RunningService):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,26 @@ def test_variables_and_files_are_read_when_they_are_needed(tmp_path):
     assert references.read(SecretReference("env", "TOKEN")).get_secret_value() == CANARY
     assert references.read(SecretReference("file", str(file))).get_secret_value() == CANARY
     assert CANARY not in repr(references)
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+
+    for path in (tmp_path / "pipe", "/dev/zero"):
+        with pytest.raises(SecretUnavailable, match="is no file"):
+            References().read(SecretReference("file", str(path)))
+
+
+def test_keys_of_the_workbench_are_no_secrets_to_refer_to(home, tmp_path):
+    (home / "keys").mkdir(parents=True)
+    (home / "keys" / "root.key").write_text(CANARY)
+    (tmp_path / "link").symlink_to(home / "keys" / "root.key")
+    references = references_of(Settings.load(), {})
+
+    for path in (home / "keys" / "root.key", home / "logs" / ".." / "keys" / "root.key", tmp_path / "link"):
+        with pytest.raises(SecretUnavailable, match="a key of the workbench itself") as error:
+            references.read(SecretReference("file", str(path)))
+        assert CANARY not in str(error.value)
 
 
 @pytest.mark.parametrize("reference", ["env:NO", "file:/no/such", "keyset:no", "vault:secret/no#no"])

@@ -45,7 +45,7 @@ def references_at(home: Path, settings: KeysSettings, environment: Mapping[str, 
 
     hidden = key_variables()
     variables = {name: value for name, value in environment.items() if name not in hidden}
-    return References(variables, {"keyset": kept, "vault": _VaultSecrets(settings).read})
+    return References(variables, {"keyset": kept, "vault": _VaultSecrets(settings).read}, own=home / "keys")
 
 
 @dataclass(frozen=True)
