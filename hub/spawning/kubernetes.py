@@ -148,6 +148,9 @@ def pod_environment(external: Settings) -> dict[str, Any]:
             else:
                 plain[name] = literal(value)
     own = {"HOME": HOME, "WORKBENCH_HOME": f"{HOME}/.workbench", RUNTIME_VARIABLE: "/tmp/jupyter"}  # noqa: S108
+    if page := external.pipelines.service_url:
+        # That of this machine is on loopback, where no pod reaches it.
+        own[external.pipelines.label("service_url")] = literal(page)
     return {**own, **jupyter_folders(), **plain, **secret}
 
 

@@ -13,7 +13,7 @@ from traitlets.config import Config
 
 from hub.spawning import systemd
 from hub.spawning.clusters import require, set_kubernetes, set_systemd
-from hub.spawning.kubernetes import FILES, literal
+from hub.spawning.kubernetes import FILES, literal, pod_environment
 from hub.spawning.limits import Limits
 from hub.spawning.systemd import unit_properties
 from workbench.errors import SettingsError
@@ -98,6 +98,13 @@ def test_pods_with_data_elsewhere_are_accepted(given):
 
     assert c.JupyterHub.spawner_class == "kubespawner.KubeSpawner"
     assert c.JupyterHub.hub_bind_url == "http://0.0.0.0:8081"
+
+
+def test_pods_know_the_page_of_pipelines_where_somebody_says_it(given):
+    name, page = "WORKBENCH_PIPELINES_SERVICE_URL", "https://hub.example.com/services/pipelines/"
+
+    assert name not in pod_environment(given(**EXTERNAL))
+    assert pod_environment(given(**EXTERNAL, **{name: page}))[name] == page
 
 
 @pytest.mark.parametrize(
