@@ -66,7 +66,7 @@ bench: setup ## Measure what benchmarks/README.md lists.
 	$(BIN)/python -m benchmarks.panels
 	$(BIN)/python -m benchmarks.load
 
-chaos: setup ## Run a thousand seeded schedules of faults against ingestion and as many against pipelines, the calendar through all zones, and a year as a backfill; takes more than four hours.
+chaos: setup ## Run a thousand seeded schedules of faults against ingestion, 300 against the Spark lane and a thousand against pipelines, the calendar through all zones, and a year as a backfill; takes more than four hours.
 	$(BIN)/python -m tests.failover.chaos --schedules 1000
 	$(BIN)/python -m tests.failover.spark_chaos --schedules 300
 	$(BIN)/python -m tests.failover.calendar_sweep --expressions 200 --years 10

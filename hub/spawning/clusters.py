@@ -37,4 +37,4 @@ def require(module: str, extra: str) -> None:
     """Raise SettingsError, with the command that installs it, when *module* of the extra *extra* is not there."""
     if importlib.util.find_spec(module) is None:
         problem = f"WORKBENCH_HUB_SPAWNER is {extra}, but {module} is not installed."
-        raise SettingsError([f"{problem} Run `pip install 'analytics-workbench[{extra}]'`."])
+        raise SettingsError([f"{problem} Run `make setup`, or install the extra `{extra}`."])

@@ -49,7 +49,7 @@ def make_driver(settings: WarehouseSettings) -> Driver:
         module = importlib.import_module("redshift_connector")
     except ImportError:
         raise WarehouseError(
-            "the driver for Redshift is not installed", remedy="Install it: pip install redshift_connector."
+            "the driver for Redshift is not installed", remedy="Install it as docs/warehouse.md says."
         ) from None
     sslmode = settings.effective_sslmode
 

@@ -182,7 +182,7 @@ class PostgresAnchor:
             import psycopg
         except ImportError:
             raise AuditError(
-                "psycopg is not installed", remedy="pip install 'analytics-workbench[warehouse]'"
+                "psycopg is not installed", remedy="Run `make setup`."
             ) from None
         try:
             with psycopg.connect(self.url.get_secret_value(), connect_timeout=SECONDS) as connection:
