@@ -86,7 +86,7 @@ def verify(unit: Path) -> str:
 def test_a_package_that_is_not_installed_is_named_with_its_remedy():
     require("kubespawner", "kubernetes")
 
-    with pytest.raises(SettingsError, match=r"pip install 'analytics-workbench\[kubernetes\]'"):
+    with pytest.raises(SettingsError, match=r"make setup`, or install the extra `kubernetes`"):
         require("no_such_module", "kubernetes")
 
 
