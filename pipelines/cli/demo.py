@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import typer
@@ -13,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from workbench.errors import WorkbenchError
-from workbench.runtime.process import take_lock
+from workbench.runtime.process import holding
 from workbench.security.audit import Action
 from workbench.security.audit.commands import audited
 
@@ -62,10 +61,7 @@ def demo(
     typer.echo(as_line(result))
 
 
-@contextmanager
-def only_one(home: Path) -> Iterator[None]:
+def only_one(home: Path) -> AbstractContextManager[None]:
     """Refuse a second demo beside the first: both would send the rows that are missing."""
-    with os.fdopen(os.open(home / "demo.lock", os.O_RDWR | os.O_CREAT, 0o600)) as file:
-        if not take_lock(file.fileno()):
-            raise WorkbenchError("another `workbench demo` is running here", remedy="Wait until it has ended.")
-        yield
+    taken = WorkbenchError("another `workbench demo` is running here", remedy="Wait until it has ended.")
+    return holding(home / "demo.lock", taken)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-import re
-from datetime import date, datetime, time
+from datetime import date, datetime, time, timedelta
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
@@ -25,9 +24,8 @@ from pipelines.calendar import Ambiguous, CatchUp, Schedule, zone_of
 from pipelines.calendar.due import ALL_AT_MOST
 from pipelines.calendar.schedule import check_cron
 from pipelines.parameters.times import Date
+from workbench.durations import DURATION, duration_text, parse_duration
 
-UNITS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
-DURATION = re.compile(r"(?=\d)(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d{1,3})?)s)?")
 NAME = r"^[a-z0-9]([a-z0-9_-]{0,48}[a-z0-9])?$"  # Kubernetes' names have 63 characters, and we add to them
 TABLE = r"^[^.\s]+\.[^.\s]+$"
 
@@ -38,23 +36,20 @@ class Rule(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-def parse_duration(raw: object) -> float:
-    """Seconds of a text such as `90s`, `30m`, `1h30m` or `2d`.
+def parse_seconds(raw: object) -> float:
+    """Seconds of a duration such as `90s`, `30m`, `1h30m` or `2d`.
 
     Raises:
         ValueError: when it is none, or no time at all.
     """
-    match = DURATION.fullmatch(raw) if isinstance(raw, str) else None
-    if match is None:
-        raise ValueError(f"{raw!r} is no duration; write 90s, 30m, 1h30m or 2d")
-    seconds = sum(float(number or 0) * unit for number, unit in zip(match.groups(), UNITS.values(), strict=True))
+    seconds = parse_duration(raw).total_seconds()
     if not seconds:
         raise ValueError(f"{raw!r} is no time at all; leave the field out for none")
     return seconds
 
 
-def _duration_text(seconds: float) -> str:
-    return f"{seconds:.3f}".rstrip("0").rstrip(".") + "s"
+def _seconds_text(seconds: float) -> str:
+    return duration_text(timedelta(seconds=seconds))
 
 
 def _plain(raw: Any) -> Any:
@@ -78,8 +73,8 @@ def _known_cron(cron: str) -> str:
 
 Seconds = Annotated[
     float,
-    BeforeValidator(parse_duration),
-    PlainSerializer(_duration_text),
+    BeforeValidator(parse_seconds),
+    PlainSerializer(_seconds_text),
     WithJsonSchema({"type": "string", "pattern": f"^{DURATION.pattern}$", "examples": ["90s", "30m", "1h30m"]}),
 ]
 Value = Annotated[Any, AfterValidator(_plain)]

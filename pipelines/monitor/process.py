@@ -7,8 +7,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,7 +31,7 @@ from workbench.observability.dashboards.history import History
 from workbench.observability.monitor.database import MonitorDatabase, Sample
 from workbench.observability.monitor.scraping import Scraper
 from workbench.runtime.metrics import metrics_token, serving_metrics
-from workbench.runtime.process import take_lock
+from workbench.runtime.process import holding
 from workbench.security.references import references_of
 from workbench.security.secrets import private_folder
 from workbench.settings import Settings
@@ -93,13 +93,9 @@ def run_monitor(settings: Settings, options: MonitorOptions) -> None:
             stopping.wait(max(0.0, options.scrape_seconds - (time.monotonic() - began)))
 
 
-@contextmanager
-def _alone(home: Path) -> Iterator[None]:
-    path = private_folder(home / "monitor") / "monitor.lock"
-    with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "wb") as lock:
-        if not take_lock(lock.fileno()):
-            raise MonitorError(f"another monitor runs on {home}", remedy="Use it: `workbench up` has started one.")
-        yield
+def _alone(home: Path) -> AbstractContextManager[None]:
+    taken = MonitorError(f"another monitor runs on {home}", remedy="Use it: `workbench up` has started one.")
+    return holding(private_folder(home / "monitor") / "monitor.lock", taken)
 
 
 class Monitor:

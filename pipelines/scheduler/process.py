@@ -16,7 +16,7 @@ from pathlib import Path
 from pipelines.alerting.delivery import Post, courier
 from pipelines.alerting.texts import run_pages
 from pipelines.definition import Project
-from pipelines.definition.rules import parse_duration
+from pipelines.definition.rules import parse_seconds
 from pipelines.lineage.delivery import couriers
 from pipelines.lineage.telling import Lineage, lost_by
 from pipelines.planning.run_as import RunAsRule
@@ -150,7 +150,7 @@ class _Loop:
             if self._is_time(self._told_late, LATE_SECONDS):
                 self._told_late = time.monotonic()
                 with self._store.transaction() as connection:
-                    tell_too_long(connection, parse_duration)
+                    tell_too_long(connection, parse_seconds)
             if self._is_time(self._pruned, PRUNE_SECONDS) or self._is_pruning:
                 self._pruned = time.monotonic()
                 self._is_pruning = prune(self._store, self._home, actor="scheduler").has_more

@@ -25,9 +25,9 @@ from workbench.observability.dashboards.objectives import Tally
 from workbench.observability.monitor.scraping import ScrapeFailed, Scraper
 from workbench.observability.monitor.targets import read_targets
 from workbench.runtime.metrics import metrics_token
-from workbench.runtime.process import take_lock
 from workbench.runtime.state import ComponentStatus, State, WorkbenchStatus, supervisor_lock, write_status
 from workbench.security.audit import Action, AuditLog, read_events
+from workbench.security.secrets import locked
 
 START_SECONDS = 90
 
@@ -139,8 +139,8 @@ def test_the_status_has_what_workbench_status_tells_of_components(hub, admin):
     running = ComponentStatus(name="kafka", state=State.RUNNING, address="127.0.0.1:9092", ready=True)
     assert status(admin)["components"] == []
     told = WorkbenchStatus(pid=os.getpid(), url=hub.url, components=(running, waiting))
-    with supervisor_lock(hub.home).open("wb") as lock:
-        assert take_lock(lock.fileno())
+    with locked(supervisor_lock(hub.home), waits=False) as is_ours:
+        assert is_ours
         write_status(hub.home, told)
         found = {each["name"]: each for each in status(admin)["components"]}
         page = section(admin.get("/hub/status"), "components")

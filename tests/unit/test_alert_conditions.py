@@ -73,6 +73,8 @@ def test_any_text_is_a_condition_or_refused_with_a_reason(text):
         ("nothing_like_it > 5", "known are error_rate, "),
         ("error_rate > 5s", "'s' is no unit of error_rate"),
         ("processing_latency > 30", "'' is no unit of processing_latency"),
+        ("processing_latency > 30m1h", "'30m1h' is no duration"),
+        ("error_rate > 1h30m", "'1h30m' is no unit of error_rate"),
         ("auth_failures > 10%", "'%' is no unit of auth_failures"),
         ("error_rate > 5% and disk_free < 10%", "joins quantities with different labels: error_rate (table)"),
         (" and ".join(["error_rate > 5%"] * 6), "has 6 comparisons"),
@@ -99,6 +101,14 @@ def test_what_is_no_condition_is_told(text, reason):
             "alerts[0].duration", "is no time",
         ),
         (
+            "name: a, condition: error_rate > 5%, duration: 500ms, severity: info, channels: []",
+            "alerts[0].duration", "is no time of whole seconds",
+        ),
+        (
+            "name: a, condition: error_rate > 5%, keep_firing: 24h1s, severity: info, channels: []",
+            "alerts[0].keep_firing", "up to a day",
+        ),
+        (
             "name: a, condition: auth_failures > 10, severity: info, channels: []",
             "alerts[0].duration", "counted within the duration",
         ),
@@ -123,6 +133,15 @@ def test_what_is_wrong_with_an_alert_is_told_with_its_line(tmp_path, alert, fiel
     assert reason in problem.message
     with pytest.raises(AlertsRefused, match=re.escape(reason)):
         load_rules(tmp_path / "alerts.yaml")
+
+
+def test_durations_of_several_units_are_read_and_prometheus_is_given_their_seconds(tmp_path):
+    text = "name: a, condition: pipeline_age > 1h30m, duration: 1h30m, keep_firing: 2m30s, severity: info, channels: []"
+
+    (rule,) = yaml.safe_load(as_rule_file(load_rules(file_of(tmp_path, text))))["groups"][0]["rules"]
+
+    assert rule["expr"].endswith(" > 5400")
+    assert (rule["for"], rule["keep_firing_for"]) == ("5400s", "150s")
 
 
 def test_two_alerts_of_one_name_are_refused_and_a_file_without_alerts_has_none(tmp_path):

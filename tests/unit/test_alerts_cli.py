@@ -88,6 +88,7 @@ def test_a_silence_is_made_listed_ended_and_audited(home: Path):
         (("nothing", "--for", "2h", "--because", "x"), "there is no alert 'nothing'"),
         (("*", "--for", "2", "--because", "x"), "'2' is no duration"),
         (("*", "--for", "31d", "--because", "x"), "'31d' is no duration"),
+        (("*", "--for", "0s", "--because", "x"), "'0s' is no duration"),
         (("*", "--for", "1h", "--because", "x", "--label", "table"), "'table' is no label"),
     ],
 )

@@ -72,7 +72,7 @@ def test_search_finds_by_pattern_and_time_and_says_when_there_is_nothing(log):
     nothing = run("search", "--actor", "nobody")
     assert (nothing.exit_code, nothing.output) == (1, "")
     for wrong in ("yesterday", "99999999999d", "12", "2026-13-01"):
-        assert isinstance(run("search", "--since", wrong).exception, AuditError)
+        assert "is no time" in run("search", "--since", wrong).exception.message
 
 
 def test_an_export_is_private_recorded_and_runs_no_formula(log, tmp_path):

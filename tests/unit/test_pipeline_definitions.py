@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from pipelines.definition import Definition, Project, check_files, file_schema, find_pipeline, read_pipeline, run_scope
 from pipelines.definition.document import parse_document, read_document
-from pipelines.definition.rules import Cause, End, parse_duration
+from pipelines.definition.rules import Cause, End, parse_seconds
 from pipelines.definition.targets.notebook import read_notebook
 from pipelines.definition.writing import AS_TARGET, write_document
 from pipelines.parameters import REQUIRED, SecretReference, cell_source
@@ -501,13 +501,13 @@ def test_the_words_of_ends_are_states():
     ("text", "seconds"), [("90s", 90), ("30m", 1800), ("1h30m", 5400), ("2d", 172_800), ("0.5s", 0.5)]
 )
 def test_a_duration_has_units(text, seconds):
-    assert parse_duration(text) == seconds
+    assert parse_seconds(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "5", "m", "-5m", "1m1h", "0s", 5, None])
 def test_a_duration_without_a_unit_is_refused(text):
     with pytest.raises(ValueError, match=r"duration|no time"):
-        parse_duration(text)
+        parse_seconds(text)
 
 
 def test_an_unknown_pipeline_lists_the_known(project):

@@ -101,7 +101,7 @@ def alerts_dashboards(
 @audited(Action.ALERT_SILENCED, "alert:{name}")
 def alerts_silence(
     name: str = typer.Argument(help="The alert; * is every one."),
-    duration: str = typer.Option(..., "--for", help="How long, such as 30m, 2h or 1d; at most 30 days."),
+    duration: str = typer.Option(..., "--for", help="How long, such as 30m, 1h30m or 2d; at most 30 days."),
     reason: str = typer.Option(..., "--because", help="Why, for those who ask later."),
     labels: list[str] = typer.Option([], "--label", help="Only for this label, such as table=raw.flights."),
     file: Path | None = FILE,

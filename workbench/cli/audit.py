@@ -12,12 +12,12 @@ import typer
 from workbench.cli.audit_shown import (
     Format,
     make_search,
-    parse_time,
     print_event,
     report_as_dict,
     show_report,
     write_events,
 )
+from workbench.cli.times import parse_time
 from workbench.errors import AuditError
 from workbench.security.audit import Action, AuditLog, Search, read_last_events, search_events
 from workbench.security.audit.commands import audits_itself, not_audited, operator
@@ -30,7 +30,7 @@ ACTOR = typer.Option("", "--actor", help="Who did it; * stands for anything.")
 ACTION = typer.Option("", "--action", help="What was done, such as login.*.")
 RESOURCE = typer.Option("", "--resource", help="What it was done to, such as pipeline:*.")
 OUTCOME = typer.Option("", "--outcome", help="begun, success, refused or failed.")
-SINCE = typer.Option("", "--since", help="From this time on: 2026-01-31, 2026-01-31T08:00, or 90m, 12h, 7d ago.")
+SINCE = typer.Option("", "--since", help="From this time on: 2026-01-31, 2026-01-31T08:00, or 90m, 1h30m, 7d ago.")
 UNTIL = typer.Option("", "--until", help="Before this time, written alike.")
 TAIL_BYTES = 16 << 20
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import typer
 
-from workbench.cli.audit_shown import parse_time
+from workbench.cli.times import parse_time
 from workbench.errors import WorkbenchError
 from workbench.logs.files import Log, find_logs, last_lines
 from workbench.logs.lines import LEVELS, Line, Wanted
@@ -32,7 +32,7 @@ def logs(  # noqa: PLR0917
     run: str = typer.Option("", "--run", help="Only of this run of a pipeline."),
     request: str = typer.Option("", "--request", help="Only of this request: X-Request-ID of its answer."),
     level: str = typer.Option("", "--level", help="Only from this level on: debug, info, warning, error, critical."),
-    since: str = typer.Option("", "--since", help="From this time on: 2026-01-31T08:00, or 90m, 12h, 7d ago."),
+    since: str = typer.Option("", "--since", help="From this time on: 2026-01-31T08:00, or 90m, 1h30m, 7d ago."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object for each event."),
 ) -> None:
     """Print what the workbench has logged, the oldest first, with what was kept of earlier logs.

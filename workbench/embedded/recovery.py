@@ -20,7 +20,7 @@ from workbench.embedded.drop_privileges import as_ordinary_user
 from workbench.embedded.postgres import SUPERUSER, PostgresServer, programs
 from workbench.errors import BackupError
 from workbench.runtime.ports import LOOPBACK, any_free
-from workbench.runtime.process import GuardedProcess, take_lock, wait_for_lock
+from workbench.runtime.process import GuardedProcess, holding, wait_for_lock
 from workbench.security.audit import Action
 from workbench.security.audit.commands import recording
 from workbench.security.secrets import ensure_token, private_folder, sync_folder
@@ -76,9 +76,7 @@ def staged(home: Path) -> Iterator[Path]:
     home.parent.mkdir(parents=True, exist_ok=True)
     place = staging(home)
     lock = place.with_name(f"{place.name}.lock")
-    with lock.open("a") as file:
-        if not take_lock(file.fileno()):
-            raise BackupError(f"another restore into {home} runs", remedy="Wait until it is done.")
+    with holding(lock, BackupError(f"another restore into {home} runs", remedy="Wait until it is done.")):
         # A server that outlived the restore which had started it ends by itself.
         wait_for_lock(place / "run" / "postgres.lock", LEFT_SECONDS)
         try:

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import psutil
 
+from workbench.errors import WorkbenchError
 from workbench.runtime import guard
 from workbench.sections import ALERTS, variables
+from workbench.security.secrets import locked
 
 KILL_MARGIN_SECONDS = 10.0  # what the guard needs beyond the server's own time to stop
 LOG_TAIL_LINES = 15
@@ -199,24 +200,24 @@ def is_lock_held(path: Path) -> bool:
     """Whether a running process holds the lock at *path*."""
     if not path.exists():
         return False
-    with path.open("rb") as file:
-        try:
-            # Shared, so that two who ask do not see each other.
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
+    # Shared, so that two who ask do not see each other.
+    with locked(path, shared=True, waits=False) as is_free:
+        return not is_free
 
 
-def take_lock(descriptor: int, seconds: float = 0.5) -> bool:
-    """Take the lock of an open file; patient enough for somebody who only asks whether it is held."""
+@contextlib.contextmanager
+def holding(path: Path, taken: WorkbenchError, seconds: float = 0.5) -> Iterator[None]:
+    """Hold the lock at *path* while the context is open; patient enough for somebody who only asks whether it is held.
+
+    Raises:
+        WorkbenchError: *taken*, when somebody else holds it.
+    """
     deadline = time.monotonic() + seconds
     while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(0.02)
-        else:
-            return True
+        with locked(path, waits=False) as is_ours:
+            if is_ours:
+                yield
+                return
+        if time.monotonic() > deadline:
+            raise taken
+        time.sleep(0.02)

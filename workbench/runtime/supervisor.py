@@ -12,12 +12,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import Self
 
 from workbench.errors import ClusterError, ComponentError, WorkbenchError
 from workbench.logs.rotation import LogKeeper, LogLimits
 from workbench.runtime.external import ExternalServer
-from workbench.runtime.process import Component, GuardedProcess, Telling, take_lock, wait_for_lock
+from workbench.runtime.process import Component, GuardedProcess, Telling, holding, wait_for_lock
 from workbench.runtime.state import (
     ComponentStatus,
     State,
@@ -59,18 +59,16 @@ class Supervisor:
         self._listener = listener
         self._groups: list[list[_Keeper]] = []
         self._external: list[ExternalServer] = []
-        self._lock: IO[bytes] | None = None
+        self._lock = contextlib.ExitStack()
         self._publishing = threading.Lock()
 
     def __enter__(self) -> Self:
         path = supervisor_lock(self._home)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._lock = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "wb")
-        if not take_lock(self._lock.fileno()):
-            self._lock.close()
-            raise ComponentError(
-                f"a workbench already runs on {self._home}", remedy="Use it, or stop it with `workbench down`."
-            )
+        taken = ComponentError(
+            f"a workbench already runs on {self._home}", remedy="Use it, or stop it with `workbench down`."
+        )
+        self._lock.enter_context(holding(path, taken))
         try:
             # Whoever asks from now on hears of us, not of the run before.
             self._write_status()
@@ -86,7 +84,6 @@ class Supervisor:
     ) -> None:
         self.stop()
         self._log_keeper.__exit__(kind, error, trace)
-        assert self._lock is not None
         status_file(self._home).unlink(missing_ok=True)
         self._lock.close()
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-import fcntl
 import json
-import os
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,7 +19,7 @@ from workbench.security.encryption.values import decrypt_value, encrypt_value, r
 from workbench.security.keyset.opening import Keys
 from workbench.security.keyset.roots import read_private
 from workbench.security.messages import RESTORE
-from workbench.security.secrets import TOKEN_BYTES, private_folder, sync_folder, write_private
+from workbench.security.secrets import TOKEN_BYTES, locked, private_folder, sync_folder, write_private
 
 HOLDER = "workbench secrets"  #: as the inventory of keys names it
 
@@ -127,15 +125,11 @@ class KeptSecrets:
     def _changing(self) -> Iterator[dict[str, bytes]]:
         """What is kept, to be changed; written as a whole at the end, while nobody else changes it."""
         private_folder(self.path.parent)
-        lock = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locked(self.path.with_suffix(".lock")):
             found = self._sealed()
             yield found
             write_private(self.path, json.dumps({n: base64.b64encode(s).decode() for n, s in found.items()}) + "\n")
             sync_folder(self.path.parent)
-        finally:
-            os.close(lock)
 
 
 def _context(name: str) -> str:

@@ -1,11 +1,13 @@
-"""Secrets that live in files only their owner can read."""
+"""Secrets that live in files only their owner can read, and locks on such files."""
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import secrets
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 TOKEN_BYTES = 32
@@ -42,6 +44,36 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def locked(path: Path, *, shared: bool = False, waits: bool = True) -> Iterator[bool]:
+    """Hold the lock of the file at *path*, made at mode 0600, while the context is open; False when others hold it.
+
+    The lock is flock's: it excludes threads, too, and ends with the process, by kill -9 as well. The file stays,
+    since two could hold the lock of a name that was removed meanwhile.
+
+    Args:
+        path: of a file for the lock alone.
+        shared: with others for whom it is shared, too.
+        waits: until nobody is in the way; without, look at what it gives.
+
+    Raises:
+        OSError: when the file cannot be opened or made; also when it is a link.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        yield _is_locked(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if waits else fcntl.LOCK_NB))
+    finally:
+        os.close(descriptor)
+
+
+def _is_locked(descriptor: int, operation: int) -> bool:
+    try:
+        fcntl.flock(descriptor, operation)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def ensure_token(path: Path) -> str:

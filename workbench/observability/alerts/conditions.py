@@ -2,7 +2,7 @@
 
     condition  = comparison { "and" comparison }
     comparison = quantity ( ">" | ">=" | "<" | "<=" | "==" | "!=" ) threshold
-    threshold  = number [ unit ]      such as 5%  30s  10m  12h  14d  10  500MB  2GiB
+    threshold  = number [ unit ] | duration      such as 5%  30s  1.5h  1h30m  14d  10  500MB  2GiB
 
 Parts of one condition have the same labels, so that it is clear what holds at once.
 """
@@ -14,19 +14,21 @@ import math
 import re
 from dataclasses import dataclass
 
+from workbench import durations
 from workbench.observability.alerts.expressions import COMPARISONS, Moment
 from workbench.observability.alerts.quantities import QUANTITIES, Quantity, Unit
 from workbench.observability.alerts.samples import Vector
 
 COMPARISON = re.compile(
     r"\s*(?P<name>[A-Za-z_][A-Za-z0-9_]*)\s*(?P<sign>>=|<=|==|!=|>|<)\s*"
-    r"(?P<number>-?(?:\d{1,15}(?:\.\d{0,9})?|\.\d{1,9}))\s*(?P<unit>%|[A-Za-z]{0,3})\s*"
+    r"(?:(?P<duration>(?:[0-9.]+[a-z]+){2,})"
+    r"|(?P<number>-?(?:\d{1,15}(?:\.\d{0,9})?|\.\d{1,9}))\s*(?P<unit>%|[A-Za-z]{0,3}))\s*"
 )
 AND = re.compile(r"\band\b")
 MOST_PARTS = 5
 UNITS: dict[Unit, dict[str, float]] = {
     Unit.SHARE: {"": 1, "%": 0.01},
-    Unit.SECONDS: {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400},
+    Unit.SECONDS: {name: milliseconds / 1000 for name, milliseconds in durations.UNITS.items()},
     Unit.BYTES: {
         "B": 1, "KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40,
     },
@@ -122,13 +124,21 @@ def _comparison(text: str) -> Comparison:
         hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(QUANTITIES)}."
         raise ConditionProblem(f"there is no quantity {name!r}; {hint}")
     quantity = QUANTITIES[name]
-    units = UNITS[quantity.unit]
-    if found["unit"] not in units:
+    return Comparison(quantity, found["sign"], _threshold(quantity, found))
+
+
+def _threshold(quantity: Quantity, found: re.Match[str]) -> float:
+    if found["duration"] and quantity.unit is Unit.SECONDS:
+        try:
+            return durations.parse_duration(found["duration"]).total_seconds()
+        except ValueError as error:
+            raise ConditionProblem(f"{error}.") from None
+    units, unit = UNITS[quantity.unit], found["duration"] or found["unit"]
+    if unit not in units:
         known = ", ".join(repr(each) if each else "none" for each in units)
-        raise ConditionProblem(f"{found['unit']!r} is no unit of {name}; its units are {known}.")
+        raise ConditionProblem(f"{unit!r} is no unit of {quantity.name}; its units are {known}.")
     # Rounded, since 0.07 is what people mean by 7%, and not 0.07000000000000001.
-    threshold = float(f"{float(found['number']) * units[found['unit']]:.15g}")
-    return Comparison(quantity, found["sign"], threshold)
+    return float(f"{float(found['number']) * units[unit]:.15g}")
 
 
 def _labels(quantity: Quantity) -> str:

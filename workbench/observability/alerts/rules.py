@@ -6,17 +6,17 @@ import difflib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from workbench.documents import Document, DocumentProblem, Place, Problem, read_document
+from workbench.durations import parse_duration
 from workbench.errors import AlertsRefused
 from workbench.observability.alerts.conditions import Condition, ConditionProblem, parse_condition
 from workbench.observability.notifications import Severity
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
-DURATION = re.compile(r"(\d{1,6})(s|m|h|d)")
-SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 FIELDS = ("name", "condition", "duration", "severity", "channels", "keep_firing", "summary")
 REQUIRED = ("name", "condition", "severity", "channels")
 MOST_SECONDS = 86400
@@ -133,7 +133,7 @@ def _channel_faults(named: Any, channels: tuple[str, ...]) -> Iterator[tuple[str
 def _duration_faults(fields: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for name in ("duration", "keep_firing"):
         if name in fields and _seconds(fields[name]) is None:
-            yield name, f"{fields[name]!r} is no time up to a day; write one such as 30s, 5m or 1h."
+            yield name, f"{fields[name]!r} is no time of whole seconds up to a day; write one such as 30s, 5m or 1h30m."
     if "condition" not in fields:
         return
     try:
@@ -158,6 +158,8 @@ def _rule(fields: dict[str, Any]) -> Rule:
 
 
 def _seconds(text: Any) -> int | None:
-    found = DURATION.fullmatch(str(text))
-    seconds = int(found[1]) * SECONDS[found[2]] if found else MOST_SECONDS + 1
-    return seconds if seconds <= MOST_SECONDS else None
+    try:
+        seconds, rest = divmod(parse_duration(text), timedelta(seconds=1))
+    except ValueError:
+        return None
+    return None if rest or seconds > MOST_SECONDS else seconds

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
+from workbench.durations import parse_duration
 from workbench.errors import WorkbenchError
 from workbench.observability.alerts.rules import Rule
 from workbench.observability.alerts.samples import Labels
@@ -15,9 +16,7 @@ from workbench.observability.alerts.states import Alert, Stage
 from workbench.observability.monitor.database import Level, MonitorDatabase, Silence
 
 EVERY = "*"  #: in the place of an alert's name
-DURATION = re.compile(r"(\d{1,5})(m|h|d)")
-SECONDS = {"m": 60, "h": 3600, "d": 86400}
-MOST_SECONDS = 30 * 86400
+LONGEST = timedelta(days=30)  #: that a silence lasts
 STALE_SECONDS = 120.0  #: after which nobody evaluates them any more
 
 
@@ -55,7 +54,7 @@ class SilenceWish:
 
     Args:
         alert: its name; `*` is every one.
-        duration: such as 30m, 2h or 1d.
+        duration: such as 30m, 1h30m or 2d; at most 30 days.
         reason: for those who ask later.
         labels: that an alert has to have.
     """
@@ -121,14 +120,16 @@ def end_silence(home: Path, number: int) -> None:
         raise WorkbenchError(f"there is no silence {number}", remedy="See `workbench alerts silences`.")
 
 
-def seconds_of(text: str) -> int:
+def seconds_of(text: str) -> float:
     """The seconds of a duration such as 30m.
 
     Raises:
         WorkbenchError: when it is none up to 30 days.
     """
-    found = DURATION.fullmatch(text)
-    seconds = int(found[1]) * SECONDS[found[2]] if found else 0
-    if not 0 < seconds <= MOST_SECONDS:
-        raise WorkbenchError(f"{text!r} is no duration up to 30 days", remedy="Write one such as 30m, 2h or 1d.")
-    return seconds
+    try:
+        length = parse_duration(text)
+    except ValueError:
+        length = timedelta()
+    if not timedelta() < length <= LONGEST:
+        raise WorkbenchError(f"{text!r} is no duration up to 30 days", remedy="Write one such as 30m, 1h30m or 2d.")
+    return length.total_seconds()

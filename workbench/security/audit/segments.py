@@ -1,7 +1,8 @@
 """The files of the log: the one that is written, those that were closed before it, and the state at their end.
 
-The lock is that of the file that is written. Whoever gets it looks whether the file still has its
-name: another process may have closed it meanwhile.
+The lock is that of the file that is written, and so no `secrets.locked`, whose files are for a lock
+alone. Whoever gets it looks whether the file still has its name: another process may have closed it
+meanwhile. And it is given up before the file is synced, so that others write in that time.
 """
 
 from __future__ import annotations

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,6 +22,7 @@ from workbench.security.encryption.sealing import unseal, wrap
 from workbench.security.keyset.inventory import Entry
 from workbench.security.keyset.opening import Keys
 from workbench.security.keyset.versions import Keyset, KeyVersion
+from workbench.security.secrets import locked
 
 BATCH = 100  # files between two transactions of the inventory; nobody can promote meanwhile
 
@@ -55,7 +54,8 @@ def rewrap(
         KeysetError, EncryptionError: when keyset or inventory cannot be used. What is wrong with single files is in `failed`.
     """
     keys.file.read()  # says so when there is none
-    with _alone(keys):
+    # One at a time: two would fill each other's slots.
+    with locked(keys.file.path.with_name("rewrap.lock")):
         keyset = keys.file.read()
         keys.inventory.check(keyset.inventory)
         done = Rewrapped(version=keyset.primary.number)
@@ -187,14 +187,3 @@ def _note(keys: Keys, keyset: Keyset, path: Path, header: bytes) -> int:
         if slot is not None:
             keys.inventory.found("log" if prefix.kind is Kind.LOG else "file", path, slot.version)
     return 1
-
-
-@contextmanager
-def _alone(keys: Keys) -> Iterator[None]:
-    """One rewrap at a time: two would fill each other's slots."""
-    descriptor = os.open(keys.file.path.with_name("rewrap.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

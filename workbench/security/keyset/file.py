@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from workbench.errors import KeysetError
 from workbench.security.keyset.document import RootKey, read_document, write_document
 from workbench.security.keyset.roots import read_private
 from workbench.security.keyset.versions import Change, Keyset, KeyVersion
-from workbench.security.secrets import private_folder, sync_folder, write_private
+from workbench.security.secrets import locked, private_folder, sync_folder, write_private
 
 
 class KeysetFile:
@@ -42,7 +40,7 @@ class KeysetFile:
             RootKeyUnavailable: when the root key is not there.
         """
         private_folder(self.path.parent)
-        with self._locked(fcntl.LOCK_EX):
+        with self._locked():
             if self.exists:
                 raise KeysetError(
                     f"{self.path} exists", remedy="See `workbench keys list`; `rotate` makes a new version."
@@ -85,7 +83,7 @@ class KeysetFile:
         Raises:
             As `read`.
         """
-        with self._locked(fcntl.LOCK_SH):
+        with self._locked(shared=True):
             keyset = self.read()
             yield keyset, keyset.primary
 
@@ -96,7 +94,7 @@ class KeysetFile:
         Raises:
             As `read`.
         """
-        with self._locked(fcntl.LOCK_EX):
+        with self._locked():
             yield self.read()
 
     def change(self, change: Change) -> Keyset:
@@ -118,16 +116,9 @@ class KeysetFile:
         sync_folder(self.path.parent)
         return keyset
 
-    @contextmanager
-    def _locked(self, kind: int) -> Iterator[None]:
-        try:
-            descriptor = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except FileNotFoundError:
+    def _locked(self, *, shared: bool = False) -> AbstractContextManager[bool]:
+        if not self.path.parent.is_dir():
             raise KeysetError(
                 f"there is no folder {self.path.parent}", remedy="`workbench keys init` makes it, and a keyset in it."
-            ) from None
-        try:
-            fcntl.flock(descriptor, kind)
-            yield
-        finally:
-            os.close(descriptor)
+            )
+        return locked(self.path.with_suffix(".lock"), shared=shared)

@@ -10,7 +10,6 @@ A restored home gets an ID of its own, so that two warehouses never write the sa
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
@@ -24,7 +23,7 @@ from pathlib import Path
 from workbench.errors import BackupError, EncryptionError, KeysetError
 from workbench.security.encryption.files import read_encrypted, write_encrypted
 from workbench.security.keyset.opening import Keys
-from workbench.security.secrets import private_folder, sync_folder, write_first, write_private
+from workbench.security.secrets import locked, private_folder, sync_folder, write_first, write_private
 from workbench.warehouse.backup.wal import Segment, WalArchive
 
 CATALOG = "catalog.enc"
@@ -156,13 +155,9 @@ class Repository:
             BackupError: when somebody else is.
         """
         folder = private_folder(private_folder(self.folder) / "backups")
-        with (folder / ".lock").open("a") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise BackupError(
-                    f"another backup is being written into {folder}", remedy="Wait until it is done."
-                ) from None
+        with locked(folder / ".lock", waits=False) as is_alone:
+            if not is_alone:
+                raise BackupError(f"another backup is being written into {folder}", remedy="Wait until it is done.")
             for path in folder.glob("[0-9]*"):
                 if NAME.fullmatch(path.name) and not (path / CATALOG).exists():
                     self._clear(keys, path)

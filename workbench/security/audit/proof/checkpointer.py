@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -21,7 +20,7 @@ from workbench.security.audit.log import ACTOR, CLOCK_TOLERANCE, RESOURCE, Audit
 from workbench.security.audit.proof.anchors import Anchor
 from workbench.security.audit.proof.checkpoints import ORIGIN, Checkpoint, checkpoint_bytes
 from workbench.security.audit.proof.signing import SigningKey, hand_over
-from workbench.security.secrets import private_folder
+from workbench.security.secrets import locked, private_folder
 
 SECONDS = 60.0  #: between two checkpoints, at most
 EVENTS = 1000  #: the same, in events
@@ -147,23 +146,9 @@ class Checkpointer:
             return b""
         return next((each + b"\n" for each in reversed(lines) if Checkpoint.of_line(each)), b"")
 
-    @contextmanager
-    def alone(self, *, waits: bool = True) -> Iterator[bool]:
+    def alone(self, *, waits: bool = True) -> AbstractContextManager[bool]:
         """Keep others from making checkpoints; False when another keeps us, and we do not wait."""
-        path = private_folder(self.log.path.parent) / "checkpoints.lock"
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        try:
-            yield _is_locked(descriptor, waits=waits)
-        finally:
-            os.close(descriptor)
-
-
-def _is_locked(descriptor: int, *, waits: bool) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
-    except BlockingIOError:
-        return False
-    return True
+        return locked(private_folder(self.log.path.parent) / "checkpoints.lock", waits=waits)
 
 
 def try_tick(checkpointer: Checkpointer, told: str = "", *, is_forced: bool = False) -> str:
