@@ -24,7 +24,8 @@ from workbench.ingestion.cluster.watermarks import TopicState, offsets_at, read_
 from workbench.ingestion.decoding import Decoder
 from workbench.ingestion.loads import LoadBuilder
 from workbench.ingestion.pipeline import Pipeline
-from workbench.ingestion.source import SILENCE_SECONDS, Source, Stalled
+from workbench.ingestion.source import SILENCE_SECONDS, Source
+from workbench.ingestion.stalled import Stalled
 from workbench.loading import Claim, Load, Warehouse
 from workbench.observability import metrics
 
