@@ -12,12 +12,12 @@ import typer
 from workbench.cli.audit_shown import (
     Format,
     make_search,
-    parse_time,
     print_event,
     report_as_dict,
     show_report,
     write_events,
 )
+from workbench.cli.shown import parse_time
 from workbench.errors import AuditError
 from workbench.security.audit import Action, AuditLog, Search, read_last_events, search_events
 from workbench.security.audit.commands import audits_itself, not_audited, operator

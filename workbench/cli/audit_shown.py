@@ -5,20 +5,18 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
 
-from workbench.errors import AuditError
+from workbench.cli.shown import parse_time
 from workbench.security.audit import Event, Search
 
 if TYPE_CHECKING:
     from workbench.security.audit.proof.verification import Report
 
-UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 COLUMNS = ("time", "actor", "action", "resource", "outcome", "details", "id")
 
 
@@ -34,25 +32,6 @@ def make_search(actor: str, action: str, resource: str, outcome: str, since: str
     return Search(
         actor=actor, action=action, resource=resource, outcome=outcome, since=parse_time(since), until=parse_time(until)
     )  # fmt: skip
-
-
-def parse_time(text: str) -> datetime | None:
-    """A time as it is typed; None when it is empty.
-
-    Raises:
-        AuditError: when it is none.
-    """
-    if not text:
-        return None
-    try:
-        if text[:-1].isdecimal() and text[-1] in UNITS:
-            return datetime.now(UTC) - timedelta(**{UNITS[text[-1]]: int(text[:-1])})
-        # Without a zone it is the time where whoever types is.
-        return datetime.fromisoformat(text).astimezone(UTC)
-    except (ValueError, OverflowError) as error:
-        raise AuditError(
-            f"{text!r} is no time", remedy="Write 2026-01-31, 2026-01-31T08:00, 90m, 12h or 7d."
-        ) from error
 
 
 def print_event(event: Event, *, as_json: bool) -> None:

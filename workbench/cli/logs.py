@@ -9,7 +9,7 @@ from pathlib import Path
 
 import typer
 
-from workbench.cli.audit_shown import parse_time
+from workbench.cli.shown import parse_time
 from workbench.errors import WorkbenchError
 from workbench.logs.files import Log, find_logs, last_lines
 from workbench.logs.lines import LEVELS, Line, Wanted
