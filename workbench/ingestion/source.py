@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from workbench.ingestion.batch import Batch, Chunk, Limits
+from workbench.ingestion.batch import Batch, BatchLimits, Chunk
 from workbench.ingestion.certificate_watch import CertificateWatch
 from workbench.ingestion.cluster.connection import KafkaConnection
 from workbench.ingestion.cluster.watermarks import records_removed
@@ -62,7 +62,7 @@ class Source:
         topic: str,
         *,
         group: str,
-        limits: Limits,
+        limits: BatchLimits,
         claim: Callable[[Sequence[int]], Sequence[Claim]],
         settle: Callable[[Batch | None], None],
     ) -> None:
