@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from workbench.errors import SettingsError
-from workbench.ingestion.batch import Commit, Limits
+from workbench.ingestion.batch import BatchLimits, Commit
 from workbench.ingestion.cluster.clusters import open_cluster
 from workbench.ingestion.cluster.connection import KafkaConnection
 from workbench.ingestion.decoding import TYPES, Decoder
@@ -53,7 +53,7 @@ logger = logging.getLogger(__name__)
 Progress = Callable[[int], object]
 
 
-def ingest_flow(settings: Settings, flow: Flow, progress: Progress, *, limits: Limits | None = None) -> Ingested:
+def ingest_flow(settings: Settings, flow: Flow, progress: Progress, *, limits: BatchLimits | None = None) -> Ingested:
     """Bring what the topic of *flow* holds now into its table.
 
     Args:
@@ -72,7 +72,7 @@ def ingest_flow(settings: Settings, flow: Flow, progress: Progress, *, limits: L
         return run_to_end(run)
 
 
-def follow_flow(settings: Settings, flow: Flow, progress: Progress, *, limits: Limits | None = None) -> None:
+def follow_flow(settings: Settings, flow: Flow, progress: Progress, *, limits: BatchLimits | None = None) -> None:
     """Bring what arrives into the table of *flow*, with the other workers of its group, until interrupted.
 
     Raises:
@@ -98,7 +98,7 @@ def refuse_stream(flow: Flow) -> None:
 
 
 @contextmanager
-def open_run(settings: Settings, flow: Flow, progress: Progress, limits: Limits | None = None) -> Iterator[Run]:
+def open_run(settings: Settings, flow: Flow, progress: Progress, limits: BatchLimits | None = None) -> Iterator[Run]:
     """The run of a flow between the cluster and the warehouse of *settings*."""
     connection = open_connection(settings, flow)
 
@@ -120,7 +120,7 @@ def open_run(settings: Settings, flow: Flow, progress: Progress, limits: Limits 
             loads=load_builder(flow, columns),
             make_decoder=protection.make_decoder,
             settle=protection.settle,
-            limits=limits or Limits(),
+            limits=limits or BatchLimits(),
             committed=committed,
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from workbench.observability.tables import tell_tables
+from workbench.observability.touched_tables import tell_tables
 from workbench.sessions import open_session
 from workbench.settings import Settings
 

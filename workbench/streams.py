@@ -15,7 +15,7 @@ from pathlib import Path
 
 from workbench.errors import SettingsError
 from workbench.flows import bind_steps, load_builder, make_decoder, open_connection, table_columns
-from workbench.ingestion.batch import Limits
+from workbench.ingestion.batch import BatchLimits
 from workbench.ingestion.cluster.connection import KafkaConnection
 from workbench.ingestion.cluster.watermarks import read_topic_state
 from workbench.ingestion.definition import Flow
@@ -101,7 +101,7 @@ def stream_plan(settings: Settings, flow: Flow, checkpoints: str) -> StreamPlan:
         make_decoder=partial(make_decoder, settings.registry, flow, flow.columns),
         loads=load_builder(flow, flow.columns),
         columns=columns,
-        limits=Limits(),
+        limits=BatchLimits(),
     )
     return StreamPlan(
         name=flow.name,

@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class ServerLimits:
     """Of one server; 0 is no limit."""
 
     memory_bytes: int = 0
@@ -40,16 +40,16 @@ class Limits:
         return {name: value for name, value in values.items() if value}
 
 
-def read_limits(hub: HubSettings, role: str) -> Limits:
+def read_limits(hub: HubSettings, role: str) -> ServerLimits:
     """What the settings give to a role."""
-    return Limits(
+    return ServerLimits(
         memory_bytes=bytes_of(hub.limit_of("memory", role) or "0k"),
         processors=float(hub.limit_of("cpu", role) or 0),
         processes=int(hub.limit_of("process", role) or 0),
     )
 
 
-def set_limits(hub: HubSettings, role: str, spawner: Any) -> Limits:
+def set_limits(hub: HubSettings, role: str, spawner: Any) -> ServerLimits:
     """Give JupyterHub's spawner the limits of a role, which it tells the server too; returns all of them.
 
     Those of Spark are variables that the user may change: a convenience, and no wall.
@@ -68,7 +68,7 @@ def bytes_of(size: str) -> int:
     return int(size[:-1]) * int(1024 ** ("kmgt".index(size[-1].lower()) + 1))
 
 
-def make_groups(name: str, limits: Limits) -> list[Path]:
+def make_groups(name: str, limits: ServerLimits) -> list[Path]:
     """Control groups that enforce *limits* on whoever enters all of them; what cannot be enforced is logged once."""
     groups: set[Path] = set()
     hierarchies = find_hierarchies()

@@ -20,7 +20,7 @@ from traitlets import Unicode
 
 from hub.spawning import os_users
 from hub.spawning.environment import COPY_LESSONS, own_environment
-from hub.spawning.limits import Limits, make_groups, remove_groups, safe_name
+from hub.spawning.limits import ServerLimits, make_groups, remove_groups, safe_name
 from hub.spawning.listening import wait_for_listener
 from workbench.resources import resource
 from workbench.security.secrets import private_folder
@@ -44,7 +44,7 @@ class OsUserSpawner(LocalProcessSpawner):  # type: ignore[misc]
     users_folder = Unicode(config=True, help="Folder of the homes; nobody but root may write it.")
     work_folder = Unicode(config=True, help="Folder of temporary files and logs; nobody but root may enter it.")
     jars_folder = Unicode(config=True, help="Jars that everybody reads.")
-    limits = AnyValue(Limits(), help="What the server with all it starts may take; set before each start.")
+    limits = AnyValue(ServerLimits(), help="What the server with all it starts may take; set before each start.")
 
     port: int  #: on loopback
     groups: Sequence[Path] = ()  #: control groups of the running server

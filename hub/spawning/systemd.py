@@ -28,7 +28,7 @@ from hub.spawning.environment import (
     share_jars,
     users_folder,
 )
-from hub.spawning.limits import Limits, set_limits
+from hub.spawning.limits import ServerLimits, set_limits
 from hub.spawning.listening import wait_for_listener
 from hub.spawning.local import BEGIN
 from workbench.errors import SettingsError
@@ -119,7 +119,7 @@ def shared_folder(settings: Settings) -> Path:
     return settings.home.resolve() / "shared"
 
 
-def unit_properties(home: Path, settings: Settings, limits: Limits) -> dict[str, str]:
+def unit_properties(home: Path, settings: Settings, limits: ServerLimits) -> dict[str, str]:
     """Properties of the unit of the user whose home is *home*: of WORKBENCH_HOME they see that and what is shared."""
     own = {
         "TemporaryFileSystem": f"{settings.home.resolve()}:ro,mode=0755",
@@ -137,7 +137,7 @@ class UnitSpawner(SystemdSpawner):  # type: ignore[misc]
     """A transient unit with an OS user that the workbench made; root asks systemd to start it."""
 
     settings = AnyValue(config=True, help="The settings of this workbench.")
-    limits = AnyValue(Limits(), help="What the server with all it starts may take; set before each start.")
+    limits = AnyValue(ServerLimits(), help="What the server with all it starts may take; set before each start.")
 
     @property
     def home(self) -> Path:

@@ -7,7 +7,7 @@
 importing this package loads neither Jupyter nor papermill.
 """
 
-from pipelines.engine.job import Checkpoints, Earlier, Limits, NotebookJob, Outcome
+from pipelines.engine.job import Checkpoints, Earlier, JobLimits, NotebookJob, Outcome
 from pipelines.engine.once import kernel_folders, run_notebook
 
-__all__ = ["Checkpoints", "Earlier", "Limits", "NotebookJob", "Outcome", "kernel_folders", "run_notebook"]
+__all__ = ["Checkpoints", "Earlier", "JobLimits", "NotebookJob", "Outcome", "kernel_folders", "run_notebook"]

@@ -15,7 +15,7 @@ MEGABYTE = 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class JobLimits:
     """How long an execution and its cells may take, and how much output is kept. None is no limit."""
 
     cell_seconds: float | None = None
@@ -64,7 +64,7 @@ class NotebookJob:
     hidden: Mapping[str, SecretStr] = field(default_factory=dict, repr=False)  #: in it, and in nothing that is kept
     folder: Path | None = None  #: working folder of the kernel; None is the notebook's
     kernel: str = ""  #: name of a kernel specification; empty is the notebook's own
-    limits: Limits = Limits()
+    limits: JobLimits = JobLimits()
     checkpoints: Checkpoints | None = None  #: None keeps nothing
     keys: Keys | None = field(default=None, repr=False)  #: of output and log whose names say that they are encrypted
 

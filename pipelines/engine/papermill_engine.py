@@ -14,7 +14,7 @@ from typing import Any
 import nbformat
 from papermill.engines import Engine, NotebookExecutionManager
 
-from pipelines.engine.job import Limits, NotebookJob, Outcome
+from pipelines.engine.job import JobLimits, NotebookJob, Outcome
 from pipelines.engine.once import execute_and_wait, raise_unless_succeeded
 from pipelines.engine.record.events import Event, Kind
 from pipelines.engine.record.notebook import read_notebook
@@ -53,7 +53,7 @@ class WorkbenchEngine(Engine):  # type: ignore[misc]
                 file.flush()
 
         with tempfile.TemporaryDirectory(prefix="wb-") as folder:
-            limits = Limits(cell_seconds=execution_timeout, start_seconds=start_timeout)
+            limits = JobLimits(cell_seconds=execution_timeout, start_seconds=start_timeout)
             job = _job(nb_man, kernel_name, Path(folder), limits)
             outcome = execute_and_wait(job, watch)
             _take_over(nb_man, read_notebook(job.log), outcome)
@@ -63,7 +63,7 @@ class WorkbenchEngine(Engine):  # type: ignore[misc]
             raise_unless_succeeded(outcome, name, nb_man.output_path or "nowhere")
 
 
-def _job(nb_man: NotebookExecutionManager, kernel: str, folder: Path, limits: Limits) -> NotebookJob:
+def _job(nb_man: NotebookExecutionManager, kernel: str, folder: Path, limits: JobLimits) -> NotebookJob:
     notebook = folder / "input.ipynb"
     notebook.write_bytes(notebook_bytes(nb_man.nb))
     output = nb_man.output_path

@@ -9,7 +9,7 @@ from pipelines.definition import Pipeline
 from pipelines.planning.run_as import RunAsRule
 from pipelines.planning.runs import DEFAULT_POOL
 from pipelines.planning.unsupported import refuse_unsupported
-from pipelines.store.runs.making import Limits, ensure_pools, register
+from pipelines.store.runs.making import PipelineLimits, ensure_pools, register
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -27,7 +27,7 @@ def ensure_registered(connection: Connection, pipeline: Pipeline, run_as: RunAsR
     refuse_unsupported(pipeline)
     run_as.demand_some(pipeline.definition)
     definition = pipeline.definition
-    limits = Limits(
+    limits = PipelineLimits(
         max_runs=definition.concurrency.runs,
         keep_runs=definition.retention.runs,
         keep_days=definition.retention.days,

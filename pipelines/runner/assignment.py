@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import SecretStr
 
-from pipelines.engine import Checkpoints, Limits
+from pipelines.engine import Checkpoints, JobLimits
 from pipelines.planning.bindings import Bindings
 from pipelines.states import State
 from workbench.security.keyset.opening import Keys
@@ -25,7 +25,7 @@ class Assignment:
     file: Path | None  #: of a notebook, of SQL and of a flow, as it was found
     folder: Path  #: of this attempt alone; see `pipelines.runner.folders`
     bindings: Bindings
-    limits: Limits
+    limits: JobLimits
     secrets: Mapping[str, SecretStr] = field(default_factory=dict, repr=False)  #: by name of the parameter
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)  #: over that of the worker
     hidden: Mapping[str, SecretStr] = field(default_factory=dict, repr=False)  #: in it, and in nothing that is kept

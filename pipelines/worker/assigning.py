@@ -11,7 +11,7 @@ from typing import Any
 from pipelines.definition import Definition, Project, Step
 from pipelines.definition.targets.function import read_function
 from pipelines.definition.targets.notebook import read_notebook
-from pipelines.engine import Limits
+from pipelines.engine import JobLimits
 from pipelines.planning.bindings import read_bindings
 from pipelines.runner.assignment import Assignment
 from pipelines.runner.folders import attempt_folder
@@ -61,7 +61,7 @@ def assign(claim: Claim, definition: Definition, *, home: Path, project: Project
             for name, each in bindings.secrets.items()
         },
         environment={"WORKBENCH_HOME": str(home), **as_variable(**log_fields(claim))},
-        limits=Limits(run_seconds=step.timeout_seconds, cell_seconds=step.cell_timeout_seconds),
+        limits=JobLimits(run_seconds=step.timeout_seconds, cell_seconds=step.cell_timeout_seconds),
     )
 
 

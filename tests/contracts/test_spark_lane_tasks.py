@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from tests.contracts.conftest import World
-from workbench.ingestion.batch import Limits
+from workbench.ingestion.batch import BatchLimits
 from workbench.ingestion.cluster.connection import KafkaConnection
 from workbench.ingestion.decoding.contract import Contract
 from workbench.ingestion.decoding.json import JsonDecoder
@@ -46,7 +46,7 @@ def task(world: World, connection: KafkaConnection, *, end: int) -> Work:
         make_decoder=partial(decoder, COLUMNS),
         loads=loads,
         table=table,
-        limits=Limits(records=4, age_seconds=60.0),
+        limits=BatchLimits(records=4, age_seconds=60.0),
         outage_seconds=1.0,
     )
 

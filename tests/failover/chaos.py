@@ -32,7 +32,7 @@ import sqlalchemy as sa
 from tests.services.workbench import RunningWorkbench, make_home, running_workbench, wait_until
 from workbench.errors import WorkbenchError
 from workbench.flows import follow_flow
-from workbench.ingestion.batch import Limits
+from workbench.ingestion.batch import BatchLimits
 from workbench.ingestion.cluster.connection import KafkaConnection
 from workbench.ingestion.definition import Flow, make_flow
 from workbench.ingestion.producer import OutgoingRecord, produce
@@ -73,7 +73,7 @@ def run_schedule(workbench: RunningWorkbench, schedule: Schedule) -> None:
     fields = {"topic": name, "into": f"chaos.t_{uuid4().hex}", "columns": COLUMNS}
     flow = make_flow(name, {**fields, "contract": rng.choice(["ignore", "evolve", "freeze", "quarantine"])})
     patiently(lambda: apply_topics(connection, [Topic(name=name, partitions=PARTITIONS)]))
-    limits = Limits(records=rng.choice([50, 200, 1000]), age_seconds=0.2, session_seconds=2.0)
+    limits = BatchLimits(records=rng.choice([50, 200, 1000]), age_seconds=0.2, session_seconds=2.0)
     workers = [start_worker(workbench.home, flow, limits) for _ in range(2)]
     sent = 0
     try:
@@ -109,7 +109,7 @@ def inflict(
     fault: str,
     workbench: RunningWorkbench,
     flow: Flow,
-    limits: Limits,
+    limits: BatchLimits,
     workers: list[BaseProcess],
     rng: random.Random,
 ) -> list[BaseProcess]:
@@ -191,7 +191,7 @@ def committed(settings: Settings, flow: Flow) -> int:
         return -1
 
 
-def start_worker(home: Path, flow: Flow, limits: Limits) -> BaseProcess:
+def start_worker(home: Path, flow: Flow, limits: BatchLimits) -> BaseProcess:
     """A process that follows the flow; forked from a server that has the modules loaded."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.failover.chaos"])
@@ -200,7 +200,7 @@ def start_worker(home: Path, flow: Flow, limits: Limits) -> BaseProcess:
     return worker
 
 
-def work(home: Path, flow: Flow, limits: Limits) -> None:
+def work(home: Path, flow: Flow, limits: BatchLimits) -> None:
     """What a worker's process does."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     os.environ["WORKBENCH_HOME"] = str(home)

@@ -46,7 +46,7 @@ from tests.failover.chaos import (
 )
 from tests.services.workbench import RunningWorkbench, make_home, running_workbench, wait_until
 from workbench.flows import follow_flow
-from workbench.ingestion.batch import Limits
+from workbench.ingestion.batch import BatchLimits
 from workbench.ingestion.cluster.connection import KafkaConnection
 from workbench.ingestion.definition import Flow, make_flow
 from workbench.ingestion.topics import Topic, apply_topics
@@ -102,7 +102,7 @@ def run_schedule(wave: Wave, schedule: Schedule) -> None:
     rng, flows, home = schedule.rng, schedule.flows, wave.workbench.home
     settings = settings_of(wave.workbench)
     connection = KafkaConnection.from_settings(settings.kafka)
-    limits, sent = Limits(records=rng.choice([50, 200, 1000]), age_seconds=0.2, session_seconds=2.0), 0
+    limits, sent = BatchLimits(records=rng.choice([50, 200, 1000]), age_seconds=0.2, session_seconds=2.0), 0
     worker = start_worker(home, flows[0], limits)
     try:
         for _ in range(rng.randint(2, 4)):
@@ -149,7 +149,7 @@ def odd(frame):
 
 
 def inflict(
-    fault: str, wave: Wave, flows: tuple[Flow, ...], limits: Limits, worker: BaseProcess, rng: random.Random
+    fault: str, wave: Wave, flows: tuple[Flow, ...], limits: BatchLimits, worker: BaseProcess, rng: random.Random
 ) -> tuple[tuple[Flow, ...], BaseProcess]:
     """Do what the fault says; returns the flows, the next lane's first, and the worker that runs."""
     if fault == "kill python worker":
@@ -229,7 +229,7 @@ def component(workbench: RunningWorkbench, name: str) -> ComponentStatus:
     return known()[name]
 
 
-def start_worker(home: Path, flow: Flow, limits: Limits) -> BaseProcess:
+def start_worker(home: Path, flow: Flow, limits: BatchLimits) -> BaseProcess:
     """A process that follows the flow; forked from a server that has the modules loaded."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.failover.spark_chaos", "pyspark.sql.connect.session", "grpc"])
@@ -238,7 +238,7 @@ def start_worker(home: Path, flow: Flow, limits: Limits) -> BaseProcess:
     return worker
 
 
-def work(home: Path, flow: Flow, limits: Limits) -> None:
+def work(home: Path, flow: Flow, limits: BatchLimits) -> None:
     """What a worker's process does."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     os.environ["WORKBENCH_HOME"] = str(home)

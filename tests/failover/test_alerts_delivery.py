@@ -13,7 +13,7 @@ from pipelines.states import State
 from pipelines.store.claims.writing import finish
 from pipelines.store.outbox import take_messages
 from pipelines.store.records import NewRun, NewStep, Outcome, Trigger
-from pipelines.store.runs.making import Limits, make_runs, register
+from pipelines.store.runs.making import PipelineLimits, make_runs, register
 from pipelines.store.runs.stopping import repair
 from pipelines.store.troubles import tell_too_long
 from tests.services.notification_servers import http_endpoint
@@ -61,7 +61,7 @@ def begin(store, to=("slack",), pipeline="daily", **rule):
     """A run that nobody has claimed."""
     definition = {"name": pipeline, "alerts": {"to": list(to), **rule}}
     with store.transaction() as connection:
-        sha256 = register(connection, pipeline, definition, Limits())
+        sha256 = register(connection, pipeline, definition, PipelineLimits())
         new = NewRun(
             pipeline=pipeline, definition_sha256=sha256, steps=(NewStep(name="load"),),
             trigger=Trigger.MANUAL, event_id=uuid.uuid4().hex,

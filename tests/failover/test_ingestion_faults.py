@@ -29,10 +29,10 @@ def test_a_server_killed_under_a_flow_loses_and_doubles_nothing(own_workbench, m
     apply_topics(connection, [Topic(name=topic, partitions=3)])
     produce(connection, topic, (OutgoingRecord(b'{"n":%d}' % n, partition=n % 3) for n in range(COUNT)))
     program = (
-        "from workbench import Settings; from workbench.flows import ingest_flow, Limits;"
+        "from workbench import Settings; from workbench.flows import ingest_flow, BatchLimits;"
         "from workbench.ingestion.definition import make_flow;"
         f"flow = make_flow('t', dict(topic={topic!r}, into={table!r}, columns={COLUMNS!r}));"
-        "ingest_flow(Settings.load(), flow, lambda k: print(k, flush=True), limits=Limits(records=500))"
+        "ingest_flow(Settings.load(), flow, lambda k: print(k, flush=True), limits=BatchLimits(records=500))"
     )
     before = own_workbench.component(name)
 

@@ -26,7 +26,7 @@ from pipelines.store.claims.writing import finish, record_events
 from pipelines.store.database import Store
 from pipelines.store.events import read_events
 from pipelines.store.records import LEASE_SECONDS, Event, NewRun, NewStep, Outcome, Retries, Trigger
-from pipelines.store.runs.making import Limits, make_runs, register, set_pool
+from pipelines.store.runs.making import PipelineLimits, make_runs, register, set_pool
 from pipelines.store.runs.schedules import (
     Tick,
     advance,
@@ -237,7 +237,7 @@ def test_a_pool_is_never_exceeded_and_gets_back_the_slots_of_a_lost_worker(store
 
 def test_a_pipeline_never_runs_more_than_it_may_however_many_ask(store):
     for _ in range(20):
-        new_run(store, limits=Limits(max_runs=3))
+        new_run(store, limits=PipelineLimits(max_runs=3))
 
     def work(name):
         with store.transaction() as connection:
@@ -354,7 +354,7 @@ def test_whatever_happens_at_once_no_transaction_waits_for_another_for_ever(stor
     steps = [
         NewStep(name=str(n), after=after[n], pools=pools[n % 4], retries=Retries(first_seconds=0)) for n in range(6)
     ]
-    runs = [new_run(store, *steps, pipeline=f"p{n % 3}", limits=Limits(max_runs=2)) for n in range(9)]
+    runs = [new_run(store, *steps, pipeline=f"p{n % 3}", limits=PipelineLimits(max_runs=2)) for n in range(9)]
     until = time.monotonic() + 6
 
     def work(seed):

@@ -17,7 +17,7 @@ from workbench.errors import ClusterError, ComponentError
 from workbench.logs import rotation
 from workbench.logs.rotation import LogLimits, older_logs
 from workbench.runtime import external
-from workbench.runtime import supervisor as supervision
+from workbench.runtime import keeper as keeping
 from workbench.runtime.process import Launch
 from workbench.runtime.state import State, read_status
 from workbench.runtime.supervisor import Supervisor
@@ -72,7 +72,7 @@ class Sleeper:
 
 @pytest.fixture
 def quick_restarts(monkeypatch):
-    monkeypatch.setattr(supervision, "RESTART_DELAYS_SECONDS", (0.01,) * 5)
+    monkeypatch.setattr(keeping, "RESTART_DELAYS_SECONDS", (0.01,) * 5)
 
 
 def test_a_server_that_answers_is_restarted_however_often_it_is_killed(tmp_path, quick_restarts):
@@ -145,7 +145,7 @@ class Waiting(Sleeper):
 
 
 def test_what_waits_for_another_lives_and_is_not_ready(tmp_path, monkeypatch):
-    monkeypatch.setattr(supervision, "HEALTH_INTERVAL_SECONDS", 0.01)
+    monkeypatch.setattr(keeping, "HEALTH_INTERVAL_SECONDS", 0.01)
     waiting = Waiting(tmp_path)
     waiting.waits_for.touch()
     with Supervisor(tmp_path) as supervisor:

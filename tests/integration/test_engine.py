@@ -19,7 +19,7 @@ import nbformat
 import psutil
 import pytest
 
-from pipelines.engine import Checkpoints, Earlier, Limits, NotebookJob, run_notebook
+from pipelines.engine import Checkpoints, Earlier, JobLimits, NotebookJob, run_notebook
 from pipelines.engine.kernels.pool import KernelPool, PoolLimits
 from pipelines.engine.record.events import Kind, read_events
 from pipelines.engine.record.notebook import read_notebook
@@ -163,7 +163,7 @@ def test_a_cell_that_does_not_listen_to_interrupts_is_killed(tmp_path):
     stubborn = (
         "import signal, time\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nprint('here', flush=True)\ntime.sleep(600)"
     )
-    job = make_job(tmp_path, stubborn, limits=Limits(grace_seconds=0.5))
+    job = make_job(tmp_path, stubborn, limits=JobLimits(grace_seconds=0.5))
 
     outcome = ran(job, cancel_when=is_printing)
 
@@ -171,7 +171,7 @@ def test_a_cell_that_does_not_listen_to_interrupts_is_killed(tmp_path):
     assert printed(read_output(job.output), 0) == "here\n"
 
 
-@pytest.mark.parametrize(("limits", "limit"), [(Limits(cell_seconds=2), "cell"), (Limits(run_seconds=2), "run")])
+@pytest.mark.parametrize(("limits", "limit"), [(JobLimits(cell_seconds=2), "cell"), (JobLimits(run_seconds=2), "run")])
 def test_time_that_is_up_says_which_limit_it_was(tmp_path, limits, limit):
     job = make_job(tmp_path, "1", COUNTING, limits=limits)
 
@@ -278,7 +278,7 @@ def test_a_warm_kernel_that_died_is_not_noticed_by_who_takes_one(tmp_path):
 
 
 def test_a_kernel_that_waits_and_answers_no_more_is_no_fault_of_the_notebook(tmp_path):
-    job = make_job(tmp_path, "print(1)", limits=Limits(start_seconds=2))
+    job = make_job(tmp_path, "print(1)", limits=JobLimits(start_seconds=2))
 
     async def run() -> tuple[int, str]:
         async with KernelPool(PoolLimits(kernels=1), environment=os.environ) as kernels:
@@ -341,7 +341,7 @@ def test_executions_side_by_side_keep_apart(tmp_path):
 
 def test_output_beyond_its_limit_is_counted_and_left_out(tmp_path):
     flood = "for _ in range(100):\n    print('x' * 999_999)\nprint('the end')"
-    job = make_job(tmp_path, flood, "print('still here')", limits=Limits(cell_output_bytes=1_000_000))
+    job = make_job(tmp_path, flood, "print('still here')", limits=JobLimits(cell_output_bytes=1_000_000))
     before = psutil.Process().memory_info().rss
 
     outcome = ran(job)
@@ -554,7 +554,7 @@ def test_a_secret_is_not_kept_and_its_variable_is_named(tmp_path):
 
 def test_a_checkpoint_that_takes_too_long_is_ended_like_its_cell(tmp_path):
     keeping = "# checkpoint: x\nx = 1\nimport os, time\nos.fsync = lambda handle: time.sleep(600)"
-    job = attempt_of(tmp_path, 1, limits=Limits(cell_seconds=2, grace_seconds=1))
+    job = attempt_of(tmp_path, 1, limits=JobLimits(cell_seconds=2, grace_seconds=1))
     book = nbformat.read(job.notebook, 4)
     book.cells[2].source = keeping
     nbformat.write(book, job.notebook)

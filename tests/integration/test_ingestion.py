@@ -15,7 +15,7 @@ import workbench
 from tests.services.workbench import environment, wait_until
 from workbench.errors import KafkaError, WarehouseError
 from workbench.flows import ingest_flow
-from workbench.ingestion.batch import Limits
+from workbench.ingestion.batch import BatchLimits
 from workbench.ingestion.cluster.connection import KafkaConnection
 from workbench.ingestion.cluster.watermarks import read_topic_state
 from workbench.ingestion.definition import make_flow
@@ -96,10 +96,10 @@ def test_killed_at_any_instant_it_goes_on_without_a_gap_or_a_double(connection, 
     count, rng = 60_000, random.Random(11)
     send(connection, topic, numbers(count))
     program = (
-        "from workbench import Settings; from workbench.flows import ingest_flow, Limits;"
+        "from workbench import Settings; from workbench.flows import ingest_flow, BatchLimits;"
         "from workbench.ingestion.definition import make_flow;"
         f"flow = make_flow('t', dict(topic={topic!r}, into='{schema}.rows', columns={COLUMNS!r}));"
-        "ingest_flow(Settings.load(), flow, lambda k: print(k, flush=True), limits=Limits(records=500))"
+        "ingest_flow(Settings.load(), flow, lambda k: print(k, flush=True), limits=BatchLimits(records=500))"
     )
     killed = 0
     for _ in range(5):
@@ -214,7 +214,7 @@ def test_the_batch_size_changes_nothing_but_the_number_of_transactions(settings,
     committed: list[int] = []
     flow = make_flow("t", {"topic": topic, "into": f"{schema}.rows", "columns": COLUMNS})
 
-    done = ingest_flow(settings, flow, committed.append, limits=Limits(records=10))
+    done = ingest_flow(settings, flow, committed.append, limits=BatchLimits(records=10))
 
     assert done.rows == sum(committed) == 101
     assert max(committed) <= 10

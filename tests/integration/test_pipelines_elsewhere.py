@@ -12,7 +12,7 @@ from pipelines.states import State
 from pipelines.store.claims.taking import take_of_run
 from pipelines.store.claims.writing import finish
 from pipelines.store.records import Outcome
-from pipelines.store.runs.making import Limits
+from pipelines.store.runs.making import PipelineLimits
 from tests.services.pipelines_elsewhere import begin, execute
 from tests.services.pipelines_project import Run, Site, cells, running_site
 from tests.services.pipelines_store import WORKER, new_run
@@ -150,7 +150,7 @@ def test_a_job_runs_all_steps_and_its_name_says_the_instant(site: Site):
 
 
 def test_a_run_waits_for_room_in_its_pipeline_unless_its_step_is_named(site: Site):
-    first, second = (new_run(site.store, pipeline="room", limits=Limits(max_runs=1)) for _ in range(2))
+    first, second = (new_run(site.store, pipeline="room", limits=PipelineLimits(max_runs=1)) for _ in range(2))
 
     def taken(run_id: int, step: str | None = None):
         with site.store.transaction() as connection:

@@ -12,7 +12,7 @@ import typer
 from typer.testing import CliRunner
 
 from pipelines.cli import add_commands
-from pipelines.engine import Limits
+from pipelines.engine import JobLimits
 from pipelines.engine.record.keeping import read_file
 from pipelines.planning.bindings import Bindings
 from pipelines.runner.assignment import Assignment, Result
@@ -129,7 +129,7 @@ def test_a_keyset_that_cannot_be_used_ends_a_step_and_leaves_nothing_in_clear(ki
         file=write_notebook(tmp_path / "n.ipynb", f"print('{CANARY}')") if kind == "notebook" else None,
         folder=tmp_path / "attempt",
         bindings=Bindings(),
-        limits=Limits(),
+        limits=JobLimits(),
         keys=keys,
     )
 

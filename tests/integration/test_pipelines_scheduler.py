@@ -26,7 +26,7 @@ from pipelines.states import State
 from pipelines.store.claims.writing import finish
 from pipelines.store.records import Outcome as StepOutcome
 from pipelines.store.records import Worker
-from pipelines.store.runs.making import Limits
+from pipelines.store.runs.making import PipelineLimits
 from tests.services.pipelines_project import Site, running_site
 from tests.services.pipelines_store import claim, new_run
 from tests.services.workbench import ROOT, environment, run, wait_until
@@ -357,7 +357,7 @@ def test_what_a_killed_scheduler_leaves_of_old_runs_is_found_by_the_next(site: S
     """It is killed between rows and files, between two files, and between files and what is noted of them."""
     folders, here = [], Worker(id=new_id(), host="here", pid=1, version="test")
     for _ in range(4):
-        number = new_run(site.store, pipeline="pruned", limits=Limits(keep_runs=1))
+        number = new_run(site.store, pipeline="pruned", limits=PipelineLimits(keep_runs=1))
         taken = claim(site.store, here)
         folder = attempt_folder(site.home, number, taken.step, taken.number, taken.attempt_id)
         folder.mkdir(parents=True)

@@ -25,7 +25,7 @@ from pipelines.store.pages.runs import page_of_runs, read_run, run_matrix
 from pipelines.store.records import Event, Message, NewRun, NewStep, Outcome, Reprocess, Retries, Trigger
 from pipelines.store.retention import Removal, due_removals, let_go, old_runs, removed
 from pipelines.store.runs.backfills import make_backfill, pause_backfill, preview, read_backfills, stop_backfill
-from pipelines.store.runs.making import Limits, make_runs, register
+from pipelines.store.runs.making import PipelineLimits, make_runs, register
 from pipelines.store.runs.schedules import (
     Tick,
     advance,
@@ -231,7 +231,7 @@ def test_the_next_step_is_live_then_by_priority_then_of_the_oldest_run(store):
 def test_a_pipeline_runs_no_more_runs_at_once_than_it_may(store):
     steps = (NewStep(name="a"), NewStep(name="b", after=("a",)))
     for _ in range(2):
-        new_run(store, *steps, limits=Limits(max_runs=1))
+        new_run(store, *steps, limits=PipelineLimits(max_runs=1))
 
     first = claim(store)
     assert claim(store) is None
@@ -473,7 +473,7 @@ def test_pages_show_what_there_is(store):
 
 
 def test_retention_keeps_the_last_failure_and_outputs_that_are_reused(store):
-    kept = Limits(keep_runs=1)
+    kept = PipelineLimits(keep_runs=1)
     outcomes = [
         Outcome(state=State.FAILED, output_path="failed.ipynb"),
         Outcome(state=State.SUCCEEDED, output_path="old.ipynb"),
@@ -497,7 +497,7 @@ def test_retention_keeps_the_last_failure_and_outputs_that_are_reused(store):
     assert ask(store, "SELECT id FROM pipelines.runs ORDER BY id") == [(runs[0],), (runs[4],)]
     # A step that is about to reuse an output has a minute to say so, and nothing that is used again goes.
     ask_nothing(store, "UPDATE pipelines.removals SET not_before = now()")
-    last = new_run(store, limits=Limits())
+    last = new_run(store, limits=PipelineLimits())
     end(store, claim(store), Outcome(state=State.SUCCEEDED, output_path="cached.ipynb", reused_from=4))
     with store.transaction() as connection:
         assert due_removals(connection, "") == (Removal("old.ipynb", WORKER.id),)

@@ -26,14 +26,14 @@ from workbench.settings import Settings
 PARTITIONS = 3
 PROGRAM = """\
 import logging, sys
-from workbench.ingestion.batch import Limits
+from workbench.ingestion.batch import BatchLimits
 from workbench.flows import follow_flow
 from workbench.ingestion.definition import make_flow
 from workbench.errors import WorkbenchError
 from workbench.settings import Settings
 logging.basicConfig(level=logging.WARNING)
 flow = make_flow("followed", {fields!r})
-limits = Limits(records=500, age_seconds=0.2, session_seconds=3.0)
+limits = BatchLimits(records=500, age_seconds=0.2, session_seconds=3.0)
 try:
     follow_flow(Settings.load(), flow, lambda count: print(count, flush=True), limits=limits)
 except WorkbenchError as error:

@@ -11,7 +11,7 @@ from pipelines.store.claims.beating import beat
 from pipelines.store.claims.taking import take
 from pipelines.store.database import Store
 from pipelines.store.records import Claim, NewRun, NewStep, Trigger, Worker
-from pipelines.store.runs.making import Limits, make_runs, register
+from pipelines.store.runs.making import PipelineLimits, make_runs, register
 from pipelines.store.tables import METADATA
 from tests.services.postgres_server import USER, OwnPostgres, running_postgres
 from workbench.runtime.ports import LOOPBACK
@@ -57,7 +57,9 @@ def store_url(server: OwnPostgres, database: str) -> str:
     return f"postgresql://{USER}:{server.server.password}@{LOOPBACK}:{server.server.port}/{database}"
 
 
-def new_run(store: Store, *steps: NewStep, pipeline: str = "p", limits: Limits = Limits(), **more: object) -> int:
+def new_run(
+    store: Store, *steps: NewStep, pipeline: str = "p", limits: PipelineLimits = PipelineLimits(), **more: object
+) -> int:
     """A run by hand of these steps, or of one named `a`; returns its id."""
     with store.transaction() as connection:
         sha256 = register(connection, pipeline, {"name": pipeline}, limits)

@@ -14,7 +14,7 @@ from traitlets.config import Config
 from hub.spawning import systemd
 from hub.spawning.clusters import require, set_kubernetes, set_systemd
 from hub.spawning.kubernetes import FILES, literal, pod_environment
-from hub.spawning.limits import Limits
+from hub.spawning.limits import ServerLimits
 from hub.spawning.systemd import unit_properties
 from workbench.errors import SettingsError
 from workbench.settings import Settings
@@ -172,7 +172,7 @@ def test_units_see_of_the_workbench_their_home_and_what_is_shared(given):
     settings = given()
     home = settings.home / "users" / "gh-octo"
 
-    properties = unit_properties(home, settings, Limits())
+    properties = unit_properties(home, settings, ServerLimits())
 
     assert properties["TemporaryFileSystem"].partition(":")[0] == str(settings.home)
     assert properties["BindPaths"] == str(home)
@@ -182,8 +182,8 @@ def test_units_see_of_the_workbench_their_home_and_what_is_shared(given):
 def test_limits_of_a_unit_count_swap_and_processes(given):
     settings = given()
 
-    none = unit_properties(settings.home, settings, Limits())
-    some = unit_properties(settings.home, settings, Limits(memory_bytes=2**30, processes=100))
+    none = unit_properties(settings.home, settings, ServerLimits())
+    some = unit_properties(settings.home, settings, ServerLimits(memory_bytes=2**30, processes=100))
 
     assert not {"MemorySwapMax", "TasksMax"} & set(none)
     assert (some["MemorySwapMax"], some["TasksMax"]) == ("0", "100")
@@ -192,7 +192,7 @@ def test_limits_of_a_unit_count_swap_and_processes(given):
 @needs_systemd
 def test_systemd_knows_every_property_and_its_value(given, tmp_path):
     settings = given()
-    properties = unit_properties(settings.home, settings, Limits(memory_bytes=2**30, processes=100))
+    properties = unit_properties(settings.home, settings, ServerLimits(memory_bytes=2**30, processes=100))
     part_of = properties.pop("PartOf")
     lines = [f"{name}={value}" for name, value in properties.items()]
     unit = tmp_path / "workbench-user-1.service"

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from pipelines.engine.job import Limits, NotebookJob
+from pipelines.engine.job import JobLimits, NotebookJob
 from pipelines.engine.record.events import Event, Kind, parse_event, read_events
 from pipelines.engine.record.keeping import new_sealer
 from pipelines.engine.record.log import EventLog
@@ -79,7 +79,9 @@ ENDED_CELL = {"status": "ok", "execution_count": 1, "left_out_bytes": 0}
 def record(tmp_path):
     """Records messages as a kernel sends them, and gives the text that was logged of each cell."""
 
-    def run(*messages: tuple[int, str, dict], limits: Limits = Limits(), **hidden: str) -> tuple[KeptLog, Recorder]:
+    def run(
+        *messages: tuple[int, str, dict], limits: JobLimits = JobLimits(), **hidden: str
+    ) -> tuple[KeptLog, Recorder]:
         with KeptLog(tmp_path / "log.jsonl") as log:
             recorder = Recorder(log, Redactor(secrets(**hidden)), limits, lambda _: None)
             recorder.start(TWO_CELLS)
@@ -278,7 +280,7 @@ def test_a_secret_that_is_cut_into_messages_is_found(cuts):
     path = Path("log.jsonl")
     path.unlink(missing_ok=True)
     with KeptLog(path) as log:
-        recorder = Recorder(log, Redactor(secrets(s="canary-0123")), Limits(), lambda _: None)
+        recorder = Recorder(log, Redactor(secrets(s="canary-0123")), JobLimits(), lambda _: None)
         for start, end in itertools.pairwise(bounds):
             recorder.take(0, "stream", {"name": "stdout", "text": text[start:end]})
         recorder.end_cell(0, status="ok", execution_count=1)
@@ -289,7 +291,9 @@ def test_a_secret_that_is_cut_into_messages_is_found(cuts):
 
 
 def test_output_beyond_the_limit_is_cut_and_counted(record):
-    log, recorder = record(out("a" * 8), out("b" * 8 + "\nlast\n"), out("c" * 4), limits=Limits(cell_output_bytes=10))
+    log, recorder = record(
+        out("a" * 8), out("b" * 8 + "\nlast\n"), out("c" * 4), limits=JobLimits(cell_output_bytes=10)
+    )
 
     notebook = build_notebook(log.events)
     assert printed(notebook, 0).startswith("a" * 8 + "bb")
@@ -298,7 +302,7 @@ def test_output_beyond_the_limit_is_cut_and_counted(record):
 
 
 def test_a_secret_at_the_limit_is_not_cut_in_two(record):
-    log, _ = record(out("123456 canary-0123"), limits=Limits(cell_output_bytes=12), s="canary-0123")
+    log, _ = record(out("123456 canary-0123"), limits=JobLimits(cell_output_bytes=12), s="canary-0123")
 
     assert "cana" not in printed(build_notebook(log.events), 0)
 
@@ -311,7 +315,7 @@ def test_a_secret_in_pieces_is_not_put_together_by_what_stands_between(record):
 
 
 def test_a_secret_in_pieces_is_not_in_the_last_lines_of_what_was_left_out(record):
-    limits = Limits(cell_output_bytes=3)
+    limits = JobLimits(cell_output_bytes=3)
     _, recorder = record(out("abcdef canary-"), out("0123 end"), limits=limits, s="canary-0123")
 
     assert recorder.last_lines == ("abcdef [secret s] end",)
@@ -319,7 +323,7 @@ def test_a_secret_in_pieces_is_not_in_the_last_lines_of_what_was_left_out(record
 
 def test_an_error_is_kept_whatever_was_put_out_before(record):
     error = {"ename": "E", "evalue": "no", "traceback": ["E: no"]}
-    log, _ = record(out("x" * 50), (0, "error", error), limits=Limits(cell_output_bytes=10))
+    log, _ = record(out("x" * 50), (0, "error", error), limits=JobLimits(cell_output_bytes=10))
 
     assert build_notebook(log.events)["cells"][0]["outputs"][1]["ename"] == "E"
 

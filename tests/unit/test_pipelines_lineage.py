@@ -20,7 +20,7 @@ from pipelines.lineage.messages import Subject, begun, ended
 from pipelines.states import State
 from pipelines.store.outbox import Taken
 from workbench.errors import SettingsError
-from workbench.observability.tables import tell_tables
+from workbench.observability.touched_tables import tell_tables
 from workbench.settings import Settings
 
 SUBJECT = Subject(

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.services.kafka_frames import kafka_batch
 from workbench.errors import KafkaError
-from workbench.ingestion.batch import Limits
+from workbench.ingestion.batch import BatchLimits
 from workbench.loading import Span
 from workbench.spark_lane.ranges import plan_round, refuse_lost_records
 from workbench.spark_lane.records import make_batch, pieces
@@ -70,7 +70,7 @@ def test_a_task_that_runs_again_goes_on_where_the_ledger_says(offsets, start, re
     batches = [kafka_batch(3, offsets[at : at + 7]) for at in range(0, len(offsets), 7)]
     positions, seen, at = {3: start}, [], start
 
-    for table in pieces(iter(batches), Limits(records=records)):
+    for table in pieces(iter(batches), BatchLimits(records=records)):
         batch = make_batch(table, positions, {3: 4})
         (span,) = batch.spans
         assert (span.start, span.epoch) == (at, 4)

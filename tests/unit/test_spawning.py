@@ -81,7 +81,7 @@ def test_each_role_has_its_own_limits(monkeypatch):
     monkeypatch.setenv("WORKBENCH_HUB_PROCESS_LIMITS", "analyst=512")
     hub = HubSettings()
 
-    assert limits.read_limits(hub, "analyst") == limits.Limits(memory_bytes=2**31, processors=1.5, processes=512)
+    assert limits.read_limits(hub, "analyst") == limits.ServerLimits(memory_bytes=2**31, processors=1.5, processes=512)
     assert limits.read_limits(hub, "engineer").by_controller == {"memory": 2**33}
     assert limits.read_limits(hub, "viewer").by_controller == {}
 

@@ -8,7 +8,8 @@ from datetime import datetime
 import typer
 from rich.table import Table
 
-from workbench.cli.ingestion import named_flow, plain_console, records_bar
+from workbench.cli.ingestion import named_flow
+from workbench.cli.shown import plain_console, records_bar
 from workbench.security.audit import Action
 from workbench.security.audit.commands import audited, not_audited
 from workbench.settings import Settings

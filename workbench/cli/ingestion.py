@@ -8,11 +8,9 @@ from __future__ import annotations
 import json
 import logging
 import signal
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
@@ -20,11 +18,10 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 import typer
-from rich.console import Console
 from rich.live import Live
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from workbench.cli.shown import plain_console, records_bar
 from workbench.resources import resource
 from workbench.security.audit import Action
 from workbench.security.audit.commands import audited, not_audited
@@ -32,9 +29,9 @@ from workbench.settings import Settings
 
 if TYPE_CHECKING:
     from workbench.ingestion.definition import Flow
+    from workbench.ingestion.verification import PartitionReport
 
 WATCH_SECONDS = 2.0
-PIPED_WIDTH = 240
 
 
 def add_commands(application: typer.Typer) -> None:
@@ -189,42 +186,44 @@ def verify(
 
     Example: workbench verify flights raw.flights
     """
-    from workbench.inspection import find_flow, verify_flow
-    from workbench.loading import Mode
+    from workbench.inspection import verify_flow
 
-    flow = find_flow(declared_flows(), topic, table) if table else named_flow(topic)
-    flow = replace(flow, mode=Mode.MERGE) if merge else flow
+    flow = _flow_to_verify(topic, table, merge=merge)
     reports = verify_flow(Settings.load(), flow)
     right = all(each.is_right for each in reports)
     if as_json:
         typer.echo(json.dumps({"right": right, "partitions": [asdict(each) for each in reports]}))
     else:
-        filtered = ("filtered",) if any(each.filtered for each in reports) else ()
-        names = (
-            "partition",
-            "first",
-            "next",
-            "rows",
-            "dead",
-            *filtered,
-            "missing",
-            "doubled",
-            "outside",
-            "unknown",
-            "lag",
-        )
-        view = Table(*names, box=None, header_style="bold")
-        for each in reports:
-            view.add_row(*(f"{getattr(each, name):,}" for name in names))
-        console = plain_console()
-        console.print(view)
-        for each in reports:
-            if each.examples:
-                console.print(f"partition {each.partition}, for example: {', '.join(map(str, each.examples))}")
-        rows, dead = sum(each.rows for each in reports), sum(each.dead for each in reports)
-        missing, doubled = sum(each.missing for each in reports), sum(each.doubled for each in reports)
-        console.print(f"{rows:,} rows, {dead:,} dead letters: {missing} missing, {doubled} doubled")
+        _print_reports(reports)
     raise typer.Exit(0 if right else 1)
+
+
+def _flow_to_verify(topic: str, table: str, *, merge: bool) -> Flow:
+    from workbench.inspection import find_flow
+    from workbench.loading import Mode
+
+    flow = find_flow(declared_flows(), topic, table) if table else named_flow(topic)
+    return replace(flow, mode=Mode.MERGE) if merge else flow
+
+
+def _print_reports(reports: Sequence[PartitionReport]) -> None:
+    console = plain_console()
+    console.print(_verify_table(reports))
+    for each in reports:
+        if each.examples:
+            console.print(f"partition {each.partition}, for example: {', '.join(map(str, each.examples))}")
+    rows, dead = sum(each.rows for each in reports), sum(each.dead for each in reports)
+    missing, doubled = sum(each.missing for each in reports), sum(each.doubled for each in reports)
+    console.print(f"{rows:,} rows, {dead:,} dead letters: {missing} missing, {doubled} doubled")
+
+
+def _verify_table(reports: Sequence[PartitionReport]) -> Table:
+    filtered = ("filtered",) if any(each.filtered for each in reports) else ()
+    names = ("partition", "first", "next", "rows", "dead", *filtered, "missing", "doubled", "outside", "unknown", "lag")
+    view = Table(*names, box=None, header_style="bold")
+    for each in reports:
+        view.add_row(*(f"{getattr(each, name):,}" for name in names))
+    return view
 
 
 @not_audited("It only looks.")
@@ -270,11 +269,6 @@ def _lag_table(settings: Settings, flow: Flow | None) -> Table:
     return view
 
 
-def plain_console() -> Console:
-    """A console that cuts nothing off where nobody looks: in a pipe or a log."""
-    return Console(soft_wrap=True, highlight=False, markup=False, width=None if sys.stdout.isatty() else PIPED_WIDTH)
-
-
 def named_flow(name: str) -> Flow:
     """The flow of a file of pipelines/flows/."""
     from workbench.ingestion.definition import read_flow
@@ -287,15 +281,6 @@ def declared_flows() -> list[Flow]:
     from workbench.ingestion.definition import read_flows
 
     return list(read_flows(_flows()))
-
-
-@contextmanager
-def records_bar(description: str) -> Iterator[Callable[[int], object]]:
-    """A count of records on a terminal; gives what advances it."""
-    columns = (SpinnerColumn(), TextColumn("{task.description} {task.completed:,.0f} records"), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        task = bars.add_task(description, total=None)
-        yield lambda count: bars.advance(task, count)
 
 
 def _time(text: str) -> datetime:

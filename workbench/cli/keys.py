@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from workbench.cli.ingestion import plain_console
+from workbench.cli.shown import plain_console
 from workbench.errors import WorkbenchError
 from workbench.security.audit import Action
 from workbench.security.audit.commands import audits_itself, not_audited, recording

@@ -27,7 +27,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Limits:
+class BatchLimits:
     """When a batch is complete, whichever comes first; and when a worker is taken for dead."""
 
     records: int = 25_000

@@ -18,13 +18,14 @@ from datetime import datetime
 import pyarrow as pa
 
 from workbench.errors import KafkaError, KafkaUnavailable, TakenOver, WarehouseUnavailable
-from workbench.ingestion.batch import Batch, Commit, Limits
+from workbench.ingestion.batch import Batch, BatchLimits, Commit
 from workbench.ingestion.cluster.connection import KafkaConnection
 from workbench.ingestion.cluster.watermarks import TopicState, offsets_at, read_topic_state
 from workbench.ingestion.decoding import Decoder
 from workbench.ingestion.loads import LoadBuilder
 from workbench.ingestion.pipeline import Pipeline
-from workbench.ingestion.source import SILENCE_SECONDS, Source, Stalled
+from workbench.ingestion.source import SILENCE_SECONDS, Source
+from workbench.ingestion.stalled import Stalled
 from workbench.loading import Claim, Load, Warehouse
 from workbench.observability import metrics
 
@@ -61,7 +62,7 @@ class Run:
     warehouse: Warehouse
     loads: LoadBuilder
     make_decoder: Callable[[pa.Schema], Decoder]  #: for the columns of the table
-    limits: Limits
+    limits: BatchLimits
     settle: Callable[[], object] = lambda: None
     committed: Callable[[Commit], object] = lambda _: None
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,6 +17,7 @@ from workbench.ingestion.batch import Batch
 from workbench.ingestion.decoding import Decoded, Undecodable
 from workbench.loading import DEAD_LETTERS, JSON, ORIGIN, Load, Mode, Target
 
+Positions = npt.NDArray[np.int64]  # numbers of records in a batch
 LAST_MILLISECOND = 253_402_300_799_999  # of the year 9999
 METADATA = {
     "key": pa.field("_key", pa.binary()),
@@ -44,7 +46,7 @@ class LoadBuilder:
         undecodable = list(decoded.undecodable)
         deleted = None
         if self.target.mode is Mode.MERGE:
-            rows, deleted, undecodable = self._last_of_each_key(batch, rows, positions, undecodable)
+            rows, deleted, undecodable = self._merged(batch, rows, positions, undecodable)
         return Load(
             spans=batch.spans,
             rows=rows,
@@ -55,7 +57,7 @@ class LoadBuilder:
             filtered=batch.filtered,
         )
 
-    def with_origin(self, batch: Batch, rows: pa.Table, positions: np.ndarray[Any, Any]) -> pa.Table:
+    def with_origin(self, batch: Batch, rows: pa.Table, positions: Positions) -> pa.Table:
         """The rows with what `include` asks for, and with where they come from."""
         everything = len(positions) == len(batch.messages)
         partitions = batch.partitions if everything else batch.partitions[positions]
@@ -65,43 +67,58 @@ class LoadBuilder:
             rows = rows.append_column(METADATA[name], _array(values, METADATA[name].type))
         return rows.append_column(ORIGIN[0], pa.array(partitions)).append_column(ORIGIN[1], pa.array(offsets))
 
-    def _last_of_each_key(
-        self, batch: Batch, rows: pa.Table, positions: np.ndarray[Any, Any], undecodable: list[Undecodable]
+    def _merged(
+        self, batch: Batch, rows: pa.Table, positions: Positions, undecodable: Sequence[Undecodable]
     ) -> tuple[pa.Table, pa.Table, list[Undecodable]]:
         """Rows and deletions with only the last record of each key; records without a key are dead letters."""
-        names = list(self.target.key)
+        tombstones = [each for each in undecodable if batch.values[each.position] is None]
         rest = [each for each in undecodable if batch.values[each.position] is not None]
+        rows, positions, keyless = self._with_key(rows, positions)
+        deleted, deleted_positions, unreadable = self._deletions(batch, tombstones)
+        last = self._last_positions(rows, positions, deleted, deleted_positions)
+        rows = rows.filter(pa.array(np.isin(positions, last)))
+        deleted = deleted.filter(pa.array(np.isin(deleted_positions, last)))
+        return rows, deleted, [*rest, *keyless, *unreadable]
+
+    def _with_key(self, rows: pa.Table, positions: Positions) -> tuple[pa.Table, Positions, list[Undecodable]]:
+        """The rows whose key is whole, their positions in the batch, and what is wrong with the others."""
         missing = np.zeros(rows.num_rows, bool)
-        for name in names:
+        for name in self.target.key:
             missing |= pc.is_null(rows[name]).to_numpy(zero_copy_only=False)
-        rest += [
-            Undecodable(int(position), f"a column of the key ({', '.join(names)}) is null")
-            for position in positions[missing]
-        ]
-        rows, positions = rows.filter(pa.array(~missing)), positions[~missing]
-        gone, gone_positions = [], []
-        for each in undecodable:
-            if batch.values[each.position] is None:
-                record = batch.messages[each.position]
-                try:
-                    key = tombstone_key(record.key(), self.key_columns)
-                    gone.append({**key, "_partition": record.partition(), "_offset": record.offset()})
-                    gone_positions.append(each.position)
-                except ValueError as error:
-                    rest.append(Undecodable(each.position, str(error)))
+        reason = f"a column of the key ({', '.join(self.target.key)}) is null"
+        keyless = [Undecodable(int(position), reason) for position in positions[missing]]
+        return rows.filter(pa.array(~missing)), positions[~missing], keyless
+
+    def _deletions(
+        self, batch: Batch, tombstones: Iterable[Undecodable]
+    ) -> tuple[pa.Table, Positions, list[Undecodable]]:
+        """The keys that tombstones delete, their positions in the batch, and the tombstones without a usable key."""
+        gone, positions, unreadable = [], [], []
+        for each in tombstones:
+            record = batch.messages[each.position]
+            try:
+                key = tombstone_key(record.key(), self.key_columns)
+                gone.append({**key, "_partition": record.partition(), "_offset": record.offset()})
+                positions.append(each.position)
+            except ValueError as error:
+                unreadable.append(Undecodable(each.position, str(error)))
         deleted = pa.Table.from_pylist(gone, schema=pa.schema([*self.key_columns, *ORIGIN]))
+        return deleted, np.asarray(positions, np.int64), unreadable
+
+    def _last_positions(
+        self, rows: pa.Table, positions: Positions, deleted: pa.Table, deleted_positions: Positions
+    ) -> Positions:
+        """The position of the last record of each key, whether a row or a deletion."""
+        names = list(self.target.key)
         # The key may have been widened since the flow was declared.
         both = pa.concat_tables([rows.select(names), deleted.select(names)], promote_options="permissive")
-        position = np.concatenate([positions, np.asarray(gone_positions, np.int64)])
-        last = (
-            both.append_column("position", pa.array(position))
+        last: Positions = (
+            both.append_column("position", pa.array(np.concatenate([positions, deleted_positions])))
             .group_by(names, use_threads=False)
             .aggregate([("position", "max")])["position_max"]
             .to_numpy()
         )
-        rows = rows.filter(pa.array(np.isin(positions, last)))
-        deleted = deleted.filter(pa.array(np.isin(np.asarray(gone_positions, np.int64), last)))
-        return rows, deleted, rest
+        return last
 
     def _letters(self, records: Iterable[tuple[Any, str]]) -> pa.Table:
         letters = [self._letter(record, reason) for record, reason in records]

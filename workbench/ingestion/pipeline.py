@@ -18,7 +18,8 @@ from workbench.ingestion.batch import Batch
 from workbench.ingestion.committing import Decoding, commit
 from workbench.ingestion.decoding import Decoder
 from workbench.ingestion.loads import LoadBuilder
-from workbench.ingestion.source import Source, Stalled
+from workbench.ingestion.source import Source
+from workbench.ingestion.stalled import Stalled
 from workbench.loading import Load, Warehouse
 
 T = TypeVar("T")

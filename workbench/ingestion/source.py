@@ -5,8 +5,6 @@ Kafka's own offsets are never read: each partition begins where the warehouse sa
 
 from __future__ import annotations
 
-import logging
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
@@ -14,16 +12,15 @@ from typing import Any, Self
 
 import numpy as np
 
-from workbench.errors import KafkaError, KafkaUnavailable
-from workbench.ingestion.batch import Batch, Chunk, Limits
+from workbench.ingestion.batch import Batch, BatchLimits, Chunk
+from workbench.ingestion.certificate_watch import CertificateWatch
 from workbench.ingestion.cluster.connection import KafkaConnection
 from workbench.ingestion.cluster.watermarks import records_removed
+from workbench.ingestion.offset_mirror import OffsetMirror
+from workbench.ingestion.stalled import Stalled
 from workbench.loading import Claim, Span
 
-logger = logging.getLogger(__name__)
-
 POLL_SECONDS = 0.1
-MIRROR_SECONDS = 1.0
 POLLED_BYTES = 16_000_000
 POLLED_RECORDS = 20_000
 SILENCE_SECONDS = 30.0
@@ -46,10 +43,6 @@ PROPERTIES = {
 }
 
 
-class Stalled(KafkaUnavailable):
-    """Records are there and do not come; a new client may get them."""
-
-
 class Source:
     """Reads one topic; a context manager, for one thread.
 
@@ -69,7 +62,7 @@ class Source:
         topic: str,
         *,
         group: str,
-        limits: Limits,
+        limits: BatchLimits,
         claim: Callable[[Sequence[int]], Sequence[Claim]],
         settle: Callable[[Batch | None], None],
     ) -> None:
@@ -87,19 +80,17 @@ class Source:
         self._pending_bytes = 0
         self._since = 0.0
         self._failure: BaseException | None = None
-        self._distrusted = ""  # the broker whose certificate was refused, or that refused ours
         self._closing = False
         self._paused = False
-        self._untold: dict[int, int] = {}  # committed to the warehouse, and not told to Kafka yet
-        self._untold_lock = threading.Lock()
-        self._mirrored_at = 0.0
+        self._certificates = CertificateWatch(connection)
+        self._mirror = OffsetMirror(topic)
 
     def __enter__(self) -> Self:
         from confluent_kafka import Consumer
 
         session = round(self._limits.session_seconds * 1000)
         sharing = {"group.id": self._group, "session.timeout.ms": session, "heartbeat.interval.ms": session // 5}
-        told = {"error_cb": self._on_error}
+        told = {"error_cb": self._certificates.on_error}
         with self._connection.reported():
             self._consumer = Consumer({**self._connection.for_confluent(), **PROPERTIES, **sharing, **told})
         return self
@@ -108,8 +99,7 @@ class Source:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._closing = True
-        self._mirrored_at = 0.0
-        self._send_mirrored()
+        self._mirror.send_last(self._consumer)
         self._consumer.close()
 
     def assign(self, partitions: Sequence[int]) -> None:
@@ -136,12 +126,11 @@ class Source:
         Raises:
             KafkaError: when the cluster refuses us, or no longer has an offset.
         """
-        self._send_mirrored()
+        self._mirror.send(self._consumer)
         messages = self._consumer.consume(self._room(), POLL_SECONDS)
         if self._failure is not None:
             raise self._failure
-        if self._distrusted:
-            raise self._explain_distrust()
+        self._certificates.check()
         return bool(messages) and self._take_in(messages)
 
     def is_complete(self) -> bool:
@@ -195,24 +184,7 @@ class Source:
 
     def mirror(self, spans: Iterable[Span]) -> None:
         """Tell Kafka how far the warehouse is, for tools that look there; from any thread. Nobody relies on it."""
-        with self._untold_lock:
-            self._untold |= {span.partition: span.end for span in spans}
-
-    def _send_mirrored(self) -> None:
-        """Send what `mirror` was told: by the thread that reads, because the client takes one at a time."""
-        from confluent_kafka import KafkaException, TopicPartition
-
-        if not self._untold or time.monotonic() - self._mirrored_at < MIRROR_SECONDS:
-            return
-        self._mirrored_at = time.monotonic()
-        with self._untold_lock:
-            committed, self._untold = self._untold, {}
-        try:
-            self._consumer.commit(
-                offsets=[TopicPartition(self._topic, *each) for each in committed.items()], asynchronous=True
-            )
-        except KafkaException as error:  # not a member at this moment
-            logger.debug("offsets were not mirrored: %s", error)
+        self._mirror.add(spans)
 
     def _take_in(self, messages: list[Any]) -> bool:
         """Keep the records of partitions that are ours; whether there were any."""
@@ -307,19 +279,6 @@ class Source:
         self._pending = sum(len(chunk.messages) for chunk in self._chunks)
         self._pending_bytes = sum(chunk.size_bytes for chunk in self._chunks)
         consumer.incremental_unassign(partitions)
-
-    def _on_error(self, error: Any) -> None:
-        from confluent_kafka import KafkaError as Code
-
-        if error.code() == Code._SSL and "certificate" in error.str():
-            self._distrusted = error.str().partition(": ")[0]
-
-    def _explain_distrust(self) -> KafkaError:
-        # A client keeps the certificates that its files held when it began. What they hold now is looked at here.
-        error = self._connection.explain(f"{self._distrusted}: TLS handshake failed")
-        if isinstance(error, KafkaUnavailable):
-            return Stalled(f"certificates have changed: {self._distrusted} wants a new client")
-        return error
 
     def _note(self, message: Any) -> None:
         """Take in what a message without a record says: the end of a partition, or an error."""

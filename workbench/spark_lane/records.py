@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from workbench.ingestion.batch import Batch, Limits
+from workbench.ingestion.batch import Batch, BatchLimits
 from workbench.loading import Span
 
 COLUMNS = ("key", "value", "partition", "offset", "timestamp", "timestampType", "headers")
@@ -74,7 +74,7 @@ class Records(Sequence[Record]):
         return columns | {"timestamp": milliseconds}
 
 
-def pieces(batches: Iterator[pa.RecordBatch], limits: Limits) -> Iterator[pa.Table]:
+def pieces(batches: Iterator[pa.RecordBatch], limits: BatchLimits) -> Iterator[pa.Table]:
     """Tables of at most about *limits* records or bytes, in the order of the batches."""
     held: list[pa.RecordBatch] = []
     rows = size = 0

@@ -21,7 +21,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from workbench.errors import StepRefused, WorkbenchError
-from workbench.ingestion.batch import Batch, Limits
+from workbench.ingestion.batch import Batch, BatchLimits
 from workbench.ingestion.committing import Decoding, commit
 from workbench.ingestion.decoding import Decoded, Decoder
 from workbench.ingestion.flow import count
@@ -47,7 +47,7 @@ NAMES = tuple(field.name for field in ORIGIN)
 class Pack:
     """Raw records as a row for each piece of a partition, which is at the piece's last offset."""
 
-    limits: Limits
+    limits: BatchLimits
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Of one task (`DataFrame.mapInArrow`)."""
@@ -69,7 +69,7 @@ class Decode:
     make_decoder: Callable[[pa.Schema], Decoder]
     loads: LoadBuilder
     columns: pa.Schema  #: that a decoder gives
-    limits: Limits
+    limits: BatchLimits
 
     @property
     def schema(self) -> pa.Schema:

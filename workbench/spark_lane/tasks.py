@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from workbench.errors import WorkbenchError
-from workbench.ingestion.batch import Batch, Commit, Limits
+from workbench.ingestion.batch import Batch, BatchLimits, Commit
 from workbench.ingestion.cluster.connection import KafkaConnection
 from workbench.ingestion.decoding import Decoder
 from workbench.ingestion.flow import count
@@ -51,7 +51,7 @@ class Work:
     make_decoder: Callable[[pa.Schema], Decoder]
     loads: LoadBuilder
     table: pa.Schema  #: columns of the table
-    limits: Limits
+    limits: BatchLimits
     outage_seconds: float
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

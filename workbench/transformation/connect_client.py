@@ -6,11 +6,10 @@ for PySpark 4.2.0.
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,12 +22,11 @@ from pyspark.sql.connect.proto import base_pb2_grpc
 from pyspark.sql.connect.session import SparkSession
 
 from workbench.errors import SparkRestarted
-from workbench.transformation.callers import calling_line
-from workbench.transformation.failures import condition, explanation, is_cancelled, is_lost, is_refused, telling_line
+from workbench.transformation.failures import condition, explanation, is_lost, is_refused
 from workbench.transformation.plans import is_read
-from workbench.transformation.progress import RECORDER, Outcome, Recorder
+from workbench.transformation.progress import RECORDER, Recorder
+from workbench.transformation.recording import Relay, recorded
 
-logger = logging.getLogger(__name__)
 GONE = (
     "This notebook has a new session on it: temporary views, cached data, "
     "settings of spark.conf and registered functions are gone."
@@ -220,21 +218,11 @@ class RecoveringClient(SparkConnectClient):  # type: ignore[misc]
         return error
 
     @contextmanager
-    def _recorded(self, req: Any) -> Iterator[Callable[[Any], _Relay]]:
+    def _recorded(self, req: Any) -> Iterator[Callable[[Any], Relay]]:
         """Record the operation of *req*; gives what passes on its progress."""
         operation = req.operation_id
-        recorder = self._recorder
-        recorder.begin(operation, calling_line(), lambda: self.interrupt_operation(operation))
-        try:
-            yield lambda progress: _Relay(recorder, operation, progress)
-        except (KeyboardInterrupt, GeneratorExit):
-            recorder.end(operation, Outcome.CANCELLED)
-            raise
-        except Exception as error:
-            outcome = _outcome(error)
-            recorder.end(operation, outcome, telling_line(error) if outcome is Outcome.FAILED else "")
-            raise
-        recorder.end(operation, Outcome.DONE)
+        with recorded(self._recorder, operation, lambda: self.interrupt_operation(operation)) as relay:
+            yield relay
         self._attempts.pop(operation, None)
 
 
@@ -244,26 +232,6 @@ class _GaveRows(Exception):
     def __init__(self, error: Exception) -> None:
         super().__init__(str(error))
         self.error = error
-
-
-class _Relay:
-    """Takes the progress of one operation; what PySpark's own handlers raise does not reach the query."""
-
-    def __init__(self, recorder: Recorder, operation: str, progress: Any) -> None:
-        self._recorder, self._operation, self._progress = recorder, operation, progress
-
-    def update_ticks(self, stages: Iterable[Any], inflight_tasks: int, operation_id: str | None = None) -> None:
-        """Called by PySpark for each report of the server."""
-        self._recorder.report(self._operation, stages, inflight_tasks)
-        if self._progress is not None:
-            with _ignored():
-                self._progress.update_ticks(stages, inflight_tasks, operation_id)
-
-    def finish(self) -> None:
-        """Called by PySpark when the query is interrupted."""
-        if self._progress is not None:
-            with _ignored():
-                self._progress.finish()
 
 
 class _CountingStub:
@@ -323,17 +291,3 @@ def adopt(session: SparkSession, server: Server, recorder: Recorder = RECORDER) 
     # In place, because PySpark offers no way to make a session with a client of ours.
     client.__class__ = RecoveringClient
     _sessions[server.identity] = session
-
-
-@contextmanager
-def _ignored() -> Iterator[None]:
-    try:
-        yield
-    except Exception:
-        logger.debug("a progress handler failed", exc_info=True)
-
-
-def _outcome(error: Exception) -> Outcome:
-    if is_cancelled(error):
-        return Outcome.CANCELLED
-    return Outcome.LOST if is_lost(error) else Outcome.FAILED

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pipelines.engine.job import Limits
+from pipelines.engine.job import JobLimits
 from pipelines.engine.record.events import Event, Kind
 from pipelines.engine.record.log import EventLog
 from pipelines.engine.record.redaction import Redactor
@@ -27,7 +27,7 @@ class Recorder:
     Each method may raise OSError, when the log cannot be written.
     """
 
-    def __init__(self, log: EventLog, redactor: Redactor, limits: Limits, on_event: OnEvent) -> None:
+    def __init__(self, log: EventLog, redactor: Redactor, limits: JobLimits, on_event: OnEvent) -> None:
         self._log, self._redactor, self._limits, self._on_event = log, redactor, limits, on_event
         self._held: dict[str, tuple[int, str]] = {}  # by stream: the cell, and what may begin a secret
         self._cell_bytes: dict[int, int] = {}

@@ -9,7 +9,7 @@ from typing import Any
 
 from pipelines.engine.checkpoints.passing import Passing
 from pipelines.engine.checkpoints.resuming import Keeper
-from pipelines.engine.job import Limits
+from pipelines.engine.job import JobLimits
 from pipelines.engine.kernels.kernel import Kernel
 from pipelines.engine.record.notebook import is_executed, tags
 from pipelines.engine.record.recorder import Recorder
@@ -39,7 +39,7 @@ class CellRunner:
         conversation: Conversation,
         recorder: Recorder,
         *,
-        limits: Limits,
+        limits: JobLimits,
         cancel: asyncio.Event,
         keeper: Keeper | None = None,
     ) -> None:

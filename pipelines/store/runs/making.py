@@ -24,7 +24,7 @@ FROM unnest(CAST(:run_ids AS bigint[])) AS run_id
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class PipelineLimits:
     """What a pipeline allows, and how long its runs are kept; None is no limit."""
 
     max_runs: int | None = None  #: at once; runs of backfills do not count, they have a pool of their own
@@ -33,7 +33,7 @@ class Limits:
 
 
 def register(
-    connection: sa.Connection, pipeline: str, definition: Mapping[str, Json], limits: Limits = Limits()
+    connection: sa.Connection, pipeline: str, definition: Mapping[str, Json], limits: PipelineLimits = PipelineLimits()
 ) -> str:
     """Make *definition* the one that new runs of the pipeline pin; returns its sha256.
 

@@ -7,6 +7,7 @@ without a kernel and without a script. The buttons are an output below it, made 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from workbench.cells.sql.displays import show_bundle, show_widget
@@ -15,6 +16,12 @@ from workbench.cells.sql.result import SqlResult
 
 PAGE_SIZES = (25, 50, 100)
 UNSORTED = "as they came"
+TURNS = {  # the buttons that turn pages, in their order, with their icons
+    "first": "angle-double-left",
+    "previous": "angle-left",
+    "next": "angle-right",
+    "last": "angle-double-right",
+}
 
 
 @dataclass(kw_only=True)
@@ -85,56 +92,74 @@ def show_grid(result: SqlResult, *, watched: bool) -> None:
     grid = Grid(result=result)
     handle = show_bundle(grid.bundle())
     if watched and len(result) > 1:
-        show_widget(_controls(grid, handle))
+        show_widget(Controls(grid, handle).widget)
 
 
-def _controls(grid: Grid, handle: Any) -> Any:
-    import ipywidgets as widgets
+class Controls:
+    """The buttons below a page: they turn, resize and sort it, in its place.
 
-    narrow = {"layout": widgets.Layout(width="42px")}
-    steps = {
-        "first": "angle-double-left",
-        "previous": "angle-left",
-        "next": "angle-right",
-        "last": "angle-double-right",
-    }
-    buttons = {
-        name: widgets.Button(icon=icon, tooltip=f"{name.capitalize()} page", **narrow) for name, icon in steps.items()
-    }
-    place = widgets.Label()
-    size = widgets.Dropdown(
-        options=[(f"{each} a page", each) for each in PAGE_SIZES], layout=widgets.Layout(width="110px")
-    )
-    names = [(column.name, number) for number, column in enumerate(grid.result.columns)]
-    column = widgets.Dropdown(
-        description="Sorted", options=[(UNSORTED, None), *names], layout=widgets.Layout(width="260px")
-    )
-    downwards = widgets.ToggleButton(icon="sort-amount-desc", tooltip="Largest first", **narrow)
+    Args:
+        grid: what they change.
+        handle: of the output that shows its page.
+    """
 
-    def refresh(*, update: bool = True) -> None:
-        place.value = f"Page {grid.page + 1:,} of {grid.pages:,}"
-        buttons["first"].disabled = buttons["previous"].disabled = grid.page == 0
-        buttons["next"].disabled = buttons["last"].disabled = grid.page == grid.pages - 1
-        if update:
-            handle.update(grid.bundle(), raw=True)
+    def __init__(self, grid: Grid, handle: Any) -> None:
+        import ipywidgets
 
-    def press(button: Any) -> None:
+        self._grid, self._handle = grid, handle
+        narrow = ipywidgets.Layout(width="42px")
+        self._turns = {
+            name: ipywidgets.Button(icon=icon, tooltip=f"{name.capitalize()} page", layout=narrow)
+            for name, icon in TURNS.items()
+        }
+        self._place = ipywidgets.Label()
+        sizes = [(f"{each} a page", each) for each in PAGE_SIZES]
+        self._size = ipywidgets.Dropdown(options=sizes, layout=ipywidgets.Layout(width="110px"))
+        columns = [(column.name, number) for number, column in enumerate(grid.result.columns)]
+        self._column = ipywidgets.Dropdown(
+            description="Sorted", options=[(UNSORTED, None), *columns], layout=ipywidgets.Layout(width="260px")
+        )
+        self._downwards = ipywidgets.ToggleButton(icon="sort-amount-desc", tooltip="Largest first", layout=narrow)
+        self._listen()
+        self._tell_place()
+
+    @property
+    def widget(self) -> Any:
+        """All of them, in a row."""
+        import ipywidgets
+
+        first, previous, following, last = self._turns.values()
+        return ipywidgets.HBox(
+            [first, previous, self._place, following, last, self._size, self._column, self._downwards]
+        )
+
+    def _listen(self) -> None:
+        for name, button in self._turns.items():
+            button.on_click(partial(self._turn, name))
+        self._size.observe(self._resize, "value")
+        self._column.observe(self._sort, "value")
+        self._downwards.observe(self._sort, "value")
+
+    def _turn(self, name: str, _: Any) -> None:
+        grid = self._grid
         targets = {"first": 0, "previous": grid.page - 1, "next": grid.page + 1, "last": grid.pages - 1}
-        grid.turn(next(targets[name] for name, each in buttons.items() if each is button))
-        refresh()
+        grid.turn(targets[name])
+        self._refresh()
 
-    def resize(_: Any) -> None:
-        grid.resize(size.value)
-        refresh()
+    def _resize(self, _: Any) -> None:
+        self._grid.resize(self._size.value)
+        self._refresh()
 
-    def sort(_: Any) -> None:
-        grid.sort(column.value, descending=downwards.value)
-        refresh()
+    def _sort(self, _: Any) -> None:
+        self._grid.sort(self._column.value, descending=self._downwards.value)
+        self._refresh()
 
-    for button in buttons.values():
-        button.on_click(press)
-    size.observe(resize, "value")
-    column.observe(sort, "value")
-    downwards.observe(sort, "value")
-    refresh(update=False)
-    return widgets.HBox([*list(buttons.values())[:2], place, *list(buttons.values())[2:], size, column, downwards])
+    def _refresh(self) -> None:
+        self._tell_place()
+        self._handle.update(self._grid.bundle(), raw=True)
+
+    def _tell_place(self) -> None:
+        page, pages = self._grid.page, self._grid.pages
+        self._place.value = f"Page {page + 1:,} of {pages:,}"
+        self._turns["first"].disabled = self._turns["previous"].disabled = page == 0
+        self._turns["next"].disabled = self._turns["last"].disabled = page == pages - 1

@@ -16,7 +16,7 @@ from workbench.cells.sql.places import find_place
 from workbench.cells.sql.result import SqlResult, draw
 from workbench.cells.sql.scanner import parse_statements
 from workbench.errors import QueryRefused, WorkbenchError
-from workbench.observability.tables import tell_tables
+from workbench.observability.touched_tables import tell_tables
 from workbench.querying import Answer, Catalog, Statement
 from workbench.settings import Settings
 

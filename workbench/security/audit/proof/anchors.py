@@ -181,9 +181,7 @@ class PostgresAnchor:
         try:
             import psycopg
         except ImportError:
-            raise AuditError(
-                "psycopg is not installed", remedy="Run `make setup`."
-            ) from None
+            raise AuditError("psycopg is not installed", remedy="Run `make setup`.") from None
         try:
             with psycopg.connect(self.url.get_secret_value(), connect_timeout=SECONDS) as connection:
                 yield connection
