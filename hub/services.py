@@ -64,4 +64,4 @@ def _host(settings: Settings, ports: HubPorts) -> str:
 
 def has_pipelines(settings: Settings) -> bool:
     """Whether there is a store for runs of pipelines; the same rule by which `workbench up` starts their processes."""
-    return bool(settings.pipelines.database_url.get_secret_value()) or settings.warehouse.dialect == "postgresql"
+    return settings.has_store

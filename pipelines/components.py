@@ -64,7 +64,7 @@ class _Process:
 
 def contribute(settings: Settings) -> Contribution:
     """What `workbench up` runs for pipelines. Called through the entry point group `workbench.components`."""
-    if not settings.pipelines.database_url.get_secret_value() and settings.warehouse.dialect != "postgresql":
+    if not settings.has_store:
         # There is no PostgreSQL for the store. Whoever runs a pipeline by hand is told so.
         return Contribution(components=())
     # Where the warehouse is they read from the home folder, since it may not run yet.

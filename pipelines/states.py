@@ -1,8 +1,13 @@
-"""How a run and the attempts of its steps can stand. Each end says what happened; none but one is a success."""
+"""How a run and the attempts of its steps can stand, and how long they took.
+
+Each end says what happened; none but one is a success.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
+from typing import Any
 
 
 class State(StrEnum):
@@ -33,3 +38,10 @@ class FlowState(StrEnum):
     RUNNING = "running"
     WAITING = "waiting"  #: to be started, by any worker
     FAILED = "failed"  #: for a reason that a person has to remove
+
+
+def shown_seconds(row: Mapping[str, Any]) -> str:
+    """How long a run, a step or an attempt took, from a row of the store; empty while it goes on."""
+    if row["started_at"] is None or row["ended_at"] is None:
+        return ""
+    return f"{(row['ended_at'] - row['started_at']).total_seconds():.1f} s"

@@ -1,4 +1,7 @@
-"""Every error that the workbench raises on purpose.
+"""The errors of the workbench that more than one part of it knows.
+
+An error of one part alone is a class there; what people see of it inherits from one of these, as
+`NotProtected` of `workbench.security.assurance` does.
 
     WorkbenchError
     ├── SettingsError            a variable is missing, wrong, or contradicts another
@@ -33,11 +36,14 @@
     │   ├── ClaimLost            another worker has the step now; nothing was written
     │   └── NoSuchRun            it has no run, schedule, pool or backfill of that name
     ├── DefinitionError          files of pipelines are wrong
+    ├── AlertsRefused            a file of alerts is wrong
+    ├── MonitorError             what the monitor keeps cannot be read or written
     ├── NotAgreed                something would be replaced or made that nobody has agreed to; nothing was written
     ├── PoliciesRefused          a file of policies is wrong, or does not fit the tables
     ├── ParametersRefused        values of a run do not fit its parameters
     ├── KeysetError              the keyset cannot be used, or not be changed as was asked
     │   └── RootKeyUnavailable   the root key is not there, or who keeps it does not answer
+    ├── SecretUnavailable        a secret is not where its reference says, or may not be read
     ├── EncryptionError          what is encrypted cannot be read; nothing of it was handed out
     │   ├── WrongKey             it was encrypted with another key
     │   ├── UnknownKeyVersion    the keyset has no such version

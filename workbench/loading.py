@@ -167,3 +167,11 @@ class Warehouse(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close the connections; what was not committed is rolled back."""
+
+
+def with_json_as_text(rows: pa.Table) -> pa.Table:
+    """The rows with JSON as the text that it is, for what does not know Arrow's type."""
+    for index, field in enumerate(rows.schema):
+        if field.type == JSON:
+            rows = rows.set_column(index, field.with_type(pa.string()), rows.column(index).cast(pa.string()))
+    return rows

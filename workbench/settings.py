@@ -94,6 +94,11 @@ class Settings(BaseModel):
         _mask_secrets(sections.values())
         return cls(home=home, **sections)
 
+    @property
+    def has_store(self) -> bool:
+        """Whether there is a PostgreSQL for the runs of pipelines: one of their own, or the warehouse."""
+        return bool(self.pipelines.database_url.get_secret_value()) or self.warehouse.dialect == "postgresql"
+
     def as_environment(self) -> dict[str, str]:
         """Every variable that was set, secrets in clear: for a child process only."""
         return {name: value for section in SECTIONS for name, value in getattr(self, section).as_environment().items()}

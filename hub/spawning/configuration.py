@@ -11,6 +11,7 @@ from typing import Any
 from hub.roles import role_of
 from hub.spawning.admission import admit
 from hub.spawning.environment import (
+    FIRST_NOTEBOOK,
     SERVER,
     kernel_environment,
     prepare_home,
@@ -42,7 +43,7 @@ def set_spawner(c: Any, settings: Settings) -> None:
         WorkbenchError: when that way does not work on this machine.
     """
     c.Spawner.cmd = list(SERVER)
-    c.Spawner.default_url = "/lab/tree/00-start-here.ipynb"
+    c.Spawner.default_url = f"/lab/tree/{FIRST_NOTEBOOK}"
     c.Spawner.env_keep = KEPT_VARIABLES
     # What somebody planted in a home must not configure the server; Lab's own settings stay.
     c.Spawner.disable_user_config = True

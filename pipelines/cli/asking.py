@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import getpass
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -94,13 +94,6 @@ def as_line(value: object) -> str:
 def shown_time(value: datetime | None) -> str:
     """A time where whoever looks is."""
     return "" if value is None else f"{value.astimezone():%Y-%m-%d %H:%M:%S}"
-
-
-def shown_seconds(row: Mapping[str, Any]) -> str:
-    """How long something took; empty while it goes on."""
-    if row["started_at"] is None or row["ended_at"] is None:
-        return ""
-    return f"{(row['ended_at'] - row['started_at']).total_seconds():.1f} s"
 
 
 def print_table(columns: list[str], rows: list[list[str]], tell: Callable[[str], None] | None = None) -> None:

@@ -18,10 +18,9 @@ from pipelines.cli.asking import (
     plan_of,
     print_table,
     reading_keys,
-    shown_seconds,
     shown_time,
 )
-from pipelines.states import State
+from pipelines.states import State, shown_seconds
 from workbench.errors import NoSuchRun
 from workbench.security.audit import Action
 from workbench.security.audit.commands import audited, not_audited

@@ -138,11 +138,6 @@ class Definition(Rule):
         """Of the canonical form, in hexadecimal digits."""
         return hashlib.sha256(self.canonical.encode()).hexdigest()
 
-    @classmethod
-    def from_canonical(cls, text: str) -> Definition:
-        """The pipeline that `canonical` was made of."""
-        return cls.model_validate(json.loads(text))
-
 
 def file_schema() -> Mapping[str, Any]:
     """JSON Schema of a file of pipelines/jobs/, for editors. The name of a pipeline is that of its file."""

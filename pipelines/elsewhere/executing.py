@@ -122,11 +122,10 @@ class _Execution:
 
     async def run(self, heart_store: Store) -> Executed:
         """Until there is nothing more to do here."""
-        self._loop = asyncio.get_running_loop()
         if self._order.is_new_cycle:
             await asyncio.to_thread(self._begin_again)
         stopped = asyncio.create_task(self._stop_when_told())
-        heart = Heart(heart_store, self._worker, lost=self._hear_lost, stop=self._hear_stop)
+        heart = Heart(heart_store, self._worker, lost=self._lose, stop=self._stop)
         waiting = 0 if self._order.step else 1
         try:
             with heart:
@@ -210,12 +209,6 @@ class _Execution:
         await self._stopping.wait()
         if self._working is not None:
             self._working[0].stop(_told_to_end())
-
-    def _hear_lost(self, attempt_id: int) -> None:
-        self._loop.call_soon_threadsafe(self._lose, attempt_id)
-
-    def _hear_stop(self, attempt_id: int, stop: Stop) -> None:
-        self._loop.call_soon_threadsafe(self._stop, attempt_id, stop)
 
     def _lose(self, attempt_id: int) -> None:
         if self._working is not None and self._working[0].claim.attempt_id == attempt_id:

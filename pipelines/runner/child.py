@@ -90,7 +90,7 @@ def _call(order: Mapping[str, Any], values: dict[str, Any]) -> object:
 
 
 def _run_sql(order: Mapping[str, Any], values: dict[str, Any]) -> object:
-    from workbench.cells.sql.scanner import parse_statements
+    from workbench.querying.scanner import parse_statements
     from workbench.settings import Settings
     from workbench.warehouse.queries import run_statements
 

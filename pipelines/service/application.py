@@ -26,6 +26,7 @@ from pipelines.service.web.live import Live
 from pipelines.service.web.output import NotebookFile, Output
 from pipelines.service.web.watching import Dashboard, Objectives
 from pipelines.service.web.webhook import Webhook
+from pipelines.states import shown_seconds
 from workbench.errors import NoSuchRun
 from workbench.logs.requests import RequestIds
 from workbench.observability import metrics
@@ -91,7 +92,7 @@ def build_templates() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     templates.filters["time"] = _time
-    templates.filters["took"] = _took
+    templates.filters["took"] = shown_seconds
     templates.filters["megabytes"] = lambda each: f"{each / 1e6:.0f} MB" if each else ""
     templates.tests["notebook"] = lambda each: bool(each) and is_notebook(Path(each))
     templates.globals["Right"] = Right
@@ -163,12 +164,6 @@ def _pattern(path: str) -> str:
 
 def _time(value: datetime | None) -> str:
     return "" if value is None else f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
-
-
-def _took(row: dict[str, Any]) -> str:
-    if row["started_at"] is None or row["ended_at"] is None:
-        return ""
-    return f"{(row['ended_at'] - row['started_at']).total_seconds():.1f} s"
 
 
 def _version(files: Iterable[Path]) -> str:

@@ -42,11 +42,12 @@ def store_address(settings: Settings) -> WarehouseSettings:
     Raises:
         SettingsError: when neither is a PostgreSQL.
     """
-    address = settings.pipelines.as_warehouse(settings.warehouse)
-    if address.dialect != "postgresql":
-        problem = f"WORKBENCH_WAREHOUSE_DIALECT is {address.dialect}, which cannot hold the runs of pipelines."
+    if not settings.has_store:
+        problem = (
+            f"WORKBENCH_WAREHOUSE_DIALECT is {settings.warehouse.dialect}, which cannot hold the runs of pipelines."
+        )
         raise SettingsError([f"{problem} Set WORKBENCH_PIPELINES_DATABASE_URL to a PostgreSQL."])
-    return address
+    return settings.pipelines.as_warehouse(settings.warehouse)
 
 
 class Store:

@@ -5,6 +5,7 @@ In a thread with a connection of its own, so that nothing that a step does can h
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 import time
@@ -28,9 +29,8 @@ class Heart:
     Args:
         store: of one connection, for this alone; entered already.
         worker: who beats.
-        lost: called, in the thread, with the id of an attempt whose claim is another's now.
-        stop: called, in the thread, with the id of an attempt that is to be ended, and why; again at each beat.
-        beaten: called, in the thread, after each beat that has reached the store.
+        lost: called, in the event loop that enters it, with the id of an attempt whose claim is another's now.
+        stop: called, in that loop, with the id of an attempt that is to be ended, and why; again at each beat.
     """
 
     def __init__(
@@ -40,10 +40,9 @@ class Heart:
         *,
         lost: Callable[[int], None],
         stop: Callable[[int, Stop], None],
-        beaten: Callable[[], None] = lambda: None,
     ) -> None:
         self._store, self._worker = store, worker
-        self._lost, self._stop, self._beaten = lost, stop, beaten
+        self._lost, self._stop = lost, stop
         self._claims: dict[int, Claim] = {}
         self._guard = threading.Lock()
         self._wake, self._stopping = threading.Event(), threading.Event()
@@ -51,6 +50,7 @@ class Heart:
         self._thread = threading.Thread(target=self._run, name="beat", daemon=True)
 
     def __enter__(self) -> Self:
+        self._loop = asyncio.get_running_loop()
         self.beat()
         self._thread.start()
         return self
@@ -103,10 +103,9 @@ class Heart:
             with self._guard:
                 is_held = self._claims.pop(attempt_id, None) is not None
             if is_held:
-                self._lost(attempt_id)
+                self._loop.call_soon_threadsafe(self._lost, attempt_id)
         for attempt_id, stop in told.stop.items():
-            self._stop(attempt_id, stop)
-        self._beaten()
+            self._loop.call_soon_threadsafe(self._stop, attempt_id, stop)
 
     def _run(self) -> None:
         wait = BEAT_SECONDS

@@ -57,7 +57,7 @@ class WorkerLoop:
         leave_seconds: float = LEAVE_SECONDS,
     ) -> None:
         self._worker, self._store, self._surroundings = worker, store, surroundings
-        self._heart = Heart(heart_store, worker, lost=self._hear_lost, stop=self._hear_stop)
+        self._heart = Heart(heart_store, worker, lost=self._lose, stop=self._stop)
         self._leave_seconds = leave_seconds
         self._attempts: dict[int, tuple[Attempt, asyncio.Task[None]]] = {}
         self._wake = asyncio.Event()
@@ -147,12 +147,6 @@ class WorkerLoop:
             self._heart.hurry()
         if hint in {"queue", ""}:
             self._loop.call_soon_threadsafe(self._wake.set)
-
-    def _hear_lost(self, attempt_id: int) -> None:
-        self._loop.call_soon_threadsafe(self._lose, attempt_id)
-
-    def _hear_stop(self, attempt_id: int, stop: Stop) -> None:
-        self._loop.call_soon_threadsafe(self._stop, attempt_id, stop)
 
     def _lose(self, attempt_id: int) -> None:
         if found := self._attempts.get(attempt_id):

@@ -17,6 +17,7 @@ from tests.conftest import needs
 from tests.failover.chaos import patiently
 from tests.failover.spark_chaos import component, run_wave
 from tests.services.workbench import wait_until
+from workbench.answering import answers
 from workbench.errors import SparkError, WorkbenchError
 from workbench.flows import ingest_flow
 from workbench.ingestion.cluster.connection import KafkaConnection
@@ -24,7 +25,7 @@ from workbench.ingestion.definition import Flow, make_flow
 from workbench.ingestion.producer import OutgoingRecord, produce
 from workbench.ingestion.topics import Topic, apply_topics
 from workbench.inspection import verify_flow
-from workbench.runtime.ports import answers, any_free
+from workbench.runtime.ports import any_free
 from workbench.settings import Settings
 
 pytestmark = pytest.mark.alone

@@ -10,11 +10,11 @@ import psutil
 import pytest
 
 from tests.services.workbench import wait_until
+from workbench.answering import answers
 from workbench.embedded.activity import runs_operation, thread_names
 from workbench.embedded.spark_readiness import spark_obstacle
 from workbench.ingestion.cluster.connection import KafkaConnection
 from workbench.ingestion.cluster.readiness import check_cluster, cluster_obstacle
-from workbench.runtime.ports import answers
 
 SEEN_SECONDS = 60.0  # a good answer counts for 15, a look is each five, and a question takes five
 

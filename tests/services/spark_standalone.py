@@ -13,9 +13,10 @@ from pathlib import Path
 import psutil
 
 from tests.services.workbench import wait_until
+from workbench.answering import answers
 from workbench.embedded.jars import pyspark_home
 from workbench.embedded.java import find_java
-from workbench.runtime.ports import LOOPBACK, answers, any_free
+from workbench.runtime.ports import LOOPBACK, any_free
 
 UP_SECONDS = 150
 EXECUTOR = {

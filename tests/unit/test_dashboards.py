@@ -20,12 +20,13 @@ from workbench.observability.dashboards.drawing import SHOWN_LINES, draw, text_o
 from workbench.observability.dashboards.grafana import dashboards
 from workbench.observability.dashboards.history import DAY_MS, HOUR_MS, MINUTE_MS, Count, History
 from workbench.observability.dashboards.objectives import ERRORS, HUB_REQUESTS, Measured, Tally, measured
-from workbench.observability.dashboards.pictures import BY_NAME, MOST_LINES, PICTURES, Curve, Unit, metrics_shown
+from workbench.observability.dashboards.pictures import MOST_LINES, PICTURES, Curve, Unit
 
 ROOT = Path(__file__).parents[2]
 NOW = 1_000 * DAY_MS + 5 * MINUTE_MS
 # JupyterHub's own, which the monitor reads too.
 FOREIGN = {"jupyterhub_request_duration_seconds_bucket"}
+LAG = next(each for each in PICTURES if each.name == "lag")
 WORDS = {"sum", "min", "max", "by", "rate", "increase", "histogram_quantile", "time", "floor"}
 
 
@@ -52,7 +53,7 @@ def test_each_metric_of_grafanas_dashboards_is_declared():
     named = set().union(*map(names_in, expressions))
     assert len(expressions) > 20
     assert named - FOREIGN - declared() == set()
-    assert named >= metrics_shown()
+    assert named >= set().union(*(curve.expression.metrics() for each in PICTURES for curve in each.curves))
     assert names_in('1 - sum by (a) (rate(b_total{c="d"}[5m])) / e') == {"b_total", "e"}
 
 
@@ -108,8 +109,9 @@ def test_what_only_the_monitor_knows_is_told_by_no_other_process():
 
 
 def test_names_of_pictures_are_their_own():
-    assert len(BY_NAME) == len(PICTURES)
-    assert all(re.fullmatch(r"[a-z-]+", each) for each in BY_NAME)
+    names = [each.name for each in PICTURES]
+    assert len({*names}) == len(names)
+    assert all(re.fullmatch(r"[a-z-]+", each) for each in names)
 
 
 def test_points_and_counts_are_kept_as_long_as_they_should_be_and_for_nobody_else(tmp_path):
@@ -217,7 +219,7 @@ def test_what_is_left_of_a_budget():
 def test_a_picture_has_lines_gaps_ticks_and_words():
     minutes = [0, 1, 2, 30, 31]
     points = [(NOW - HOUR_MS + each * MINUTE_MS, float(each)) for each in minutes]
-    drawn = draw(BY_NAME["lag"], {"raw.flights": points}, NOW - HOUR_MS, NOW)
+    drawn = draw(LAG, {"raw.flights": points}, NOW - HOUR_MS, NOW)
 
     (line,) = drawn.lines
     assert line.path.count("M") == 2, "what was not measured is not joined"
@@ -232,7 +234,7 @@ def test_a_picture_has_lines_gaps_ticks_and_words():
 def test_a_picture_shows_the_largest_lines_and_the_largest_value_of_a_column():
     day = [(NOW - DAY_MS + minute * MINUTE_MS, 5.0 if minute == 701 else 1.0) for minute in range(1440)]
     found = {f"line-{number}": [(at, value * (number + 1)) for at, value in day] for number in range(SHOWN_LINES + 3)}
-    drawn = draw(BY_NAME["lag"], found, NOW - DAY_MS, NOW)
+    drawn = draw(LAG, found, NOW - DAY_MS, NOW)
 
     assert drawn.hidden == 3
     assert {each.label for each in drawn.lines} == {f"line-{number}" for number in range(3, SHOWN_LINES + 3)}
@@ -242,7 +244,7 @@ def test_a_picture_shows_the_largest_lines_and_the_largest_value_of_a_column():
 
 
 def test_an_empty_picture_says_why():
-    drawn = draw(BY_NAME["lag"], {}, NOW - HOUR_MS, NOW)
+    drawn = draw(LAG, {}, NOW - HOUR_MS, NOW)
     assert (drawn.lines, drawn.description) == ((), "No flow runs.")
 
 

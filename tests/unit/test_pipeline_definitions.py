@@ -154,6 +154,11 @@ def test_values_go_to_steps_with_their_types(project):
     assert cell_source(book.parameters, values).endswith("day = _date(2013, 1, 31)\nlimit = 2.0")
 
 
+def from_canonical(text: str) -> Definition:
+    """The pipeline that a canonical form was made of: nothing of it is lost."""
+    return Definition.model_validate(json.loads(text))
+
+
 def test_the_canonical_form_does_not_depend_on_how_the_file_is_written(project):
     one = read_pipeline(write(project, WHOLE), project).definition
     rewritten = yaml.safe_dump(yaml.load(dedent(WHOLE), yaml.BaseLoader) | {"timeout": "120m"}, sort_keys=True)
@@ -161,7 +166,7 @@ def test_the_canonical_form_does_not_depend_on_how_the_file_is_written(project):
     other = read_pipeline(write(project, rewritten), project).definition
 
     assert one.canonical == other.canonical
-    assert Definition.from_canonical(one.canonical) == one
+    assert from_canonical(one.canonical) == one
     changed = read_pipeline(write(project, WHOLE.replace("times: 3", "times: 4")), project)
     assert changed.pins["definition"] == changed.definition.sha256 != one.sha256
     assert changed.pins["steps"].keys() == {"load", "clean", "book"}
@@ -355,7 +360,7 @@ def test_whatever_a_file_holds_is_in_order_or_has_problems_with_lines(project, d
 
     assert bool(checked.pipelines) != bool(checked.problems)
     assert all(1 <= each.line <= text.count("\n") + 1 and each.message for each in checked.problems)
-    assert all(Definition.from_canonical(each.definition.canonical) == each.definition for each in checked.pipelines)
+    assert all(from_canonical(each.definition.canonical) == each.definition for each in checked.pipelines)
 
 
 def test_an_alias_of_aliases_is_no_flood(project):

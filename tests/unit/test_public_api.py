@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import inspect
+import re
 import subprocess
 import sys
 
 import workbench
+from workbench import errors
 
 DRIVERS = ("kafka", "confluent_kafka", "pyspark", "sqlalchemy", "pandas", "pyarrow", "jupyterhub", "papermill")
 
@@ -28,3 +31,15 @@ def test_the_hub_needs_no_data_drivers():
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
 
     assert done.stdout.strip() in ("[]", "['sqlalchemy']")  # JupyterHub's own database
+
+
+def test_the_tree_of_errors_has_all_of_them_under_their_bases():
+    drawn, above = {}, ["WorkbenchError"]
+    for branch, name in re.findall(r"^    ((?:[│ ]   )*)[├└]── (\w+)", errors.__doc__ or "", re.MULTILINE):
+        depth = len(branch) // 4 + 1
+        above[depth:] = [name]
+        drawn[name] = above[depth - 1]
+
+    classes = [each for each in vars(errors).values() if inspect.isclass(each)]
+    found = {each.__name__: each.__base__.__name__ for each in classes if issubclass(each, errors.WorkbenchError)}
+    assert found == drawn | {"WorkbenchError": "Exception"}

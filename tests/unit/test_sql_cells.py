@@ -19,9 +19,9 @@ from workbench.cells.sql.options import Plot, parse_options
 from workbench.cells.sql.places import find_place
 from workbench.cells.sql.rendering import page_html, page_text, shown
 from workbench.cells.sql.result import SqlResult
-from workbench.cells.sql.scanner import parse_statements, scan
 from workbench.errors import QueryRefused
 from workbench.querying import Answer, Catalog, Column
+from workbench.querying.scanner import parse_statements, scan
 from workbench.warehouse.queries import _position
 
 DIALECTS = ("postgresql", "spark")

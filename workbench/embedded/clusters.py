@@ -11,9 +11,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from xml.etree import ElementTree as ET
 
+from workbench.answering import answers
 from workbench.embedded.profiles import Profile
 from workbench.errors import ClusterError
-from workbench.runtime.ports import answers
 
 ANSWER_SECONDS = 3.0
 LOG_BYTES = 1_000_000  # of one start, more than it ever writes

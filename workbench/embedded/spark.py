@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from workbench.answering import answers
 from workbench.embedded.asking import Asking
 from workbench.embedded.clusters import StartLog, check_cluster, conf_folders, find_refusal
 from workbench.embedded.jars import pyspark_home
@@ -21,7 +22,7 @@ from workbench.embedded.spark_readiness import spark_obstacle
 from workbench.embedded.spark_ui import SparkUI
 from workbench.errors import ClusterError, ComponentError
 from workbench.resources import resource
-from workbench.runtime.ports import LOOPBACK, answers
+from workbench.runtime.ports import LOOPBACK
 from workbench.runtime.process import Launch
 from workbench.security.secrets import private_folder, write_private
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from workbench.answering import answers
 from workbench.embedded.profiles import Profile, kind_of
 from workbench.embedded.programs import make_spark
 from workbench.embedded.spark import SparkConnectServer, run_client
 from workbench.errors import ComponentError
-from workbench.runtime.ports import answers
 from workbench.runtime.supervisor import Supervisor
 from workbench.settings import Settings
 

@@ -64,13 +64,6 @@ def choose(preferred: int, *, variable: str = "", asked_for: bool = False, host:
     )
 
 
-def answers(port: int, host: str = LOOPBACK, seconds: float = 1.0) -> bool:
-    """Whether something accepts connections on *port*."""
-    with contextlib.suppress(OSError), socket.create_connection((host, port), seconds):
-        return True
-    return False
-
-
 def _mark(port: int) -> bool:
     """Mark *port* as chosen until this process ends; False when it is marked already, by this or another process."""
     if port in _marked:

@@ -27,7 +27,7 @@ from workbench.ingestion.decoding import Decoded, Decoder
 from workbench.ingestion.flow import count
 from workbench.ingestion.loads import LoadBuilder
 from workbench.ingestion.pipeline import rare_collections
-from workbench.loading import JSON, ORIGIN, Warehouse
+from workbench.loading import JSON, ORIGIN, Warehouse, with_json_as_text
 from workbench.spark_lane.records import make_batch, pieces
 from workbench.spark_lane.tasks import report, wait
 from workbench.transformation.row_wise import Step, apply_steps, in_order, plain, spark_schema
@@ -83,7 +83,7 @@ class Decode:
             batch = make_batch(table, {}, {})
             decoded = decoder.decode(batch.values)
             rows = self.loads.with_origin(batch, decoded.rows, np.asarray(decoded.positions, np.int64))
-            yield from _as_text(rows).select(schema.names).cast(schema).to_batches()
+            yield from with_json_as_text(rows).select(schema.names).cast(schema).to_batches()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,14 +180,6 @@ def _refuse_row(partition: int, offset: int) -> NoReturn:
     raise StepRefused(
         f"the steps give a row for offset {offset} of partition {partition}, which is no record", remedy=REMEDY
     )
-
-
-def _as_text(rows: pa.Table) -> pa.Table:
-    """The rows with JSON as the text that it is."""
-    for index, field in enumerate(rows.schema):
-        if field.type == JSON:
-            rows = rows.set_column(index, field.with_type(pa.string()), rows.column(index).cast(pa.string()))
-    return rows
 
 
 def _restored(rows: pa.Table, schema: pa.Schema) -> pa.Table:

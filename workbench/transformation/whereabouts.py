@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import socket
 import time
 from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from workbench import answering
 from workbench.errors import SparkError
 from workbench.sections import SparkSettings
 from workbench.transformation.failures import LOCAL_FOLDER
@@ -148,11 +148,7 @@ def answers(remote: str) -> bool:
     """Whether something listens at *remote*."""
     address = urlsplit(remote)
     host = "127.0.0.1" if address.hostname == "localhost" else str(address.hostname)
-    try:
-        with socket.create_connection((host, address.port or DEFAULT_PORT), ANSWER_SECONDS):
-            return True
-    except OSError:
-        return False
+    return answering.answers(address.port or DEFAULT_PORT, host, ANSWER_SECONDS)
 
 
 def endpoint(settings: SparkSettings, tell: Callable[[str], None]) -> tuple[str, str]:

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from workbench.errors import RowsRefused, WarehouseError, WarehouseUnavailable
-from workbench.loading import JSON
+from workbench.loading import with_json_as_text
 from workbench.sections import WarehouseSettings
 from workbench.warehouse.engine import transaction, url
 from workbench.warehouse.libpq import is_refusal, libpq_options
@@ -119,15 +119,7 @@ def _without_row(error: Exception) -> str:
 def copy_rows(cursor: Any, schema: str, name: str, rows: pa.Table) -> None:
     """Append *rows* to an existing table inside the connection's transaction."""
     if rows.num_rows:
-        cursor.adbc_ingest(name, _plain(rows), mode="append", db_schema_name=schema)
-
-
-def _plain(rows: pa.Table) -> pa.Table:
-    """The rows with JSON as the text that it is; the driver does not know Arrow's type."""
-    for index, field in enumerate(rows.schema):
-        if field.type == JSON:
-            rows = rows.set_column(index, field.with_type(pa.string()), rows.column(index).cast(pa.string()))
-    return rows
+        cursor.adbc_ingest(name, with_json_as_text(rows), mode="append", db_schema_name=schema)
 
 
 def replace_table(settings: WarehouseSettings, table: str, rows: pa.Table) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import exc
@@ -11,6 +12,7 @@ from workbench.errors import TakenOver, WarehouseError
 from workbench.loading import Claim, Progress, Span, Target
 from workbench.warehouse.schema import lock_ddl
 
+STORED = "SELECT partition, epoch, next_offset FROM workbench.offsets WHERE target = $1 AND topic = $2"
 NOT_PERMITTED = "42501"  # SQLSTATE (postgresql.org, "Error Codes")
 LEDGER = sa.Table(
     "offsets",
@@ -122,18 +124,32 @@ def claim_partitions(
     return tuple(claims)
 
 
-def advance(target: Target, spans: Iterable[Span]) -> str:
-    """SQL that moves the offsets of all spans and returns the partitions that were still ours; $1 is the target, $2 the topic."""
-    values = ", ".join(f"({span.partition}, {span.epoch}, {span.start}, {span.end})" for span in spans)
-    return (
-        f"UPDATE workbench.offsets AS mine SET next_offset = span.next_offset, updated_at = now() "
-        f"FROM (VALUES {values}) AS span (partition, epoch, first_offset, next_offset) "
-        "WHERE mine.target = $1 AND mine.topic = $2 AND mine.partition = span.partition "
-        "AND mine.epoch = span.epoch AND mine.next_offset = span.first_offset RETURNING mine.partition"
-    )
+def advance(
+    target: Target, spans: Iterable[Span], ask: Callable[[str, tuple[str, str]], Iterable[Sequence[Any]]]
+) -> bool:
+    """Move the offsets of all spans by one statement; whether the spans had been written before.
+
+    Args:
+        target: what the flow writes.
+        spans: of one load.
+        ask: runs a statement with $1 and $2, and gives its rows.
+
+    Raises:
+        TakenOver: when a span is no longer ours, or begins elsewhere than the ledger says.
+    """
+    spans = [span for span in spans if span.end > span.start]
+    if not spans:
+        return False
+    name = (target.table, target.topic)
+    moved = {row[0] for row in ask(_advancing(spans), name)}
+    if len(moved) == len(spans):
+        return False
+    if not moved and is_written(spans, ask(STORED, name)):
+        return True
+    raise taken_over(target, {span.partition for span in spans} - moved)
 
 
-def is_written(spans: Sequence[Span], stored: Iterable[tuple[int, int, int]]) -> bool:
+def is_written(spans: Sequence[Span], stored: Iterable[Sequence[Any]]) -> bool:
     """Whether the ledger, as (partition, epoch, next_offset), says that exactly these spans were committed."""
     found = {partition: (epoch, offset) for partition, epoch, offset in stored}
     return all(found.get(span.partition) == (span.epoch, span.end) for span in spans)
@@ -165,6 +181,17 @@ def _changed(connection: sa.Connection, update: sa.Update) -> int:
     if connection.dialect.supports_sane_rowcount:
         return connection.execute(update).rowcount
     return len(connection.execute(update.returning(LEDGER.c.partition)).all())
+
+
+def _advancing(spans: Iterable[Span]) -> str:
+    """SQL that returns the partitions that were still ours; $1 is the target, $2 the topic."""
+    values = ", ".join(f"({span.partition}, {span.epoch}, {span.start}, {span.end})" for span in spans)
+    return (
+        f"UPDATE workbench.offsets AS mine SET next_offset = span.next_offset, updated_at = now() "
+        f"FROM (VALUES {values}) AS span (partition, epoch, first_offset, next_offset) "
+        "WHERE mine.target = $1 AND mine.topic = $2 AND mine.partition = span.partition "
+        "AND mine.epoch = span.epoch AND mine.next_offset = span.first_offset RETURNING mine.partition"
+    )
 
 
 def _mine(target: Target) -> sa.ColumnElement[bool]:

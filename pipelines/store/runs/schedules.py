@@ -79,13 +79,6 @@ def remove_schedules(connection: sa.Connection, pipeline: str, *, but: Collectio
     connection.execute(sa.delete(SCHEDULES).where(gone))
 
 
-def due_schedules(connection: sa.Connection, limit: int = 1000) -> tuple[Schedule, ...]:
-    """Those with an instant that has come by the clock of the database and that are not paused, the longest overdue first."""
-    due = (SCHEDULES.c.next_at <= sa.func.statement_timestamp()) & ~SCHEDULES.c.paused
-    found = connection.execute(sa.select(SCHEDULES).where(due).order_by(SCHEDULES.c.next_at).limit(limit))
-    return tuple(Schedule(*row) for row in found)
-
-
 def read_schedules(connection: sa.Connection, pipeline: str | None = None) -> tuple[Schedule, ...]:
     """All schedules, or those of one pipeline, the next to come first."""
     found = sa.select(SCHEDULES).order_by(SCHEDULES.c.next_at, SCHEDULES.c.pipeline, SCHEDULES.c.name)

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from workbench.cells.sql.options import OPTIONS
-from workbench.cells.sql.scanner import Token, scan
 from workbench.querying import Catalog, Types
+from workbench.querying.scanner import Token, scan
 
 WORDS = """ALL ALTER AND AS ASC BETWEEN BY CASE CAST CREATE CROSS DELETE DESC DISTINCT DROP ELSE END EXCEPT EXISTS
 EXPLAIN FALSE FILTER FIRST FROM FULL GROUP HAVING IN INNER INSERT INTERSECT INTO IS JOIN LAST LATERAL LEFT LIKE LIMIT NOT

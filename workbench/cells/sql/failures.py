@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from difflib import get_close_matches
 
-from workbench.cells.sql.scanner import scan
 from workbench.errors import QueryRefused, WorkbenchError
 from workbench.querying import Catalog, Statement
+from workbench.querying.scanner import scan
 
 # SQLSTATE (postgresql.org, "Error Codes"), and conditions of Spark, which makes its own proposals for columns.
 MISSING = {"42P01": "table", "3F000": "table", "42703": "column", "TABLE_OR_VIEW_NOT_FOUND": "table"}

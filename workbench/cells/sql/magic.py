@@ -14,10 +14,10 @@ from workbench.cells.sql.grid import show_grid
 from workbench.cells.sql.options import DEFAULT_LIMIT, Options, parse_options
 from workbench.cells.sql.places import find_place
 from workbench.cells.sql.result import SqlResult, draw
-from workbench.cells.sql.scanner import parse_statements
 from workbench.errors import QueryRefused, WorkbenchError
 from workbench.observability.touched_tables import tell_tables
 from workbench.querying import Answer, Catalog, Statement
+from workbench.querying.scanner import parse_statements
 from workbench.settings import Settings
 
 if TYPE_CHECKING:

@@ -186,12 +186,6 @@ PICTURES = (
         (Curve("", _quantity("component_not_ready")),),
     ),
 )  # fmt: skip
-BY_NAME = {each.name: each for each in PICTURES}
-
-
-def metrics_shown() -> frozenset[str]:
-    """The names of all metrics that the pictures need."""
-    return frozenset().union(*(curve.expression.metrics() for each in PICTURES for curve in each.curves))
 
 
 def label_text(curve: Curve, labels: Labels) -> str:

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 from workbench.cells.sql.result import SqlResult
-from workbench.cells.sql.scanner import parse_statements
 from workbench.errors import QueryRefused
 from workbench.panels.sometimes import Sometimes
+from workbench.querying.scanner import parse_statements
 from workbench.security.audit import Action
 from workbench.security.audit.commands import audited
 from workbench.settings import Settings

@@ -12,6 +12,7 @@ from typing import Self
 
 import psutil
 
+from workbench.answering import answers
 from workbench.security.assurance.rows import NotProtected
 from workbench.settings import Settings
 
@@ -80,7 +81,7 @@ class Site:
                 remedy="Have it listen on 127.0.0.1.",
             )
         for address in own_addresses():
-            if _answers(address, port):
+            if answers(port, address, CONNECT_SECONDS):
                 raise NotProtected(
                     f"port {port} answers at {address}, which other machines reach",
                     remedy="Have it listen on 127.0.0.1, and look for a program that forwards it.",
@@ -120,9 +121,3 @@ def _is_loopback(address: str) -> bool:
     found = ipaddress.ip_address(address.partition("%")[0])
     mapped = getattr(found, "ipv4_mapped", None)
     return (mapped or found).is_loopback
-
-
-def _answers(address: str, port: int) -> bool:
-    with contextlib.suppress(OSError), socket.create_connection((address, port), CONNECT_SECONDS):
-        return True
-    return False

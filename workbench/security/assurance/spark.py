@@ -7,6 +7,7 @@ import socket
 import struct
 from collections.abc import Callable
 
+from workbench.answering import answers
 from workbench.security.assurance.rows import NotProtected
 
 SECONDS = 10.0  #: a busy machine answers late; only a port that says nothing is waited for so long
@@ -53,7 +54,7 @@ def driver_refuses_strangers(host: str, port: int) -> str:
     Raises:
         NotProtected: when nothing shows that it asks.
     """
-    if not _is_open(host, port):
+    if not answers(port, host, SECONDS):
         return ""  # it has ended meanwhile
     answer = _ask(host, port, EMPTY_REQUEST, lambda said: len(said) >= ANSWER_BYTES or _asks_for_secret(said))
     if _asks_for_secret(answer):
@@ -91,12 +92,6 @@ def python_refuses_strangers(host: str, port: int) -> str:
             remedy="Use a release of Spark that is maintained.",
         )
     return f"the Python daemon on port {port} refuses another secret"
-
-
-def _is_open(host: str, port: int) -> bool:
-    with contextlib.suppress(OSError), socket.create_connection((host, port), SECONDS):
-        return True
-    return False
 
 
 def _asks_for_secret(answer: bytes) -> bool:

@@ -3,148 +3,74 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from typing import Any, TypeVar
 
 import duckdb
 import pyarrow as pa
 import sqlalchemy as sa
 
-from workbench.errors import RowsRefused
-from workbench.loading import DEAD_LETTERS, ORIGIN, Claim, Load, Progress, Target
+from workbench.loading import DEAD_LETTERS, ORIGIN, Load, Target
 from workbench.sections import WarehouseSettings
+from workbench.warehouse.dialects.base import MINE, BaseWarehouse, coordinates_query, last_coordinates
 from workbench.warehouse.dialects.duckdb_file import make_file_engine, open_file, reported_file
 from workbench.warehouse.dialects.duckdb_refused import find_refused
-from workbench.warehouse.dialects.duckdb_sql import (
-    COLUMNS,
-    FIRST_TURN,
-    MINE,
-    STORED,
-    TAKE_TURN,
-    TURNS,
-    UNIQUE,
-    merge_statements,
-)
+from workbench.warehouse.dialects.duckdb_sql import COLUMNS, FIRST_TURN, TAKE_TURN, TURNS, UNIQUE, merge_statements
 from workbench.warehouse.dialects.evolution import find_changes, inexact, inexact_query
 from workbench.warehouse.dialects.patience import patiently
 from workbench.warehouse.dialects.reflection import type_named
-from workbench.warehouse.ledger import (
-    advance,
-    claim_partitions,
-    is_written,
-    make_ledger,
-    read_progress,
-    refuse_if_gone,
-    taken_over,
-)
+from workbench.warehouse.ledger import advance
 from workbench.warehouse.merge import delete_statement
-from workbench.warehouse.schema import (
-    add_missing,
-    arrow_type,
-    ensure_table,
-    quoted,
-    split_name,
-    sql_type,
-    table_columns,
-)
+from workbench.warehouse.schema import arrow_type, quoted, split_name, sql_type
 
 T = TypeVar("T")
 ROWS, DELETED = "workbench_rows", "workbench_deleted"
 
 
-class DuckdbWarehouse:
+class DuckdbWarehouse(BaseWarehouse):
     """A flow's tables in a DuckDB file (`workbench.loading.Warehouse`).
 
     Merge needs no index: two merges into one table take turns, so that a key is not inserted
     twice. An index would have to fit into memory and slows loads (duckdb.org, "Indexes").
     """
 
+    has_unique_keys = False
+
     def __init__(self, settings: WarehouseSettings, target: Target) -> None:
-        self._settings = settings
-        self._target = target
-        self._engine: sa.Engine | None = None
+        super().__init__(settings, target)
         self._bulk: duckdb.DuckDBPyConnection | None = None
 
-    def __enter__(self) -> Self:
-        self._engine = make_file_engine(self._settings)
-        return self
+    def _make_engine(self) -> sa.Engine:
+        return make_file_engine(self._settings)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def _reported(self) -> AbstractContextManager[None]:
+        return reported_file(self._settings)
+
+    def _close(self) -> None:
         bulk, self._bulk = self._bulk, None
         if bulk is not None:
             bulk.close()
-        if self._engine is not None:
-            self._engine.dispose()
 
-    @property
-    def engine(self) -> sa.Engine:
-        """SQLAlchemy's engine, while the warehouse is entered."""
-        assert self._engine is not None, "use the warehouse as a context manager"
-        return self._engine
+    def _repeated(self, transaction: Callable[[], T]) -> T:
+        return patiently(transaction, duplicates=True)
 
-    def prepare(self, rows: pa.Schema) -> pa.Schema:
-        """Make target, dead letters and ledger when they are not there; see `workbench.loading.Warehouse`."""
-        target = self._target
-
-        def make() -> pa.Schema:
-            with self.transaction() as connection:
-                make_ledger(connection)
-                is_new = ensure_table(
-                    connection, target.table, rows, key=target.key, evolves=target.evolves, unique=False
-                )
-                if not ensure_table(connection, target.dead_letters, DEAD_LETTERS, evolves=True):
-                    add_missing(connection, target.dead_letters, DEAD_LETTERS)
-                if target.key:
-                    connection.execute(sa.text(TURNS))
-                    connection.execute(sa.text(FIRST_TURN), {"target": target.table})
-                if is_new:
-                    refuse_if_gone(connection, target)
-                return pa.schema(list(table_columns(connection, target.table).values()))
-
-        return patiently(make, duplicates=True)
-
-    def claim(self, cluster_id: str, topic_id: str, first_offsets: Mapping[int, int]) -> tuple[Claim, ...]:
-        """Become the owner of partitions; see `workbench.loading.Warehouse`."""
-
-        def claim() -> tuple[Claim, ...]:
-            with self.transaction() as connection:
-                return claim_partitions(connection, self._target, (cluster_id, topic_id), first_offsets)
-
-        return patiently(claim, duplicates=True)
-
-    def progress(self) -> Sequence[Progress]:
-        """How far the flow has come; see `workbench.loading.Warehouse`."""
-        with self.transaction() as connection:
-            return read_progress(connection, self._target)
-
-    @contextmanager
-    def transaction(self) -> Iterator[sa.Connection]:
-        """A transaction of SQLAlchemy; see `workbench.loading.Warehouse`."""
-        with reported_file(self._settings), self.engine.begin() as connection:
-            yield connection
+    def _make_others(self, connection: sa.Connection) -> None:
+        if self._target.key:
+            connection.execute(sa.text(TURNS))
+            connection.execute(sa.text(FIRST_TURN), {"target": self._target.table})
 
     def coordinates(self, *, dead: bool) -> Iterator[pa.RecordBatch]:
         """Where every row, or every dead letter, comes from; see `workbench.loading.Warehouse`."""
-        table = quoted(*split_name(self._target.dead_letters if dead else self._target.table))
-        names = ("record_partition", "record_offset") if dead else ("_partition", "_offset")
-        query = f"SELECT {', '.join(names)} FROM {table}" + (f" WHERE {MINE}" if dead else "")
-        with reported_file(self._settings), closing(open_file(self._settings)) as connection:
-            parameters = [self._target.table, self._target.topic] if dead else None
+        query, parameters = coordinates_query(self._target, dead=dead)
+        with self._reported(), closing(open_file(self._settings)) as connection:
             for batch in connection.execute(query, parameters).to_arrow_reader():
                 yield batch.rename_columns([field.name for field in ORIGIN])
-
-    def filtered(self) -> Iterator[pa.RecordBatch]:
-        """Nothing: flows with steps write to PostgreSQL only; see `workbench.loading.Warehouse`."""
-        return iter(())
 
     def commit(self, load: Load) -> None:
         """Write all of *load* in one transaction; see `workbench.loading.Warehouse`."""
 
         def write(connection: duckdb.DuckDBPyConnection) -> None:
-            if not self._advance(connection, load):
+            if not advance(self._target, load.spans, lambda *asked: connection.execute(*asked).fetchall()):
                 self._write(connection, load)
 
         with self._refusals(lambda: load):
@@ -166,31 +92,19 @@ class DuckdbWarehouse:
                 return None
             made[:] = [load(found)]
             self._write(connection, made[0])
-            return max(zip(*(found[f"record_{each}"].to_pylist() for each in ("partition", "offset")), strict=True))
+            return last_coordinates(found)
 
-        with self._refusals(lambda: made[0]):
+        with self._refusals(lambda: made[0] if made else None):
             return patiently(lambda: self._transact(write))
 
-    @contextmanager
-    def _refusals(self, load: Callable[[], Load]) -> Iterator[None]:
-        """Find out which rows were refused."""
-        try:
-            yield
-        except RowsRefused as error:
-            bulk = self._bulk
-            assert bulk is not None
-            with reported_file(self._settings):
-                reasons = find_refused(bulk, load().rows, lambda rows: self._put(bulk, rows))
-            if not reasons:
-                raise
-            raise RowsRefused(
-                f"{len(reasons)} rows do not fit {self._target.table}: {next(iter(reasons.values()))}",
-                reasons=reasons,
-                remedy=error.remedy,
-            ) from None
+    def _find_refused(self, rows: pa.Table) -> dict[int, str]:
+        bulk = self._bulk
+        assert bulk is not None
+        with self._reported():
+            return find_refused(bulk, rows, lambda part: self._put(bulk, part))
 
     def _transact(self, write: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
-        with reported_file(self._settings):
+        with self._reported():
             if self._bulk is None:
                 self._bulk = open_file(self._settings)
             self._bulk.begin()
@@ -203,23 +117,6 @@ class DuckdbWarehouse:
                     self._bulk.rollback()
                 raise
             return done
-
-    def _advance(self, connection: duckdb.DuckDBPyConnection, load: Load) -> bool:
-        """Move the offsets; whether the load had been written before.
-
-        Raises:
-            TakenOver: when a span is no longer ours, or begins elsewhere than the ledger says.
-        """
-        spans = [span for span in load.spans if span.end > span.start]
-        if not spans:
-            return False
-        name = [self._target.table, self._target.topic]
-        moved = {row[0] for row in connection.execute(advance(self._target, spans), name).fetchall()}
-        if len(moved) == len(spans):
-            return False
-        if not moved and is_written(spans, connection.execute(STORED, name).fetchall()):
-            return True
-        raise taken_over(self._target, {span.partition for span in spans} - moved)
 
     def _write(self, connection: duckdb.DuckDBPyConnection, load: Load) -> None:
         target = quoted(*split_name(self._target.table))

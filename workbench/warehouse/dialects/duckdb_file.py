@@ -25,7 +25,7 @@ from workbench.security.kept_secrets import KeptSecrets
 from workbench.security.keyset.opening import Keys
 from workbench.security.references import references_at
 from workbench.security.secrets import ensure_token, private_folder
-from workbench.warehouse.dialects.reflection import ColumnReflection
+from workbench.warehouse.dialects.reflection import ColumnReflection, QuotesEverything
 
 CATALOG = "warehouse"
 HAND_OVER_SECONDS = 5.0  # until another thread of this process has closed the file, or opened it
@@ -127,17 +127,15 @@ def reported_file(settings: WarehouseSettings) -> Iterator[None]:
         raise _ours(settings, error) from None
 
 
-class _QuotesEverything(duckdb_engine.DuckDBIdentifierPreparer):
-    def _requires_quotes(self, value: str) -> bool:
-        """Yes: words that DuckDB reserves only as names of columns are not in its list."""
-        return True
+class _Names(QuotesEverything, duckdb_engine.DuckDBIdentifierPreparer):
+    """Words that DuckDB reserves only as names of columns are not in its list."""
 
 
 class FileDialect(ColumnReflection, duckdb_engine.Dialect):  # type: ignore[misc]
     """duckdb-engine with a reflection that SQLAlchemy 2.1 can use, and with counts of changed rows."""
 
     driver = "workbench"
-    preparer = _QuotesEverything
+    preparer = _Names
     supports_statement_cache = False
     supports_sane_rowcount = True
     columns_query = (

@@ -16,12 +16,10 @@ SELECT (SELECT count(*) FROM duckdb_constraints() WHERE database_name = current_
   + (SELECT count(*) FROM duckdb_indexes() WHERE database_name = current_database() AND schema_name = $1
   AND table_name = $2 AND is_unique)
 """
-STORED = "SELECT partition, epoch, next_offset FROM workbench.offsets WHERE target = $1 AND topic = $2"
 # DuckDB finds conflicts of two transactions by the rows that both have changed; an update to the same value is none.
 TURNS = "CREATE TABLE IF NOT EXISTS workbench.merges (target VARCHAR PRIMARY KEY, turn BIGINT NOT NULL)"
 FIRST_TURN = "INSERT INTO workbench.merges VALUES (:target, 0) ON CONFLICT DO NOTHING"
 TAKE_TURN = "UPDATE workbench.merges SET turn = turn + 1 WHERE target = $1"
-MINE = "(target = $1 OR target IS NULL) AND topic = $2"
 
 
 def merge_statements(

@@ -2,49 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
-from types import TracebackType
-from typing import Any, Self
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, closing
+from typing import Any
 
 import pyarrow as pa
 import sqlalchemy as sa
 
-from workbench.errors import RowsRefused, WarehouseError
-from workbench.loading import DEAD_LETTERS, JSON, ORIGIN, Claim, Load, Progress, Target
+from workbench.errors import WarehouseError
+from workbench.loading import DEAD_LETTERS, JSON, ORIGIN, Load, Target
 from workbench.sections import WarehouseSettings
 from workbench.warehouse.copy import LOCK_SECONDS, copy_rows, open_bulk, reported_bulk
+from workbench.warehouse.dialects.base import MINE, BaseWarehouse, coordinates_query, last_coordinates
 from workbench.warehouse.dialects.evolution import find_changes, inexact, inexact_query
 from workbench.warehouse.engine import make_engine, reported
 from workbench.warehouse.filtered import TABLE as FILTERED_TABLE
 from workbench.warehouse.filtered import ensure_filtered, pack, read_filtered
-from workbench.warehouse.ledger import (
-    advance,
-    claim_partitions,
-    is_written,
-    make_ledger,
-    read_progress,
-    refuse_if_gone,
-    taken_over,
-)
+from workbench.warehouse.ledger import advance
 from workbench.warehouse.merge import delete_statement, merge_statement
 from workbench.warehouse.refused import find_refused
-from workbench.warehouse.schema import (
-    add_missing,
-    ensure_table,
-    is_wider,
-    quoted,
-    split_name,
-    sql_type,
-    table_columns,
-)
+from workbench.warehouse.schema import is_wider, quoted, split_name, sql_type
 
 COLUMNS = """\
 SELECT attname::text, format_type(atttypid, atttypmod) FROM pg_attribute
 WHERE attrelid = $1::regclass AND attnum > 0 AND NOT attisdropped
 """
-MINE = "(target = $1 OR target IS NULL) AND topic = $2"  # letters of older versions have no target
-STORED = "SELECT partition, epoch, next_offset FROM workbench.offsets WHERE target = $1 AND topic = $2"
 ARROW_TYPES = {
     "boolean": pa.bool_(),
     "smallint": pa.int16(),
@@ -61,7 +43,7 @@ class _OutOfDateColumns(Exception):
     """The load has columns that the table lacks, or wider ones."""
 
 
-class PostgresqlWarehouse:
+class PostgresqlWarehouse(BaseWarehouse):
     """A flow's tables in PostgreSQL (`workbench.loading.Warehouse`).
 
     Two connections: SQLAlchemy's for all but the bulk path, ADBC's for the load, so that a claim
@@ -69,69 +51,32 @@ class PostgresqlWarehouse:
     """
 
     def __init__(self, settings: WarehouseSettings, target: Target) -> None:
-        self._settings = settings
-        self._target = target
-        self._engine: sa.Engine | None = None
+        super().__init__(settings, target)
         self._bulk: Any = None
 
-    def __enter__(self) -> Self:
-        self._engine = make_engine(self._settings, lock_seconds=LOCK_SECONDS)
-        return self
+    def _make_engine(self) -> sa.Engine:
+        return make_engine(self._settings, lock_seconds=LOCK_SECONDS)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._close_bulk()
-        if self._engine is not None:
-            self._engine.dispose()
+    def _reported(self) -> AbstractContextManager[None]:
+        return reported(self._settings)
 
-    @property
-    def engine(self) -> sa.Engine:
-        """SQLAlchemy's engine, while the warehouse is entered."""
-        assert self._engine is not None, "use the warehouse as a context manager"
-        return self._engine
+    def _close(self) -> None:
+        bulk, self._bulk = self._bulk, None
+        if bulk is not None:
+            bulk.close()
 
-    def prepare(self, rows: pa.Schema) -> pa.Schema:
-        """Make target, dead letters and ledger when they are not there; see `workbench.loading.Warehouse`."""
-        target = self._target
-        with self.transaction() as connection:
-            make_ledger(connection)
-            is_new = ensure_table(connection, target.table, rows, key=target.key, evolves=target.evolves)
-            if not ensure_table(connection, target.dead_letters, DEAD_LETTERS, evolves=True):
-                add_missing(connection, target.dead_letters, DEAD_LETTERS)
-            ensure_filtered(connection)
-            if is_new:
-                refuse_if_gone(connection, target)
-            return pa.schema(list(table_columns(connection, target.table).values()))
+    def _make_others(self, connection: sa.Connection) -> None:
+        ensure_filtered(connection)
 
-    def claim(self, cluster_id: str, topic_id: str, first_offsets: Mapping[int, int]) -> tuple[Claim, ...]:
-        """Become the owner of partitions; see `workbench.loading.Warehouse`."""
-        with self.transaction() as connection:
-            # Two who claim a new partition at once do so one after the other.
-            connection.execute(sa.text("SELECT pg_advisory_xact_lock(hashtext(:name))"), {"name": self._target.table})
-            return claim_partitions(connection, self._target, (cluster_id, topic_id), first_offsets)
-
-    def progress(self) -> Sequence[Progress]:
-        """How far the flow has come; see `workbench.loading.Warehouse`."""
-        with self.transaction() as connection:
-            return read_progress(connection, self._target)
-
-    @contextmanager
-    def transaction(self) -> Iterator[sa.Connection]:
-        """A transaction of SQLAlchemy; see `workbench.loading.Warehouse`."""
-        with reported(self._settings), self.engine.begin() as connection:
-            yield connection
+    def _lock_claims(self, connection: sa.Connection) -> None:
+        # Two who claim a new partition at once do so one after the other.
+        connection.execute(sa.text("SELECT pg_advisory_xact_lock(hashtext(:name))"), {"name": self._target.table})
 
     def coordinates(self, *, dead: bool) -> Iterator[pa.RecordBatch]:
         """Where every row, or every dead letter, comes from; see `workbench.loading.Warehouse`."""
-        table = quoted(*split_name(self._target.dead_letters if dead else self._target.table))
-        query = (
-            f"SELECT record_partition, record_offset FROM {table} WHERE {MINE}"
-            if dead
-            else (f"SELECT _partition, _offset FROM {table}")
-        )
+        query, parameters = coordinates_query(self._target, dead=dead)
         with reported_bulk(self._settings), closing(open_bulk(self._settings)) as bulk, bulk.cursor() as cursor:
-            cursor.execute(query, (self._target.table, self._target.topic) if dead else None)
+            cursor.execute(query, parameters)
             for batch in cursor.fetch_record_batch():
                 yield batch.rename_columns([field.name for field in ORIGIN])
 
@@ -144,7 +89,11 @@ class PostgresqlWarehouse:
         """Write all of *load* in one transaction; see `workbench.loading.Warehouse`."""
 
         def write(cursor: Any, *, evolve: bool) -> None:
-            if not self._advance(cursor, load):
+            def ask(statement: str, parameters: tuple[str, str]) -> list[tuple[Any, ...]]:
+                cursor.execute(statement, parameters)
+                return cursor.fetchall()  # type: ignore[no-any-return]
+
+            if not advance(self._target, load.spans, ask):
                 self._write(cursor, load, evolve=evolve)
 
         with self._refusals(lambda: load):
@@ -168,33 +117,16 @@ class PostgresqlWarehouse:
             found = cursor.fetch_arrow_table()
             if found.num_rows:
                 made[:] = [load(found)]
-                last[:] = [
-                    max(zip(*(found[f"record_{each}"].to_pylist() for each in ("partition", "offset")), strict=True))
-                ]
+                last[:] = [last_coordinates(found)]
                 self._write(cursor, made[0], evolve=evolve)
 
         with self._refusals(lambda: made[0] if made else None):
             self._transact(write)
         return last[0] if last else None
 
-    @contextmanager
-    def _refusals(self, made: Callable[[], Load | None]) -> Iterator[None]:
-        """Find out which rows were refused."""
-        try:
-            yield
-        except RowsRefused:
-            load = made()
-            if load is None:
-                raise
-            with reported(self._settings), self.engine.connect() as connection:
-                reasons = find_refused(connection, self._target, load.rows)
-            if not reasons:
-                raise
-            raise RowsRefused(
-                f"{len(reasons)} rows do not fit {self._target.table}: {next(iter(reasons.values()))}",
-                reasons=reasons,
-                remedy="See the dead letters.",
-            ) from None
+    def _find_refused(self, rows: pa.Table) -> dict[int, str]:
+        with self._reported(), self.engine.connect() as connection:
+            return find_refused(connection, self._target, rows)
 
     def _transact(self, write: Callable[..., None]) -> None:
         try:
@@ -212,28 +144,8 @@ class PostgresqlWarehouse:
                 self._bulk.commit()
         except BaseException:
             # Whatever it was, the transaction is over: the server rolls back when the connection goes.
-            self._close_bulk()
+            self._close()
             raise
-
-    def _advance(self, cursor: Any, load: Load) -> bool:
-        """Move the offsets; whether the load had been written before.
-
-        Raises:
-            TakenOver: when a span is no longer ours, or begins elsewhere than the ledger says.
-        """
-        spans = [span for span in load.spans if span.end > span.start]
-        if not spans:
-            return False
-        name = (self._target.table, self._target.topic)
-        cursor.execute(advance(self._target, spans), name)
-        moved = {row[0] for row in cursor.fetchall()}
-        if len(moved) == len(spans):
-            return False
-        if not moved:
-            cursor.execute(STORED, name)
-            if is_written(spans, cursor.fetchall()):
-                return True
-        raise taken_over(self._target, {span.partition for span in spans} - moved)
 
     def _write(self, cursor: Any, load: Load, *, evolve: bool) -> None:
         target = quoted(*split_name(self._target.table))
@@ -290,11 +202,6 @@ class PostgresqlWarehouse:
             cursor.execute(f"CREATE TEMP TABLE {STAGE} ON COMMIT DROP AS SELECT {names} FROM {target} WITH NO DATA")
             copy_rows(cursor, "pg_temp", STAGE, rows)
             cursor.execute(merge_statement(target, STAGE, rows.column_names, self._target.key))
-
-    def _close_bulk(self) -> None:
-        bulk, self._bulk = self._bulk, None
-        if bulk is not None:
-            bulk.close()
 
 
 def _fitted(rows: pa.Table, columns: Mapping[str, pa.DataType | None]) -> pa.Table:

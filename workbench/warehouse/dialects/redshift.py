@@ -5,20 +5,20 @@ Not run against Redshift: its statements are tested as text, and on PostgreSQL w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from functools import cached_property
-from types import TracebackType
-from typing import Any, Self
+from typing import Any, TypeVar
 from uuid import uuid4
 
 import pyarrow as pa
 import sqlalchemy as sa
 
 from workbench.errors import WarehouseUnavailable
-from workbench.loading import DEAD_LETTERS, ORIGIN, Claim, Load, Progress, Target
+from workbench.loading import DEAD_LETTERS, ORIGIN, Load, Target
 from workbench.sections import WarehouseSettings
 from workbench.warehouse.dialects import redshift_sql as sql
+from workbench.warehouse.dialects.base import BaseWarehouse
 from workbench.warehouse.dialects.evolution import find_changes
 from workbench.warehouse.dialects.patience import patiently
 from workbench.warehouse.dialects.redshift_engine import (
@@ -29,20 +29,14 @@ from workbench.warehouse.dialects.redshift_engine import (
 )
 from workbench.warehouse.dialects.redshift_load import read_columns, refuse_rows, run, stage_load, write_load
 from workbench.warehouse.dialects.redshift_stage import Area, as_letters, base_name, folder, row_parts
-from workbench.warehouse.ledger import (
-    LEDGER,
-    claim_partitions,
-    is_written,
-    read_progress,
-    refuse_if_gone,
-    taken_over,
-)
-from workbench.warehouse.schema import add_missing, ensure_table, split_name, table_columns
+from workbench.warehouse.ledger import LEDGER, is_written, taken_over
+from workbench.warehouse.schema import split_name
 
+T = TypeVar("T")
 FETCHED = 50_000
 
 
-class RedshiftWarehouse:
+class RedshiftWarehouse(BaseWarehouse):
     """A flow's tables in Redshift (`workbench.loading.Warehouse`).
 
     Keys are not enforced there: the ledger's compare-and-set decides who writes, and the lock of
@@ -55,69 +49,29 @@ class RedshiftWarehouse:
         files: a pyarrow.fs.FileSystem in which the bucket is a folder; None is S3.
     """
 
+    has_unique_keys = False
+
     def __init__(
         self, settings: WarehouseSettings, target: Target, *, driver: Driver | None = None, files: Any = None
     ) -> None:
-        self._settings = settings
-        self._target = target
+        super().__init__(settings, target)
         self._driver = driver
         self._files = files
-        self._engine: sa.Engine | None = None
 
-    def __enter__(self) -> Self:
-        self._engine = make_redshift_engine(self._driver or make_driver(self._settings))
-        return self
+    def _make_engine(self) -> sa.Engine:
+        return make_redshift_engine(self._driver or make_driver(self._settings))
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._engine is not None:
-            self._engine.dispose()
+    def _reported(self) -> AbstractContextManager[None]:
+        return reported_redshift(self._settings)
 
-    @property
-    def engine(self) -> sa.Engine:
-        """SQLAlchemy's engine, while the warehouse is entered."""
-        assert self._engine is not None, "use the warehouse as a context manager"
-        return self._engine
+    def _repeated(self, transaction: Callable[[], T]) -> T:
+        return patiently(transaction)
 
-    def prepare(self, rows: pa.Schema) -> pa.Schema:
-        """Make target, dead letters and ledger when they are not there; see `workbench.loading.Warehouse`."""
-        target = self._target
+    def _make_ledger(self, connection: sa.Connection) -> None:
+        run(connection, sql.LEDGER_SCHEMA, sql.LEDGER, sql.LOCK)
 
-        def make() -> pa.Schema:
-            with self.transaction() as connection:
-                run(connection, sql.LEDGER_SCHEMA, sql.LEDGER, sql.LOCK)
-                is_new = ensure_table(
-                    connection, target.table, rows, key=target.key, evolves=target.evolves, unique=False
-                )
-                if not ensure_table(connection, target.dead_letters, DEAD_LETTERS, evolves=True):
-                    add_missing(connection, target.dead_letters, DEAD_LETTERS)
-                if is_new:
-                    refuse_if_gone(connection, target)
-                return pa.schema(list(table_columns(connection, target.table).values()))
-
-        return patiently(make)
-
-    def claim(self, cluster_id: str, topic_id: str, first_offsets: Mapping[int, int]) -> tuple[Claim, ...]:
-        """Become the owner of partitions; see `workbench.loading.Warehouse`."""
-
-        def claim() -> tuple[Claim, ...]:
-            with self.transaction() as connection:
-                run(connection, sql.LOCK)
-                return claim_partitions(connection, self._target, (cluster_id, topic_id), first_offsets)
-
-        return patiently(claim)
-
-    def progress(self) -> Sequence[Progress]:
-        """How far the flow has come; see `workbench.loading.Warehouse`."""
-        with self.transaction() as connection:
-            return read_progress(connection, self._target)
-
-    @contextmanager
-    def transaction(self) -> Iterator[sa.Connection]:
-        """A transaction of SQLAlchemy; see `workbench.loading.Warehouse`."""
-        with reported_redshift(self._settings), self.engine.begin() as connection:
-            yield connection
+    def _lock_claims(self, connection: sa.Connection) -> None:
+        run(connection, sql.LOCK)
 
     def coordinates(self, *, dead: bool) -> Iterator[pa.RecordBatch]:
         """Where every row, or every dead letter, comes from; see `workbench.loading.Warehouse`."""
@@ -134,10 +88,6 @@ class RedshiftWarehouse:
                     pa.array(values, field.type) for values, field in zip(zip(*part, strict=True), ORIGIN, strict=True)
                 ]
                 yield pa.RecordBatch.from_arrays(arrays, schema=pa.schema(list(ORIGIN)))
-
-    def filtered(self) -> Iterator[pa.RecordBatch]:
-        """Nothing: flows with steps write to PostgreSQL only; see `workbench.loading.Warehouse`."""
-        return iter(())
 
     def commit(self, load: Load) -> None:
         """Write all of *load* in one transaction; see `workbench.loading.Warehouse`."""
@@ -191,7 +141,7 @@ class RedshiftWarehouse:
         COPY stands outside of that transaction: while it runs, the ledger is not locked.
         """
         target, keys = self._target, list[str]()
-        with reported_redshift(self._settings), self.engine.connect() as connection:
+        with self._reported(), self.engine.connect() as connection:
             try:
                 with connection.begin():
                     columns = read_columns(connection, target.table)

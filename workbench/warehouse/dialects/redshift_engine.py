@@ -14,7 +14,7 @@ from sqlalchemy.dialects.postgresql.base import PGCompiler, PGDialect, PGIdentif
 
 from workbench.errors import WarehouseError, WarehouseUnavailable
 from workbench.sections import WarehouseSettings
-from workbench.warehouse.dialects.reflection import ColumnReflection
+from workbench.warehouse.dialects.reflection import ColumnReflection, QuotesEverything
 from workbench.warehouse.libpq import CONNECT_SECONDS, is_refusal
 
 VARCHAR_BYTES = 65_535  # docs.aws.amazon.com, "Character types"
@@ -133,10 +133,8 @@ class _Statements(PGCompiler):
         return "GETDATE()"
 
 
-class _QuotesEverything(PGIdentifierPreparer):
-    def _requires_quotes(self, value: str) -> bool:
-        """Yes: `partition` and others are reserved there."""
-        return True
+class _Names(QuotesEverything, PGIdentifierPreparer):
+    """`partition` and others are reserved there, and not in PostgreSQL."""
 
 
 class RedshiftDialect(ColumnReflection, PGDialect):  # type: ignore[misc]
@@ -150,7 +148,7 @@ class RedshiftDialect(ColumnReflection, PGDialect):  # type: ignore[misc]
     insert_returning = update_returning = delete_returning = False
     type_compiler_cls = _Types
     statement_compiler = _Statements
-    preparer = _QuotesEverything
+    preparer = _Names
     columns_query = (
         "SELECT column_name, data_type, is_nullable, numeric_precision, numeric_scale, character_maximum_length "
         "FROM svv_columns WHERE table_schema = :schema AND table_name = :table ORDER BY ordinal_position"

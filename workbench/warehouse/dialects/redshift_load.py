@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import pyarrow as pa
 import sqlalchemy as sa
 
-from workbench.errors import RowsRefused, WarehouseError
+from workbench.errors import WarehouseError
 from workbench.loading import Load, Target
 from workbench.warehouse.dialects import redshift_sql as sql
+from workbench.warehouse.dialects.base import rows_refused
 from workbench.warehouse.dialects.evolution import find_changes, inexact, inexact_query
 from workbench.warehouse.dialects.redshift_stage import Area, find_refused, without_long_headers
 from workbench.warehouse.schema import arrow_type, quoted, split_name
@@ -48,11 +49,7 @@ def refuse_rows(target: Target, load: Load, columns: Mapping[str, Column]) -> No
     lengths = {name: column.length for name, column in columns.items() if column.length}
     reasons = find_refused(load.rows, nullable, lengths)
     if reasons:
-        raise RowsRefused(
-            f"{len(reasons)} rows do not fit {target.table}: {next(iter(reasons.values()))}",
-            reasons=reasons,
-            remedy="See the dead letters.",
-        )
+        raise rows_refused(target, reasons)
 
 
 def stage_load(

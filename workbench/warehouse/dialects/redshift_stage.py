@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from workbench.loading import DEAD_LETTERS, JSON, Load, Target
+from workbench.loading import DEAD_LETTERS, JSON, Load, Target, with_json_as_text
 from workbench.warehouse.dialects.redshift_engine import VARBYTE_BYTES, VARCHAR_BYTES
 
 logger = logging.getLogger(__name__)
@@ -122,12 +122,12 @@ def find_refused(rows: pa.Table, nullable: Mapping[str, bool], lengths: Mapping[
     """
     refused: dict[int, str] = {}
     whole = None
-    for field, column in zip(rows.schema, rows.columns, strict=True):
+    for field, column in zip(rows.schema, with_json_as_text(rows).columns, strict=True):
         if not nullable.get(field.name, True):
             _refuse(refused, pc.is_null(column), f"column {field.name} may not be null")
         limit = _limit(field, lengths)
         if limit:
-            size = pc.fill_null(pc.cast(pc.binary_length(_plain(column)), pa.int64()), 0)
+            size = pc.fill_null(pc.cast(pc.binary_length(column), pa.int64()), 0)
             _refuse(refused, pc.greater(size, limit), f"column {field.name} has room for {limit} bytes")
             whole = size if whole is None else pc.add(whole, size)
     if whole is not None:
@@ -148,15 +148,10 @@ def _limit(field: pa.Field, lengths: Mapping[str, int]) -> int:
     return lengths.get(field.name, VARCHAR_BYTES) if pa.types.is_string(field.type) else 0
 
 
-def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    return column.cast(pa.string()) if column.type == JSON else column
-
-
 def _as_parquet(rows: pa.Table) -> pa.Buffer:
+    rows = with_json_as_text(rows)
     for index, field in enumerate(rows.schema):
-        if field.type == JSON:
-            rows = rows.set_column(index, field.with_type(pa.string()), _plain(rows.column(index)))
-        elif pa.types.is_timestamp(field.type):
+        if pa.types.is_timestamp(field.type):
             kind = pa.timestamp("us")
             rows = rows.set_column(index, field.with_type(kind), rows.column(index).cast(kind))
     sink = pa.BufferOutputStream()
