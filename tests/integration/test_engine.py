@@ -283,8 +283,10 @@ def test_secrets_reach_the_cell_and_nothing_that_is_written(tmp_path):
         assert [form in each for each in written] == [False] * len(written)
 
 
-def waiting_kernels() -> list[psutil.Process]:
-    return [each for each in psutil.Process().children(recursive=True) if "ipykernel_launcher" in each.cmdline()]
+def modes_of_waiting() -> set[int]:
+    """Of the folders in which kernels of this process are."""
+    kernels = [each for each in psutil.Process().children(recursive=True) if "ipykernel_launcher" in each.cmdline()]
+    return {Path(each.cwd()).stat().st_mode & 0o777 for each in kernels}
 
 
 def test_a_warm_kernel_is_handed_folder_environment_and_secrets_and_is_used_once(tmp_path):
@@ -299,7 +301,7 @@ def test_a_warm_kernel_is_handed_folder_environment_and_secrets_and_is_used_once
             for job in jobs:
                 assert kernels.waiting("python3") == 1
                 # Python imports from where it starts: nobody else may write there.
-                assert {Path(each.cwd()).stat().st_mode & 0o777 for each in waiting_kernels()} == {0o700}
+                assert modes_of_waiting() == {0o700}
                 assert (await run_job(job, kernels=kernels)).state is State.SUCCEEDED
                 await kernels.warm("python3")
 
