@@ -33,7 +33,7 @@ from pipelines.store.claims.reaping import reap
 from pipelines.store.claims.taking import take_of_run
 from pipelines.store.database import Store, store_address
 from pipelines.store.pages.runs import RunPage, read_run
-from pipelines.store.records import Claim
+from pipelines.store.records import SILENT_SECONDS, Claim
 from pipelines.store.runs.stopping import repair
 from pipelines.worker.attempts import Attempt
 from pipelines.worker.heart import Heart
@@ -93,7 +93,8 @@ async def _execute(settings: Settings, project: Project, plan: Plan, order: Orde
         run_id = await asyncio.to_thread(ensure_run, store, plan, order, requested_by=NAME)
         surroundings = Surroundings.of(settings, project, os.environ)
         # There may be no scheduler of ours that delivers.
-        with Store(store_address(settings), connections=1) as heart_store, couriers(store, settings.pipelines):
+        heart_store = Store(store_address(settings), connections=1, silent_seconds=SILENT_SECONDS)
+        with heart_store, couriers(store, settings.pipelines):
             return await _Execution(store, surroundings, run_id, order, stopping=stopping, shown=shown).run(heart_store)
     finally:
         opening.__exit__(None, None, None)
@@ -173,7 +174,7 @@ class _Execution:
 
     async def _work(self, heart: Heart, runner: Runner) -> bool:
         """Run one attempt; False when none may begin now."""
-        claim = await asyncio.to_thread(self._take, heart)
+        claim = None if heart.is_late else await asyncio.to_thread(self._take, heart)
         if claim is None:
             return False
         self._attempts += 1
@@ -201,6 +202,10 @@ class _Execution:
         reap(self._store, messages=lost_by(self._surroundings.lineage))
         with self._store.transaction() as connection:
             claim = take_of_run(connection, self._worker.id, self._run_id, self._order.step)
+            if heart.is_late:
+                # It would be lost at once. Taken back before it is committed, it is no attempt.
+                connection.rollback()
+                return None
         if claim is not None:
             heart.hold(claim)
         return claim

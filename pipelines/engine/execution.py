@@ -29,7 +29,6 @@ from pipelines.states import State
 from workbench.errors import ComponentError, EncryptionError, KeysetError, WorkbenchError
 
 REFILL_SECONDS = 1.0
-QUIET_SECONDS = 0.02  # of a kernel that has ended in order
 T = TypeVar("T")
 
 
@@ -150,10 +149,6 @@ class _Execution:
                     keeper=self._keeper,
                 )
                 verdict = await runner.run(self._source.notebook["cells"])
-                if verdict.state in {State.SUCCEEDED, State.FAILED}:
-                    # Files are flushed and Spark sessions closed by what Python does at its end.
-                    await kernel.leave()
-                    await conversation.drain(QUIET_SECONDS)
         finally:
             later.cancel()
             ending = await kernel.stop()

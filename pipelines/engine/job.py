@@ -19,7 +19,7 @@ class JobLimits:
     """How long an execution and its cells may take, and how much output is kept. None is no limit."""
 
     cell_seconds: float | None = None
-    run_seconds: float | None = None  #: from the start of the first cell to the end of the last
+    run_seconds: float | None = None  #: from the first cell to the end of the kernel, which has 5 s at least
     start_seconds: float = 60.0  #: until a fresh kernel answers
     grace_seconds: float = 10.0  #: between the interrupt and the kill, for a cell that is cancelled or out of time
     cell_output_bytes: int = 10 * MEGABYTE  #: what exceeds it is counted and left out

@@ -18,7 +18,7 @@ from workbench.errors import SettingsError, StoreError, StoreUnavailable
 from workbench.sections import WarehouseSettings
 from workbench.settings import Settings
 from workbench.warehouse.engine import url
-from workbench.warehouse.libpq import is_refusal, libpq_options
+from workbench.warehouse.libpq import is_refusal, libpq_options, silence_options
 
 CHANNEL = "pipelines"  #: of NOTIFY
 SESSION = {
@@ -56,16 +56,21 @@ class Store:
     Args:
         address: of `store_address`.
         connections: how many transactions may be open at once.
+        silent_seconds: after which a connection is given up whose other end is silent, when not after a minute.
     """
 
-    def __init__(self, address: WarehouseSettings, *, connections: int = 5) -> None:
+    def __init__(
+        self, address: WarehouseSettings, *, connections: int = 5, silent_seconds: float | None = None
+    ) -> None:
         self._address = address
         self._connections = connections
+        self._silence = {} if silent_seconds is None else silence_options(silent_seconds)
         self._engine: sa.Engine | None = None
 
     def __enter__(self) -> Self:
         options = " ".join(f"-c {name}={value}" for name, value in SESSION.items())
-        arguments = {**libpq_options(self._address), "options": options, "application_name": "workbench pipelines"}
+        ours = {"options": options, "application_name": "workbench pipelines"}
+        arguments = {**libpq_options(self._address), **self._silence, **ours}
         self._engine = sa.create_engine(
             url(self._address, "postgresql+psycopg"),
             connect_args=arguments,

@@ -16,6 +16,7 @@ from pipelines.states import State
 # Whoever looks for what is lost does so each second: with that, a step is taken over within 20 s of the last beat.
 LEASE_SECONDS = 18.0  #: a claim that is not renewed for so long is another's to take
 BEAT_SECONDS = 5.0  #: how often a worker renews its claims
+SILENT_SECONDS = 9.0  #: after which a connection that renews is given up: what comes then is still within the lease
 Json = Any  #: what json.dumps takes
 
 

@@ -16,6 +16,7 @@ from pipelines.planning.bindings import read_bindings
 from pipelines.runner.assignment import Assignment
 from pipelines.runner.folders import attempt_folder
 from pipelines.store.records import Claim
+from pipelines.worker.modules import TooMuch, modules_hash
 from workbench.errors import WorkbenchError
 from workbench.logs.context import as_variable
 from workbench.references import References
@@ -92,18 +93,33 @@ def content_hash(assignment: Assignment, project: Project) -> str:
         raise WorkbenchError(f"{error}", remedy="Correct the file, and repair the run.") from None
 
 
-def step_hash(assignment: Assignment, claim: Claim, content: str, before: Mapping[str, str]) -> str:
+def code_hash(assignment: Assignment, content: str) -> str | None:
+    """The sha256 of all code that decides the result of a step, as it is now; None when there is more than is looked at.
+
+    Args:
+        assignment: what is run.
+        content: of `content_hash`.
+    """
+    if assignment.kind == "sql":
+        return content  # it imports nothing
+    try:
+        return hashlib.sha256(f"{content} {modules_hash(assignment.roots)}".encode()).hexdigest()
+    except TooMuch:
+        return None
+
+
+def step_hash(assignment: Assignment, claim: Claim, code: str, before: Mapping[str, str]) -> str:
     """Of everything that decides the result of a step.
 
     Args:
         assignment: what is run with which values; of secrets the place counts, and not what is there.
         claim: whose run pins the packages.
-        content: of `content_hash`.
+        code: of `code_hash`.
         before: what stands for the result of each step that it comes after.
     """
     # What somebody sees is nobody else's result.
     acting = [claim.run_as] if claim.run_as else []
-    parts = [assignment.kind, assignment.target, content, claim.parameters["steps"][claim.step], claim.lock_hash]
+    parts = [assignment.kind, assignment.target, code, claim.parameters["steps"][claim.step], claim.lock_hash]
     return hashlib.sha256(json.dumps([*parts, *acting, dict(before)], sort_keys=True).encode()).hexdigest()
 
 

@@ -22,7 +22,7 @@ from pipelines.store.outbox import post
 from pipelines.store.pages.runs import read_run
 from pipelines.store.records import Claim, Event, Outcome
 from pipelines.store.runs.making import read_definition
-from pipelines.worker.assigning import assign, content_hash, log_fields, results_before, step_hash
+from pipelines.worker.assigning import assign, code_hash, content_hash, log_fields, results_before, step_hash
 from pipelines.worker.resuming import forget_checkpoints, resuming_events, with_checkpoints
 from pipelines.worker.roles.environment import process_environment, secret_environment
 from pipelines.worker.surroundings import Surroundings
@@ -42,7 +42,8 @@ class _Prepared:
     """What is known of an attempt before it runs."""
 
     assignment: Assignment
-    hash: str | None = None  #: of a step that may be reused
+    code: str | None = None  #: hash of it, of a step that may be reused
+    hash: str | None = None  #: of such a step with its values
     reused: tuple[int, str] | None = None  #: the attempt that is, and its output
     lineage: Told | None = None  #: what others are told of it
 
@@ -84,7 +85,7 @@ class Attempt:
                 lineage = prepared.lineage
                 if prepared.reused is None:
                     result = await self._run(runner, prepared.assignment)
-                    outcome = self._outcome(result, prepared.hash)
+                    outcome = self._outcome(result, await asyncio.to_thread(self._known, prepared, result))
                 else:
                     outcome = _reused(*prepared.reused, prepared.hash)
             await self._finish(outcome, lineage)
@@ -121,9 +122,13 @@ class Attempt:
             references = replace(references, environment=secret_environment(references.environment))
         assignment = assign(claim, definition, home=around.home, project=around.project, references=references)
         assignment = replace(assignment, keys=around.keys)
+        step = definition.steps[claim.step]
         pinned = claim.notebook_hashes.get(claim.step, "")
         content = content_hash(assignment, around.project)
         events = [Event("changed", {"pinned": pinned, "runs": content})] if content != pinned else []
+        code = code_hash(assignment, content) if step.cache else None
+        if step.cache and code is None:
+            logger.warning("the project has more modules than are looked at: the step is not cached")
         lineage = None
         if around.lineage is not None:
             tables = tables_of(assignment.folder)
@@ -133,16 +138,30 @@ class Attempt:
             record_events(connection, claim, events)
             point_output(connection, claim, str(log_of(assignment.folder, encrypted=around.keys is not None)))
             post(connection, [lineage.begun()] if lineage is not None else [])
-            step = definition.steps[claim.step]
             before = results_before(read_run(connection, claim.run_id, events=0).steps, step, claim.run_id)
             assignment = with_checkpoints(connection, claim, assignment, step=step, before=before, home=around.home)
-            if not step.cache:
+            if code is None:
                 return _Prepared(assignment, lineage=lineage)
-            known = step_hash(assignment, claim, content, before)
+            known = step_hash(assignment, claim, code, before)
             reused = find_reusable(connection, known)
         is_there = reused is not None and Path(reused[1]).is_file()
         count_cache(CACHE, is_hit=is_there)
-        return _Prepared(assignment, known, reused if is_there else None, lineage)
+        return _Prepared(assignment, code, known, reused if is_there else None, lineage)
+
+    def _known(self, prepared: _Prepared, result: Result) -> str | None:
+        """The hash under which the result may be found: none when the code is not that any more which it had before."""
+        if prepared.hash is None or result.state is not State.SUCCEEDED:
+            return None
+        assignment = prepared.assignment
+        try:
+            code = code_hash(assignment, content_hash(assignment, self.surroundings.project))
+        except WorkbenchError:
+            code = None
+        if code == prepared.code:
+            return prepared.hash
+        # Nobody knows which of both has run.
+        logger.warning("the code of the step has changed while it ran: its result is not used again")
+        return None
 
     def _outcome(self, result: Result, known: str | None) -> Outcome:
         outcome = Outcome(

@@ -27,7 +27,7 @@ class Heart:
     """A context manager that beats while it is open, and takes the worker off the list at its end.
 
     Args:
-        store: of one connection, for this alone; entered already.
+        store: of one connection that notices silence within `SILENT_SECONDS`, for this alone; entered already.
         worker: who beats.
         lost: called, in the event loop that enters it, with the id of an attempt whose claim is another's now.
         stop: called, in that loop, with the id of an attempt that is to be ended, and why; again at each beat.
@@ -116,7 +116,8 @@ class Heart:
                 return
             try:
                 self.beat()
-                wait = BEAT_SECONDS
+                # The store hung for longer than claims hold: until a beat is quick, nobody knows what does hold.
+                wait = 0.0 if self.is_late else BEAT_SECONDS
             except StoreError as error:
                 logger.warning("a beat did not reach the store: %s", error)
                 wait = AGAIN_SECONDS

@@ -14,6 +14,7 @@ from pipelines.processes.life import Sign
 from pipelines.processes.opening import opened_store
 from pipelines.processes.signing import give_signs
 from pipelines.store.database import Store, store_address
+from pipelines.store.records import SILENT_SECONDS
 from pipelines.worker.flows.keeper import FlowKeeper
 from pipelines.worker.measuring import measuring
 from pipelines.worker.surroundings import Surroundings
@@ -64,7 +65,7 @@ async def _work_measured(
     opening = opened_store(settings, connections=options.slots + 3, is_stopping=stopping.is_set)
     store = await asyncio.to_thread(opening.__enter__)
     try:
-        with Store(store_address(settings), connections=1) as heart_store:
+        with Store(store_address(settings), connections=1, silent_seconds=SILENT_SECONDS) as heart_store:
             worker = new_worker(options.slots)
             loop = WorkerLoop(worker, store, heart_store, surroundings)
             signing = asyncio.create_task(give_signs(Sign(settings.home, SIGN), store))
@@ -85,7 +86,7 @@ async def _kept_flows(
     if not options.flows:
         yield
         return
-    with Store(store_address(settings), connections=1) as store:
+    with Store(store_address(settings), connections=1, silent_seconds=SILENT_SECONDS) as store:
         keeper = FlowKeeper(worker, store, surroundings)
         leaving = asyncio.create_task(stopping.wait())
         leaving.add_done_callback(lambda _: keeper.leave())

@@ -84,9 +84,9 @@ class WorkerLoop:
                     await self._leave()
 
     async def _claim(self, runner: Runner) -> bool:
-        """Begin one more step; False when there is none, or no room."""
+        """Begin one more step; False when there is none, no room, or no saying how long a claim would hold."""
         self._wake.clear()
-        if len(self._attempts) >= self._worker.slots:
+        if self._heart.is_late or len(self._attempts) >= self._worker.slots:
             return False
         try:
             claim = await asyncio.to_thread(self._take)
@@ -107,6 +107,10 @@ class WorkerLoop:
             reap(self._store, messages=lost_by(self._surroundings.lineage))
         with self._store.transaction() as connection:
             claim = take(connection, self._worker.id)
+            if self._heart.is_late:
+                # It would be lost at once. Taken back before it is committed, it is no attempt.
+                connection.rollback()
+                return None
         if claim is not None:
             self._heart.hold(claim)
         return claim

@@ -78,6 +78,58 @@ def test_what_the_end_of_python_puts_out_and_writes_belongs_to_the_run(tmp_path)
     assert (tmp_path / "late.txt").read_text() == "flushed"
 
 
+LINGERING = (
+    "import pathlib, threading, time\n"
+    "def write():\n    time.sleep({seconds})\n    pathlib.Path('late.txt').write_text('whole')\n"
+    "threading.Thread(target=write).start()\nprint('started', flush=True)"
+)
+
+
+def test_a_thread_that_still_writes_after_the_last_cell_is_waited_for(tmp_path):
+    outcome = ran(make_job(tmp_path, LINGERING.format(seconds=7)))
+
+    assert (outcome.state, outcome.message) == (State.SUCCEEDED, "")
+    assert (tmp_path / "late.txt").read_text() == "whole"
+
+
+@pytest.mark.parametrize(
+    ("leaving", "signal_name", "code", "how"),
+    [
+        ("os.kill(os.getpid(), signal.SIGKILL)", "SIGKILL", None, "was killed by SIGKILL"),
+        ("os._exit(7)", "", 7, "ended with code 7"),
+    ],
+)
+def test_a_kernel_that_dies_in_an_exit_handler_is_no_success(tmp_path, leaving, signal_name, code, how):
+    job = make_job(tmp_path, f"import atexit, os, signal\natexit.register(lambda: {leaving})", "print('done')")
+
+    outcome = ran(job)
+
+    notebook = read_output(job.output)
+    assert (outcome.state, outcome.signal, outcome.exit_code) == (State.KERNEL_DIED, signal_name, code)
+    assert outcome.message.startswith(f"the kernel {how} after its last cell")
+    assert outcome.cell is None
+    assert statuses(notebook) == ["completed"] * 2
+    assert notebook["metadata"]["papermill"]["exception"] is True
+
+
+def test_who_cancels_while_the_kernel_ends_does_not_wait_for_it(tmp_path):
+    job = make_job(tmp_path, LINGERING.format(seconds=600))
+
+    outcome = ran(job, cancel_when=lambda event: event.kind is Kind.CELL_ENDED)
+
+    assert (outcome.state, outcome.cell) == (State.CANCELLED, None)
+    assert "after its last cell" in outcome.message
+    assert outcome.seconds < 60
+
+
+def test_a_kernel_that_does_not_end_in_the_time_of_the_notebook_is_no_success(tmp_path):
+    outcome = ran(make_job(tmp_path, LINGERING.format(seconds=600), limits=JobLimits(run_seconds=6)))
+
+    assert (outcome.state, outcome.limit) == (State.TIMED_OUT, "run")
+    assert "after its last cell within 6 s" in outcome.message
+    assert not (tmp_path / "late.txt").exists()
+
+
 def test_displays_are_updated_and_cleared_as_in_a_browser(tmp_path):
     updating = "shown = display('before', display_id=True)\nshown.update('after')"
     clearing = "from IPython.display import clear_output\nprint('old')\nclear_output(wait=True)\nprint('new')"

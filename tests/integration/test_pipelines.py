@@ -212,6 +212,18 @@ def test_a_cached_step_runs_once_for_the_same_values(site: Site, worker):
     assert runs[1].attempts("a")[0]["reused_from"] == runs[0].attempts("a")[0]["id"]
 
 
+def test_a_cached_step_runs_again_when_a_module_that_it_imports_has_changed(site: Site, worker):
+    site.module("steps_helping", "FACTOR = 1\n")
+    site.module("steps_eleven", "def tell() -> int:\n    import steps_helping\n\n    return steps_helping.FACTOR\n")
+    site.pipeline("importing", steps={"a": {"function": "steps_eleven:tell", "cache": True}})
+    runs = [site.run("importing")]
+    site.module("steps_helping", "FACTOR = 2000\n")
+    runs += [site.run("importing"), site.run("importing")]
+
+    assert [each.attempts("a")[0]["reused_from"] is not None for each in runs] == [False, False, True]
+    assert runs[0].output("a") != runs[1].output("a") == runs[2].output("a")
+
+
 TELLS = """from workbench.sections import SparkSettings
 from workbench.transformation.progress import Outcome, Recorder
 from workbench.transformation.progress.reporting import Report

@@ -33,6 +33,21 @@ def libpq_options(settings: WarehouseSettings) -> Mapping[str, str]:
     return {**options, "sslrootcert": str(settings.ca_file or system_authorities())}
 
 
+def silence_options(seconds: float) -> Mapping[str, str]:
+    """Of connections that have to notice within *seconds* that the server is gone, over those of `libpq_options`.
+
+    A server that is stopped and not gone still confirms what it is sent: that is noticed by nobody.
+    """
+    third = str(max(1, int(seconds / 3)))
+    return {
+        "connect_timeout": str(max(2, int(seconds))),  # libpq takes 1 for 2
+        "keepalives_idle": third,
+        "keepalives_interval": third,
+        "keepalives_count": "2",
+        "tcp_user_timeout": str(int(seconds * 1000)),
+    }
+
+
 def system_authorities() -> str:
     """The PEM file of the authorities that this machine trusts, else those of Mozilla.
 

@@ -24,7 +24,6 @@ from workbench.runtime.kernels import new_runtime_folder
 
 RECONNECT_MILLISECONDS = 10  # a kernel that starts is looked for that often
 ASK_AGAIN_SECONDS = 0.1
-SHUTDOWN_SECONDS = 5.0  # for what the kernel does when Python ends, such as flushing files
 T = TypeVar("T")
 
 
@@ -158,11 +157,10 @@ class Kernel:
         else:
             self._process.interrupt()
 
-    async def leave(self) -> None:
-        """Have the kernel end by itself, with its exit handlers; one that takes more than five seconds still runs then."""
+    def leave(self) -> None:
+        """Ask the kernel to end by itself, with its exit handlers: `ended` says when it has."""
         if not self.ended.done():
             self.client.shutdown()
-            await asyncio.wait({self.ended}, timeout=SHUTDOWN_SECONDS)
 
     async def stop(self) -> Ending:
         """Kill what is left of the kernel and of all that it has started, and remove its folder. Safe to call twice."""

@@ -14,10 +14,12 @@ from pipelines.engine.kernels.kernel import Kernel
 from pipelines.engine.record.notebook import is_executed, tags
 from pipelines.engine.record.recorder import Recorder
 from pipelines.engine.running.conversation import EXPRESSION, Asked, Conversation
-from pipelines.engine.running.verdict import MAKE_ROOM, Verdict
+from pipelines.engine.running.verdict import AFTER_LAST, JOIN, MAKE_ROOM, Verdict
 from pipelines.states import State
 
 DEAD_QUIET_SECONDS = 0.1  # of a killed kernel nothing comes again: patience costs little
+QUIET_SECONDS = 0.02  # of a kernel that has ended in order
+SHUTDOWN_SECONDS = 5.0  # that a kernel has at least for its end, such as flushing files, whatever the limits
 MAY_RAISE = "raises-exception"  # a tag of nbclient and JupyterLab
 
 
@@ -50,7 +52,9 @@ class CellRunner:
         self._cancelled: asyncio.Task[Any]
 
     async def run(self, cells: Sequence[Mapping[str, Any]]) -> Verdict:
-        """Run *cells*; those that follow one that did not succeed are not run, and those of a checkpoint need not be.
+        """Run *cells*, and let the kernel end; cells that follow one that did not succeed are not run.
+
+        Those of a checkpoint need not be, either.
 
         Raises:
             OSError: when the log cannot be written.
@@ -59,14 +63,44 @@ class CellRunner:
         self._run_deadline = None if seconds is None else self._loop.time() + seconds
         self._cancelled = asyncio.create_task(self._cancel.wait(), name="wait-for-cancel")
         try:
-            for index, cell in enumerate(cells):
-                if self._cancel.is_set():
-                    return Verdict(state=State.CANCELLED, message="it was cancelled between two cells")
-                if verdict := await self._pass(index, cell):
-                    return verdict
+            verdict = await self._run_all(cells)
+            # Files are flushed, threads waited for and Spark sessions closed by what Python does at its end.
+            if verdict.state is State.SUCCEEDED:
+                return await self._leave(verdict)
+            if verdict.state is State.FAILED:
+                await self._wait_for_end(SHUTDOWN_SECONDS)
+            return verdict
         finally:
             self._cancelled.cancel()
+
+    async def _run_all(self, cells: Sequence[Mapping[str, Any]]) -> Verdict:
+        for index, cell in enumerate(cells):
+            if self._cancel.is_set():
+                return Verdict(state=State.CANCELLED, message="it was cancelled between two cells")
+            if verdict := await self._pass(index, cell):
+                return verdict
         return Verdict(state=State.SUCCEEDED)
+
+    async def _leave(self, verdict: Verdict) -> Verdict:
+        """Let the kernel of a notebook that is done end by itself: what it still does belongs to the run."""
+        deadline = self._run_deadline
+        left = None if deadline is None else max(SHUTDOWN_SECONDS, deadline - self._loop.time())
+        await self._wait_for_end(left)
+        if self._kernel.ended.done():
+            # Of a kernel that ends otherwise nobody knows what it has left undone.
+            return verdict if self._kernel.ended.result().code == 0 else Verdict(state=State.KERNEL_DIED)
+        if self._cancel.is_set():
+            return Verdict(state=State.CANCELLED, message=f"it was cancelled {AFTER_LAST}, before its kernel had ended")
+        message = f"the kernel had not ended {AFTER_LAST} within {self._limits.run_seconds:g} s for the whole notebook"
+        return Verdict(state=State.TIMED_OUT, limit="run", message=message, remedy=JOIN)
+
+    async def _wait_for_end(self, seconds: float | None) -> None:
+        """Until the kernel has ended, as it is asked to; at most for *seconds*, and until somebody cancels."""
+        self._kernel.leave()
+        ends: list[asyncio.Future[Any]] = [self._kernel.ended, self._conversation.reading, self._cancelled]
+        await asyncio.wait(ends, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        self._check_reading()
+        await self._conversation.drain(QUIET_SECONDS)
 
     async def _pass(self, index: int, cell: Mapping[str, Any]) -> Verdict | None:
         """Do what there is to do with one cell; None says that the next may follow."""

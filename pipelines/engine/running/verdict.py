@@ -14,6 +14,8 @@ from pipelines.states import State
 
 MAKE_ROOM = "Make room on that disk and run it again; what was put out until then is in the log."
 DIED = "The last lines and the peak of memory tell more; a process of the notebook's may have ended or crashed it."
+JOIN = "Let its last cell wait for the threads and executors that it has started, or give the notebook more time."
+AFTER_LAST = "after its last cell"
 NO_MEMORY = "Let the notebook read less at once, or give it more memory."
 
 
@@ -68,7 +70,7 @@ class Verdict:
         how = f"was killed by {ending.signal}" if ending.signal else f"ended with code {ending.code}"
         if ending.code is None:
             how = "was lost with its guard"
-        where = "" if self.cell is None else f" in {self.place}"
+        where = f" {AFTER_LAST}" if self.cell is None else f" in {self.place}"
         why = ", likely for want of memory" if is_out_of_memory else ""
         peak = ending.peak_memory_bytes
         used = "" if peak is None else f"; its memory peaked at {peak / 1e6:,.0f} MB"

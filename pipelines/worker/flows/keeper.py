@@ -43,7 +43,7 @@ class FlowKeeper:
 
     Args:
         worker: its id.
-        store: of one connection, for this alone; entered already.
+        store: of one connection that notices silence within `SILENT_SECONDS`, for this alone; entered already.
         surroundings: where things are.
         chance: between 0 and 1, for the times between starts.
     """
@@ -97,9 +97,12 @@ class FlowKeeper:
     def _watch(self) -> None:
         """End what runs when the store is out of reach, however long the other thread waits for it."""
         while not self._ended.wait(LOOK_SECONDS):
-            if time.monotonic() - self._renewed > LATE_SECONDS:
+            if self._is_late():
                 for each in self._now_held():
                     each.end(Cause.LATE)
+
+    def _is_late(self) -> bool:
+        return time.monotonic() - self._renewed > LATE_SECONDS
 
     def _now_held(self) -> list[HeldFlow]:
         with self._guard:
@@ -116,7 +119,8 @@ class FlowKeeper:
         self._lost = [each for each in self._lost if not each.is_over()]
         for each in self._now_held():
             self._advance(each, orders.get(each.claim.name))
-        if not self._leaving.is_set():
+        # What is taken after a question that hung would be ended at once; the next look asks anew.
+        if not self._leaving.is_set() and not self._is_late():
             self._take(failed)
 
     def _ask(self, now: float) -> tuple[dict[str, Order], list[str]]:

@@ -1,0 +1,171 @@
+"""What a worker does when the store hangs for longer than its claims hold: without a store, and by a clock that is set."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from contextlib import contextmanager
+from types import SimpleNamespace
+
+import pytest
+
+from pipelines.store import database
+from pipelines.store.claims.beating import Beat
+from pipelines.store.database import Store
+from pipelines.store.records import BEAT_SECONDS, LEASE_SECONDS, SILENT_SECONDS
+from pipelines.worker import heart as hearts
+from pipelines.worker import worker as workers
+from pipelines.worker.heart import Heart
+from pipelines.worker.worker import WorkerLoop, new_worker
+from workbench.sections import WarehouseSettings
+from workbench.warehouse.libpq import silence_options
+
+HANGS_SECONDS = LEASE_SECONDS + 4
+
+
+class Clock:
+    """Stands until it is moved."""
+
+    def __init__(self) -> None:
+        self.seconds = 1000.0
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+
+class Transactions:
+    """The part of a store that opens transactions, and counts those that were rolled back."""
+
+    def __init__(self) -> None:
+        self.rolled_back = 0
+
+    @contextmanager
+    def transaction(self):
+        yield self
+
+    def rollback(self) -> None:
+        self.rolled_back += 1
+
+
+class Steps:
+    """A queue of steps that are claimed and end at once."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
+        self.claimed, self.ran, self.lost = 0, 0, 0
+        self.store, self.hang_seconds = Transactions(), 0.0
+        self._clock = clock
+        monkeypatch.setattr(workers, "reap", lambda *_, **__: None)
+        monkeypatch.setattr(workers, "take", self._take)
+        monkeypatch.setattr(workers, "Attempt", lambda claim, *_: SimpleNamespace(claim=claim, run=self._run))
+        around = SimpleNamespace(lineage=None, environment={})
+        self.worker = WorkerLoop(new_worker(2), self.store, Transactions(), around)
+
+    def _take(self, connection: Transactions, worker: str) -> SimpleNamespace:
+        self._clock.seconds += self.hang_seconds
+        self.claimed += 1
+        return SimpleNamespace(attempt_id=self.claimed, run_id=1, step="load")
+
+    async def _run(self, runner: object) -> None:
+        try:
+            await asyncio.sleep(0)
+            self.ran += 1
+        except asyncio.CancelledError:
+            self.lost += 1
+            raise
+
+    async def turn(self) -> bool:
+        """One turn of the loop, and the next one's beginning."""
+        claims = await self.worker._claim(None)
+        self.worker._lose_what_is_late()
+        await asyncio.sleep(0.01)
+        return claims
+
+
+@pytest.fixture
+def clock(monkeypatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(hearts, "time", clock)
+    monkeypatch.setattr(workers, "time", clock)
+    monkeypatch.setattr(hearts, "beat", lambda *_: Beat(frozenset(), {}))
+    return clock
+
+
+def test_a_worker_that_is_late_claims_nothing_until_a_beat_is_quick(monkeypatch, clock):
+    async def work() -> None:
+        steps = Steps(monkeypatch, clock)
+        clock.seconds += HANGS_SECONDS
+        assert [await steps.turn() for _ in range(3)] == [False] * 3
+        assert (steps.claimed, steps.lost) == (0, 0)
+
+        steps.worker._heart.beat()
+        assert await steps.turn() is True
+        assert (steps.ran, steps.lost) == (1, 0)
+
+    asyncio.run(work())
+
+
+def test_a_claim_that_hung_with_the_store_is_taken_back_before_it_is_an_attempt(monkeypatch, clock):
+    async def work() -> None:
+        steps = Steps(monkeypatch, clock)
+        steps.hang_seconds = HANGS_SECONDS
+        assert await steps.turn() is False
+        assert (steps.store.rolled_back, steps.ran, steps.lost) == (1, 0, 0)
+
+    asyncio.run(work())
+
+
+def test_a_late_worker_waits_and_does_not_spin_when_it_is_woken(monkeypatch, clock):
+    async def work() -> None:
+        steps = Steps(monkeypatch, clock)
+        clock.seconds += HANGS_SECONDS
+        monkeypatch.setattr(workers, "POLL_SECONDS", 0.01)
+        steps.worker._wake.set()
+        for _ in range(2):
+            await steps.turn()
+            assert not steps.worker._wake.is_set()
+            await steps.worker._sleep()
+
+    asyncio.run(work())
+
+
+def test_a_beat_that_hung_is_followed_by_the_next_at_once(monkeypatch, clock):
+    hangs, beats, enough = [0.0, HANGS_SECONDS, HANGS_SECONDS, 0.0], [], threading.Event()
+
+    def beat(*_):
+        beats.append(clock.seconds)
+        clock.seconds += hangs[len(beats) - 1]
+        return Beat(frozenset(), {})
+
+    monkeypatch.setattr(hearts, "beat", beat)
+    monkeypatch.setattr(hearts, "leave", lambda *_: None)
+    heart = Heart(
+        Transactions(),
+        new_worker(1),
+        lost=lambda _: None,
+        stop=lambda *_: None,
+        beaten=lambda: enough.set() if len(beats) == len(hangs) else None,
+    )
+    with heart:
+        heart.hurry()
+        assert enough.wait(BEAT_SECONDS / 2), f"{len(beats)} beats"
+        assert not heart.is_late
+
+
+def test_a_connection_that_beats_is_given_up_in_time_for_another_beat():
+    options = silence_options(SILENT_SECONDS)
+    probes = int(options["keepalives_interval"]) * int(options["keepalives_count"])
+
+    assert BEAT_SECONDS + int(options["tcp_user_timeout"]) / 1000 < LEASE_SECONDS
+    assert BEAT_SECONDS + int(options["keepalives_idle"]) + probes < LEASE_SECONDS
+    assert int(options["connect_timeout"]) < LEASE_SECONDS
+
+
+def test_a_store_that_is_to_notice_silence_connects_so(monkeypatch):
+    given = []
+    monkeypatch.setattr(database, "url", lambda *_: "postgresql+psycopg://")
+    monkeypatch.setattr(database.sa, "create_engine", lambda *_, connect_args, **__: given.append(connect_args))
+    for seconds in (SILENT_SECONDS, None):
+        Store(WarehouseSettings(), silent_seconds=seconds).__enter__()
+
+    assert [each["tcp_user_timeout"] for each in given] == ["9000", "60000"]
+    assert {each["application_name"] for each in given} == {"workbench pipelines"}
