@@ -46,6 +46,19 @@ WHERE a.run_id = ANY (:ids) AND a.output_path IS NOT NULL
 GROUP BY a.output_path
 ON CONFLICT (path) DO NOTHING
 """)
+# A file and an end of a run are there as long as they are, and a trigger sees again what is not long before its
+# cursor. That stands where it is while nothing happens, or the trigger is paused, and the runs need not be kept so long.
+SEEN_AGAIN = """
+  SELECT least(now(), min(s.cursor)) - make_interval(secs => :event_seconds) FROM pipelines.schedules s
+  WHERE s.pipeline = e.pipeline AND (starts_with(s.name, 'file ') OR starts_with(s.name, 'pipeline '))
+"""
+NOTE_EVENTS = sa.text(f"""
+INSERT INTO pipelines.past_events (key, pipeline, at)
+SELECT e.key, e.pipeline, greatest(e.created_at, e.instant) FROM pipelines.runs e
+WHERE e.id = ANY (:ids) AND e.trigger = 'event' AND greatest(e.created_at, e.instant) > ({SEEN_AGAIN})
+ON CONFLICT (key) DO NOTHING
+""")
+FORGET_EVENTS = sa.text(f"DELETE FROM pipelines.past_events e WHERE e.at <= ({SEEN_AGAIN})")
 DELETE_RUNS = sa.text("DELETE FROM pipelines.runs WHERE id = ANY (:ids)")
 # A step that reused an output names the same file.
 KEEP_USED = sa.text("""
@@ -112,8 +125,10 @@ def let_go(connection: sa.Connection, *, limit: int = RUNS) -> tuple[OldRun, ...
     ids = list(connection.execute(HOLD, {"ids": list(old)}).scalars())
     if ids:
         connection.execute(NOTE_FILES, {"ids": ids, "reuse_seconds": REUSE_SECONDS})
+        connection.execute(NOTE_EVENTS, {"ids": ids, "event_seconds": EVENT_SECONDS})
         connection.execute(DELETE_RUNS, {"ids": ids})
         connection.execute(KEEP_USED)
+    connection.execute(FORGET_EVENTS, {"event_seconds": EVENT_SECONDS})
     for statement in LEFT_OVER:
         connection.execute(sa.text(statement))
     return tuple(old[each] for each in ids)

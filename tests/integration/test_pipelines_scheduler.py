@@ -26,6 +26,7 @@ from pipelines.states import State
 from pipelines.store.claims.writing import finish
 from pipelines.store.records import Outcome as StepOutcome
 from pipelines.store.records import Worker
+from pipelines.store.retention import let_go
 from pipelines.store.runs.making import Limits
 from tests.services.pipelines_project import Site, running_site
 from tests.services.pipelines_store import claim, new_run
@@ -48,7 +49,9 @@ def site(server: Site):
     """The module's site, without the pipelines of the test before."""
     for path in server.project.jobs.glob("*.yaml"):
         path.unlink()
-    server.ask("TRUNCATE pipelines.schedules, pipelines.skips, pipelines.runs, pipelines.removals CASCADE")
+    server.ask(
+        "TRUNCATE pipelines.schedules, pipelines.skips, pipelines.runs, pipelines.removals, pipelines.past_events CASCADE"
+    )
     server.module("nothing", "def nothing() -> None:\n    pass\n")
     return server
 
@@ -271,6 +274,41 @@ def test_the_end_of_a_run_starts_one_of_another_pipeline_for_the_same_day(site: 
     assert ended.page.run["state"] == State.SUCCEEDED
     assert ended.page.run["event_id"] == f"upstream {run.page.run['id']}"
     assert site.ask("SELECT count(*) FROM pipelines.runs") == [(2,)]
+
+
+def test_old_events_start_nothing_when_their_runs_are_no_longer_kept(site: Site):
+    site.pipeline("upstream", steps=NOTHING)
+    triggers = [{"file": {"path": "old/*.csv"}}, {"pipeline": {"name": "upstream"}}]
+    site.pipeline("downstream", triggers=triggers, retention={"days": 14}, steps=NOTHING)
+    first = Scheduler(site.store, site.project)
+    first.sync()
+    site.start_run("upstream")
+    site.ask("UPDATE pipelines.runs SET state = 'succeeded', ended_at = clock_timestamp()")
+    wait_past(site.file("old/1.csv", "x"))
+    first.watch()
+    assert site.ask("SELECT count(*) FROM pipelines.runs WHERE pipeline = 'downstream'") == [(2,)]
+
+    long_ago = "now() - interval '15 days'"
+    site.ask(
+        f"UPDATE pipelines.runs SET state = 'succeeded', created_at = {long_ago}, instant = {long_ago}, "
+        f"ended_at = {long_ago} + interval '1 minute'"
+    )
+    site.ask(f"UPDATE pipelines.schedules SET cursor = {long_ago}")
+    let_old_go(site)
+    second = Scheduler(site.store, site.project)
+    second.sync()
+    second.watch()
+
+    assert site.ask("SELECT pipeline FROM pipelines.runs") == [("upstream",)]
+    # Once the triggers have come further, nothing of them is kept.
+    site.ask(f"UPDATE pipelines.schedules SET cursor = {long_ago} + interval '61 minutes'")
+    let_old_go(site)
+    assert site.ask("SELECT count(*) FROM pipelines.past_events") == [(0,)]
+
+
+def let_old_go(site: Site) -> None:
+    with site.store.transaction() as connection:
+        let_go(connection)
 
 
 @pytest.mark.timeout(120)

@@ -161,7 +161,7 @@ def test_migrating_again_changes_nothing_and_a_newer_store_is_refused(server):
 def refuse_newer(store):
     store.migrate()
     with store.transaction() as connection:
-        assert read_revision(connection) == "0006"
+        assert read_revision(connection) == "0007"
         connection.exec_driver_sql("UPDATE pipelines.alembic_version SET version_num = '9999'")
 
     with pytest.raises(StoreTooNew, match="revision 9999"):
