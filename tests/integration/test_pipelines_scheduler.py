@@ -19,9 +19,11 @@ from pipelines.planning.run_as import RunAsRule
 from pipelines.planning.runs import Plan
 from pipelines.processes.naming import new_id
 from pipelines.runner.folders import attempt_folder
+from pipelines.scheduler import schedules
 from pipelines.scheduler.pruning import Pruned, prune
 from pipelines.scheduler.scheduler import Scheduler
 from pipelines.scheduler.triggers import EVENTS_AT_ONCE
+from pipelines.scheduler.watching import OVERLAP
 from pipelines.states import State
 from pipelines.store.claims.writing import finish
 from pipelines.store.records import Outcome as StepOutcome
@@ -309,6 +311,40 @@ def test_old_events_start_nothing_when_their_runs_are_no_longer_kept(site: Site)
 def let_old_go(site: Site) -> None:
     with site.store.transaction() as connection:
         let_go(connection)
+
+
+def test_nothing_is_lost_after_a_clock_that_was_ahead(site: Site):
+    site.pipeline("upstream", steps=NOTHING)
+    triggers = [{"file": {"path": "ahead/*.csv"}}, {"pipeline": {"name": "upstream"}}]
+    site.pipeline("downstream", triggers=triggers, steps=NOTHING)
+    scheduler = Scheduler(site.store, site.project)
+    scheduler.sync()
+    site.ask("UPDATE pipelines.schedules SET cursor = clock_timestamp() + interval '1 hour'")
+    scheduler.sync()
+    scheduler.watch()
+    path = site.file("ahead/1.csv", "x")
+    site.start_run("upstream")
+    # Its end was written by a clock that is still ahead.
+    site.ask("UPDATE pipelines.runs SET state = 'succeeded', ended_at = clock_timestamp() + interval '1 hour'")
+    wait_past(path)
+
+    for each in (scheduler, scheduler, Scheduler(site.store, site.project)):
+        each.sync()
+        each.watch()
+
+    found = site.ask("SELECT event_id FROM pipelines.runs WHERE pipeline = 'downstream' ORDER BY event_id")
+    assert [event.split()[0] for (event,) in found] == ["ahead/1.csv", "upstream"]
+    assert site.ask("SELECT bool_and(cursor <= clock_timestamp()) FROM pipelines.schedules") == [(True,)]
+
+
+def test_a_new_trigger_by_files_begins_at_their_clock_when_that_is_behind(site: Site, monkeypatch):
+    behind = datetime.now(UTC) - timedelta(hours=1)
+    monkeypatch.setattr(schedules, "files_time", lambda: behind)
+    site.pipeline("arrives", triggers=[{"file": {"path": "behind/*.csv"}}], steps=NOTHING)
+
+    Scheduler(site.store, site.project).sync()
+
+    assert site.ask("SELECT cursor FROM pipelines.schedules") == [(behind + OVERLAP,)]
 
 
 @pytest.mark.timeout(120)
