@@ -18,10 +18,11 @@ EVENT_SECONDS = 3600.0
 # A step that is about to reuse an output says so within the time of its claim.
 REUSE_SECONDS = 60.0
 AGAIN_SECONDS = 3600.0  # after which a folder that could not be removed is tried again
+# Runs of backfills are counted by themselves: a year of hours is made at once, and would push out all that is live.
 OLD = sa.text("""
 WITH ranked AS (
-  SELECT r.id, r.pipeline, r.state, r.ended_at, p.keep_runs, p.keep_days,
-         row_number() OVER (PARTITION BY r.pipeline ORDER BY r.id DESC) AS place,
+  SELECT r.id, r.pipeline, r.state, r.ended_at, r.backfill_id, p.keep_runs, p.keep_days,
+         row_number() OVER (PARTITION BY r.pipeline, r.backfill_id IS NULL ORDER BY r.id DESC) AS place,
          r.id = max(r.id) FILTER (WHERE r.state NOT IN ('succeeded', 'skipped', 'cancelled', 'queued', 'running'))
            OVER (PARTITION BY r.pipeline) AS is_last_failure,
          r.trigger = 'event' AND r.created_at > now() - make_interval(secs => :event_seconds) AS is_recent_event
@@ -31,6 +32,9 @@ WITH ranked AS (
 SELECT id, pipeline, state, ended_at FROM ranked
 WHERE ended_at IS NOT NULL AND is_last_failure IS NOT TRUE AND NOT is_recent_event
   AND (place > keep_runs OR ended_at < now() - make_interval(days => keep_days::int))
+  AND (backfill_id IS NULL OR backfill_id NOT IN (
+    SELECT u.backfill_id FROM pipelines.runs u WHERE u.backfill_id IS NOT NULL AND u.ended_at IS NULL
+  ))
 ORDER BY id LIMIT :limit
 """)
 # A run that is being repaired at this moment has no end any more.
