@@ -30,6 +30,7 @@ from pipelines.store.records import Outcome as StepOutcome
 from pipelines.store.records import Worker
 from pipelines.store.retention import let_go
 from pipelines.store.runs.making import Limits
+from pipelines.store.runs.schedules import pause_schedules
 from tests.services.pipelines_project import Site, running_site
 from tests.services.pipelines_store import claim, new_run
 from tests.services.workbench import ROOT, environment, run, wait_until
@@ -179,6 +180,29 @@ def test_a_pipeline_whose_file_is_gone_for_good_is_scheduled_no_more(site: Site)
     scheduler.sync()
 
     assert (kept, site.ask("SELECT count(*) FROM pipelines.schedules")) == ([(1,)], [(0,)])
+
+
+def test_a_paused_pipeline_stays_paused_when_its_file_or_its_rule_was_away(site: Site):
+    path = site.pipeline("minutely", schedule=EVERY_MINUTE, steps=NOTHING)
+    scheduler = Scheduler(site.store, site.project)
+    scheduler.sync()
+    with site.store.transaction() as connection:
+        pause_schedules(connection, "minutely", "ann")
+    paused = [("* * * * * UTC", True, "ann")]
+
+    path.unlink()
+    for _ in range(3):
+        scheduler.sync()
+    site.pipeline("minutely", schedule=EVERY_MINUTE, steps=NOTHING)
+    scheduler.sync()
+    assert site.ask("SELECT name, paused, paused_by FROM pipelines.schedules") == paused
+
+    site.pipeline("minutely", steps=NOTHING)
+    scheduler.sync()
+    site.pipeline("minutely", schedule=EVERY_MINUTE, triggers=[{"file": {"path": "in/*"}}], steps=NOTHING)
+    scheduler.sync()
+    names = "SELECT name, paused, paused_by FROM pipelines.schedules ORDER BY name"
+    assert site.ask(names) == [*paused, ("file in/*", True, "ann")]
 
 
 def test_a_file_starts_one_run_and_one_more_when_it_changes(site: Site):
