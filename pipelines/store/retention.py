@@ -17,6 +17,7 @@ RUNS = 500  # in one transaction: others wait for none of it, but it should not 
 EVENT_SECONDS = 3600.0
 # A step that is about to reuse an output says so within the time of its claim.
 REUSE_SECONDS = 60.0
+PAGE = 5000  # files that are asked for at once
 AGAIN_SECONDS = 3600.0  # after which a folder that could not be removed is tried again
 # Runs of backfills are counted by themselves: a year of hours is made at once, and would push out all that is live.
 OLD = sa.text("""
@@ -68,9 +69,12 @@ DELETE_RUNS = sa.text("DELETE FROM pipelines.runs WHERE id = ANY (:ids)")
 KEEP_USED = sa.text("""
 DELETE FROM pipelines.removals m WHERE EXISTS (SELECT FROM pipelines.attempts a WHERE a.output_path = m.path)
 """)
+# A page, since of machines that are gone there may be any number.
 DUE = sa.text("""
-SELECT path, worker FROM pipelines.removals
-WHERE not_before <= now() AND starts_with(path, :below) ORDER BY path LIMIT :limit
+SELECT m.path, m.worker FROM pipelines.removals m
+WHERE m.not_before <= now() AND starts_with(m.path, :below) AND m.path > :after
+  AND NOT EXISTS (SELECT FROM pipelines.attempts a WHERE a.output_path = m.path)
+ORDER BY m.path LIMIT :limit
 """)
 LEFT_OVER = (
     """
@@ -138,10 +142,14 @@ def let_go(connection: sa.Connection, *, limit: int = RUNS) -> tuple[OldRun, ...
     return tuple(old[each] for each in ids)
 
 
-def due_removals(connection: sa.Connection, below: str, *, limit: int = 5000) -> tuple[Removal, ...]:
-    """What is to be removed now of files whose paths begin with *below*; nothing that a row names again."""
-    connection.execute(KEEP_USED)
-    return tuple(Removal(*row) for row in connection.execute(DUE, {"below": below, "limit": limit}))
+def due_removals(connection: sa.Connection, below: str, *, after: str = "", limit: int = PAGE) -> tuple[Removal, ...]:
+    """What is to be removed now of files whose paths begin with *below*, by path, at most *limit* behind *after*.
+
+    Nothing that a row names again is among it.
+    """
+    if not after:
+        connection.execute(KEEP_USED)
+    return tuple(Removal(*row) for row in connection.execute(DUE, {"below": below, "after": after, "limit": limit}))
 
 
 def removed(connection: sa.Connection, paths: Iterable[str]) -> None:

@@ -479,6 +479,24 @@ def test_what_a_killed_scheduler_leaves_of_old_runs_is_found_by_the_next(site: S
     assert site.ask("SELECT * FROM pipelines.removals") == []
 
 
+def test_files_of_a_machine_that_is_gone_keep_none_of_this_one_from_being_removed(site: Site):
+    runs = site.home / "pipelines" / "runs"
+    shared, ours = runs / "7" / "a.1-1", runs / "9" / "a.1-1"
+    for each in (shared, ours):
+        each.mkdir(parents=True)
+    site.ask(
+        f"INSERT INTO pipelines.removals SELECT '{runs}/0/a.' || n || '-1/output.ipynb', 'gone-1-a', now() "
+        "FROM generate_series(1, 5001) n "
+        f"UNION ALL VALUES ('{shared}/output.ipynb', 'gone-1-a', now()), ('{ours}/output.ipynb', '{new_id()}', now())"
+    )
+
+    assert prune(site.store, site.home, actor="scheduler").folders == 2
+
+    assert not shared.exists()
+    assert not ours.exists()
+    assert site.ask("SELECT count(*) FROM pipelines.removals") == [(5001,)]
+
+
 def wait_past(path) -> None:
     """Wait until a file has settled for the watch."""
     wait_until(lambda: time.time() - path.stat().st_ctime > 2.1, 10, "the file to settle")
