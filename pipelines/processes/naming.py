@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import socket
 
@@ -14,7 +15,8 @@ def new_id() -> str:
 
 def is_here(worker: str) -> bool:
     """Whether the worker of this name is, or was, on this machine."""
-    return worker.startswith(_of_this_machine())
+    # Another machine's name may begin with ours, and go on with a hyphen.
+    return re.fullmatch(rf"{re.escape(_of_this_machine())}[0-9]+-[0-9a-f]+", worker) is not None
 
 
 def _of_this_machine() -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import os
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from pipelines.processes.naming import is_here
@@ -56,10 +57,7 @@ def prune(store: Store, home: Path, *, actor: str) -> Pruned:
 
 
 def _remove_folders(store: Store, home: Path) -> tuple[int, bool]:
-    with store.transaction() as connection:
-        due = due_removals(connection, f"{runs_folder(home)}{os.sep}")
-    # Another machine may have a home of the same name, and the file: what is not there, and not ours, is not gone.
-    ours = [each.path for each in due if is_here(each.worker) or Path(each.path).parent.exists()]
+    ours = list(islice(_ours(store, f"{runs_folder(home)}{os.sep}"), AT_ONCE + 1))
     now = ours[:AT_ONCE]
     done = {each for each in now if remove_attempt(home, Path(each))}
     if now:
@@ -67,6 +65,17 @@ def _remove_folders(store: Store, home: Path) -> tuple[int, bool]:
             removed(connection, done)
             remove_later(connection, set(now) - done)
     return len(done), len(ours) > AT_ONCE
+
+
+def _ours(store: Store, below: str) -> Iterator[str]:
+    """Paths that are due and here; behind any number of those that are elsewhere, or on machines that are gone."""
+    after: str | None = ""
+    while after is not None:
+        with store.transaction() as connection:
+            due = due_removals(connection, below, after=after)
+        # Another machine may have a home of the same name, and the file: what is not there, and not ours, is not gone.
+        yield from (each.path for each in due if is_here(each.worker) or Path(each.path).parent.exists())
+        after = due[-1].path if due else None
 
 
 def _numbers(runs: Iterable[OldRun]) -> str:

@@ -14,7 +14,7 @@ from pipelines.calendar import instants
 from pipelines.definition import Pipeline
 from pipelines.definition.rules import ScheduleRule
 from pipelines.definition.triggers import WEBHOOK, KafkaTrigger, Trigger
-from pipelines.scheduler.watching import OVERLAP
+from pipelines.scheduler.watching import OVERLAP, files_time
 from pipelines.store.events import database_time
 from pipelines.store.runs.schedules import Schedule, ensure_schedule, pause_schedule, read_schedules, remove_schedules
 
@@ -77,6 +77,12 @@ def _wanted(
         cursor = there[name].cursor if name in there else now
         yield name, (cursor, next_after(rule, cursor))
     for trigger in pipeline.definition.triggers:
-        # What happened before the trigger was there starts nothing, though the watch of these looks back a while.
-        looks_back = trigger.kind in {"file", "pipeline"}
-        yield trigger_name(trigger), (now + OVERLAP if looks_back else now, None)
+        yield trigger_name(trigger), (_beginning(trigger, now), None)
+
+
+def _beginning(trigger: Trigger, now: datetime) -> datetime:
+    """What happened before the trigger was there starts nothing, though the watch of some looks back a while."""
+    if trigger.file is not None:
+        # The clock of the files may be behind that of the database: what comes next would be from before.
+        return min(now, files_time()) + OVERLAP
+    return now + OVERLAP if trigger.pipeline is not None else now

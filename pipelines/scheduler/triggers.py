@@ -19,7 +19,7 @@ from pipelines.scheduler.outside.judging import LAST_RUN
 from pipelines.scheduler.outside.observing import KINDS as OUTSIDE
 from pipelines.scheduler.outside.observing import Outside
 from pipelines.scheduler.schedules import trigger_name
-from pipelines.scheduler.watching import Backlog, Happening, watch_files, watch_pipeline
+from pipelines.scheduler.watching import OVERLAP, Backlog, Happening, files_time, watch_files, watch_pipeline
 from pipelines.store.database import Store
 from pipelines.store.events import database_time
 from pipelines.store.pages.runs import is_open, known_events
@@ -103,13 +103,17 @@ class TriggerWatch:
             return 0
         backlog = self._backlogs.setdefault((schedule.pipeline, schedule.name), Backlog())
         with self._store.transaction() as connection:
+            if self._put_back(connection, rule, schedule):
+                return 0
             if not backlog:
                 backlog.see(self._happenings(connection, rule, schedule.cursor))
             new = backlog.first(most, partial(known_events, connection, schedule.pipeline))
             if not new:
                 return 0
             runs = [_event_run(plan, rule, each) for each in new]
-            cursor = max(schedule.cursor, *(each.seen for each in new))
+            # A clock that is ahead would take it past events to come; what is seen twice has its run.
+            seen = min(max(each.seen for each in new), database_time(connection))
+            cursor = max(schedule.cursor, seen)
             made = self._advance(connection, schedule, replace(schedule, cursor=cursor), runs)
         if made is None:
             backlog.doubt()
@@ -117,6 +121,18 @@ class TriggerWatch:
             backlog.done(len(new))
             self._tell([(schedule.pipeline, run) for run in made])
         return len(new)
+
+    def _put_back(self, connection: Connection, rule: TriggerRule, schedule: Schedule) -> bool:
+        """Put a cursor back that is ahead of the clock of its events; returns whether it was."""
+        now = database_time(connection) if rule.file is None else files_time()
+        if schedule.cursor - OVERLAP <= now:
+            return False
+        logger.warning(
+            "%s, trigger %s: it has come to %s, and it is %s: a clock was wrong. It goes on from now.",
+            schedule.pipeline, schedule.name, schedule.cursor.isoformat(), now.isoformat(),
+        )  # fmt: skip
+        self._advance(connection, schedule, replace(schedule, cursor=now), [])
+        return True
 
     def _watch_outside(self, rule: TriggerRule, schedule: Schedule, plan: Plan) -> None:
         if self._outside is None:

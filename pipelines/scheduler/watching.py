@@ -1,7 +1,8 @@
 """What has happened that starts runs: files that are new or changed, and ends of other pipelines' runs.
 
 An event has an id that is the same whoever sees it and whenever, so that it starts one run. A watch
-looks back from where it has come by `OVERLAP`: what is written first is not always seen first.
+looks back from where it has come by `OVERLAP`: what is written first is not always seen first. A cursor that is
+further ahead of the clock than that comes of a clock that was wrong; whoever looks puts it back.
 """
 
 from __future__ import annotations
@@ -37,6 +38,11 @@ class Happening:
     event: str  #: `${trigger.event}`
     instant: datetime  #: `${run.instant}`
     seen: datetime  #: the cursor that the watch may come to with it
+
+
+def files_time() -> datetime:
+    """What the clock says that stamps files: that of this machine, as far as it is known here."""
+    return datetime.now(UTC)
 
 
 def watch_files(trigger: FileTrigger, root: Path, cursor: datetime) -> Iterator[Happening]:

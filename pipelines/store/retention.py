@@ -17,11 +17,13 @@ RUNS = 500  # in one transaction: others wait for none of it, but it should not 
 EVENT_SECONDS = 3600.0
 # A step that is about to reuse an output says so within the time of its claim.
 REUSE_SECONDS = 60.0
+PAGE = 5000  # files that are asked for at once
 AGAIN_SECONDS = 3600.0  # after which a folder that could not be removed is tried again
+# Runs of backfills are counted by themselves: a year of hours is made at once, and would push out all that is live.
 OLD = sa.text("""
 WITH ranked AS (
-  SELECT r.id, r.pipeline, r.state, r.ended_at, p.keep_runs, p.keep_days,
-         row_number() OVER (PARTITION BY r.pipeline ORDER BY r.id DESC) AS place,
+  SELECT r.id, r.pipeline, r.state, r.ended_at, r.backfill_id, p.keep_runs, p.keep_days,
+         row_number() OVER (PARTITION BY r.pipeline, r.backfill_id IS NULL ORDER BY r.id DESC) AS place,
          r.id = max(r.id) FILTER (WHERE r.state NOT IN ('succeeded', 'skipped', 'cancelled', 'queued', 'running'))
            OVER (PARTITION BY r.pipeline) AS is_last_failure,
          r.trigger = 'event' AND r.created_at > now() - make_interval(secs => :event_seconds) AS is_recent_event
@@ -31,6 +33,9 @@ WITH ranked AS (
 SELECT id, pipeline, state, ended_at FROM ranked
 WHERE ended_at IS NOT NULL AND is_last_failure IS NOT TRUE AND NOT is_recent_event
   AND (place > keep_runs OR ended_at < now() - make_interval(days => keep_days::int))
+  AND (backfill_id IS NULL OR backfill_id NOT IN (
+    SELECT u.backfill_id FROM pipelines.runs u WHERE u.backfill_id IS NOT NULL AND u.ended_at IS NULL
+  ))
 ORDER BY id LIMIT :limit
 """)
 # A run that is being repaired at this moment has no end any more.
@@ -46,14 +51,30 @@ WHERE a.run_id = ANY (:ids) AND a.output_path IS NOT NULL
 GROUP BY a.output_path
 ON CONFLICT (path) DO NOTHING
 """)
+# A file and an end of a run are there as long as they are, and a trigger sees again what is not long before its
+# cursor. That stands where it is while nothing happens, or the trigger is paused, and the runs need not be kept so long.
+SEEN_AGAIN = """
+  SELECT least(now(), min(s.cursor)) - make_interval(secs => :event_seconds) FROM pipelines.schedules s
+  WHERE s.pipeline = e.pipeline AND (starts_with(s.name, 'file ') OR starts_with(s.name, 'pipeline '))
+"""
+NOTE_EVENTS = sa.text(f"""
+INSERT INTO pipelines.past_events (key, pipeline, at)
+SELECT e.key, e.pipeline, greatest(e.created_at, e.instant) FROM pipelines.runs e
+WHERE e.id = ANY (:ids) AND e.trigger = 'event' AND greatest(e.created_at, e.instant) > ({SEEN_AGAIN})
+ON CONFLICT (key) DO NOTHING
+""")
+FORGET_EVENTS = sa.text(f"DELETE FROM pipelines.past_events e WHERE e.at <= ({SEEN_AGAIN})")
 DELETE_RUNS = sa.text("DELETE FROM pipelines.runs WHERE id = ANY (:ids)")
 # A step that reused an output names the same file.
 KEEP_USED = sa.text("""
 DELETE FROM pipelines.removals m WHERE EXISTS (SELECT FROM pipelines.attempts a WHERE a.output_path = m.path)
 """)
+# A page, since of machines that are gone there may be any number.
 DUE = sa.text("""
-SELECT path, worker FROM pipelines.removals
-WHERE not_before <= now() AND starts_with(path, :below) ORDER BY path LIMIT :limit
+SELECT m.path, m.worker FROM pipelines.removals m
+WHERE m.not_before <= now() AND starts_with(m.path, :below) AND m.path > :after
+  AND NOT EXISTS (SELECT FROM pipelines.attempts a WHERE a.output_path = m.path)
+ORDER BY m.path LIMIT :limit
 """)
 LEFT_OVER = (
     """
@@ -112,17 +133,23 @@ def let_go(connection: sa.Connection, *, limit: int = RUNS) -> tuple[OldRun, ...
     ids = list(connection.execute(HOLD, {"ids": list(old)}).scalars())
     if ids:
         connection.execute(NOTE_FILES, {"ids": ids, "reuse_seconds": REUSE_SECONDS})
+        connection.execute(NOTE_EVENTS, {"ids": ids, "event_seconds": EVENT_SECONDS})
         connection.execute(DELETE_RUNS, {"ids": ids})
         connection.execute(KEEP_USED)
+    connection.execute(FORGET_EVENTS, {"event_seconds": EVENT_SECONDS})
     for statement in LEFT_OVER:
         connection.execute(sa.text(statement))
     return tuple(old[each] for each in ids)
 
 
-def due_removals(connection: sa.Connection, below: str, *, limit: int = 5000) -> tuple[Removal, ...]:
-    """What is to be removed now of files whose paths begin with *below*; nothing that a row names again."""
-    connection.execute(KEEP_USED)
-    return tuple(Removal(*row) for row in connection.execute(DUE, {"below": below, "limit": limit}))
+def due_removals(connection: sa.Connection, below: str, *, after: str = "", limit: int = PAGE) -> tuple[Removal, ...]:
+    """What is to be removed now of files whose paths begin with *below*, by path, at most *limit* behind *after*.
+
+    Nothing that a row names again is among it.
+    """
+    if not after:
+        connection.execute(KEEP_USED)
+    return tuple(Removal(*row) for row in connection.execute(DUE, {"below": below, "after": after, "limit": limit}))
 
 
 def removed(connection: sa.Connection, paths: Iterable[str]) -> None:

@@ -312,7 +312,7 @@ def test_stores_that_are_migrated_at_once_are_migrated_once(server):
             store.migrate()
             return ask(store, "SELECT version_num FROM pipelines.alembic_version")
 
-    assert together(bring, *stores) == [[("0006",)]] * 4
+    assert together(bring, *stores) == [[("0007",)]] * 4
 
 
 def test_a_reader_of_events_misses_none_while_several_write(store):

@@ -19,14 +19,18 @@ from pipelines.planning.run_as import RunAsRule
 from pipelines.planning.runs import Plan
 from pipelines.processes.naming import new_id
 from pipelines.runner.folders import attempt_folder
+from pipelines.scheduler import schedules
 from pipelines.scheduler.pruning import Pruned, prune
 from pipelines.scheduler.scheduler import Scheduler
 from pipelines.scheduler.triggers import EVENTS_AT_ONCE
+from pipelines.scheduler.watching import OVERLAP
 from pipelines.states import State
 from pipelines.store.claims.writing import finish
 from pipelines.store.records import Outcome as StepOutcome
 from pipelines.store.records import Worker
+from pipelines.store.retention import let_go
 from pipelines.store.runs.making import PipelineLimits
+from pipelines.store.runs.schedules import pause_schedules
 from tests.services.pipelines_project import Site, running_site
 from tests.services.pipelines_store import claim, new_run
 from tests.services.workbench import ROOT, environment, run, wait_until
@@ -48,7 +52,9 @@ def site(server: Site):
     """The module's site, without the pipelines of the test before."""
     for path in server.project.jobs.glob("*.yaml"):
         path.unlink()
-    server.ask("TRUNCATE pipelines.schedules, pipelines.skips, pipelines.runs, pipelines.removals CASCADE")
+    server.ask(
+        "TRUNCATE pipelines.schedules, pipelines.skips, pipelines.runs, pipelines.removals, pipelines.past_events CASCADE"
+    )
     server.module("nothing", "def nothing() -> None:\n    pass\n")
     return server
 
@@ -176,6 +182,29 @@ def test_a_pipeline_whose_file_is_gone_for_good_is_scheduled_no_more(site: Site)
     assert (kept, site.ask("SELECT count(*) FROM pipelines.schedules")) == ([(1,)], [(0,)])
 
 
+def test_a_paused_pipeline_stays_paused_when_its_file_or_its_rule_was_away(site: Site):
+    path = site.pipeline("minutely", schedule=EVERY_MINUTE, steps=NOTHING)
+    scheduler = Scheduler(site.store, site.project)
+    scheduler.sync()
+    with site.store.transaction() as connection:
+        pause_schedules(connection, "minutely", "ann")
+    paused = [("* * * * * UTC", True, "ann")]
+
+    path.unlink()
+    for _ in range(3):
+        scheduler.sync()
+    site.pipeline("minutely", schedule=EVERY_MINUTE, steps=NOTHING)
+    scheduler.sync()
+    assert site.ask("SELECT name, paused, paused_by FROM pipelines.schedules") == paused
+
+    site.pipeline("minutely", steps=NOTHING)
+    scheduler.sync()
+    site.pipeline("minutely", schedule=EVERY_MINUTE, triggers=[{"file": {"path": "in/*"}}], steps=NOTHING)
+    scheduler.sync()
+    names = "SELECT name, paused, paused_by FROM pipelines.schedules ORDER BY name"
+    assert site.ask(names) == [*paused, ("file in/*", True, "ann")]
+
+
 def test_a_file_starts_one_run_and_one_more_when_it_changes(site: Site):
     folder = site.folder / "project" / "incoming"
     folder.mkdir(exist_ok=True)
@@ -271,6 +300,75 @@ def test_the_end_of_a_run_starts_one_of_another_pipeline_for_the_same_day(site: 
     assert ended.page.run["state"] == State.SUCCEEDED
     assert ended.page.run["event_id"] == f"upstream {run.page.run['id']}"
     assert site.ask("SELECT count(*) FROM pipelines.runs") == [(2,)]
+
+
+def test_old_events_start_nothing_when_their_runs_are_no_longer_kept(site: Site):
+    site.pipeline("upstream", steps=NOTHING)
+    triggers = [{"file": {"path": "old/*.csv"}}, {"pipeline": {"name": "upstream"}}]
+    site.pipeline("downstream", triggers=triggers, retention={"days": 14}, steps=NOTHING)
+    first = Scheduler(site.store, site.project)
+    first.sync()
+    site.start_run("upstream")
+    site.ask("UPDATE pipelines.runs SET state = 'succeeded', ended_at = clock_timestamp()")
+    wait_past(site.file("old/1.csv", "x"))
+    first.watch()
+    assert site.ask("SELECT count(*) FROM pipelines.runs WHERE pipeline = 'downstream'") == [(2,)]
+
+    long_ago = "now() - interval '15 days'"
+    site.ask(
+        f"UPDATE pipelines.runs SET state = 'succeeded', created_at = {long_ago}, instant = {long_ago}, "
+        f"ended_at = {long_ago} + interval '1 minute'"
+    )
+    site.ask(f"UPDATE pipelines.schedules SET cursor = {long_ago}")
+    let_old_go(site)
+    second = Scheduler(site.store, site.project)
+    second.sync()
+    second.watch()
+
+    assert site.ask("SELECT pipeline FROM pipelines.runs") == [("upstream",)]
+    # Once the triggers have come further, nothing of them is kept.
+    site.ask(f"UPDATE pipelines.schedules SET cursor = {long_ago} + interval '61 minutes'")
+    let_old_go(site)
+    assert site.ask("SELECT count(*) FROM pipelines.past_events") == [(0,)]
+
+
+def let_old_go(site: Site) -> None:
+    with site.store.transaction() as connection:
+        let_go(connection)
+
+
+def test_nothing_is_lost_after_a_clock_that_was_ahead(site: Site):
+    site.pipeline("upstream", steps=NOTHING)
+    triggers = [{"file": {"path": "ahead/*.csv"}}, {"pipeline": {"name": "upstream"}}]
+    site.pipeline("downstream", triggers=triggers, steps=NOTHING)
+    scheduler = Scheduler(site.store, site.project)
+    scheduler.sync()
+    site.ask("UPDATE pipelines.schedules SET cursor = clock_timestamp() + interval '1 hour'")
+    scheduler.sync()
+    scheduler.watch()
+    path = site.file("ahead/1.csv", "x")
+    site.start_run("upstream")
+    # Its end was written by a clock that is still ahead.
+    site.ask("UPDATE pipelines.runs SET state = 'succeeded', ended_at = clock_timestamp() + interval '1 hour'")
+    wait_past(path)
+
+    for each in (scheduler, scheduler, Scheduler(site.store, site.project)):
+        each.sync()
+        each.watch()
+
+    found = site.ask("SELECT event_id FROM pipelines.runs WHERE pipeline = 'downstream' ORDER BY event_id")
+    assert [event.split()[0] for (event,) in found] == ["ahead/1.csv", "upstream"]
+    assert site.ask("SELECT bool_and(cursor <= clock_timestamp()) FROM pipelines.schedules") == [(True,)]
+
+
+def test_a_new_trigger_by_files_begins_at_their_clock_when_that_is_behind(site: Site, monkeypatch):
+    behind = datetime.now(UTC) - timedelta(hours=1)
+    monkeypatch.setattr(schedules, "files_time", lambda: behind)
+    site.pipeline("arrives", triggers=[{"file": {"path": "behind/*.csv"}}], steps=NOTHING)
+
+    Scheduler(site.store, site.project).sync()
+
+    assert site.ask("SELECT cursor FROM pipelines.schedules") == [(behind + OVERLAP,)]
 
 
 @pytest.mark.timeout(120)
@@ -379,6 +477,24 @@ def test_what_a_killed_scheduler_leaves_of_old_runs_is_found_by_the_next(site: S
     assert (done.runs, done.folders) == ((), 3)
     assert [each.parent.exists() for each in folders] == [False, False, False, True]
     assert site.ask("SELECT * FROM pipelines.removals") == []
+
+
+def test_files_of_a_machine_that_is_gone_keep_none_of_this_one_from_being_removed(site: Site):
+    runs = site.home / "pipelines" / "runs"
+    shared, ours = runs / "7" / "a.1-1", runs / "9" / "a.1-1"
+    for each in (shared, ours):
+        each.mkdir(parents=True)
+    site.ask(
+        f"INSERT INTO pipelines.removals SELECT '{runs}/0/a.' || n || '-1/output.ipynb', 'gone-1-a', now() "
+        "FROM generate_series(1, 5001) n "
+        f"UNION ALL VALUES ('{shared}/output.ipynb', 'gone-1-a', now()), ('{ours}/output.ipynb', '{new_id()}', now())"
+    )
+
+    assert prune(site.store, site.home, actor="scheduler").folders == 2
+
+    assert not shared.exists()
+    assert not ours.exists()
+    assert site.ask("SELECT count(*) FROM pipelines.removals") == [(5001,)]
 
 
 def wait_past(path) -> None:

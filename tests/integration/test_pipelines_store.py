@@ -160,7 +160,7 @@ def test_migrating_again_changes_nothing_and_a_newer_store_is_refused(server):
 def refuse_newer(store):
     store.migrate()
     with store.transaction() as connection:
-        assert read_revision(connection) == "0006"
+        assert read_revision(connection) == "0007"
         connection.exec_driver_sql("UPDATE pipelines.alembic_version SET version_num = '9999'")
 
     with pytest.raises(StoreTooNew, match="revision 9999"):
@@ -502,6 +502,25 @@ def test_retention_keeps_the_last_failure_and_outputs_that_are_reused(store):
         removed(connection, ["old.ipynb"])
     assert ask(store, "SELECT path FROM pipelines.removals") == []
     assert last > runs[4]
+
+
+def test_a_backfill_pushes_out_no_other_run_and_keeps_its_own_until_all_have_ended(store):
+    scheduled = [new_run(store) for _ in range(3)]
+    for _ in scheduled:
+        end(store, claim(store))
+    backfill(store, "abcd", Reprocess.ALL)
+    for _ in "abc":
+        end(store, claim(store))
+    ask_nothing(store, "UPDATE pipelines.pipelines SET keep_runs = 2, keep_days = 7")
+    ask_nothing(store, "UPDATE pipelines.runs SET ended_at = now() - interval '8 days' WHERE partition = 'a'")
+
+    with store.transaction() as connection:
+        assert [each.id for each in let_go(connection)] == scheduled[:1]
+    end(store, claim(store))
+    with store.transaction() as connection:
+        assert len(let_go(connection)) == 2
+
+    assert ask(store, "SELECT partition FROM pipelines.runs ORDER BY id") == [(None,), (None,), ("c",), ("d",)]
 
 
 def test_a_message_is_taken_again_until_it_was_sent(store):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import time
 from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
@@ -14,6 +15,7 @@ from pipelines.definition import Project
 from pipelines.definition.triggers import FileTrigger
 from pipelines.processes import signing
 from pipelines.processes.life import NO_STORE, Sign
+from pipelines.processes.naming import is_here, new_id
 from pipelines.scheduler.agenda import Agenda
 from pipelines.scheduler.catalog import Catalog
 from pipelines.scheduler.watching import ASKED_AT_ONCE, OVERLAP, Backlog, Happening, watch_files
@@ -102,6 +104,15 @@ def test_files_that_have_settled_are_seen_with_what_tells_their_versions_apart(t
 
     assert list(watch_files(rule, tmp_path, since)) == []
     assert list(watch_files(rule, tmp_path, datetime.now(UTC) + OVERLAP + timedelta(hours=1))) == []
+
+
+def test_a_worker_is_not_here_because_the_name_of_its_machine_begins_like_ours(monkeypatch):
+    monkeypatch.setattr(socket, "gethostname", lambda: "etl-2")
+    theirs = new_id()
+    assert is_here(theirs)
+
+    monkeypatch.setattr(socket, "gethostname", lambda: "etl")
+    assert not is_here(theirs)
 
 
 def test_a_sign_of_life_is_fresh_until_it_is_taken_away(tmp_path):

@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from pipelines.states import State
 from pipelines.store.events import read_events
 from pipelines.store.records import event_key
-from pipelines.store.tables import ATTEMPTS, EVENTS, RUNS, STEPS
+from pipelines.store.tables import ATTEMPTS, EVENTS, PAST_EVENTS, RUNS, STEPS
 from workbench.errors import NoSuchRun
 
 Row = dict[str, Any]
@@ -114,10 +114,12 @@ def is_open(connection: sa.Connection, key: str) -> bool:
 
 
 def known_events(connection: sa.Connection, pipeline: str, ids: Collection[str]) -> frozenset[str]:
-    """Which of these events have started a run of the pipeline."""
+    """Which of these events have started a run of the pipeline, whether it is still kept or not."""
     by_key = {event_key(pipeline, each): each for each in ids}
+    asked = sa.literal(list(by_key), ARRAY(sa.Text))
+    # In one statement: between two a run could go.
     found = connection.scalars(
-        sa.select(RUNS.c.key).where(RUNS.c.key == sa.any_(sa.literal(list(by_key), ARRAY(sa.Text))))
+        sa.union_all(*(sa.select(each.c.key).where(each.c.key == sa.any_(asked)) for each in (RUNS, PAST_EVENTS)))
     )
     return frozenset(by_key[key] for key in found)
 

@@ -74,8 +74,11 @@ def ensure_schedule(
 
 
 def remove_schedules(connection: sa.Connection, pipeline: str, *, but: Collection[str] = ()) -> None:
-    """Forget those that the pipeline no longer has."""
+    """Forget those that the pipeline no longer has; when it has none, paused ones stay, as they alone say that it is."""
     gone = (SCHEDULES.c.pipeline == pipeline) & SCHEDULES.c.name.not_in(list(but))
+    if not but:
+        # Its file, or its rule, may come back, and nobody has resumed it.
+        gone &= ~SCHEDULES.c.paused
     connection.execute(sa.delete(SCHEDULES).where(gone))
 
 
