@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from pipelines.definition import Project
-from pipelines.engine import Limits
+from pipelines.engine import JobLimits
 from pipelines.planning.bindings import Bindings
 from pipelines.runner.assignment import Assignment, Result
 from pipelines.states import State
@@ -46,7 +46,7 @@ def written(path: Path, text: str) -> None:
 def assignment_of(root: Path, kind: str = "function") -> Assignment:
     return Assignment(
         kind=kind, target="steps:work", roots=(root,), file=None, folder=root / "attempt",
-        bindings=Bindings((), {}), limits=Limits(),
+        bindings=Bindings((), {}), limits=JobLimits(),
     )  # fmt: skip
 
 
