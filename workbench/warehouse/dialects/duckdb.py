@@ -39,6 +39,7 @@ from workbench.warehouse.ledger import (
     taken_over,
 )
 from workbench.warehouse.merge import delete_statement
+from workbench.warehouse.refused import rows_refused
 from workbench.warehouse.schema import (
     add_missing,
     arrow_type,
@@ -177,17 +178,20 @@ class DuckdbWarehouse:
         try:
             yield
         except RowsRefused as error:
-            bulk = self._bulk
+            bulk, made = self._bulk, load()
             assert bulk is not None
+            deleted = made.rows.slice(0, 0) if made.deleted is None else made.deleted
             with reported_file(self._settings):
-                reasons = find_refused(bulk, load().rows, lambda rows: self._put(bulk, rows))
-            if not reasons:
+                rows, deletions = find_refused(
+                    bulk,
+                    made.rows,
+                    lambda part: self._put(bulk, part),
+                    deleted,
+                    lambda part: self._remove(bulk, part),
+                )
+            if not rows and not deletions:
                 raise
-            raise RowsRefused(
-                f"{len(reasons)} rows do not fit {self._target.table}: {next(iter(reasons.values()))}",
-                reasons=reasons,
-                remedy=error.remedy,
-            ) from None
+            raise rows_refused(self._target, rows, deletions, remedy=error.remedy) from None
 
     def _transact(self, write: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
         with reported_file(self._settings):
@@ -222,21 +226,26 @@ class DuckdbWarehouse:
         raise taken_over(self._target, {span.partition for span in spans} - moved)
 
     def _write(self, connection: duckdb.DuckDBPyConnection, load: Load) -> None:
-        target = quoted(*split_name(self._target.table))
         columns = self._columns(connection)
         for change in find_changes(load.rows.schema, columns):
             self._alter(connection, change, columns)
         if self._target.key and (load.rows.num_rows or (load.deleted is not None and load.deleted.num_rows)):
             connection.execute(TAKE_TURN, [self._target.table])
-        if load.deleted is not None and load.deleted.num_rows:
-            with _registered(connection, DELETED, load.deleted) as deleted:
-                connection.execute(delete_statement(target, deleted, load.deleted.column_names, self._target.key))
+        if load.deleted is not None:
+            self._remove(connection, load.deleted)
         self._put(connection, load.rows)
         if load.dead_letters.num_rows:
             with _registered(connection, ROWS, load.dead_letters) as letters:
                 names = ", ".join(load.dead_letters.column_names)
                 into = quoted(*split_name(self._target.dead_letters))
                 connection.execute(f"INSERT INTO {into} ({names}) SELECT {names} FROM {letters}")
+
+    def _remove(self, connection: duckdb.DuckDBPyConnection, deleted: pa.Table) -> None:
+        """Delete the rows of tombstones."""
+        if deleted.num_rows:
+            with _registered(connection, DELETED, deleted) as keys:
+                target = quoted(*split_name(self._target.table))
+                connection.execute(delete_statement(target, keys, deleted.column_names, self._target.key))
 
     def _put(self, connection: duckdb.DuckDBPyConnection, rows: pa.Table) -> None:
         """Append or merge rows."""

@@ -28,7 +28,7 @@ from workbench.warehouse.ledger import (
     taken_over,
 )
 from workbench.warehouse.merge import delete_statement, merge_statement
-from workbench.warehouse.refused import find_refused
+from workbench.warehouse.refused import find_refused, rows_refused, unbounded
 from workbench.warehouse.schema import (
     add_missing,
     ensure_table,
@@ -187,14 +187,10 @@ class PostgresqlWarehouse:
             if load is None:
                 raise
             with reported(self._settings), self.engine.connect() as connection:
-                reasons = find_refused(connection, self._target, load.rows)
-            if not reasons:
+                rows, deletions = find_refused(connection, self._target, load.rows, load.deleted)
+            if not rows and not deletions:
                 raise
-            raise RowsRefused(
-                f"{len(reasons)} rows do not fit {self._target.table}: {next(iter(reasons.values()))}",
-                reasons=reasons,
-                remedy="See the dead letters.",
-            ) from None
+            raise rows_refused(self._target, rows, deletions, remedy="See the dead letters.") from None
 
     def _transact(self, write: Callable[..., None]) -> None:
         try:
@@ -281,7 +277,8 @@ class PostgresqlWarehouse:
 
     def _merge(self, cursor: Any, target: str, rows: pa.Table, deleted: pa.Table | None) -> None:
         if deleted is not None and deleted.num_rows:
-            keys = ", ".join(quoted(name) for name in deleted.column_names)
+            # A text that is too long for the table names no row of it.
+            keys = unbounded(deleted)
             cursor.execute(f"CREATE TEMP TABLE {DELETED} ON COMMIT DROP AS SELECT {keys} FROM {target} WITH NO DATA")
             copy_rows(cursor, "pg_temp", DELETED, deleted)
             cursor.execute(delete_statement(target, DELETED, deleted.column_names, self._target.key))
