@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import stat
 import tempfile
 from pathlib import Path
 
@@ -42,6 +43,21 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def sync_tree(folder: Path) -> None:
+    """Put all files below *folder*, and their names, on the disk. Links are not followed.
+
+    Raises:
+        OSError: when the disk does not take them.
+    """
+    for root, _, names in os.walk(folder):
+        for name in names:
+            path = Path(root, name)
+            if stat.S_ISREG(path.lstat().st_mode):
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
+        sync_folder(Path(root))
 
 
 def ensure_token(path: Path) -> str:
