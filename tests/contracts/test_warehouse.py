@@ -560,6 +560,27 @@ def test_a_load_adds_columns_and_widens_them_with_its_rows(world):
     assert world.count("SELECT count(*) FROM {s}.rows") == 5
 
 
+def test_rows_that_are_refused_beside_a_new_column_are_told_one_by_one(world):
+    if not world.capabilities.enforces_checks:
+        pytest.skip("CHECK is not kept there")
+    world.query("CREATE SCHEMA {s}")
+    world.query(
+        "CREATE TABLE {s}.rows (n smallint CHECK (n <> 7), _partition integer NOT NULL, _offset bigint NOT NULL)"
+    )
+    warehouse = evolving(world)
+    claim = begin(warehouse, of(pa.int16()))
+    # DuckDB widens no column that has a CHECK.
+    kind, largest = (pa.int32(), 70_000) if world.dialect == "postgresql" else (pa.int16(), 8)
+    columns = of(kind, pa.field("more", pa.string()))
+    rows = table(columns, [(n, "x", 0, n) for n in (6, 7, largest)])
+
+    with pytest.raises(RowsRefused) as caught:
+        warehouse.commit(make_load(claim, 3, rows))
+
+    assert set(caught.value.reasons) == {1}
+    assert written(world) == (0, 0, 0)
+
+
 def test_integers_that_a_double_cannot_hold_are_not_widened(world):
     warehouse = evolving(world)
     claim = begin(warehouse, of(pa.int64()))

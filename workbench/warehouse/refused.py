@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import pyarrow as pa
 import sqlalchemy as sa
@@ -20,7 +20,11 @@ Attempt = Callable[[int, int], str]  #: at the rows from … to before …; the 
 
 
 def find_refused(
-    connection: sa.Connection, target: Target, rows: pa.Table, deleted: pa.Table | None = None
+    connection: sa.Connection,
+    target: Target,
+    rows: pa.Table,
+    deleted: pa.Table | None = None,
+    changes: Sequence[str] = (),
 ) -> tuple[dict[int, str], dict[int, str]]:
     """The reason for each row that cannot be written after those before it, and for each deletion. Writes nothing.
 
@@ -29,6 +33,7 @@ def find_refused(
         target: the table.
         rows: what was to be written.
         deleted: keys that were to be deleted before that.
+        changes: statements that give the table the columns of the rows.
     """
     table = quoted(*split_name(target.table))
     names = ", ".join(quoted(name) for name in rows.column_names)
@@ -39,6 +44,8 @@ def find_refused(
         return f"INSERT INTO {table} ({names}) SELECT {names} FROM {STAGE} WHERE {where}"
 
     with connection.begin() as transaction:
+        for change in changes:
+            connection.execute(literal(change))
         deletions: dict[int, str] = {}
         if deleted is not None and deleted.num_rows:
             gone = deleted.column_names

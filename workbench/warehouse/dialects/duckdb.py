@@ -181,14 +181,13 @@ class DuckdbWarehouse:
             bulk, made = self._bulk, load()
             assert bulk is not None
             deleted = made.rows.slice(0, 0) if made.deleted is None else made.deleted
+
+            def delete(part: pa.Table) -> None:
+                self._evolve(bulk, made.rows.schema)
+                self._remove(bulk, part)
+
             with reported_file(self._settings):
-                rows, deletions = find_refused(
-                    bulk,
-                    made.rows,
-                    lambda part: self._put(bulk, part),
-                    deleted,
-                    lambda part: self._remove(bulk, part),
-                )
+                rows, deletions = find_refused(bulk, made.rows, lambda part: self._put(bulk, part), deleted, delete)
             if not rows and not deletions:
                 raise
             raise rows_refused(self._target, rows, deletions, remedy=error.remedy) from None
@@ -226,9 +225,7 @@ class DuckdbWarehouse:
         raise taken_over(self._target, {span.partition for span in spans} - moved)
 
     def _write(self, connection: duckdb.DuckDBPyConnection, load: Load) -> None:
-        columns = self._columns(connection)
-        for change in find_changes(load.rows.schema, columns):
-            self._alter(connection, change, columns)
+        self._evolve(connection, load.rows.schema)
         if self._target.key and (load.rows.num_rows or (load.deleted is not None and load.deleted.num_rows)):
             connection.execute(TAKE_TURN, [self._target.table])
         if load.deleted is not None:
@@ -271,6 +268,11 @@ class DuckdbWarehouse:
     def _columns(self, connection: duckdb.DuckDBPyConnection) -> dict[str, pa.DataType | None]:
         found = connection.execute(COLUMNS, list(split_name(self._target.table))).fetchall()
         return {name: arrow_type(type_named(kind, precision, scale)) for name, kind, precision, scale in found}
+
+    def _evolve(self, connection: duckdb.DuckDBPyConnection, rows: pa.Schema) -> None:
+        columns = self._columns(connection)
+        for change in find_changes(rows, columns):
+            self._alter(connection, change, columns)
 
     def _alter(
         self, connection: duckdb.DuckDBPyConnection, column: pa.Field, columns: Mapping[str, pa.DataType | None]

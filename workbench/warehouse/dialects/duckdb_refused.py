@@ -27,7 +27,7 @@ def find_refused(
         rows: what was to be written.
         write: writes a part of it.
         deleted: keys that were to be deleted before that.
-        delete: deletes a part of them.
+        delete: deletes a part of them; called before `write`, with none when there are none.
     """
 
     def refusal(part: pa.Table, first: pa.Table, *, deletes: bool = False) -> str:

@@ -73,6 +73,7 @@ class PostgresqlWarehouse:
         self._target = target
         self._engine: sa.Engine | None = None
         self._bulk: Any = None
+        self._changes: list[str] = []  # of columns, by the last load
 
     def __enter__(self) -> Self:
         self._engine = make_engine(self._settings, lock_seconds=LOCK_SECONDS)
@@ -187,7 +188,7 @@ class PostgresqlWarehouse:
             if load is None:
                 raise
             with reported(self._settings), self.engine.connect() as connection:
-                rows, deletions = find_refused(connection, self._target, load.rows, load.deleted)
+                rows, deletions = find_refused(connection, self._target, load.rows, load.deleted, self._changes)
             if not rows and not deletions:
                 raise
             raise rows_refused(self._target, rows, deletions, remedy="See the dead letters.") from None
@@ -245,8 +246,7 @@ class PostgresqlWarehouse:
             )
         if changes and not evolve:
             raise _OutOfDateColumns
-        for change in changes:
-            self._alter(cursor, target, change, columns)
+        self._changes = [self._alter(cursor, target, change, columns) for change in changes]
         if changes:
             columns = self._columns(cursor, target)
         rows = _fitted(load.rows, columns)
@@ -262,18 +262,20 @@ class PostgresqlWarehouse:
         cursor.execute(COLUMNS, (target,))
         return {name: ARROW_TYPES.get(kind) for name, kind in cursor.fetchall()}
 
-    def _alter(self, cursor: Any, target: str, column: pa.Field, columns: Mapping[str, pa.DataType | None]) -> None:
-        """Add a column or widen it; rows that are there keep their values, or get null."""
+    def _alter(self, cursor: Any, target: str, column: pa.Field, columns: Mapping[str, pa.DataType | None]) -> str:
+        """Add a column or widen it; rows that are there keep their values, or get null. Returns the statement."""
         name = quoted(column.name)
         kind = sa.types.to_instance(sql_type(column)).compile(self.engine.dialect)
         if column.name not in columns:
-            cursor.execute(f"ALTER TABLE {target} ADD COLUMN {name} {kind}")
-            return
-        if columns[column.name] == pa.int64():
-            cursor.execute(inexact_query(target, column.name))
-            if cursor.fetchone()[0]:
-                raise inexact(self._target.table, column.name, kind)
-        cursor.execute(f"ALTER TABLE {target} ALTER COLUMN {name} TYPE {kind}")
+            change = f"ALTER TABLE {target} ADD COLUMN {name} {kind}"
+        else:
+            change = f"ALTER TABLE {target} ALTER COLUMN {name} TYPE {kind}"
+            if columns[column.name] == pa.int64():
+                cursor.execute(inexact_query(target, column.name))
+                if cursor.fetchone()[0]:
+                    raise inexact(self._target.table, column.name, kind)
+        cursor.execute(change)
+        return change
 
     def _merge(self, cursor: Any, target: str, rows: pa.Table, deleted: pa.Table | None) -> None:
         if deleted is not None and deleted.num_rows:
