@@ -148,10 +148,20 @@ class TakenOver(WarehouseError):
 
 
 class RowsRefused(WarehouseError):
-    """Single rows do not fit the table; nothing was written. `reasons` holds why, by row number."""
+    """Single rows do not fit the table; nothing was written.
 
-    def __init__(self, message: str, *, reasons: Mapping[int, str], remedy: str = "") -> None:
+    Args:
+        message: what was said about them.
+        reasons: why, by the number of the row.
+        deletions: the same of tombstones whose rows the table does not let go.
+        remedy: what to do.
+    """
+
+    def __init__(
+        self, message: str, *, reasons: Mapping[int, str], deletions: Mapping[int, str] | None = None, remedy: str = ""
+    ) -> None:
         self.reasons = dict(reasons)
+        self.deletions = dict(deletions or {})
         super().__init__(message, remedy=remedy)
 
 

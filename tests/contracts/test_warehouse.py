@@ -380,6 +380,94 @@ def test_merge_into_a_table_with_a_unique_index_of_its_own(world):
     assert world.query("SELECT id, value FROM {s}.rows ORDER BY id") == [(1, "d"), (3, "c"), (4, "e")]
 
 
+def referred(world: World) -> Claim:
+    """Rows 1 to 9, of which another table refers to 3 and 7."""
+    if not world.capabilities.enforces_checks:
+        pytest.skip("REFERENCES is not kept there")
+    world.query("CREATE SCHEMA {s}")
+    world.query(
+        "CREATE TABLE {s}.rows (id bigint PRIMARY KEY, value varchar(100) UNIQUE, _partition integer NOT NULL, _offset bigint NOT NULL)"
+    )
+    world.query("CREATE TABLE {s}.orders (row bigint REFERENCES {s}.rows (id))")
+    warehouse = merging(world)
+    claim = merge(warehouse, begin(warehouse, MERGED), 10, [(n, f"row {n}", 0, n) for n in range(1, 10)])
+    world.query("INSERT INTO {s}.orders VALUES (3), (7)")
+    return claim
+
+
+def test_tombstones_of_rows_that_others_refer_to_are_told_one_by_one_and_nothing_is_written(world):
+    claim = referred(world)
+    deleted = pa.table({"id": pa.array([1, 3, 5, 7, 99], pa.int64())})
+
+    with pytest.raises(RowsRefused, match="2 rows and tombstones do not fit") as caught:
+        merging(world).commit(make_load(claim, 20, MERGED.empty_table(), deleted=deleted))
+
+    assert caught.value.reasons == {}
+    assert set(caught.value.deletions) == {1, 3}
+    assert all("foreign key" in reason for reason in caught.value.deletions.values())
+    assert written(world) == (9, 0, 10)
+
+
+def test_a_row_that_needs_a_tombstone_of_its_load_is_not_refused_beside_one_that_is(world):
+    if world.dialect != "postgresql":
+        pytest.skip("a unique index of DuckDB keeps what the transaction has deleted")
+    claim = referred(world)
+    rows = table(MERGED, [(10, "row 1", 0, 11), (11, "row 3", 0, 12), (12, "row 5", 0, 13)])
+    deleted = pa.table({"id": pa.array([1, 3], pa.int64())})
+
+    with pytest.raises(RowsRefused) as caught:
+        merging(world).commit(make_load(claim, 20, rows, deleted=deleted))
+
+    # Row 1 goes, and its value is free; that of 3, which stays, and that of 5 are not.
+    assert set(caught.value.deletions) == {1}
+    assert set(caught.value.reasons) == {1, 2}
+
+
+def test_a_tombstone_that_a_trigger_refuses_is_told(world):
+    if world.dialect != "postgresql":
+        pytest.skip("triggers are PostgreSQL's")
+    warehouse = merging(world)
+    claim = merge(warehouse, begin(warehouse, MERGED), 4, [(n, f"row {n}", 0, n) for n in range(4)])
+    world.query(
+        "CREATE FUNCTION {s}.keep() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN IF OLD.id = 2 THEN RAISE 'row % stays', OLD.id; END IF; RETURN OLD; END $$"
+    )
+    world.query("CREATE TRIGGER keep BEFORE DELETE ON {s}.rows FOR EACH ROW EXECUTE FUNCTION {s}.keep()")
+
+    with pytest.raises(RowsRefused) as caught:
+        merge(warehouse, claim, 9, [], gone=[1, 2, 3])
+
+    assert {number: reason.splitlines()[0] for number, reason in caught.value.deletions.items()} == {1: "row 2 stays"}
+
+
+def test_rows_that_refer_to_each_other_go_with_their_tombstones_beside_one_that_is_refused(world):
+    if world.dialect != "postgresql":
+        pytest.skip("DuckDB tries each tombstone by itself")
+    claim = referred(world)
+    world.query("ALTER TABLE {s}.rows ADD COLUMN parent bigint REFERENCES {s}.rows (id)")
+    world.query("UPDATE {s}.rows SET parent = id - 1 WHERE id IN (2, 9)")
+    deleted = pa.table({"id": pa.array([1, 8, 3, 2, 9], pa.int64())})
+
+    with pytest.raises(RowsRefused) as caught:
+        merging(world).commit(make_load(claim, 20, MERGED.empty_table(), deleted=deleted))
+
+    assert set(caught.value.deletions) == {2}
+
+
+def test_a_tombstone_whose_key_is_too_long_for_the_table_deletes_nothing(world):
+    columns = pa.schema([pa.field("id", pa.string()), *ORIGIN])
+    world.query("CREATE SCHEMA {s}")
+    world.query("CREATE TABLE {s}.rows (id varchar(3), _partition integer NOT NULL, _offset bigint NOT NULL)")
+    world.query("CREATE UNIQUE INDEX one ON {s}.rows (id)") if world.capabilities.enforces_checks else None
+    warehouse = merging(world)
+    claim = begin(warehouse, columns)
+
+    rows = table(columns, [("abc", 0, 0)])
+    warehouse.commit(make_load(claim, 2, rows, deleted=pa.table({"id": pa.array(["abcd"], pa.string())})))
+
+    assert written(world) == (1, 0, 2)
+
+
 def test_merge_by_several_columns_with_odd_names(world):
     columns = pa.schema(
         [pa.field('odd "na%me', pa.string()), pa.field("Order", pa.int16()), pa.field("50% x", pa.string()), *ORIGIN]
@@ -470,6 +558,27 @@ def test_a_load_adds_columns_and_widens_them_with_its_rows(world):
     # A narrower load fits the table as it is now.
     warehouse.commit(make_load(claim, 5, table(of(pa.int16()), [(1, 0, 4)])))
     assert world.count("SELECT count(*) FROM {s}.rows") == 5
+
+
+def test_rows_that_are_refused_beside_a_new_column_are_told_one_by_one(world):
+    if not world.capabilities.enforces_checks:
+        pytest.skip("CHECK is not kept there")
+    world.query("CREATE SCHEMA {s}")
+    world.query(
+        "CREATE TABLE {s}.rows (n smallint CHECK (n <> 7), _partition integer NOT NULL, _offset bigint NOT NULL)"
+    )
+    warehouse = evolving(world)
+    claim = begin(warehouse, of(pa.int16()))
+    # DuckDB widens no column that has a CHECK.
+    kind, largest = (pa.int32(), 70_000) if world.dialect == "postgresql" else (pa.int16(), 8)
+    columns = of(kind, pa.field("more", pa.string()))
+    rows = table(columns, [(n, "x", 0, n) for n in (6, 7, largest)])
+
+    with pytest.raises(RowsRefused) as caught:
+        warehouse.commit(make_load(claim, 3, rows))
+
+    assert set(caught.value.reasons) == {1}
+    assert written(world) == (0, 0, 0)
 
 
 def test_integers_that_a_double_cannot_hold_are_not_widened(world):

@@ -116,6 +116,28 @@ def test_records_that_cannot_be_merged_are_dead_letters(settings, connection, to
     assert any("neither value nor key" in each for each in reasons)
 
 
+def test_a_tombstone_that_the_table_refuses_is_a_dead_letter_and_goes_when_it_can(settings, connection, topic, table):
+    flow = flow_of(topic, table, **KEYED)
+    send(connection, topic, [(b"1", b'{"id":1,"v":"a"}'), (b"2", b'{"id":2,"v":"a"}')])
+    run(settings, flow)
+    workbench.sql(f"CREATE TABLE {table}_orders (of_row bigint REFERENCES {table} (id))")
+    workbench.sql(f"INSERT INTO {table}_orders VALUES (1)")
+    send(connection, topic, [(b"1", None), (b"2", None), (b"3", b'{"id":3,"v":"a"}')])
+
+    done = run(settings, flow)
+
+    assert (done.rows, done.dead) == (1, 1)
+    assert rows(table, "id") == [(1,), (3,)]
+    (letter,) = read_dead_letters(settings, flow, 10, None)
+    assert (letter.offset, letter.value, "foreign key" in letter.reason) == (2, None, True)
+    assert is_right(settings, flow)
+    assert replay_flow_dead_letters(settings, flow, lambda _: None).left == 1
+    workbench.sql(f"DROP TABLE {table}_orders")
+    replay_flow_dead_letters(settings, flow, lambda _: None)
+    assert rows(table, "id") == [(3,)]
+    assert not read_dead_letters(settings, flow, 10, None)
+
+
 def test_evolve_adds_columns_and_widens_integers_in_the_transaction_of_the_data(settings, connection, topic, table):
     flow = flow_of(topic, table, columns={"a": "int16"}, contract="evolve")
     send(connection, topic, [(None, b'{"a":1}'), (None, b'{"a":70000,"b":"x"}'), (None, b'{"c":{"d":[1]},"e":1}')])

@@ -20,7 +20,7 @@ from workbench.settings import Settings
 from workbench.warehouse.bookmarks import read_bookmarks
 from workbench.warehouse.engine import make_engine
 from workbench.warehouse.sink import load_table
-from workbench.warehouse.spark import publishing, staging
+from workbench.warehouse.spark import publishing, staging, streams
 from workbench.warehouse.spark.options import WriteOptions
 from workbench.warehouse.spark.publishing import Write
 from workbench.warehouse.spark.staging import Job, Owner
@@ -291,6 +291,27 @@ def test_a_stream_is_there_once_whatever_is_repeated(spark, table, execute, tmp_
     execute(f"DROP TABLE {table}")
     stream("c", counts, "complete", stream="counts")
     assert execute(f"SELECT * FROM {table} ORDER BY id") == [(0, 750), (1, 750)]
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_batches_go_on_only_where_the_earlier_ones_are(table, settings, execute, overwrite):
+    warehouse, options = settings.warehouse, {"table": table, "stream": "orders"}
+    write_ = publishing.make_write(warehouse, [("id", "bigint")], options, overwrite=overwrite, is_stream=True)
+
+    with pytest.raises(WarehouseError, match=r"has no batch of the stream orders .* and batch 3 came"):
+        streams.publish_batch(warehouse, write_, [], "query", 3)
+    assert execute(f"SELECT to_regclass('{table}')") == [(None,)]
+    for batch_id in (0, 1, 1):
+        streams.publish_batch(warehouse, write_, [], "query", batch_id)
+    execute(f"DROP TABLE {table}")
+
+    if overwrite:  # each batch has all rows
+        streams.publish_batch(warehouse, write_, [], "query", 2)
+    else:
+        with pytest.raises(WarehouseError, match=r"is gone, but workbench\.streams says .* up to batch 1"):
+            streams.publish_batch(warehouse, write_, [], "query", 2)
+    ledger = execute(f"SELECT batch_id FROM workbench.streams WHERE target = '{table}'")
+    assert ledger == [(2 if overwrite else 1,)]
 
 
 def test_options_that_do_not_go_together_are_refused(spark, table, settings):

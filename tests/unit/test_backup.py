@@ -18,6 +18,7 @@ from pydantic import SecretStr
 
 from workbench.embedded.backup_keeper import Due, due
 from workbench.embedded.backups import check_apart
+from workbench.embedded.recovery import appear
 from workbench.errors import BackupError
 from workbench.sections import BackupSettings
 from workbench.warehouse.backup import escrow, status
@@ -382,3 +383,25 @@ class TestArchiveOfAHome:
         with pytest.raises(BackupError, match="is inside of"):
             check_apart(home / "backups", (home,))
         check_apart(home.parent / "backups", (home,))
+
+
+def test_a_restored_home_appears_when_all_its_files_are_on_the_disk(tmp_path, monkeypatch):
+    place, home = tmp_path / "home.restoring", tmp_path / "home"
+    (place / "hub" / "deep").mkdir(parents=True)
+    for name in ("token", "hub/hub.sqlite", "hub/deep/empty"):
+        (place / name).write_bytes(name.encode())
+    (place / "hub" / "link").symlink_to("/dev/zero")
+    os.mkfifo(place / "hub" / "pipe")
+    synced: set[int] = set()
+    seen: list[bool] = []
+
+    def fsync(descriptor: int) -> None:
+        synced.add(os.fstat(descriptor).st_ino)
+        seen.append(home.exists())
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    appear(place, home)
+
+    kept = [home, *(each for each in home.rglob("*") if each.name not in {"link", "pipe"})]
+    assert {each.stat().st_ino for each in (tmp_path, *kept)} == synced
+    assert seen == [False] * len(kept) + [True]  # the name comes last

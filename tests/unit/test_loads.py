@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from workbench.errors import RowsRefused
 from workbench.ingestion.batch import Batch
 from workbench.ingestion.dead_letters import StoredRecord
 from workbench.ingestion.decoding import parse_schema
 from workbench.ingestion.decoding.json import JsonDecoder
-from workbench.ingestion.loads import LoadBuilder, refuse, tombstone_key
+from workbench.ingestion.loads import LoadBuilder, refuse, refused_records, tombstone_key
 from workbench.ingestion.verification import offset_ranges
 from workbench.loading import Mode, Target
 
@@ -115,7 +116,7 @@ def test_without_a_refused_row_the_record_before_it_counts_for_its_key():
     load = BUILDER.build(batch, decoded)
     assert load.rows["v"].to_pylist() == ["b", "c"]
 
-    less = BUILDER.build(batch, refuse(decoded, batch, load, {0: "too small", 1: "no room"}))
+    less = BUILDER.build(batch, refuse(decoded, batch, {(0, 1): "too small", (0, 3): "no room"}))
 
     assert less.deleted is not None
     assert less.rows["v"].to_pylist() == ["a"]
@@ -123,6 +124,23 @@ def test_without_a_refused_row_the_record_before_it_counts_for_its_key():
     assert less.dead_letters.select(["record_offset", "reason", "target"]).to_pylist() == [
         {"record_offset": 1, "reason": "too small", "target": "s.t"},
         {"record_offset": 3, "reason": "no room", "target": "s.t"},
+    ]
+
+
+def test_a_tombstone_that_the_table_refuses_is_a_dead_letter_and_deletes_nothing():
+    batch = batch_of([(b"1", b'{"k":1,"v":"a"}'), (b"1", None), (b"2", None)])
+    decoded = JsonDecoder(COLUMNS).decode(batch.values)
+    load = BUILDER.build(batch, decoded)
+    error = RowsRefused("refused", reasons={}, deletions={0: "something refers to it"})
+
+    refused = refused_records(load, error)
+    less = BUILDER.build(batch, refuse(decoded, batch, refused))
+
+    assert refused == {(0, 1): "something refers to it"}
+    assert less.deleted is not None
+    assert (less.rows["v"].to_pylist(), less.deleted["k"].to_pylist()) == (["a"], [2])
+    assert less.dead_letters.select(["record_offset", "record_value", "reason"]).to_pylist() == [
+        {"record_offset": 1, "record_value": None, "reason": "something refers to it"}
     ]
 
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -8,12 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.services.kafka_frames import kafka_batch
-from workbench.errors import KafkaError
+from workbench.errors import KafkaError, WarehouseError
 from workbench.ingestion.batch import BatchLimits
-from workbench.loading import Span
+from workbench.ingestion.cluster.watermarks import TopicState
+from workbench.ingestion.loads import LoadBuilder
+from workbench.loading import Span, Target
+from workbench.sections import WarehouseSettings
+from workbench.spark_lane import lane
 from workbench.spark_lane.ranges import plan_round, refuse_lost_records
 from workbench.spark_lane.records import make_batch, pieces
 from workbench.transformation.failures import telling_line
+from workbench.warehouse.dialects import make_warehouse
 
 offsets_of_partitions = st.dictionaries(st.integers(0, 5), st.integers(0, 1000), max_size=6)
 
@@ -120,3 +127,34 @@ def test_a_tombstone_has_no_value():
 )
 def test_of_an_exception_of_spark_the_line_that_tells_is_shown(text, line):
     assert telling_line(Exception(text)) == line
+
+
+@pytest.mark.parametrize("identity", [("another cluster", "old"), ("cluster", "new")])
+def test_a_topic_that_was_made_anew_between_two_rounds_is_refused_as_at_the_start(monkeypatch, tmp_path, identity):
+    chosen = WarehouseSettings.model_validate({"WORKBENCH_WAREHOUSE_DIALECT": "duckdb"}).at(tmp_path)
+    target = Target(table="s.rows", topic="t")
+    states = [
+        TopicState(cluster_id=cluster, topic_id=topic, first_offsets={0: 0, 1: 0}, next_offsets={0: end, 1: 0})
+        for cluster, topic, end in (("cluster", "old", 0), ("cluster", "old", 5), (*identity, 3))
+    ]
+    monkeypatch.setattr(lane, "read_topic_state", lambda *_: states.pop(0))
+    columns = pa.schema([pa.field("n", pa.int64())])
+    with make_warehouse(chosen, target) as warehouse:
+        run: Any = SimpleNamespace(
+            connection=None,
+            topic="t",
+            start="earliest",
+            settle=lambda: None,
+            warehouse=warehouse,
+            columns=columns,
+            loads=LoadBuilder(target, (), pa.schema([])),
+        )
+        nothing: Any = None
+        driver = lane.Driver(lane.SparkRun(run=run, lend_warehouse=nothing, open_session=nothing))
+        driver.begin()
+
+        assert driver.look().next_offsets == {0: 5, 1: 0}
+        with pytest.raises(WarehouseError, match="the topic was made anew"):
+            driver.look()
+
+        assert {each.epoch for each in warehouse.claim("cluster", "old", {0: 0, 1: 0})} == {2}

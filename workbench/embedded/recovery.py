@@ -23,7 +23,7 @@ from workbench.runtime.ports import LOOPBACK, any_free
 from workbench.runtime.process import GuardedProcess, holding, wait_for_lock
 from workbench.security.audit import Action
 from workbench.security.audit.commands import recording
-from workbench.security.secrets import ensure_token, private_folder, sync_folder
+from workbench.security.secrets import ensure_token, private_folder, sync_folder, sync_tree
 from workbench.warehouse.backup.restoring import Chosen, unpack, unpack_wal
 from workbench.warehouse.backup.server import Server
 from workbench.warehouse.backup.wal import first_gap
@@ -121,10 +121,16 @@ def restore(chosen: Chosen, home: Path, at: datetime | None) -> Restored:
     with recording(place, Action.BACKUP_RESTORED, str(home)) as details:
         details.update(backup=chosen.backup.name, segments=segments, at=at.isoformat() if at else "end")
     check_target(home)
-    place.replace(home)
-    sync_folder(home.parent)
+    appear(place, home)
     seconds = time.monotonic() - started
     return Restored(backup=chosen.backup.name, segments=segments, last_transaction=last, seconds=seconds)
+
+
+def appear(place: Path, home: Path) -> None:
+    """Make *place* the home: all that is in it is on the disk before the name is, whenever the power goes."""
+    sync_tree(place)
+    place.replace(home)
+    sync_folder(home.parent)
 
 
 def _recover(chosen: Chosen, place: Path, at: datetime | None) -> datetime | None:

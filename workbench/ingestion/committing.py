@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from workbench.errors import RowsRefused, WarehouseUnavailable
 from workbench.ingestion.batch import Batch
 from workbench.ingestion.decoding import Decoded
-from workbench.ingestion.loads import LoadBuilder, refuse
+from workbench.ingestion.loads import LoadBuilder, refuse, refused_records
 from workbench.loading import Load, Warehouse
 
 logger = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ def commit(
     outage_seconds: float,
     wait: Callable[[float], bool],
 ) -> Load | None:
-    """Write one load; rows that the table refuses become dead letters, outages are waited for.
+    """Write one load; records that the table refuses become dead letters, outages are waited for.
 
     Args:
         work: what to write.
@@ -58,9 +58,10 @@ def commit(
         try:
             warehouse.commit(load)
         except RowsRefused as error:
-            if not error.reasons:
+            refused = refused_records(load, error)
+            if not refused:
                 raise
-            decoded = refuse(decoded, work.batch, load, error.reasons)
+            decoded = refuse(decoded, work.batch, refused)
             load = loads.build(work.batch, decoded)
         except WarehouseUnavailable as error:
             # Nothing is known of the transaction; the same load is not written twice.

@@ -12,7 +12,7 @@ import pyarrow as pa
 from workbench.errors import RowsRefused, WarehouseError
 from workbench.ingestion.batch import Batch
 from workbench.ingestion.decoding import Decoder
-from workbench.ingestion.loads import LoadBuilder, refuse
+from workbench.ingestion.loads import LoadBuilder, refuse, refused_records
 from workbench.loading import Load, Warehouse
 
 TAKEN = 10_000
@@ -100,13 +100,13 @@ def replay_dead_letters(
 
 
 class Loading:
-    """Makes a load of letters; rows that the table has refused are dead again."""
+    """Makes a load of letters; records that the table has refused are dead again."""
 
     def __init__(self, loads: LoadBuilder, decoder: Decoder, only: Coordinates | None = None) -> None:
         self._loads = loads
         self._only = only
         self._decoder = decoder
-        self._refused: dict[tuple[int, int], str] = {}
+        self._refused: dict[Coordinates, str] = {}
         self._made: Load | None = None
         self.rows = self.dead = 0
 
@@ -124,24 +124,17 @@ class Loading:
             spans=(),
         )
         decoded = self._decoder.decode(batch.values)
-        load = self._loads.build(batch, decoded)
-        while reasons := self._refused_rows(load):
-            decoded = refuse(decoded, batch, load, reasons)
-            load = self._loads.build(batch, decoded)
-        self._made = load
+        if self._refused:
+            decoded = refuse(decoded, batch, self._refused)
+        self._made = load = self._loads.build(batch, decoded)
         self.rows, self.dead = load.rows.num_rows, load.dead_letters.num_rows
         return load
 
-    def _refused_rows(self, load: Load) -> dict[int, str]:
-        coordinates = zip(load.rows["_partition"].to_pylist(), load.rows["_offset"].to_pylist(), strict=True)
-        return {row: self._refused[each] for row, each in enumerate(coordinates) if each in self._refused}
-
-    def refuse(self, reasons: dict[int, str]) -> None:
-        """Remember the rows that the table has refused."""
-        assert self._made is not None
-        rows = self._made.rows.select(["_partition", "_offset"]).take(pa.array(sorted(reasons), pa.int64())).to_pylist()
-        for row, reason in zip(rows, (reasons[row] for row in sorted(reasons)), strict=True):
-            self._refused[row["_partition"], row["_offset"]] = reason
+    def refuse(self, error: RowsRefused) -> bool:
+        """Remember the records that the table has refused; whether it named any."""
+        refused = refused_records(self._made, error) if self._made is not None else {}
+        self._refused |= refused
+        return bool(refused)
 
 
 def _take(warehouse: Warehouse, load: Loading, after: Coordinates, limit: int) -> Coordinates | None:
@@ -149,9 +142,8 @@ def _take(warehouse: Warehouse, load: Loading, after: Coordinates, limit: int) -
         try:
             return warehouse.replay(after, limit, load)
         except RowsRefused as error:
-            if not error.reasons:
+            if not load.refuse(error):
                 raise
-            load.refuse(error.reasons)
 
 
 def _no_letter(at: Coordinates) -> WarehouseError:

@@ -13,6 +13,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from workbench.errors import RowsRefused
 from workbench.ingestion.batch import Batch
 from workbench.ingestion.decoding import Decoded, Undecodable
 from workbench.loading import DEAD_LETTERS, JSON, ORIGIN, Load, Mode, Target
@@ -71,8 +72,8 @@ class LoadBuilder:
         self, batch: Batch, rows: pa.Table, positions: Positions, undecodable: Sequence[Undecodable]
     ) -> tuple[pa.Table, pa.Table, list[Undecodable]]:
         """Rows and deletions with only the last record of each key; records without a key are dead letters."""
-        tombstones = [each for each in undecodable if batch.values[each.position] is None]
-        rest = [each for each in undecodable if batch.values[each.position] is not None]
+        tombstones = [each for each in undecodable if batch.values[each.position] is None and not each.is_refused]
+        rest = [each for each in undecodable if each.is_refused or batch.values[each.position] is not None]
         rows, positions, keyless = self._with_key(rows, positions)
         deleted, deleted_positions, unreadable = self._deletions(batch, tombstones)
         last = self._last_positions(rows, positions, deleted, deleted_positions)
@@ -141,30 +142,40 @@ class LoadBuilder:
         }
 
 
-def refuse(decoded: Decoded, batch: Batch, load: Load, reasons: Mapping[int, str]) -> Decoded:
-    """The decoded batch with the rows that a table has refused among the undecodable.
+def refused_records(load: Load, error: RowsRefused) -> dict[tuple[int, int], str]:
+    """Why a table has refused records of a load, by their partition and offset."""
+    refused: dict[tuple[int, int], str] = {}
+    for rows, reasons in ((load.rows, error.reasons), (load.deleted, error.deletions)):
+        if rows is not None and reasons:
+            numbers = sorted(reasons)
+            origin = rows.select(["_partition", "_offset"]).take(pa.array(numbers, pa.int64())).to_pylist()
+            refused |= {
+                (each["_partition"], each["_offset"]): reasons[number]
+                for number, each in zip(numbers, origin, strict=True)
+            }
+    return refused
+
+
+def refuse(decoded: Decoded, batch: Batch, refused: Mapping[tuple[int, int], str]) -> Decoded:
+    """The decoded batch with the records that a table has refused among the undecodable.
 
     The load is built anew from it: without its last record, the one before counts for a key.
 
     Args:
-        decoded: what the load was built of.
+        decoded: of the batch.
         batch: the records.
-        load: of which rows were refused.
-        reasons: by the number of the row in the load.
+        refused: the reasons, by partition and offset; of other batches' records, too.
     """
-    positions = {
-        each: number for number, each in enumerate(zip(batch.partitions.tolist(), batch.offsets.tolist(), strict=True))
-    }
-    origin = load.rows.select(["_partition", "_offset"]).take(pa.array(sorted(reasons), pa.int64())).to_pylist()
-    refused = {
-        positions[each["_partition"], each["_offset"]]: reasons[row]
-        for row, each in zip(sorted(reasons), origin, strict=True)
-    }
-    keep = [position not in refused for position in decoded.positions]
+    origin = enumerate(zip(batch.partitions.tolist(), batch.offsets.tolist(), strict=True))
+    reasons = {position: refused[each] for position, each in origin if each in refused}
+    keep = [position not in reasons for position in decoded.positions]
     return Decoded(
         rows=decoded.rows.filter(pa.array(keep, pa.bool_())),
         positions=tuple(each for each, kept in zip(decoded.positions, keep, strict=True) if kept),
-        undecodable=(*decoded.undecodable, *(Undecodable(position, reason) for position, reason in refused.items())),
+        undecodable=(
+            *(each for each in decoded.undecodable if each.position not in reasons),  # a tombstone was among them
+            *(Undecodable(position, reason, is_refused=True) for position, reason in reasons.items()),
+        ),
     )
 
 

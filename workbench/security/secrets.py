@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import secrets
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -74,6 +75,21 @@ def _is_locked(descriptor: int, operation: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def sync_tree(folder: Path) -> None:
+    """Put all files below *folder*, and their names, on the disk. Links are not followed.
+
+    Raises:
+        OSError: when the disk does not take them.
+    """
+    for root, _, names in os.walk(folder):
+        for name in names:
+            path = Path(root, name)
+            if stat.S_ISREG(path.lstat().st_mode):
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
+        sync_folder(Path(root))
 
 
 def ensure_token(path: Path) -> str:

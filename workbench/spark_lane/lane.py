@@ -134,11 +134,14 @@ class Driver:
         Raises:
             WarehouseError: when the topic was made anew.
         """
-        run = self._run
-        self.state = read_topic_state(run.connection, run.topic)
-        if new := {each: first for each, first in self.state.first_offsets.items() if each not in self._epochs}:
+        run, before = self._run, self.state
+        self.state = state = read_topic_state(run.connection, run.topic)
+        # Of a topic that was made anew no partition is ours: the claim says so.
+        is_same = (state.cluster_id, state.topic_id) == (before.cluster_id, before.topic_id)
+        known = self._epochs if is_same else {}
+        if new := {each: first for each, first in state.first_offsets.items() if each not in known}:
             self._claim(new)
-        return self.state
+        return state
 
     def advance(self, ends: Mapping[int, int]) -> bool:
         """Bring one round; whether there was anything to bring."""

@@ -33,7 +33,7 @@ def merge_statement(target: str, stage: str, columns: Sequence[str], key: Sequen
     )
 
 
-def delete_statement(target: str, deleted: str, columns: Sequence[str], key: Sequence[str]) -> str:
+def delete_statement(target: str, deleted: str, columns: Sequence[str], key: Sequence[str], where: str = "TRUE") -> str:
     """DELETE of the keys in a staging table; rows that came after the tombstone stay.
 
     Args:
@@ -41,10 +41,11 @@ def delete_statement(target: str, deleted: str, columns: Sequence[str], key: Seq
         deleted: name of the staging table.
         columns: of the staging table; with `_partition` and `_offset` it tells where tombstones come from.
         key: columns that identify a row.
+        where: which rows of the staging table.
     """
     same = " AND ".join(f"mine.{quoted(name)} = gone.{quoted(name)}" for name in key)
     older = f" AND {OLDER}" if "_offset" in columns else ""
-    return f"DELETE FROM {target} AS mine USING {deleted} AS gone WHERE {same}{older}"
+    return f"DELETE FROM {target} AS mine USING {deleted} AS gone WHERE {same}{older} AND {where}"
 
 
 def upsert_statement(target: str, source: str, columns: Sequence[str], key: Sequence[str]) -> str:

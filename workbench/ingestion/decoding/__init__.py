@@ -31,6 +31,7 @@ class Undecodable:
 
     position: int
     reason: str
+    is_refused: bool = False  #: by the table: a tombstone that is deletes nothing
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from workbench.errors import RowsRefused
 from workbench.loading import DEAD_LETTERS, Claim, Load, Progress, Target
 from workbench.sections import WarehouseSettings
 from workbench.warehouse.ledger import claim_partitions, make_ledger, read_progress, refuse_if_gone
+from workbench.warehouse.refused import rows_refused
 from workbench.warehouse.schema import add_missing, ensure_table, quoted, split_name, table_columns
 
 T = TypeVar("T")
@@ -108,9 +109,12 @@ class BaseWarehouse(ABC):
     def _lock_claims(self, connection: sa.Connection) -> None:  # noqa: B027 - a hook that need not be there
         """Let those who claim go one after the other, where the ledger's rows alone do not do it."""
 
-    def _find_refused(self, rows: pa.Table) -> dict[int, str]:
-        """The reason for each row that the table refuses, by its number; none where that is looked for beforehand."""
-        return {}
+    def _find_refused(self, load: Load) -> tuple[Mapping[int, str], Mapping[int, str]]:
+        """The reason for each row, and for each deletion, that the table refuses, by its number.
+
+        None where that is looked for beforehand.
+        """
+        return {}, {}
 
     def _prepare(self, rows: pa.Schema) -> pa.Schema:
         target = self._target
@@ -128,7 +132,7 @@ class BaseWarehouse(ABC):
 
     @contextmanager
     def _refusals(self, made: Callable[[], Load | None]) -> Iterator[None]:
-        """Find out which rows of a load were refused.
+        """Find out which records of a load were refused.
 
         Args:
             made: the load; None when there was none yet.
@@ -136,20 +140,12 @@ class BaseWarehouse(ABC):
         try:
             yield
         except RowsRefused:
-            load = made()
-            reasons = {} if load is None else self._find_refused(load.rows)
-            if not reasons:
+            if (load := made()) is None:
                 raise
-            raise rows_refused(self._target, reasons) from None
-
-
-def rows_refused(target: Target, reasons: Mapping[int, str]) -> RowsRefused:
-    """The error that single rows do not fit, with the reason for each."""
-    return RowsRefused(
-        f"{len(reasons)} rows do not fit {target.table}: {next(iter(reasons.values()))}",
-        reasons=reasons,
-        remedy="See the dead letters.",
-    )
+            rows, deletions = self._find_refused(load)
+            if not rows and not deletions:
+                raise
+            raise rows_refused(self._target, rows, deletions) from None
 
 
 def coordinates_query(target: Target, *, dead: bool) -> tuple[str, tuple[str, str] | None]:

@@ -97,11 +97,17 @@ class DuckdbWarehouse(BaseWarehouse):
         with self._refusals(lambda: made[0] if made else None):
             return patiently(lambda: self._transact(write))
 
-    def _find_refused(self, rows: pa.Table) -> dict[int, str]:
+    def _find_refused(self, load: Load) -> tuple[Mapping[int, str], Mapping[int, str]]:
         bulk = self._bulk
         assert bulk is not None
+        deleted = load.rows.slice(0, 0) if load.deleted is None else load.deleted
+
+        def delete(part: pa.Table) -> None:
+            self._evolve(bulk, load.rows.schema)
+            self._remove(bulk, part)
+
         with self._reported():
-            return find_refused(bulk, rows, lambda part: self._put(bulk, part))
+            return find_refused(bulk, load.rows, lambda part: self._put(bulk, part), deleted, delete)
 
     def _transact(self, write: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
         with self._reported():
@@ -119,21 +125,24 @@ class DuckdbWarehouse(BaseWarehouse):
             return done
 
     def _write(self, connection: duckdb.DuckDBPyConnection, load: Load) -> None:
-        target = quoted(*split_name(self._target.table))
-        columns = self._columns(connection)
-        for change in find_changes(load.rows.schema, columns):
-            self._alter(connection, change, columns)
+        self._evolve(connection, load.rows.schema)
         if self._target.key and (load.rows.num_rows or (load.deleted is not None and load.deleted.num_rows)):
             connection.execute(TAKE_TURN, [self._target.table])
-        if load.deleted is not None and load.deleted.num_rows:
-            with _registered(connection, DELETED, load.deleted) as deleted:
-                connection.execute(delete_statement(target, deleted, load.deleted.column_names, self._target.key))
+        if load.deleted is not None:
+            self._remove(connection, load.deleted)
         self._put(connection, load.rows)
         if load.dead_letters.num_rows:
             with _registered(connection, ROWS, load.dead_letters) as letters:
                 names = ", ".join(load.dead_letters.column_names)
                 into = quoted(*split_name(self._target.dead_letters))
                 connection.execute(f"INSERT INTO {into} ({names}) SELECT {names} FROM {letters}")
+
+    def _remove(self, connection: duckdb.DuckDBPyConnection, deleted: pa.Table) -> None:
+        """Delete the rows of tombstones."""
+        if deleted.num_rows:
+            with _registered(connection, DELETED, deleted) as keys:
+                target = quoted(*split_name(self._target.table))
+                connection.execute(delete_statement(target, keys, deleted.column_names, self._target.key))
 
     def _put(self, connection: duckdb.DuckDBPyConnection, rows: pa.Table) -> None:
         """Append or merge rows."""
@@ -159,6 +168,11 @@ class DuckdbWarehouse(BaseWarehouse):
     def _columns(self, connection: duckdb.DuckDBPyConnection) -> dict[str, pa.DataType | None]:
         found = connection.execute(COLUMNS, list(split_name(self._target.table))).fetchall()
         return {name: arrow_type(type_named(kind, precision, scale)) for name, kind, precision, scale in found}
+
+    def _evolve(self, connection: duckdb.DuckDBPyConnection, rows: pa.Schema) -> None:
+        columns = self._columns(connection)
+        for change in find_changes(rows, columns):
+            self._alter(connection, change, columns)
 
     def _alter(
         self, connection: duckdb.DuckDBPyConnection, column: pa.Field, columns: Mapping[str, pa.DataType | None]

@@ -20,7 +20,7 @@ from workbench.warehouse.filtered import TABLE as FILTERED_TABLE
 from workbench.warehouse.filtered import ensure_filtered, pack, read_filtered
 from workbench.warehouse.ledger import advance
 from workbench.warehouse.merge import delete_statement, merge_statement
-from workbench.warehouse.refused import find_refused
+from workbench.warehouse.refused import find_refused, unbounded
 from workbench.warehouse.schema import is_wider, quoted, split_name, sql_type
 
 COLUMNS = """\
@@ -53,6 +53,7 @@ class PostgresqlWarehouse(BaseWarehouse):
     def __init__(self, settings: WarehouseSettings, target: Target) -> None:
         super().__init__(settings, target)
         self._bulk: Any = None
+        self._changes: list[str] = []  # of columns, by the last load
 
     def _make_engine(self) -> sa.Engine:
         return make_engine(self._settings, lock_seconds=LOCK_SECONDS)
@@ -124,9 +125,9 @@ class PostgresqlWarehouse(BaseWarehouse):
             self._transact(write)
         return last[0] if last else None
 
-    def _find_refused(self, rows: pa.Table) -> dict[int, str]:
+    def _find_refused(self, load: Load) -> tuple[Mapping[int, str], Mapping[int, str]]:
         with self._reported(), self.engine.connect() as connection:
-            return find_refused(connection, self._target, rows)
+            return find_refused(connection, self._target, load.rows, load.deleted, self._changes)
 
     def _transact(self, write: Callable[..., None]) -> None:
         try:
@@ -161,8 +162,7 @@ class PostgresqlWarehouse(BaseWarehouse):
             )
         if changes and not evolve:
             raise _OutOfDateColumns
-        for change in changes:
-            self._alter(cursor, target, change, columns)
+        self._changes = [self._alter(cursor, target, change, columns) for change in changes]
         if changes:
             columns = self._columns(cursor, target)
         rows = _fitted(load.rows, columns)
@@ -178,22 +178,25 @@ class PostgresqlWarehouse(BaseWarehouse):
         cursor.execute(COLUMNS, (target,))
         return {name: ARROW_TYPES.get(kind) for name, kind in cursor.fetchall()}
 
-    def _alter(self, cursor: Any, target: str, column: pa.Field, columns: Mapping[str, pa.DataType | None]) -> None:
-        """Add a column or widen it; rows that are there keep their values, or get null."""
+    def _alter(self, cursor: Any, target: str, column: pa.Field, columns: Mapping[str, pa.DataType | None]) -> str:
+        """Add a column or widen it; rows that are there keep their values, or get null. Returns the statement."""
         name = quoted(column.name)
         kind = sa.types.to_instance(sql_type(column)).compile(self.engine.dialect)
         if column.name not in columns:
-            cursor.execute(f"ALTER TABLE {target} ADD COLUMN {name} {kind}")
-            return
-        if columns[column.name] == pa.int64():
-            cursor.execute(inexact_query(target, column.name))
-            if cursor.fetchone()[0]:
-                raise inexact(self._target.table, column.name, kind)
-        cursor.execute(f"ALTER TABLE {target} ALTER COLUMN {name} TYPE {kind}")
+            change = f"ALTER TABLE {target} ADD COLUMN {name} {kind}"
+        else:
+            change = f"ALTER TABLE {target} ALTER COLUMN {name} TYPE {kind}"
+            if columns[column.name] == pa.int64():
+                cursor.execute(inexact_query(target, column.name))
+                if cursor.fetchone()[0]:
+                    raise inexact(self._target.table, column.name, kind)
+        cursor.execute(change)
+        return change
 
     def _merge(self, cursor: Any, target: str, rows: pa.Table, deleted: pa.Table | None) -> None:
         if deleted is not None and deleted.num_rows:
-            keys = ", ".join(quoted(name) for name in deleted.column_names)
+            # A text that is too long for the table names no row of it.
+            keys = unbounded(deleted)
             cursor.execute(f"CREATE TEMP TABLE {DELETED} ON COMMIT DROP AS SELECT {keys} FROM {target} WITH NO DATA")
             copy_rows(cursor, "pg_temp", DELETED, deleted)
             cursor.execute(delete_statement(target, DELETED, deleted.column_names, self._target.key))

@@ -11,9 +11,9 @@ import sqlalchemy as sa
 from workbench.errors import WarehouseError
 from workbench.loading import Load, Target
 from workbench.warehouse.dialects import redshift_sql as sql
-from workbench.warehouse.dialects.base import rows_refused
 from workbench.warehouse.dialects.evolution import find_changes, inexact, inexact_query
 from workbench.warehouse.dialects.redshift_stage import Area, find_refused, without_long_headers
+from workbench.warehouse.refused import rows_refused
 from workbench.warehouse.schema import arrow_type, quoted, split_name
 
 ROWS, LETTERS, DELETED = "workbench_rows", "workbench_letters", "workbench_deleted"
@@ -49,7 +49,7 @@ def refuse_rows(target: Target, load: Load, columns: Mapping[str, Column]) -> No
     lengths = {name: column.length for name, column in columns.items() if column.length}
     reasons = find_refused(load.rows, nullable, lengths)
     if reasons:
-        raise rows_refused(target, reasons)
+        raise rows_refused(target, reasons, {})
 
 
 def stage_load(

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from workbench.errors import WarehouseError
 from workbench.sections import WarehouseSettings
-from workbench.warehouse.schema import lock_ddl
+from workbench.warehouse.schema import lock_ddl, split_name
 from workbench.warehouse.spark.options import WriteOptions
 from workbench.warehouse.spark.publishing import Write, publish
 from workbench.warehouse.spark.staging import Staged
@@ -32,7 +32,7 @@ def publish_batch(
     """Write a batch with its number, or nothing when the table has it; returns the rows written.
 
     Raises:
-        WarehouseError: when the table has another query's batches, later ones, or lacks earlier ones.
+        WarehouseError: when the table has another query's batches, later ones, or lacks earlier ones; when it is gone.
     """
 
     def advance(connection: sa.Connection, rows: int) -> bool:
@@ -41,11 +41,16 @@ def publish_batch(
         found = connection.execute(sa.select(STREAMS).where(mine).with_for_update()).one_or_none()
         values = {"query_id": query_id, "batch_id": batch_id, "rows": rows, "committed_at": sa.func.now()}
         if found is None:
+            if batch_id:  # a new checkpoint begins with 0, and a batch without rows leaves its row, too
+                raise _never_seen(write.options, batch_id)
             key = {"stream": write.options.stream, "target": write.options.table}
             connection.execute(sa.insert(STREAMS).values(**key, **values))
             return True
         if query_id and found.query_id and found.query_id != query_id:
             raise _of_another(write.options, found.batch_id, batch_id)
+        # What replaces all rows has lost none of them.
+        if not write.overwrite and not _has_table(connection, write.options.table):
+            raise _gone(write.options, found.batch_id)
         if batch_id == found.batch_id:
             return False
         if batch_id != found.batch_id + 1:
@@ -71,6 +76,28 @@ def _of_another(options: WriteOptions, last: int, batch_id: int) -> WarehouseErr
         "one may hold rows that are there already, and was not written",
         remedy="Go on with the old checkpoint. For a new one choose another `stream`, or delete the row of this stream from "
         "workbench.streams when you know that no row would come twice.",
+    )
+
+
+def _has_table(connection: sa.Connection, table: str) -> bool:
+    schema, name = split_name(table)
+    return sa.inspect(connection).has_table(name, schema)
+
+
+def _never_seen(options: WriteOptions, batch_id: int) -> WarehouseError:
+    return WarehouseError(
+        f"workbench.streams has no batch of the stream {options.stream} into {options.table}, and batch {batch_id} came: "
+        "the checkpoint is of another warehouse, table or name; it was not written",
+        remedy="Take the warehouse, `table` and `stream` that the checkpoint was made with, or begin anew with a new "
+        "checkpoint: see docs/spark-warehouse.md.",
+    )
+
+
+def _gone(options: WriteOptions, last: int) -> WarehouseError:
+    return WarehouseError(
+        f"{options.table} is gone, but workbench.streams says that it has the stream {options.stream} up to batch {last}",
+        remedy="Restore the table; or delete the row of this stream from workbench.streams, and begin anew with a new "
+        "checkpoint.",
     )
 
 
