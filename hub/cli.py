@@ -100,7 +100,7 @@ def unlink(
 ) -> None:
     """Take a linked account from somebody; the last one stays. Needs the running hub.
 
-    Whoever comes in with it next is somebody new. A session that it has opened ends, with its servers and tokens.
+    Whoever comes in with it next is somebody new. All sessions of the person end, with their servers and tokens.
 
     Example: workbench hub unlink gh-octo google
     """
@@ -166,6 +166,8 @@ def _follow(
 
 
 def _result(verb: str, problems: list[dict[str, str]]) -> str:
+    if problems and verb == "unlink":
+        return "the account is theirs no more; see above what could not be done"
     if problems:
         return "not all could be done; the same command finishes it"
     now = datetime.now(UTC).isoformat(timespec="seconds")

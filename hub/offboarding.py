@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
@@ -87,6 +88,46 @@ class _Handler(APIHandler):  # type: ignore[misc]
             raise web.HTTPError(404, f"nobody here is called {name}")
         return user
 
+    async def carry_out(self, *parts: Callable[[], Awaitable[list[str]]]) -> tuple[list[str], list[str]]:
+        """Do each part, also when one before it fails; returns steps and problems, each told as soon as it is known."""
+        steps: list[str] = []
+        problems: list[str] = []
+        for part in parts:
+            try:
+                done = await part()
+            except Exception as error:  # noqa: BLE001 - whatever it was, the other parts are done
+                problems.append(await self._tell_problem(error))
+            else:
+                steps += done
+                for step in done:
+                    await self.tell(step=step)
+        return steps, problems
+
+    async def expel(self, user: Any, reason: str) -> list[str]:
+        """A part: end all that somebody can do here now; None is nobody.
+
+        Raises:
+            WorkbenchError: when a server of theirs still runs.
+        """
+        if user is None:
+            return []
+        steps = await expel(self.app, user, reason=reason, actor=self.actor)
+        if any(each.active or each.pending for each in user.spawners.values()):
+            raise WorkbenchError(
+                f"a server of {user.name} still runs: {'; '.join(steps)}",
+                remedy="Do it again, or stop it on the page Admin.",
+            )
+        return list(steps)
+
+    async def _tell_problem(self, error: Exception) -> str:
+        if isinstance(error, WorkbenchError):
+            message, remedy = error.message, error.remedy
+        else:
+            self.log.error("A part went wrong", exc_info=error)
+            message, remedy = f"{type(error).__name__}: {error}", "Look at logs/hub.log, then do it again."
+        await self.tell(problem=message, remedy=remedy)
+        return message
+
     async def tell(self, **line: object) -> None:
         """Send a line of JSON at once; what has begun is finished even when nobody listens any more."""
         with suppress(StreamClosedError):
@@ -112,24 +153,14 @@ class Offboard(_Handler):
         """Answers a line for each step as it is done, and for each problem; the last says `done`."""
         user = self.check_known(name)
         keeps_home = bool(self.body.get("keep_home"))
-        steps: list[str] = []
-        problems: list[str] = []
         async with _one_at_a_time:
             # Whoever was blocked first cannot come back while the rest is done.
-            for part in (
+            steps, problems = await self.carry_out(
                 partial(self._block, name),
-                partial(self._expel, user),
+                partial(self.expel, user, "off-boarded"),
                 partial(remove_role, self.workbench, name),
                 partial(self._leave_machine, name, keeps_home),
-            ):
-                try:
-                    done = await part()
-                except Exception as error:  # noqa: BLE001 - whatever it was, the other parts are done
-                    problems.append(await self._tell_problem(error))
-                else:
-                    steps += done
-                    for step in done:
-                        await self.tell(step=step)
+            )
         details = {"steps": "; ".join(steps), "problems": "; ".join(problems)}
         await self.authenticator.audit.record(
             Action.USER_OFFBOARDED,
@@ -139,15 +170,6 @@ class Offboard(_Handler):
             **{key: value for key, value in details.items() if value},
         )
         await self.tell(done=True)
-
-    async def _tell_problem(self, error: Exception) -> str:
-        if isinstance(error, WorkbenchError):
-            message, remedy = error.message, error.remedy
-        else:
-            self.log.error("Off-boarding went wrong", exc_info=error)
-            message, remedy = f"{type(error).__name__}: {error}", "Look at logs/hub.log, then do it again."
-        await self.tell(problem=message, remedy=remedy)
-        return message
 
     async def _block(self, name: str) -> list[str]:
         identities = self.authenticator.identities
@@ -160,14 +182,6 @@ class Offboard(_Handler):
                 remedy="See that no list of the settings lets them in.",
             )
         return ["sign-in blocked"]
-
-    async def _expel(self, user: Any) -> list[str]:
-        if user is None:
-            return []
-        steps = await expel(self.app, user, reason="off-boarded", actor=self.actor)
-        if any(each.active or each.pending for each in user.spawners.values()):
-            raise WorkbenchError(f"a server of {user.name} still runs: {'; '.join(steps)}", remedy="Do it again.")
-        return list(steps)
 
     async def _leave_machine(self, name: str, keeps_home: bool) -> list[str]:
         return await asyncio.to_thread(offboard_account, self.workbench, name, keep_home=keeps_home)
@@ -199,21 +213,22 @@ class Unlink(_Handler):
 
     @audits_itself(Action.ACCOUNT_UNLINKED)
     async def post(self, name: str) -> None:
-        """Take one account from somebody, and end what a login with it has opened; answers like off-boarding."""
+        """Take one account from somebody, and end all sessions of theirs; answers like off-boarding."""
         user = self.check_known(name)
         account = self._find(name, str(self.body.get("provider", "")), str(self.body.get("login", "")))
         try:
             self.authenticator.identities.unlink(name, account)
         except WorkbenchError as error:
             raise web.HTTPError(409, error.message) from error
+        await self.tell(step=f"{account.provider} account {account.login} unlinked")
+        # Nothing says which account has opened a session: all of them end, also when the log cannot be told.
+        await self.carry_out(partial(self._record, name, account), partial(self.expel, user, "an account was unlinked"))
+        await self.tell(done=True)
+
+    async def _record(self, name: str, account: LinkedAccount) -> list[str]:
         shown = {"provider": account.provider, "login": account.login}
         await self.authenticator.audit.record(Action.ACCOUNT_UNLINKED, actor=self.actor, resource=name, **shown)
-        await self.tell(step=f"{account.provider} account {account.login} unlinked")
-        state = (await user.get_auth_state() if user else None) or {}
-        if (state.get("provider"), state.get("subject")) == (account.provider, account.subject):
-            for step in await expel(self.app, user, reason="the account was unlinked", actor=self.actor):
-                await self.tell(step=step)
-        await self.tell(done=True)
+        return []
 
     def _find(self, name: str, provider: str, login: str) -> LinkedAccount:
         linked: tuple[LinkedAccount, ...] = self.authenticator.identities.accounts_of(name)

@@ -6,6 +6,7 @@ over whatever the server said.
 
 from __future__ import annotations
 
+import secrets
 from typing import Any
 
 import bcrypt
@@ -15,6 +16,7 @@ from traitlets import default
 
 from hub.addresses import HubPorts, bind_url, public_host, public_url, subdomain_host
 from hub.headers import cookie_options, cors, policies, security_headers
+from hub.hop import HEADER, address_of_peers
 from hub.services import PREFIX as PIPELINES
 from workbench.logs.requests import RequestIds
 from workbench.sections import is_loopback
@@ -49,7 +51,8 @@ class WorkbenchProxy(TraefikFileProviderProxy):  # type: ignore[misc] # traefik-
         (router,) = routers.values()
         # The longest route wins, whatever its rule looks like.
         router["priority"] = 10 * len(routespec)
-        policy = _policy_of(routespec)
+        # Nobody else is told the secret, least of all somebody's server.
+        policy = [*_policy_of(routespec), *(["hop"] if data.get("hub") else [])]
         router["middlewares"] = [*policy, "cors"]
         if _is_users(routespec):
             prefix = routespec[routespec.index("/") :]
@@ -77,7 +80,9 @@ def set_proxy(c: Any, settings: Settings, ports: HubPorts) -> None:
     c.JupyterHub.bind_url = bind_url(settings, ports)
     if settings.hub.public_url:
         c.JupyterHub.public_url = f"{public_url(settings, ports)}/"
-    c.JupyterHub.tornado_settings = {"cookie_options": cookie_options(settings), "transforms": [RequestIds]}
+    hop = secrets.token_urlsafe(32)  # as old as both processes: the hub starts the proxy
+    transforms = [address_of_peers(hop), RequestIds]
+    c.JupyterHub.tornado_settings = {"cookie_options": cookie_options(settings), "transforms": transforms}
     c.JupyterHub.proxy_class = WorkbenchProxy
     c.TraefikFileProviderProxy.static_config_file = str(folder / "traefik.toml")
     c.TraefikFileProviderProxy.dynamic_config_file = str(folder / "routes.toml")
@@ -89,7 +94,7 @@ def set_proxy(c: Any, settings: Settings, ports: HubPorts) -> None:
     # Traefik compares it at every request. Nobody guesses 256 random bits, however fast the hash is.
     c.TraefikProxy.traefik_api_hashed_password = bcrypt.hashpw(password.encode(), bcrypt.gensalt(4)).decode()
     c.TraefikProxy.extra_static_config = static_config(settings, ports)
-    c.TraefikProxy.extra_dynamic_config = dynamic_config(settings, ports)
+    c.TraefikProxy.extra_dynamic_config = dynamic_config(settings, ports, hop)
     if settings.hub.tls == "generated":
         c.JupyterHub.ssl_cert = c.JupyterHub.ssl_key = str(ensure_hub_certificates(settings, ports).server)
     elif settings.hub.tls == "files":
@@ -134,14 +139,21 @@ def static_config(settings: Settings, ports: HubPorts) -> dict[str, Any]:
     return config
 
 
-def dynamic_config(settings: Settings, ports: HubPorts) -> dict[str, Any]:
-    """What traefik reads again and again: headers, TLS, and the answer to what nobody else answers."""
+def dynamic_config(settings: Settings, ports: HubPorts, hop: str) -> dict[str, Any]:
+    """What traefik reads again and again: headers, TLS, and the answer to what nobody else answers.
+
+    Args:
+        settings: of the workbench.
+        ports: of the hub.
+        hop: the secret by which the hub knows what came through this proxy.
+    """
     url = public_url(settings, ports)
     # A trusted origin's preflight is answered by `cors`, so that headers are put on outside of it.
     middlewares = {
         # tornado believes X-Scheme, which traefik leaves as a client has sent it.
         "security": _stamp(security_headers(url), removed_from_requests=("X-Scheme",)),
         "cors": {"headers": cors(settings, url)},
+        "hop": {"headers": {"customRequestHeaders": {HEADER: hop}}},
         "hub-size": {"buffering": {"maxRequestBodyBytes": LARGEST_FORM_BYTES}},
         **{name: _stamp({"Content-Security-Policy": each}) for name, each in policies(settings, url).items()},
     }

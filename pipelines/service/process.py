@@ -27,6 +27,7 @@ from pipelines.service.entrance import Entrance
 from pipelines.service.site.site import Site
 from pipelines.service.web.base import Service
 from pipelines.service.web.hints import Hints
+from pipelines.service.webhooks.receiving import THREADS as WEBHOOK_THREADS
 from pipelines.service.webhooks.receiving import Webhooks
 from pipelines.store.database import Store, store_address
 from workbench.errors import PortTaken, StoreError, WorkbenchError
@@ -79,7 +80,7 @@ async def _serve(settings: Settings, options: ServiceOptions, ready: Callable[[]
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, thread_name_prefix="store"))
     sign = Sign(settings.home, SIGN)
-    with Store(store_address(settings), connections=THREADS + 2) as store:
+    with Store(store_address(settings), connections=THREADS + WEBHOOK_THREADS + 2) as store:
         hints = Hints(asyncio.get_running_loop())
         keys = Keys.of(settings.home, settings.keys)
         rule = RunAsRule.of(settings)

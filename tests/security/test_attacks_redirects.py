@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from urllib.parse import quote, urlsplit
@@ -9,9 +10,11 @@ from urllib.parse import quote, urlsplit
 import httpx
 import pytest
 
+from hub.hop import HEADER
+from tests.conftest import needs
 from tests.services.attacker import callback_of, parameter, where_a_browser_goes
-from tests.services.browser import Browser, changed
-from tests.services.login_hub import LoginHub
+from tests.services.browser import Browser, changed, send
+from tests.services.login_hub import LoginHub, api_token
 from workbench.security.audit import Action, AuditLog, read_events
 
 pytestmark = pytest.mark.usefixtures("people_as_before")
@@ -198,6 +201,38 @@ def test_nobody_writes_another_address_into_the_audit_log(hub, name):
 
     *_, last = read_events(AuditLog.of(hub.home).path, action=Action.LOGIN_SUCCEEDED)
     assert last.details["address"] == "127.0.0.1"
+
+
+@pytest.mark.parametrize("name", ["X-Forwarded-For", "X-Real-Ip"])
+def test_nobody_beside_the_proxy_writes_another_address_into_the_audit_log(hub, name):
+    """The hub's own port is on loopback, where every user of the machine is."""
+    group = f"beside-{name.lower()}"
+    headers = {name: "6.6.6.6", HEADER: "6.6.6.6"}
+
+    send(
+        "POST",
+        f"http://127.0.0.1:{hub.ports.hub_api}/hub/api/groups/{group}",
+        token=api_token(hub),
+        headers=headers,
+        json={},
+    )
+
+    assert addresses(hub, group) == {"127.0.0.1"}
+
+
+def test_the_address_of_who_comes_through_the_proxy_is_in_the_audit_log(hub):
+    needs(sys.platform == "linux", "a second address of loopback")
+    headers = {"Authorization": f"token {api_token(hub)}", "X-Real-Ip": "6.6.6.6", HEADER: "6.6.6.6"}
+    with httpx.Client(transport=httpx.HTTPTransport(local_address="127.0.0.2"), headers=headers) as client:
+        client.post(f"{hub.url}/hub/api/groups/through", json={})
+
+    assert addresses(hub, "through") == {"127.0.0.2"}
+
+
+def addresses(hub: LoginHub, group: str) -> set[str]:
+    """From where a group was made, as the audit log has it."""
+    events = read_events(AuditLog.of(hub.home).path, action=Action.GROUP_CHANGED)
+    return {each.details["address"] for each in events if each.resource.endswith(f"/{group}")}
 
 
 def test_addresses_are_read_as_browsers_read_them():

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from tests.services.browser import Browser, changed
+from tests.services.browser import Browser, changed, send
 from tests.services.identity_provider import IdentityProvider, Person
 from tests.services.login_hub import LoginHub, running_login_hub
 from tests.services.workbench import run
@@ -144,13 +144,41 @@ def test_an_account_that_was_unlinked_opens_another_door(hub, ada):
     assert found[0].actor.startswith("operator:")
 
 
-def test_a_session_of_the_other_account_goes_on_after_an_unlinking(hub, ada):
+def test_a_session_ends_though_the_other_account_has_logged_in_since(hub, ada):
+    """Google is taken over; its owner, who knows nothing of it, logs in with GitHub before somebody takes it away."""
+    with hub.browser() as browser, hub.browser() as attacker:
+        link_google(hub, browser, ada)
+        attacker.login("google", person=ada)
+        browser.login("github", person=ada)
+        token = attacker.api(f"/users/gh-{ada}/tokens", "POST", json={"expires_in": 3600}).json()["token"]
+        assert attacker.is_logged_in()
+
+        done = unlink(hub, f"gh-{ada}", "google")
+
+        assert done.returncode == 0, done.stderr
+        assert not attacker.is_logged_in()
+        assert send("GET", f"{hub.url}/hub/api/user", token=token).status_code == 403
+        assert not browser.is_logged_in()
+        assert f"gh-{ada}" in browser.login("github", person=ada).text
+
+
+def test_a_session_ends_though_the_audit_log_cannot_be_written(hub, ada):
     with hub.browser() as browser:
         link_google(hub, browser, ada)
+        folder, aside = hub.home / "audit", hub.home / "audit-aside"
+        folder.rename(aside)
+        folder.write_text("in the way")
+        try:
+            done = unlink(hub, f"gh-{ada}", "google")
+            is_logged_in = browser.is_logged_in()
+        finally:
+            folder.unlink()
+            aside.rename(folder)
 
-        assert unlink(hub, f"gh-{ada}", "google").returncode == 0
-
-        assert browser.is_logged_in()
+        assert not is_logged_in
+        assert done.returncode == 1
+        assert "audit log" in done.stderr
+        assert "Linked: github" in unlink(hub, f"gh-{ada}", "google").stderr
 
 
 def test_the_last_account_and_one_that_is_not_there_cannot_be_unlinked(hub, ada):

@@ -158,7 +158,8 @@ def test_a_secret_of_one_pipeline_opens_no_other_and_one_in_a_file_may_change(se
     path = site.folder / "project" / "secret"
     path.write_text(OURS + "\n")
     try:
-        assert post(service, "theirs", secret=OURS).status_code == 202
+        # A key is kept for a second.
+        wait_until(lambda: post(service, "theirs", secret=OURS).status_code == 202, 10, "the new secret to be taken")
         assert post(service, "theirs", secret=THEIRS).status_code == 401
     finally:
         path.write_text(THEIRS)

@@ -278,6 +278,6 @@ def test_a_hub_without_tls_is_told_nothing_about_it(tmp_path, monkeypatch):
     monkeypatch.setenv("WORKBENCH_HOME", str(tmp_path))
     settings, ports = Settings.load(), HubPorts(proxy=1, hub_api=2, proxy_api=3, identity=4)
 
-    text = json.dumps([static_config(settings, ports), dynamic_config(settings, ports)])
+    text = json.dumps([static_config(settings, ports), dynamic_config(settings, ports, "hop")])
 
     assert not re.search(r"Strict-Transport|tls|wss:", text)

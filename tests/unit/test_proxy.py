@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import stat
+from types import SimpleNamespace
 
 import pytest
+from tornado.httputil import HTTPHeaders, HTTPServerRequest, RequestStartLine
 from traitlets.config import Config
 
 from hub.addresses import HubPorts, bind_url, local_url, public_url, subdomain_host
 from hub.components import contribute
 from hub.headers import cookie_options, policies, security_headers
+from hub.hop import HEADER, address_of_peers
 from hub.proxy import FILES, WorkbenchProxy, dynamic_config, set_proxy, static_config
 from workbench.runtime.ports import any_free
 from workbench.settings import Settings
@@ -184,7 +187,9 @@ def test_with_subdomains_each_user_has_an_origin_and_a_cookie_that_only_the_hub_
 def test_trusted_origins_take_the_place_of_our_own(load):
     trusted = load({"WORKBENCH_HUB_CORS_ORIGINS": "https://app.example.com"})
 
-    origins = dynamic_config(trusted, PORTS)["http"]["middlewares"]["cors"]["headers"]["accessControlAllowOriginList"]
+    origins = dynamic_config(trusted, PORTS, "hop")["http"]["middlewares"]["cors"]["headers"][
+        "accessControlAllowOriginList"
+    ]
 
     assert origins == ["https://app.example.com"]
 
@@ -213,6 +218,35 @@ def test_the_hub_and_its_services_keep_to_the_plans_policy():
         assert reads["middlewares"] == ["hub-policy", "cors"]
         assert writes["middlewares"] == ["hub-policy", "cors", "hub-size"]
         assert "Method(`POST`)" in writes["rule"]
+
+
+def test_the_secret_of_the_proxy_goes_to_the_hub_alone(load):
+    config = proxied(load())
+    middlewares = config.TraefikProxy.extra_dynamic_config["http"]["middlewares"]
+    secret = middlewares["hop"]["headers"]["customRequestHeaders"][HEADER]
+    proxy = WorkbenchProxy(should_start=True)
+
+    assert len(secret) > 40
+    assert secret not in repr(config.JupyterHub.tornado_settings)
+    for route, data in (("/", {"hub": True}), ("/user/ada/", {"user": "ada"}), ("/services/x/", {"service": "x"})):
+        routers = proxy._dynamic_config_for_route(route, "http://127.0.0.1:1", data)[0]["http"]["routers"].values()
+        assert [("hop" in each["middlewares"]) for each in routers] == ["hub" in data] * 2
+
+
+@pytest.mark.parametrize(("sent", "address"), [("secret", "6.6.6.6"), ("other", "127.0.0.1"), ("", "127.0.0.1")])
+def test_only_what_the_proxy_sends_says_from_where_it_comes(sent, address):
+    connection = SimpleNamespace(
+        context=SimpleNamespace(address=("127.0.0.1", 1), remote_ip="6.6.6.6", protocol="http")
+    )
+    headers = HTTPHeaders({"Host": "localhost", **({HEADER: sent} if sent else {})})
+    request = HTTPServerRequest(
+        start_line=RequestStartLine("GET", "/", "HTTP/1.1"), headers=headers, connection=connection
+    )
+
+    address_of_peers("secret")(request)
+
+    assert request.remote_ip == address
+    assert HEADER not in request.headers
 
 
 @pytest.mark.parametrize("route", ["/services/pipelines/", "pipelines--service.hub.example.com/services/pipelines/"])

@@ -67,6 +67,8 @@ class HubEntrance:
 
     async def person(self, handler: RequestHandler) -> Person | None:
         """See `Entrance`. Whoever may not use the service is known, and has no right."""
+        # JupyterHub's client asks once for each request, and a stream is one for minutes.
+        vars(handler).pop("_cached_hub_user", None)
         model = await self._auth.get_user(handler, sync=False)
         if model is None:
             return None

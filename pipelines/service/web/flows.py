@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from http import HTTPStatus
 from typing import Any
 
 from tornado.iostream import StreamClosedError
@@ -13,7 +12,7 @@ from tornado.iostream import StreamClosedError
 from pipelines.runner.flows.log import LogTail
 from pipelines.service.site.flows import log_of
 from pipelines.service.web.base import Handler, as_json
-from pipelines.service.web.live import AGAIN_MILLISECONDS, ALIVE_SECONDS, MOST_STREAMS, REREAD_SECONDS, STREAM_SECONDS
+from pipelines.service.web.streams import ALIVE_SECONDS, REREAD_SECONDS, STREAM_SECONDS, Stream
 from workbench.security.audit.commands import not_audited
 
 LOOK_SECONDS = 0.5  #: between two looks at the log
@@ -29,24 +28,17 @@ class OfFlow(Handler):
         self.page("flow.html", **await self.perform("show_flow", {"flow": flow}), my_right=self.person.right)
 
 
-class LiveFlow(Handler):
+class LiveFlow(Stream):
     """A stream of one flow; ids say how far the log was read."""
-
-    def wants_json(self) -> bool:
-        """Always: a stream cannot be sent to a login."""
-        return True
 
     @not_audited("It only looks, as far as the rights of who asks go.")
     async def get(self, flow: str) -> None:
         """Called by tornado."""
-        if self.service.hints.count >= MOST_STREAMS:
-            self.send_error(HTTPStatus.SERVICE_UNAVAILABLE)
+        if not self.has_place():
             return
-        with self.service.hints.watch(NO_RUN):
+        with self.service.hints.watch(NO_RUN, self.person.name):
             found = await self.perform("show_flow", {"flow": flow})
-            self.set_header("Content-Type", "text/event-stream")
-            self.set_header("X-Accel-Buffering", "no")
-            self.write(f"retry: {AGAIN_MILLISECONDS}\n\n")
+            self.begin()
             with contextlib.suppress(StreamClosedError):
                 await self._stream(found, log_of(self.service.site, flow, self._position()))
 
@@ -58,7 +50,12 @@ class LiveFlow(Handler):
             if html != shown:
                 shown, said_at = html, time.monotonic()
                 await self._tell("state", {"html": html}, tail)
-            while tail.has_more and (text := await self.beside(tail.new_text)):
+            # However long the log is, and however slowly it is taken: who this is is asked again.
+            while (
+                tail.has_more
+                and time.monotonic() - read_at <= REREAD_SECONDS
+                and (text := await self.beside(tail.new_text))
+            ):
                 said_at = time.monotonic()
                 await self._tell("log", {"text": text}, tail)
             if time.monotonic() - said_at > ALIVE_SECONDS:
@@ -67,6 +64,8 @@ class LiveFlow(Handler):
                 await self.flush()
             await asyncio.sleep(LOOK_SECONDS)
             if time.monotonic() - read_at > REREAD_SECONDS:
+                if not await self.may_go_on():
+                    return
                 read_at, found = time.monotonic(), await self.perform("show_flow", {"flow": found["flow"]["name"]})
 
     def _position(self) -> int:

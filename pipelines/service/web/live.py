@@ -12,23 +12,18 @@ import contextlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from http import HTTPStatus
 from typing import Any
 
 from tornado.iostream import StreamClosedError
 
 from pipelines.service.site.outputs import safe_path
 from pipelines.service.site.tails import Item, Tail
-from pipelines.service.web.base import Handler, as_json
+from pipelines.service.web.base import as_json
 from pipelines.service.web.pages import run_values
+from pipelines.service.web.streams import ALIVE_SECONDS, REREAD_SECONDS, STREAM_SECONDS, Stream
 from workbench.security.audit.commands import not_audited
 
 LOOK_SECONDS = 0.1  #: between two looks at logs
-REREAD_SECONDS = 2.0  #: after which the store is asked without a hint
-ALIVE_SECONDS = 15.0  #: after which a comment is sent, since proxies end what is silent
-STREAM_SECONDS = 600.0  #: after which a browser comes back, and has to show again who it is
-MOST_STREAMS = 200
-AGAIN_MILLISECONDS = 1000
 
 
 @dataclass
@@ -52,25 +47,18 @@ class Cursor:
         return f"{self.event};{','.join(f'{attempt}:{place}' for attempt, place in self.places.items())}"
 
 
-class Live(Handler):
+class Live(Stream):
     """A stream of one run."""
-
-    def wants_json(self) -> bool:
-        """Always: a stream cannot be sent to a login."""
-        return True
 
     @not_audited("It only looks, as far as the rights of who asks go.")
     async def get(self, run: str) -> None:
         """Called by tornado."""
-        if self.service.hints.count >= MOST_STREAMS:
-            self.send_error(HTTPStatus.SERVICE_UNAVAILABLE)
+        if not self.has_place():
             return
         cursor = Cursor.parse(self.request.headers.get("Last-Event-ID", ""))
-        with self.service.hints.watch(int(run)) as changed:
+        with self.service.hints.watch(int(run), self.person.name) as changed:
             values = await run_values(self, int(run), cursor.event)
-            self.set_header("Content-Type", "text/event-stream")
-            self.set_header("X-Accel-Buffering", "no")
-            self.write(f"retry: {AGAIN_MILLISECONDS}\n\n")
+            self.begin()
             with contextlib.suppress(StreamClosedError):
                 await self._stream(int(run), values, cursor, changed)
 
@@ -93,6 +81,8 @@ class Live(Handler):
                 await asyncio.wait_for(changed.wait(), LOOK_SECONDS)
             if changed.is_set() or time.monotonic() - read_at > REREAD_SECONDS:
                 changed.clear()
+                if not await self.may_go_on():
+                    return
                 read_at, values = time.monotonic(), await run_values(self, run, cursor.event)
                 await self._tell_state(values, cursor)
 

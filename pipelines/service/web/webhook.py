@@ -45,7 +45,9 @@ class Webhook(Handler):
         """Called by tornado when the body is there."""
         headers, body = dict(self.request.headers), bytes(self._body)
         headers = {name.lower(): value for name, value in headers.items()}
-        found = await self.beside(lambda: self.service.webhooks.receive(pipeline, headers, body))
+        found = await self.beside(
+            lambda: self.service.webhooks.receive(pipeline, headers, body), self.service.webhooks.threads
+        )
         self.set_status(HTTPStatus.ACCEPTED)
         self.write_json(found)
 

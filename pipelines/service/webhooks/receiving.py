@@ -7,6 +7,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -15,6 +16,7 @@ from pipelines.planning.registering import ensure_registered
 from pipelines.planning.runs import Plan, Start
 from pipelines.service.rights import NotSignedIn, PipelinePaused, TooManyRefused
 from pipelines.service.site.site import Site
+from pipelines.service.webhooks.kept import KeptKeys
 from pipelines.service.webhooks.signing import LEAST_BYTES, Signed, key_of
 from pipelines.store.records import Trigger
 from pipelines.store.runs.making import find_run, make_runs
@@ -32,6 +34,7 @@ logger = logging.getLogger(__name__)
 
 Row = dict[str, Any]
 KNOWN_SECONDS = 1.0  # between two looks at the store, whoever asks and how often
+THREADS = 4  #: of their own: whatever strangers send, pages have theirs
 REFUSED_PER_MINUTE = 120  # then strangers are asked to wait; who signs rightly never is
 
 
@@ -44,13 +47,15 @@ class Webhooks:
 
     Args:
         site: where runs are made.
-        references: reads the secret of a trigger for each request.
+        references: reads the secrets of triggers, each once a second at most.
         clock: seconds since 1970.
     """
 
     def __init__(self, site: Site, references: References, clock: Callable[[], float] = time.time) -> None:
         self._site, self._reader, self._clock = site, references, clock
         self._lock = threading.Lock()
+        self._keys = KeptKeys(self._read_key)
+        self.threads = ThreadPoolExecutor(THREADS, thread_name_prefix="webhook")  #: where requests are received
         self._known: dict[str, list[str]] = {}
         self._known_at = float("-inf")
         self._audited, self._answered, self._told = Throttle(), Throttle(REFUSED_PER_MINUTE), Throttle(10)
@@ -62,29 +67,29 @@ class Webhooks:
 
         Raises:
             NotSignedIn: whatever keeps a stranger out, in the same words.
-            TooManyRefused: the same, when strangers have tried often.
+            TooManyRefused: the same, when strangers have tried often, or a secret is slow to read.
             PipelinePaused: when the pipeline begins no runs now.
             ParametersRefused: when the body is no text, or does not fit the parameters.
             WorkbenchError: when the pipeline's file is wrong.
             StoreUnavailable: when the store does not answer.
             AuditError: when the run cannot be recorded; it is not made then.
         """
+        signed = Signed.read(headers, body)
+        if signed is None:
+            # Before anything is read for it: such an answer says nothing of the pipeline.
+            self._refuse(pipeline, "headers")
         try:
-            signed = Signed.read(headers, body)
             reference = self._proven(pipeline, signed)
             plan = self._site.plan(pipeline)
             rule = _rule(plan, reference)
         except _Refused as refused:
             self._refuse(pipeline, str(refused))
-        assert signed is not None, "it was proven"
         return self._start(plan, rule, signed)
 
-    def _proven(self, pipeline: str, signed: Signed | None) -> str:
+    def _proven(self, pipeline: str, signed: Signed) -> str:
         """The reference of the secret that the request is signed with."""
         references = self._references().get(pipeline, [])
-        keys = [(each, key) for each in references if (key := self._key(pipeline, each)) is not None]
-        if signed is None:
-            raise _Refused("headers")
+        keys = [(each, key) for each in references if (key := self._keys.key(each)) is not None]
         # A list: all of them are compared.
         proven = [each for each, key in keys or [("", self._nobody)] if signed.is_signed(key)]
         if not keys or not proven:
@@ -105,7 +110,7 @@ class Webhooks:
                 self._known_at = time.monotonic()
             return self._known
 
-    def _key(self, pipeline: str, reference: str) -> bytes | None:
+    def _read_key(self, reference: str) -> bytes | None:
         try:
             remedy = "Set it where the service of pipelines runs."
             return key_of(self._reader.read(SecretReference.parse(reference), remedy=remedy))
@@ -114,7 +119,7 @@ class Webhooks:
             with self._lock:
                 is_told = self._told.admit() is not None
             if is_told:
-                logger.error("%s, webhook of %s: %s", pipeline, reference, error)  # noqa: TRY400 - it says all
+                logger.error("the secret of webhooks %s: %s", reference, error)  # noqa: TRY400 - it says all
             return None
 
     def _start(self, plan: Plan, rule: TriggerRule, signed: Signed) -> Row:
