@@ -131,7 +131,7 @@ def test_the_hub_is_asked_again_while_a_stream_goes_on(tmp_path, monkeypatch, pa
 
     with answering(known) as (api_url, answers):
         address = HubAddress(
-            port=0, prefix="/", hub_prefix="/hub/", host="", hub_host="", api_url=api_url,
+            port=0, prefix="/services/pipelines/", hub_prefix="/hub/", host="", hub_host="", api_url=api_url,
             rights={"viewers": "viewer"}, token="t",
         )  # fmt: skip
         asyncio.run(follow(address, answers))
