@@ -440,6 +440,23 @@ def test_a_tombstone_that_a_trigger_refuses_is_told(world):
     assert {number: reason.splitlines()[0] for number, reason in caught.value.deletions.items()} == {1: "row 2 stays"}
 
 
+def test_what_a_deferred_constraint_refuses_at_the_commit_is_told(world):
+    if world.dialect != "postgresql":
+        pytest.skip("constraints are not deferred there")
+    claim = referred(world)
+    world.query(
+        "ALTER TABLE {s}.rows ADD COLUMN parent bigint REFERENCES {s}.rows (id) DEFERRABLE INITIALLY DEFERRED, "
+        "ALTER COLUMN parent SET DEFAULT 77"
+    )
+    rows = table(MERGED, [(20, "new", 0, 11), (21, "newer", 0, 12)])
+
+    with pytest.raises(RowsRefused) as caught:
+        merging(world).commit(make_load(claim, 20, rows))
+
+    assert set(caught.value.reasons) == {0, 1}
+    assert all("foreign key" in reason for reason in caught.value.reasons.values())
+
+
 def test_rows_that_refer_to_each_other_go_with_their_tombstones_beside_one_that_is_refused(world):
     if world.dialect != "postgresql":
         pytest.skip("DuckDB tries each tombstone by itself")

@@ -16,6 +16,7 @@ from workbench.warehouse.schema import literal, quoted, split_name
 
 STAGE, DELETED = "workbench_probe", "workbench_probe_deleted"
 REASON_CHARACTERS = 300
+AT_ONCE = "SET CONSTRAINTS ALL IMMEDIATE"
 Attempt = Callable[[int, int], str]  #: at the rows from … to before …; the reason when it is refused
 
 
@@ -35,6 +36,20 @@ def find_refused(
         deleted: keys that were to be deleted before that.
         changes: statements that give the table the columns of the rows.
     """
+    found: tuple[dict[int, str], dict[int, str]] = {}, {}
+    # A constraint that is deferred is looked at when the transaction ends, and no row by itself offends it before.
+    for first in (changes, (*changes, AT_ONCE)):
+        with connection.begin() as transaction:
+            found = _probe(connection, target, rows, deleted, first)
+            transaction.rollback()
+        if any(found):
+            break
+    return found
+
+
+def _probe(
+    connection: sa.Connection, target: Target, rows: pa.Table, deleted: pa.Table | None, first: Sequence[str]
+) -> tuple[dict[int, str], dict[int, str]]:
     table = quoted(*split_name(target.table))
     names = ", ".join(quoted(name) for name in rows.column_names)
 
@@ -43,21 +58,18 @@ def find_refused(
             return merge_statement(table, STAGE, rows.column_names, target.key, where)
         return f"INSERT INTO {table} ({names}) SELECT {names} FROM {STAGE} WHERE {where}"
 
-    with connection.begin() as transaction:
-        for change in changes:
-            connection.execute(literal(change))
-        deletions: dict[int, str] = {}
-        if deleted is not None and deleted.num_rows:
-            gone = deleted.column_names
-            _stage(connection, DELETED, table, deleted)
-            deletions = _refused_deletions(
-                _attempts(connection, lambda where: delete_statement(table, DELETED, gone, target.key, where)),
-                deleted.num_rows,
-            )
-        _stage(connection, STAGE, table, rows)
-        refused = _by_halves(_attempts(connection, write), rows.num_rows)
-        transaction.rollback()
-    return refused, deletions
+    for statement in first:
+        connection.execute(literal(statement))
+    deletions: dict[int, str] = {}
+    if deleted is not None and deleted.num_rows:
+        gone = deleted.column_names
+        _stage(connection, DELETED, table, deleted)
+        deletions = _refused_deletions(
+            _attempts(connection, lambda where: delete_statement(table, DELETED, gone, target.key, where)),
+            deleted.num_rows,
+        )
+    _stage(connection, STAGE, table, rows)
+    return _by_halves(_attempts(connection, write), rows.num_rows), deletions
 
 
 def rows_refused(target: Target, rows: Mapping[int, str], deletions: Mapping[int, str]) -> RowsRefused:
