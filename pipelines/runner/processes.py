@@ -112,22 +112,24 @@ def _judged(assignment: Assignment, ending: Ending, why: _Why, recorder: Recorde
         path = assignment.folder / RESULT
         found = json.loads(path.read_bytes())
         path.unlink()
-    # What has ended in its last moment has ended: nothing was cut off.
-    if found.get("state") == State.SUCCEEDED:
+    is_done = found.get("state") == State.SUCCEEDED
+    # An interrupt that finds Python waiting for threads at its end cuts them off, and the code is 0 all the same.
+    if is_done and why.state is None and ending.code == 0:
         if found["text"]:
             recorder.take(CELL, "execute_result", {"data": {"text/plain": found["text"]}, "execution_count": 1})
         return Result(state=State.SUCCEEDED, peak_memory_bytes=ending.peak_memory_bytes)
     ended = Result(state=State.KERNEL_DIED, cell=CELL, peak_memory_bytes=ending.peak_memory_bytes)
     if why.state is not None:
         return replace(ended, state=why.state, error=why.message)
-    if found:
+    if found and not is_done:
         recorder.take(CELL, "error", {key: found[key] for key in ("ename", "evalue", "traceback")})
         return replace(ended, state=State.FAILED, error=f"{found['ename']}: {found['evalue']}")
+    when = "after it was done, and before it had ended by itself" if is_done else "before it was done"
     if ending.code is not None and ending.code < 0:
         number = signal.Signals(-ending.code)
-        peak = f"; its memory peaked at {(ending.peak_memory_bytes or 0) / 1e6:,.0f} MB"
-        return replace(ended, signal=number, error=f"the process was killed by {number.name}{peak}")
-    return replace(ended, error=f"the process ended with code {ending.code} before it was done")
+        peak = f"its memory peaked at {(ending.peak_memory_bytes or 0) / 1e6:,.0f} MB"
+        return replace(ended, signal=number, error=f"the process was killed by {number.name} {when}; {peak}")
+    return replace(ended, error=f"the process ended with code {ending.code} {when}")
 
 
 def _order(assignment: Assignment) -> bytes:

@@ -98,18 +98,28 @@ def test_a_function_that_raises_or_is_killed_says_so(site: Site, worker):
         "import os, signal\n"
         "def wrong() -> None:\n    print('half')\n    raise LookupError('no such thing')\n"
         "def killed() -> None:\n    print('half', flush=True)\n    os.kill(os.getpid(), signal.SIGKILL)\n"
-        "def slow() -> None:\n    import time\n    print('half', flush=True)\n    time.sleep(600)\n",
+        "def slow() -> None:\n    import time\n    print('half', flush=True)\n    time.sleep(600)\n"
+        "def dies_later() -> None:\n    import atexit\n    print('half')\n"
+        "    atexit.register(os.kill, os.getpid(), signal.SIGKILL)\n"
+        "def lingers() -> None:\n    import threading, time\n    print('half')\n"
+        "    threading.Thread(target=time.sleep, args=(600,)).start()\n",
     )
     site.pipeline("wrong", steps={"a": {"function": "steps_three:wrong"}})
     site.pipeline("killed", steps={"a": {"function": "steps_three:killed"}})
     site.pipeline("slow", steps={"a": {"function": "steps_three:slow", "timeout": "2s"}})
 
-    runs = [site.ended(each) for each in [site.start_run(name) for name in ("wrong", "killed", "slow")]]
+    site.pipeline("dies-later", steps={"a": {"function": "steps_three:dies_later"}})
+    site.pipeline("lingers", steps={"a": {"function": "steps_three:lingers", "timeout": "2s"}})
+
+    names = ("wrong", "killed", "slow", "dies-later", "lingers")
+    runs = [site.ended(each) for each in [site.start_run(name) for name in names]]
 
     attempts = [run.attempts("a")[-1] for run in runs]
-    assert [each["state"] for each in attempts] == [State.FAILED, State.KERNEL_DIED, State.TIMED_OUT]
+    died, late = State.KERNEL_DIED, State.TIMED_OUT
+    assert [each["state"] for each in attempts] == [State.FAILED, died, late, died, late]
     assert attempts[0]["error"] == "LookupError: no such thing"
-    assert attempts[1]["signal"] == signal.SIGKILL
+    assert [attempts[each]["signal"] for each in (1, 3)] == [signal.SIGKILL] * 2
+    assert "after it was done, and before it had ended by itself" in attempts[3]["error"]
     assert all("half" in cells(Path(each["output_path"])) for each in attempts)
 
 
