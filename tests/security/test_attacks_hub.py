@@ -288,7 +288,7 @@ def test_cookies_are_out_of_scripts_reach_and_stay_here(hub, browser):
 
     made = [each for answer in answers for each in answer.headers.get_list("set-cookie")]
     kept = [each for each in made if '=""' not in each]
-    assert {each.partition("=")[0].rstrip("0123456789abcdef") for each in kept} > {"_xsrf", "jupyterhub-session-id"}
+    assert {each.partition("=")[0] for each in kept} > {"_xsrf", "jupyterhub-session-id"}
     for each in kept:
         assert "samesite=lax" in each.lower(), each
         assert "httponly" in each.lower() or each.startswith("_xsrf="), each
