@@ -20,7 +20,7 @@ import sqlalchemy as sa
 import workbench
 from tests.failover.chaos import patiently
 from tests.failover.spark_writer import DAYS, FILES, ROWS, rows_of
-from tests.services.workbench import ROOT, environment, is_running, wait_until
+from tests.services.workbench import ROOT, environment, is_running, process_arguments, wait_until
 from workbench.batch.partitions import make_partitions
 from workbench.settings import Settings
 from workbench.warehouse.engine import make_engine
@@ -88,11 +88,9 @@ def inflict(fault: str, workbench_: Any, programs: dict[str, subprocess.Popen[by
         for program in programs.values():
             program.kill()
     elif fault == "workers":
-        workers = [
-            each
-            for each in psutil.Process(workbench_.component("spark")["pid"]).children(recursive=True)
-            if "pyspark" in " ".join(each.cmdline())
-        ]
+        children = psutil.Process(workbench_.component("spark")["pid"]).children(recursive=True)
+        arguments = process_arguments(children)  # those that have just ended have none
+        workers = [each for each in children if "pyspark" in arguments.get(each.pid, "")]
         for worker in rng.sample(workers, (len(workers) + 1) // 2):
             with suppress(psutil.Error):
                 worker.kill()

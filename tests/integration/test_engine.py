@@ -37,7 +37,7 @@ from tests.services.notebooks import (
     statuses,
     write_notebook,
 )
-from tests.services.workbench import wait_until
+from tests.services.workbench import process_arguments, wait_until
 from workbench.errors import NotebookFailed, WorkbenchError
 
 COUNTING = "import time\nfor second in range(600):\n    print('line', second, flush=True)\n    time.sleep(0.05)"
@@ -285,8 +285,9 @@ def test_secrets_reach_the_cell_and_nothing_that_is_written(tmp_path):
 
 def modes_of_waiting() -> set[int]:
     """Of the folders in which kernels of this process are."""
-    kernels = [each for each in psutil.Process().children(recursive=True) if "ipykernel_launcher" in each.cmdline()]
-    return {Path(each.cwd()).stat().st_mode & 0o777 for each in kernels}
+    children = psutil.Process().children(recursive=True)
+    kernels = [pid for pid, line in process_arguments(children).items() if "ipykernel_launcher" in line]
+    return {Path(f"/proc/{pid}/cwd").stat().st_mode & 0o777 for pid in kernels}
 
 
 def test_a_warm_kernel_is_handed_folder_environment_and_secrets_and_is_used_once(tmp_path):
