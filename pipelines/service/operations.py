@@ -125,8 +125,9 @@ def perform(site: Site, person: Person, operation: Operation, given: Row, *, of_
         owner = "" if pipeline is None else reading.owner_of(site, pipeline)
         right = person.right_for(owner)
         demand(right, operation.right, operation.summary.lower().rstrip("."))
-        if pipeline is not None and right < Right.OWNER and (given.get("parameters") or given.get("texts")):
-            refuse_other_secrets(site.pipeline(pipeline), given.get("parameters"), given.get("texts"))
+        values = {**(given.get("texts") or {}), **(given.get("parameters") or {})}
+        if pipeline is not None and right < Right.OWNER and values:
+            refuse_other_secrets(site.pipeline(pipeline), values)
     except (Forbidden, ParametersRefused):
         _audit(site, person, operation, pipeline, given, Outcome.REFUSED)
         raise

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping
 from typing import Any
 
 from pipelines.definition import Pipeline
@@ -13,7 +12,7 @@ from pipelines.planning.secret_references import secret_references
 from workbench.errors import ParametersRefused
 
 
-def refuse_other_secrets(pipeline: Pipeline, *given: Mapping[str, Any] | None) -> None:
+def refuse_other_secrets(pipeline: Pipeline, given: Mapping[str, Any]) -> None:
     """Let values pass whose secrets are those that the file of the pipeline refers to itself.
 
     A worker reads a secret with its own rights, and gives it to a notebook that may show parts of it.
@@ -22,20 +21,21 @@ def refuse_other_secrets(pipeline: Pipeline, *given: Mapping[str, Any] | None) -
         ParametersRefused: when another one is referred to. What is no reference is left to who reads values.
     """
     known = {reference for _, reference in secret_references(pipeline)}
-    names = [each.name for each in pipeline.parameters if isinstance(each.kind, Secret)]
+    found = {
+        each.name: _reference(given.get(each.name)) for each in pipeline.parameters if isinstance(each.kind, Secret)
+    }
     problems = [
-        f"{name}: {found} is not in the file of {pipeline.name}. Only its owner may have another secret read; "
+        f"{name}: {reference} is not in the file of {pipeline.name}. Only its owner may have another secret read; "
         "leave the value out, or have the file refer to it."
-        for values in given
-        for name in names
-        for found in _references((values or {}).get(name))
-        if found not in known
+        for name, reference in found.items()
+        if reference is not None and reference not in known
     ]
     if problems:
         raise ParametersRefused(problems)
 
 
-def _references(value: object) -> Sequence[SecretReference]:
-    with suppress(ValueError):
-        return [SecretReference.parse(value)] if isinstance(value, str) else []
-    return []
+def _reference(value: object) -> SecretReference | None:
+    try:
+        return SecretReference.parse(value) if isinstance(value, str) else None
+    except ValueError:
+        return None

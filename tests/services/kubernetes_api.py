@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
+from tests.services.http_server import listening
 from workbench.runtime.ports import LOOPBACK
 
 LISTS = {"pods": "PodList", "configmaps": "ConfigMapList", "persistentvolumeclaims": "PersistentVolumeClaimList"}
@@ -60,8 +60,6 @@ def running_api_server() -> Iterator[ApiServer]:
 
         def log_message(self, *_: object) -> None: ...
 
-    with ThreadingHTTPServer((LOOPBACK, 0), Handler) as server:
-        api.url = f"http://{LOOPBACK}:{server.server_port}"
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with listening(Handler) as port:
+        api.url = f"http://{LOOPBACK}:{port}"
         yield api
-        server.shutdown()

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,7 @@ from pipelines.lineage.delivery import FileSink, HttpSink, sink_of
 from pipelines.lineage.messages import Subject, begun, ended
 from pipelines.states import State
 from pipelines.store.outbox import Taken
+from tests.services.http_server import listening
 from workbench.errors import SettingsError
 from workbench.observability.touched_tables import tell_tables
 from workbench.settings import Settings
@@ -178,14 +178,8 @@ def endpoint(*answers: int) -> Iterator[tuple[str, list[tuple[str, dict[str, str
 
         def log_message(self, *_: object) -> None: ...
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}/api/v1/lineage", asked
-        finally:
-            server.shutdown()
-            thread.join()
+    with listening(Handler) as port:
+        yield f"http://127.0.0.1:{port}/api/v1/lineage", asked
 
 
 def test_events_are_posted_one_by_one_with_the_token():

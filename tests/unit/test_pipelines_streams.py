@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,6 +26,7 @@ from pipelines.service.rights import Person, Right
 from pipelines.service.web import base, flows, live, streams
 from pipelines.service.web.base import Service
 from pipelines.service.web.hints import Hints
+from tests.services.http_server import listening
 
 TOKEN = "viewer-token"
 VIEWER = Person(name="grace", right=Right.VIEWER)
@@ -154,14 +154,8 @@ def answering(known: dict[str, object]) -> Iterator[tuple[str, list[dict[str, ob
         def log_message(self, *_: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}/hub/api", answers
-        finally:
-            server.shutdown()
-            thread.join()
+    with listening(Handler) as port:
+        yield f"http://127.0.0.1:{port}/hub/api", answers
 
 
 def test_one_person_takes_no_more_than_their_places_and_gives_them_back(tmp_path, monkeypatch):

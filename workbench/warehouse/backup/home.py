@@ -147,11 +147,14 @@ class _Filling:
 
     def _is_elsewhere(self, found: Found) -> bool:
         """Whether it is in another part of the backup, or in the copy that SQLite has made of its database."""
-        if (found.status.st_dev, found.status.st_ino) in self._kept_elsewhere:
+        if self._is_kept_elsewhere(found.status):
             return True
         if found.path.parent == self._keys and found.path.name in KEYSET_FILES:
             return True
         return found.name.endswith(SQLITE_SIDES) and found.name[: found.name.rindex("-")] in self._copied
+
+    def _is_kept_elsewhere(self, status: os.stat_result) -> bool:
+        return (status.st_dev, status.st_ino) in self._kept_elsewhere
 
     def _add_link(self, found: Found) -> None:
         try:
@@ -167,8 +170,8 @@ class _Filling:
 
     def _add_file(self, found: Found, file: BinaryIO) -> None:
         status = os.fstat(file.fileno())
-        if (status.st_dev, status.st_ino) in self._kept_elsewhere:
-            return
+        if self._is_kept_elsewhere(status):
+            return  # it was put into the place of what was looked at
         # SQLite opens a database by its path. Where others may change that, it is a file as any other.
         is_database = found.is_safe and status.st_uid == os.geteuid() and file.read(len(SQLITE)) == SQLITE
         if is_database and _copied(found.path, self._scratch):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,9 +51,7 @@ class Found:
 @dataclass(frozen=True)
 class _Level:
     descriptor: int
-    path: Path
-    is_safe: bool
-    entries: Iterator[tuple[str, str]]  # each with its name in the archive
+    found: Iterator[Found]
 
 
 def walk(
@@ -70,40 +68,40 @@ def walk(
     Raises:
         OSError: when something cannot be read.
     """
-    levels = [_Level(os.open(top.parent, FOLDER), top.parent, True, iter([(top.name, name)]))]
+    above = os.open(top.parent, FOLDER)
+    levels = [_Level(above, _look(above, {top: name}, is_safe=True))]
     try:
         while levels:
-            if (found := _next(levels[-1])) is None:
+            if (found := next(levels[-1].found, None)) is None:
                 os.close(levels.pop().descriptor)
                 continue
-            if isinstance(found, str) or skip(found):
+            if skip(found):
                 continue
             if len(os.fsencode(found.name)) > MOST_BYTES or len(levels) > MOST_FOLDERS:
                 tell(found.path, "its path is too long")
                 continue
             yield found
-            if stat.S_ISDIR(found.status.st_mode) and (level := _enter(levels[-1], found)) is not None:
+            if stat.S_ISDIR(found.status.st_mode) and (level := _enter(found)) is not None:
                 levels.append(level)
     finally:
         for each in levels:
             os.close(each.descriptor)
 
 
-def _next(level: _Level) -> Found | str | None:
-    """What comes next in a folder; its name alone when it is gone; None at the end."""
-    if (entry := next(level.entries, None)) is None:
-        return None
-    base, name = entry
-    try:
-        status = os.stat(base, dir_fd=level.descriptor, follow_symlinks=False)
-    except FileNotFoundError:
-        return base
-    return Found(name=name, path=level.path / base, status=status, folder=level.descriptor, is_safe=level.is_safe)
+def _look(folder: int, names: Mapping[Path, str], *, is_safe: bool) -> Iterator[Found]:
+    """What is there of *names*, paths with their names in the archive, each looked at when it comes to its turn."""
+    for path, name in names.items():
+        try:
+            status = os.stat(path.name, dir_fd=folder, follow_symlinks=False)
+        except FileNotFoundError:
+            continue
+        yield Found(name=name, path=path, status=status, folder=folder, is_safe=is_safe)
 
 
-def _enter(level: _Level, found: Found) -> _Level | None:
+def _enter(found: Found) -> _Level | None:
+    """The folder with what is in it; None when it is none any more."""
     try:
-        descriptor = os.open(found.path.name, FOLDER | os.O_NOFOLLOW, dir_fd=level.descriptor)
+        descriptor = os.open(found.path.name, FOLDER | os.O_NOFOLLOW, dir_fd=found.folder)
     except OSError as error:
         if error.errno in CHANGED:
             return None
@@ -111,5 +109,5 @@ def _enter(level: _Level, found: Found) -> _Level | None:
     status = os.fstat(descriptor)
     is_ours = status.st_uid == os.geteuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
     names = sorted(os.listdir(descriptor))  # noqa: PTH208 - pathlib has no descriptors
-    entries = ((each, f"{found.name}/{each}") for each in names)
-    return _Level(descriptor, found.path, level.is_safe and is_ours, entries)
+    inside = {found.path / each: f"{found.name}/{each}" for each in names}
+    return _Level(descriptor, _look(descriptor, inside, is_safe=found.is_safe and is_ours))
