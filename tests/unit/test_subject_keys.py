@@ -259,3 +259,43 @@ def test_what_cannot_be_encrypted_is_told_with_its_field(tmp_path, fields, told)
 
     assert told in str(refused.value)
     assert [each.line for each in refused.value.problems] == [4]
+
+
+TAGGED = """version: 1
+roles: {{}}
+tags:
+  pii: {{columns: [raw.orders.mail, raw.orders.phone, raw.visits.mail], encrypt: customer}}
+data:
+  raw.orders: {orders}
+  raw.visits: {{subjects: {{customer: who}}}}
+"""
+
+
+def test_a_tag_says_what_is_encrypted_in_all_its_tables(tmp_path):
+    file = tmp_path / "policies.yaml"
+    file.write_text(TAGGED.format(orders="{subjects: {customer: who, clerk: by}, encrypt: {customer: [mail, note]}}"))
+
+    data = read_policies(file).file.data
+
+    assert data["raw.orders"].encrypt == {"customer": ("mail", "note", "phone")}
+    assert data["raw.visits"].encrypt == {"customer": ("mail",)}
+
+
+@pytest.mark.parametrize(
+    ("orders", "told"),
+    [
+        ("{keep: {days: 1, by: at}}", "raw.orders does not say whose its rows are; write `subjects: {customer: "),
+        ("{subjects: {customer: mail}}", "mail says whose row it is"),
+        ("{subjects: {customer: who}, keep: {days: 1, by: phone}}", "phone says how old a row is"),
+        ("{subjects: {a: x, customer: who}, encrypt: {a: [mail]}}", "mail is encrypted for a already"),
+    ],
+)
+def test_what_a_tag_cannot_encrypt_is_told_with_its_line(tmp_path, orders, told):
+    file = tmp_path / "policies.yaml"
+    file.write_text(TAGGED.format(orders=orders))
+
+    with pytest.raises(PoliciesRefused) as refused:
+        read_policies(file)
+
+    assert told in str(refused.value)
+    assert [each.line for each in refused.value.problems] == [4]

@@ -118,6 +118,10 @@ class Tag(_Part):
     columns: tuple[Annotated[str, AfterValidator(_column)], ...] = Field(description="schema.table.column")
     roles: tuple[RoleName, ...] = Field(default=(), description="roles that get them as they say")
     others: Literal["deny"] | Mask = Field(default="deny", description="what every other role gets instead")
+    encrypt: RoleName | None = Field(
+        default=None,
+        description="kind of subject, such as customer, with whose keys flows encrypt these columns; to erase destroys the key",
+    )
 
 
 class Keep(_Part):

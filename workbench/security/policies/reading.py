@@ -13,7 +13,8 @@ from pydantic import ValidationError
 
 from workbench.documents import Document, DocumentProblem, Place, Problem, read_document
 from workbench.errors import PoliciesRefused
-from workbench.security.policies.model import ATTRIBUTE, GIVEN_BY_HUB, ROLE, TABLE, PoliciesFile, TableData
+from workbench.security.policies.encrypting import encryption_contradictions, with_tagged
+from workbench.security.policies.model import ATTRIBUTE, GIVEN_BY_HUB, ROLE, TABLE, PoliciesFile
 from workbench.security.policies.parsing import parse
 from workbench.security.policies.predicates import Attribute, named_in
 
@@ -35,7 +36,7 @@ FIELDS = {
     "roles": ("description", "inherits", "tables"),
     "tables": ("columns", "rows", "masks", "deny"),
     "deny": ("columns", "rows"),
-    "tags": ("columns", "roles", "others"),
+    "tags": ("columns", "roles", "others", "encrypt"),
     "data": ("keep", "subjects", "erase", "encrypt"),
     "keep": ("days", "by"),
 }
@@ -93,7 +94,7 @@ def read_policies(path: Path) -> Policies:
         raise PoliciesRefused(_by_line(document.problem(*each) for each in told)) from None
     if problems := _by_line(document.problem(*each) for each in _contradictions(file)):
         raise PoliciesRefused(problems)
-    return Policies(document, file)
+    return Policies(document, with_tagged(file))
 
 
 def _by_line(problems: Iterator[Problem]) -> list[Problem]:
@@ -171,26 +172,7 @@ def _data_contradictions(file: PoliciesFile) -> Iterator[tuple[Place, str]]:
             yield (*place, "erase"), "nobody's rows are known; write `subjects`."
         if data.erase == ():
             yield (*place, "erase"), "no column is named; write rows or a list of columns."
-        for inner, told in _encryption_contradictions(data):
-            yield (*place, "encrypt", *inner), told
-
-
-def _encryption_contradictions(data: TableData) -> Iterator[tuple[Place, str]]:
-    seen: dict[str, str] = {}
-    for kind, columns in data.encrypt.items():
-        if kind not in data.subjects:
-            known = f"write one of {', '.join(data.subjects)}" if data.subjects else "write it there"
-            yield (kind,), f"{kind} is no kind of `subjects`, which says whose key it is; {known}."
-        if not columns:
-            yield (kind,), "no column is named; write a list of columns."
-        for column in columns:
-            if column in data.subjects.values():
-                yield (kind,), f"{column} says whose row it is, so it stays in clear; name other columns."
-            elif data.keep is not None and column == data.keep.by:
-                yield (kind,), f"{column} says how old a row is, so it stays in clear; name other columns."
-            elif column in seen:
-                yield (kind,), f"{column} is encrypted for {seen[column]} already; take it out of one of both."
-            seen.setdefault(column, kind)
+    yield from encryption_contradictions(file)
 
 
 def _table_contradictions(file: PoliciesFile) -> Iterator[tuple[Place, str]]:
