@@ -32,7 +32,10 @@ def encryption_contradictions(file: PoliciesFile) -> Iterator[tuple[Place, str]]
         for table in dict.fromkeys(path.rpartition(".")[0] for path in tag.columns):
             if table not in file.data or tag.encrypt not in file.data[table].subjects:
                 place = ("tags", name, "encrypt")
-                yield place, f"{table} does not say whose its rows are; write `subjects: {{{tag.encrypt}: COLUMN}}` of it in `data`."
+                yield (
+                    place,
+                    f"{table} does not say whose its rows are; write `subjects: {{{tag.encrypt}: COLUMN}}` of it in `data`.",
+                )
     for table, data in file.data.items():
         for kind, columns in data.encrypt.items():
             if kind not in data.subjects:
