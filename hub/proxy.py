@@ -7,14 +7,20 @@ over whatever the server said.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import bcrypt
 from jupyterhub_traefik_proxy.fileprovider import TraefikFileProviderProxy
 from jupyterhub_traefik_proxy.traefik_utils import generate_alias
+from tornado.ioloop import PeriodicCallback
+from traitlets import Any as AnyTrait
 from traitlets import default
 
 from hub.addresses import HubPorts, bind_url, public_host, public_url, subdomain_host
+from hub.certificate import CertificateWatch
 from hub.headers import cookie_options, cors, policies, security_headers
 from hub.hop import HEADER, address_of_peers
 from hub.services import PREFIX as PIPELINES
@@ -26,6 +32,7 @@ from workbench.settings import Settings
 
 ENTRY_POINT = "public"
 HTTPS_PORT = 443
+LOOK_SECONDS = 60  #: between two looks at the certificate
 FILES = ("files", "nbconvert", "kernelspecs")  #: where a user's server shows what people have put there
 WRITES = ("POST", "PUT", "PATCH", "DELETE")
 LARGEST_FORM_BYTES = 1_000_000  #: of what is sent to the hub; users' servers take files of any size
@@ -38,7 +45,24 @@ CIPHERS = [
 
 
 class WorkbenchProxy(TraefikFileProviderProxy):  # type: ignore[misc] # traefik-proxy has no types
-    """Traefik, with the policy of a route chosen by what is behind it."""
+    """Traefik, with the policy of a route chosen by what is behind it, and a certificate that is renewed as it runs."""
+
+    certificate = AnyTrait(help="the CertificateWatch of what is shown; None without files", config=True)
+
+    async def start(self) -> None:
+        """Start traefik, and look at its certificate from then on."""
+        if self.certificate is not None:
+            self.certificate.look()
+        await super().start()
+        if self.certificate is not None:
+            PeriodicCallback(self._look_at_certificate, LOOK_SECONDS * 1000).start()
+
+    async def _look_at_certificate(self) -> None:
+        if self.certificate.look():
+            # Traefik reads the certificate along with the file that names it.
+            async with self.mutex:
+                self._persist_dynamic_config()
+            self.log.info("the proxy's certificate is another one now; it is shown from here on")
 
     @default("dynamic_config")  # type: ignore[untyped-decorator] # traitlets has no types
     def _load_dynamic_config(self) -> dict[str, Any]:
@@ -96,14 +120,21 @@ def set_proxy(c: Any, settings: Settings, ports: HubPorts) -> None:
     c.TraefikProxy.extra_static_config = static_config(settings, ports)
     c.TraefikProxy.extra_dynamic_config = dynamic_config(settings, ports, hop)
     if settings.hub.tls == "generated":
-        c.JupyterHub.ssl_cert = c.JupyterHub.ssl_key = str(ensure_hub_certificates(settings, ports).server)
+        server = ensure_hub_certificates(settings, ports).server
+        _show(c, server, server, partial(ensure_hub_certificates, settings, ports))
     elif settings.hub.tls == "files":
-        c.JupyterHub.ssl_cert = str(settings.hub.tls_certificate_file)
-        c.JupyterHub.ssl_key = str(settings.hub.tls_key_file)
+        assert settings.hub.tls_certificate_file
+        assert settings.hub.tls_key_file
+        _show(c, settings.hub.tls_certificate_file, settings.hub.tls_key_file)
     if settings.hub.subdomains:
         c.JupyterHub.subdomain_host = subdomain_host(settings, ports)
         # Such a cookie is sent to one origin alone, and no other origin can set it. It needs https.
         c.JupyterHub.cookie_host_prefix_enabled = settings.hub.is_encrypted
+
+
+def _show(c: Any, certificate: Path, key: Path, *renew: Callable[[], object]) -> None:
+    c.JupyterHub.ssl_cert, c.JupyterHub.ssl_key = str(certificate), str(key)
+    c.WorkbenchProxy.certificate = CertificateWatch(certificate, key, *renew)
 
 
 def ensure_hub_certificates(settings: Settings, ports: HubPorts) -> CertificateFiles:

@@ -101,6 +101,32 @@ def test_a_server_that_no_longer_answers_is_given_up_with_its_reason(tmp_path, q
         assert "started 6 times without an answer: it ended with code 3" in keeper.status.reason
 
 
+@dataclass(frozen=True)
+class Aging(Sleeper):
+    """One whose certificate is made anew at the second try, and never has to be again."""
+
+    def renew(self) -> bool:
+        tries = self.home / "tries"
+        tries.write_text(tries.read_text() + "x" if tries.exists() else "x")
+        if tries.read_text() == "x":
+            raise ComponentError("it is busy")
+        return tries.read_text() == "xx"
+
+
+def test_what_ages_is_renewed_while_it_runs_and_tried_again(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(keeping, "HEALTH_INTERVAL_SECONDS", 0.01)
+    monkeypatch.setattr(keeping, "RENEWAL_INTERVAL_SECONDS", 0.01)
+    caplog.set_level("INFO", keeping.__name__)
+    with Supervisor(tmp_path) as supervisor:
+        (keeper,) = supervisor.launch([Aging(tmp_path)])
+        wait_until(lambda: len(caplog.messages) == 2 and (tmp_path / "tries").read_text() > "xx", 20, "the second try")
+        assert (keeper.status.state, keeper.status.restarts) == (State.RUNNING, 0)
+    assert caplog.messages == [
+        "sleeper could not be renewed, and is tried again: it is busy",
+        "sleeper: its certificate was renewed",
+    ]
+
+
 def test_the_log_of_a_server_is_bounded_while_it_runs_and_users_servers_too(tmp_path, monkeypatch):
     monkeypatch.setattr(rotation, "LOOK_SECONDS", 0.1)
     others = [tmp_path / "logs" / "up.log", tmp_path / "servers" / "logs" / "ada.log"]

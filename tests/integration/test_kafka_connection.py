@@ -1,9 +1,13 @@
 from __future__ import annotations
 
 import logging
+import ssl
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
@@ -11,9 +15,12 @@ from pydantic import SecretStr
 from tests.services import java_client
 from tests.services.certificates import Authority, Pair
 from tests.services.kafka_cluster import PASSWORD, USER, KafkaCluster, running_cluster, ways_in
+from tests.services.workbench import wait_until
 from workbench.errors import KafkaError
+from workbench.ingestion.cluster.broker_certificate import take_certificate
 from workbench.ingestion.cluster.connection import KafkaConnection
 from workbench.runtime.ports import any_free
+from workbench.security import certificates
 from workbench.security.certificates import ensure_certificates
 
 PASSWORD_PART = PASSWORD.rpartition("\\")[2]  # looks the same however the rest is escaped
@@ -57,6 +64,17 @@ def refusal(connection: KafkaConnection) -> KafkaError:
     return caught.value
 
 
+@contextmanager
+def connected(connection: KafkaConnection) -> Iterator[Callable[[], bool]]:
+    """A client that holds a connection to the broker, and whether it still has the same one."""
+    from confluent_kafka.admin import AdminClient
+
+    ended: list[object] = []
+    client = AdminClient({**connection.for_confluent(), "error_cb": ended.append})
+    assert client.list_topics(timeout=20).brokers
+    yield lambda: bool(client.list_topics(timeout=20).brokers) and not client.poll(0) and not ended
+
+
 def topics_by_kafka_python(connection: KafkaConnection) -> list[str]:
     from kafka.admin import KafkaAdminClient
 
@@ -74,6 +92,27 @@ def test_the_embedded_broker_speaks_tls_and_scram(connection):
     assert connection.security_protocol == "SASL_SSL"
     assert connection.sasl_mechanism == "SCRAM-SHA-512"
     assert connection.check()
+
+
+def test_the_embedded_broker_shows_a_new_certificate_and_connections_stay(settings, connection, monkeypatch):
+    monkeypatch.setattr(certificates, "RENEW_BEFORE_DAYS", certificates.SERVER_DAYS + 1)
+    address = ("127.0.0.1", int(connection.bootstrap_servers[0].rpartition(":")[2]))
+
+    def shown() -> bytes:
+        return ssl.get_server_certificate(address).encode()
+
+    with connected(connection) as is_connected:
+        before = shown()
+
+        server = ensure_certificates(Path(connection.ca_file).parent).server
+        take_certificate(connection, address, server)  # unless its supervisor has done so before
+
+        # The broker's threads take it one after the other.
+        wait_until(lambda: all(shown() in server.read_bytes() for _ in range(9)), 20, "all threads to show it")
+        assert shown() != before
+        assert not take_certificate(connection, address, server)
+        assert is_connected()
+    connection.check()
 
 
 def test_a_wrong_password_is_called_one(connection):

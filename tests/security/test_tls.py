@@ -25,11 +25,12 @@ from tornado.websocket import WebSocketClientConnection, websocket_connect
 
 from hub.addresses import HubPorts
 from hub.components import contribute
-from hub.proxy import dynamic_config, static_config
+from hub.proxy import dynamic_config, ensure_hub_certificates, static_config
 from tests.conftest import needs
 from tests.services.certificates import Authority
 from tests.services.proxied_hub import NAME, ProxiedHub, running_hub
 from tests.services.workbench import wait_until
+from workbench.security import certificates
 from workbench.settings import Settings
 
 MEGABYTE = 1024 * 1024
@@ -69,6 +70,30 @@ def test_the_certificate_is_good_for_the_hubs_name_and_for_loopback_only(hub):
         handshake(hub.ports.proxy, hub.trust, "evil.example")
     with pytest.raises(ssl.SSLCertVerificationError, match=r"self-signed|unable to get"):
         handshake(hub.ports.proxy, ssl.create_default_context())
+
+
+def shown(hub: ProxiedHub) -> bytes:
+    """The certificate that the proxy shows, as PEM."""
+    return ssl.get_server_certificate(("127.0.0.1", hub.ports.proxy)).encode()
+
+
+def test_a_certificate_is_renewed_while_it_runs_and_open_connections_stay(hub, monkeypatch):
+    monkeypatch.setattr(certificates, "RENEW_BEFORE_DAYS", certificates.SERVER_DAYS + 1)
+    before = shown(hub)
+    with hub.client() as client:
+        assert client.get("/hub/health").status_code == 200
+        (connection,) = client._transport._pool.connections
+
+        monkeypatch.setenv("WORKBENCH_HUB_TLS", "generated")
+        monkeypatch.setenv("WORKBENCH_HUB_PUBLIC_URL", hub.url)
+        monkeypatch.setenv("WORKBENCH_HOME", str(hub.home))
+        files = ensure_hub_certificates(Settings.load(), hub.ports)
+
+        wait_until(lambda: shown(hub) != before, 20, "another certificate to be shown")
+        assert shown(hub) in files.server.read_bytes()
+        handshake(hub.ports.proxy, hub.trust)
+        assert client.get("/hub/health").status_code == 200
+        assert client._transport._pool.connections == [connection]
 
 
 @pytest.mark.parametrize(
@@ -139,6 +164,16 @@ def test_own_files_are_served_and_trusted_by_the_probe(tmp_path, monkeypatch):
         component = contribute(Settings.load()).components[-1]
         probe = f"https://127.0.0.1:{running.ports.proxy}/hub/health"
         assert dataclasses.replace(component, probe=probe).is_healthy()
+
+        first = shown(running)
+        (tmp_path / "other").mkdir()
+        other = Authority(tmp_path / "other", "company").issue("hub", host=NAME)
+        shutil.copy(other.certificate, pair.certificate)  # its key is not there yet
+        wait_until(lambda: "are no pair that can be shown" in running.log, 20, "the halves to be told")
+        assert shown(running) == first
+        shutil.copy(other.key, pair.key)
+        wait_until(lambda: shown(running) != first, 20, "the new files to be shown")
+        assert shown(running) in other.certificate.read_bytes()
 
 
 def test_traefik_takes_the_configuration_for_acme_and_asks_the_authority(tmp_path):

@@ -6,10 +6,12 @@ from pathlib import Path
 
 from jupyterhub.app import JupyterHub
 
+from hub import proxy
 from hub.configuration import configure
 
 c = get_config()  # noqa: F821 - JupyterHub defines it
 configure(c)
+proxy.LOOK_SECONDS = 0.5
 c.JupyterHub.services.append({"name": "tests", "api_token": os.environ["TEST_API_TOKEN"], "admin": True})
 c.Spawner.disable_user_config = True
 

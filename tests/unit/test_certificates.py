@@ -7,6 +7,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from hub.certificate import CertificateWatch
 from workbench.security import certificates
 from workbench.security.certificates import ensure_certificates
 from workbench.security.secrets import write_private
@@ -87,3 +88,31 @@ def test_a_crash_while_the_authority_is_made_anew_leaves_no_pair_that_does_not_f
     chain[0].verify_directly_issued_by(authority)
     key = load_pem_private_key((tmp_path / "ca.key").read_bytes(), password=None)
     assert key.public_key() == authority.public_key()
+
+
+def test_a_pair_of_files_is_taken_once_and_only_when_it_fits(tmp_path, caplog):
+    first, other = (ensure_certificates(tmp_path / name).server.read_bytes() for name in ("first", "other"))
+    certificate, key = tmp_path / "tls.crt", tmp_path / "tls.key"
+    watch = CertificateWatch(certificate, key)
+    assert not watch.look()
+
+    for half in (certificate, key):
+        half.write_bytes(first)
+    assert [watch.look(), watch.look()] == [True, False]
+
+    key.write_bytes(other)
+    assert [watch.look(), watch.look()] == [False, False]
+    certificate.write_bytes(other)
+    assert [watch.look(), watch.look()] == [True, False]
+    assert len(caplog.messages) == 2  # there were none, and the halves did not fit
+
+
+def test_files_of_ours_are_made_anew_at_a_look(tmp_path, monkeypatch):
+    server = ensure_certificates(tmp_path).server
+    watch = CertificateWatch(server, server, lambda: ensure_certificates(tmp_path))
+    assert [watch.look(), watch.look()] == [True, False]
+
+    monkeypatch.setattr(certificates, "RENEW_BEFORE_DAYS", certificates.SERVER_DAYS + 1)
+    before = server.read_bytes()
+    assert watch.look()
+    assert server.read_bytes() != before

@@ -17,6 +17,7 @@ from pydantic import SecretStr
 from workbench.embedded.asking import Asking
 from workbench.embedded.java import Java
 from workbench.errors import ComponentError, DataFolderError
+from workbench.ingestion.cluster.broker_certificate import take_certificate
 from workbench.ingestion.cluster.connection import KafkaConnection
 from workbench.ingestion.cluster.readiness import cluster_obstacle
 from workbench.runtime.ports import LOOPBACK
@@ -134,6 +135,11 @@ class KafkaBroker:
     def ensure_certificates(self) -> None:
         """Make them, or renew the broker's before it expires."""
         ensure_certificates(self.home / "keys" / "kafka")
+
+    def renew(self) -> bool:
+        """Make the certificate anew before it expires, and have the broker show it."""
+        self.ensure_certificates()
+        return take_certificate(self.connection, (LOOPBACK, self.port), self.certificates.server)
 
     @property
     def password(self) -> str:

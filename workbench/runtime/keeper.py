@@ -12,13 +12,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from workbench.errors import ClusterError, ComponentError, WorkbenchError
-from workbench.runtime.process import Component, GuardedProcess, Telling
+from workbench.runtime.process import Component, GuardedProcess, Renewing, Telling
 from workbench.runtime.state import ComponentStatus, State
 
 logger = logging.getLogger(__name__)
 
 STARTING_POLL_SECONDS = 0.1
 HEALTH_INTERVAL_SECONDS = 5.0
+RENEWAL_INTERVAL_SECONDS = 60.0
 FAILED_CHECKS_TO_RESTART = 6  # half a minute and more: a busy two-core machine is no dead server
 RESTART_DELAYS_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0)
 RESTARTS_FORGOTTEN_AFTER_SECONDS = 300.0
@@ -46,7 +47,7 @@ class Keeper(threading.Thread):
         self._publish, self._note = publish, note
         self._stopping = threading.Event()
         self._process: GuardedProcess | None = None
-        self._next_check = 0.0
+        self._next_check = self._next_renewal = 0.0
         self._answered = False  #: whether the present run became healthy
 
     @property
@@ -162,9 +163,21 @@ class Keeper(threading.Thread):
             failed = 0 if is_healthy else failed + 1
             unanswered = f"it did not answer a health check within {time.monotonic() - began:.1f} s"
             self._tell_readiness(obstacle_of(self.component) if is_healthy else unanswered)
+            if is_healthy:
+                self._renew()
             if failed >= FAILED_CHECKS_TO_RESTART:
                 return f"it failed {failed} health checks"
         return "stopped"
+
+    def _renew(self) -> None:
+        if not isinstance(self.component, Renewing) or time.monotonic() < self._next_renewal:
+            return
+        self._next_renewal = time.monotonic() + RENEWAL_INTERVAL_SECONDS
+        try:
+            if self.component.renew():
+                logger.info("%s: its certificate was renewed", self.component.name)
+        except (WorkbenchError, OSError) as error:
+            logger.warning("%s could not be renewed, and is tried again: %s", self.component.name, error)
 
     def _tell_readiness(self, obstacle: str) -> None:
         status = replace(self.status, ready=not obstacle, reason=obstacle)

@@ -82,6 +82,18 @@ class Telling(Protocol):
         """What keeps it from its work now, such as a database that is away; empty when nothing does."""
 
 
+@runtime_checkable
+class Renewing(Protocol):
+    """A component with something that ages, such as a certificate, which its server takes anew while it runs."""
+
+    def renew(self) -> bool:
+        """Renew what is near its end; whether anything was. Called each minute.
+
+        Raises:
+            WorkbenchError, OSError: when it could not be; it is tried again.
+        """
+
+
 @dataclass(frozen=True, kw_only=True)
 class Contribution:
     """What another package adds to `workbench up`, through the entry point group `workbench.components`."""

@@ -90,7 +90,7 @@ def has_tls(server: Server) -> str:
     if days < LEAST_DAYS:
         raise NotProtected(
             f"the certificate at {where} ends in {days} days",
-            remedy="Renew it. What the workbench made itself is renewed at its next start.",
+            remedy="Renew it. What the workbench made itself is renewed within a minute of the last 30 days: look into its log for what hinders it.",
         )
     return f"{version}, certificate for {server.name}, good for {days} days"
 

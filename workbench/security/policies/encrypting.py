@@ -31,17 +31,18 @@ def encryption_contradictions(file: PoliciesFile) -> Iterator[tuple[Place, str]]
             continue
         for table in dict.fromkeys(path.rpartition(".")[0] for path in tag.columns):
             if table not in file.data or tag.encrypt not in file.data[table].subjects:
-                place = ("tags", name, "encrypt")
                 yield (
-                    place,
+                    ("tags", name, "encrypt"),
                     f"{table} does not say whose its rows are; write `subjects: {{{tag.encrypt}: COLUMN}}` of it in `data`.",
                 )
     for table, data in file.data.items():
         for kind, columns in data.encrypt.items():
             if kind not in data.subjects:
                 known = f"write one of {', '.join(data.subjects)}" if data.subjects else "write it there"
-                place = ("data", table, "encrypt", kind)
-                yield place, f"{kind} is no kind of `subjects`, which says whose key it is; {known}."
+                yield (
+                    ("data", table, "encrypt", kind),
+                    f"{kind} is no kind of `subjects`, which says whose key it is; {known}.",
+                )
             if not columns:
                 yield ("data", table, "encrypt", kind), "no column is named; write a list of columns."
         yield from _column_contradictions(data, _asked(file, table))
