@@ -148,6 +148,10 @@ def test_it_is_as_it_was_before_the_drop_and_the_flow_goes_on(drill, tmp_path):
     for name in OUTPUTS:
         assert read_encrypted(keys, home / name, "an output") == CANARY
         assert str(home / name) in {each.name for each in keys.inventory.entries()}
+    # Backups that need its keys are known to it, the one that it came from among them; what is not there is not.
+    named = {Path(each.name) for each in keys.inventory.entries() if each.kind != "values"}
+    assert named >= {*drill.warehouse.repository().folder.rglob("*.enc")}
+    assert all(path.is_file() for path in named)
     events = [json.loads(line) for line in (home / "audit" / "events.jsonl").read_text().splitlines()]
     assert any("backup.restored" in json.dumps(each) for each in events)
     assert not list(tmp_path.glob(".new.restoring*"))

@@ -273,6 +273,14 @@ class TestArchiveOfAHome:
     def test_the_keyset_and_its_root_are_left_out_with_what_has_another_way(self, home):
         assert self.read(home) == {"home/keys/token": b"keys/token", "home/users/ada/a.ipynb": b"users/ada/a.ipynb"}
 
+    def test_the_keys_with_their_inventory_come_last(self, home, tmp_path):
+        (tmp_path / "included").mkdir()
+        (tmp_path / "included" / "file").touch()
+        with archive(home, (tmp_path / "included",), None) as stream:
+            content = stream.read()
+        with tarfile.open(fileobj=io.BytesIO(content), mode="r:gz") as tar:
+            assert [each.name for each in tar][-2:] == ["home/keys", "home/keys/token"]
+
     def test_a_root_key_elsewhere_is_left_out_of_what_is_included(self, home, tmp_path):
         project = tmp_path / "project"
         project.mkdir()

@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 
 from tests.services.keysets import make_keys, open_keys, turn
 from workbench.errors import Corrupt, KeyDisabled, KeysetError, OtherContext, Truncated, UnknownKeyVersion, WrongKey
+from workbench.security.encryption import files
 from workbench.security.encryption.files import decrypt_file, encrypt_file, read_encrypted, write_encrypted
 from workbench.security.encryption.header import HEADER_BYTES, Kind, Prefix, Slot, parse_slots
 from workbench.security.encryption.logs import FrameReader, FrameSealer
 from workbench.security.encryption.rewrapping import rebuild, retire, rewrap
-from workbench.security.encryption.values import decrypt_value, encrypt_value, release_values, value_version
+from workbench.security.encryption.values import decrypt_value, encrypt_value, encrypting_anew, value_version
 from workbench.security.keyset.opening import Keys
 from workbench.security.messages import CHUNK_BYTES
 
@@ -215,12 +216,47 @@ def test_a_version_is_not_retired_while_something_needs_it(keys: Keys, tmp_path:
     with pytest.raises(KeysetError, match="needed by 1 of the inventory: a table"):
         retire(keys, 1)
 
-    again = encrypt_value(keys, decrypt_value(keys, sealed, "there"), "there", holder="a table")
-    release_values(keys, "a table")
+    with encrypting_anew(keys, "a table"):
+        again = encrypt_value(keys, decrypt_value(keys, sealed, "there"), "there", holder="a table")
     retire(keys, 1)
     assert decrypt_value(keys, again, "there") == b"value"
     with pytest.raises(KeyDisabled, match="version 1 of the keyset is disabled"):
         decrypt_value(keys, sealed, "there")
+
+
+def test_a_version_that_is_promoted_over_while_values_are_encrypted_anew_is_not_forgotten(keys: Keys):
+    encrypt_value(keys, b"value", "there", holder="a table")
+    turn(keys)
+    with encrypting_anew(keys, "a table"):
+        again = encrypt_value(keys, b"value", "there", holder="a table")
+        assert turn(keys) == 3
+
+    retire(keys, 1, destroy=True)
+    with pytest.raises(KeysetError, match="version 2 is needed by 1 of the inventory: a table"):
+        retire(keys, 2)
+    assert decrypt_value(keys, again, "there") == b"value"
+
+
+def test_values_that_could_not_all_be_encrypted_anew_keep_their_version(keys: Keys):
+    encrypt_value(keys, b"value", "there", holder="a table")
+    turn(keys)
+    with pytest.raises(OSError, match="away"), encrypting_anew(keys, "a table"):
+        raise OSError("the warehouse is away")
+
+    with pytest.raises(KeysetError, match="version 1 is needed by 1"):
+        retire(keys, 1)
+
+
+def test_a_file_at_its_place_stays_in_the_inventory_though_its_folder_could_not_be_synced(keys, tmp_path, monkeypatch):
+    def fail(_: Path) -> None:
+        raise OSError("stale file handle")
+
+    monkeypatch.setattr(files, "sync_folder", fail)
+    with pytest.raises(OSError, match="stale"):
+        write_encrypted(keys, b"text", tmp_path / "file", "here")
+
+    assert read_encrypted(keys, tmp_path / "file", "here") == b"text"
+    assert [Path(each.name).name for each in keys.inventory.entries(version=1)] == ["file"]
 
 
 def test_files_that_are_not_there_are_forgotten_only_when_asked(keys: Keys, tmp_path: Path):
@@ -260,8 +296,6 @@ def test_a_file_in_the_making_keeps_its_version(keys: Keys, tmp_path: Path):
             return super().readinto(buffer)
 
     source, target = Slow(b"text"), tmp_path / "target"
-    from workbench.security.encryption import files
-
     thread = threading.Thread(target=files._encrypt, args=(keys, source, target, "here"))
     thread.start()
     assert held.wait(10)
@@ -288,8 +322,17 @@ def test_a_lost_inventory_keeps_versions_and_is_made_anew_of_the_files(keys: Key
 
     with pytest.raises(KeysetError, match=r"the inventory .* cannot be used"):
         retire(keys, 1)
-    assert rebuild(keys, tmp_path / "data") == 3
-    assert sorted(Path(each.name).name for each in keys.inventory.entries(version=2)) == ["file", "log", "newer"]
+    with pytest.raises(KeysetError, match="gone is not there, and what is encrypted in it would be forgotten"):
+        rebuild(keys, [tmp_path / "data", tmp_path / "gone"])
+    # Named twice, it is counted once.
+    assert rebuild(keys, [tmp_path / "data", folder], ["a table"]) == 3
+    assert sorted(Path(each.name).name for each in keys.inventory.entries(version=2)) == [
+        *("a table", "file", "log", "newer")
+    ]
+    with pytest.raises(KeysetError, match="needed by 1 of the inventory: a table"):
+        retire(keys, 1)
+    with encrypting_anew(keys, "a table"):
+        pass
     retire(keys, 1)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 from typer.testing import CliRunner, Result
 
 from tests.services.keysets import open_keys
@@ -12,8 +13,12 @@ from workbench.cli import doctor
 from workbench.cli.main import make_application
 from workbench.errors import KeysetError
 from workbench.security.audit import AuditLog, read_events
-from workbench.security.encryption.files import write_encrypted
+from workbench.security.encryption.files import read_encrypted, write_encrypted
 from workbench.security.encryption.values import encrypt_value
+from workbench.security.kept_secrets import KeptSecrets
+from workbench.security.keyset.file import KeysetFile
+from workbench.security.keyset.opening import Keys
+from workbench.warehouse.backup.repository import Repository
 
 
 @pytest.fixture
@@ -86,14 +91,63 @@ def test_a_rewrap_that_leaves_something_says_what_and_exits_with_1(home: Path):
     assert "a table holds values of an older version" in done.stdout
 
 
-def test_a_lost_inventory_is_made_anew(home: Path):
+def test_a_lost_inventory_is_made_anew_with_backups_and_holders(home: Path, monkeypatch: pytest.MonkeyPatch):
     keys("init")
     write_encrypted(open_keys(home), b"text", home / "file", "here")
+    KeptSecrets.of(home, open_keys(home)).set("name", SecretStr("a secret of the test"))
+    backups, elsewhere = home.parent / "backups", home.parent / "elsewhere"
+    for folder in (backups, elsewhere):
+        folder.mkdir()
+        write_encrypted(open_keys(home), b"text", folder / "file", "here")
+    monkeypatch.setenv("WORKBENCH_BACKUP_FOLDER", str(backups))
     (home / "keys" / "inventory.db").unlink()
     assert isinstance(keys("list").exception, KeysetError)
 
-    assert keys("rewrap", "--rebuild", str(home)).exit_code == 0
-    assert answer("list")["versions"][0]["needed_by"] == 1
+    assert keys("rewrap", "--rebuild", str(elsewhere)).exit_code == 0
+    # Three files, and who keeps secrets.
+    assert answer("list")["versions"][0]["needed_by"] == 4
+
+
+def test_a_backup_can_be_restored_with_the_copy_of_the_keyset_beside_it_whenever_the_home_is_lost(home: Path):
+    keys("init")
+    mine = open_keys(home)
+    repository = Repository(home.parent / "backups" / "0123")
+    repository.refresh_keyset(mine)
+    path = repository.folder / "wal" / "segment.enc"
+    path.parent.mkdir()
+    write_encrypted(mine, b"text", path, "here")
+
+    def with_the_copy() -> bytes:
+        return read_encrypted(Keys(KeysetFile(repository.keyset, mine.file.root), mine.inventory), path, "here")
+
+    keys("rotate")
+    keys("promote")
+    # What is written from here on needs version 2.
+    write_encrypted(mine, b"text", path.with_name("next.enc"), "here")
+    assert KeysetFile(repository.keyset, mine.file.root).read().version(2)
+    assert answer("rewrap")["moved"] == 1
+    assert with_the_copy() == b"text"
+
+
+def test_a_backup_whose_keyset_is_another_by_now_is_not_moved_to_ours(home: Path):
+    keys("init")
+    mine = open_keys(home)
+    repository = Repository(home.parent / "backups" / "0123")
+    repository.refresh_keyset(mine)
+    path = repository.folder / "file.enc"
+    write_encrypted(mine, b"text", path, "here")
+    # As in a home that was restored from it, and has rotated its keys.
+    other = Keys(KeysetFile(repository.keyset, mine.file.root), mine.inventory)
+    other.file.change(lambda keyset: keyset.rotated())
+    before = path.read_bytes()
+
+    keys("rotate")
+    refused = keys("promote")
+    assert isinstance(refused.exception, KeysetError)
+    assert "has a version 2 that is not that of" in refused.exception.message
+    mine.file.change(lambda keyset: keyset.promoted())
+    assert list(answer("rewrap")["failed"]) == [str(path)]
+    assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize("command", ["list", "rotate", "promote", "rewrap"])

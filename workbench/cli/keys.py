@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from workbench.cli.shown import plain_console
-from workbench.errors import WorkbenchError
+from workbench.errors import KeysetError, WorkbenchError
 from workbench.security.audit import Action
 from workbench.security.audit.commands import audits_itself, not_audited, recording
 from workbench.settings import Settings
@@ -112,10 +113,13 @@ def rotate(as_json: bool = AS_JSON) -> None:
 def promote(as_json: bool = AS_JSON) -> None:
     """Encrypt with the pending version from now on; the primary of until now only decrypts.
 
+    The copies of the keyset among backups are given the version first, so that each backup can be restored with its copy.
+
     Example: workbench keys promote
     """
     settings, keys = open_keys()
     with recording(settings.home, Action.KEYSET_PROMOTED, RESOURCE) as details:
+        _refresh_copies(settings, keys)
         version = keys.file.change(lambda keyset: keyset.promoted()).primary.number
         details["version"] = version
     text = f"Version {version} encrypts. `workbench keys rewrap` brings under it what older versions have encrypted."
@@ -127,8 +131,10 @@ def rewrap(
     forget_missing: bool = typer.Option(
         False, "--forget-missing", help="Forget files that are not there. Be sure that no disk is missing."
     ),
-    rebuild: Path | None = typer.Option(
-        None, "--rebuild", help="First make a lost inventory anew, of the files below this folder."
+    rebuild: list[Path] = typer.Option(
+        [],
+        "--rebuild",
+        help="First make a lost inventory anew, of the files below this folder, WORKBENCH_HOME and WORKBENCH_BACKUP_FOLDER; may be given several times.",
     ),
     as_json: bool = AS_JSON,
 ) -> None:
@@ -141,17 +147,20 @@ def rewrap(
     from workbench.security.encryption import rewrapping
     from workbench.security.kept_secrets import KeptSecrets
     from workbench.security.subjects.keys import SubjectKeys
+    from workbench.warehouse.backup.keyset_copies import refresh_around
 
     settings, keys = open_keys()
     with recording(settings.home, Action.KEYSET_REWRAPPED, RESOURCE) as details:
-        if rebuild is not None:
-            count = rewrapping.rebuild(keys, rebuild)
-            Console(stderr=True).print(f"{count:,} found below {rebuild}", markup=False)
+        if rebuild:
+            folders = {*rebuild, settings.home, *([settings.backup.folder] if settings.backup.folder else [])}
+            count = rewrapping.rebuild(keys, folders, _holders(settings, keys))
+            Console(stderr=True).print(f"{count:,} found below {', '.join(sorted(map(str, folders)))}", markup=False)
         KeptSecrets.of(settings.home, keys).encrypt_anew()
-        moved, refused = _rewrap_warehouse(settings, keys, anew=rebuild is not None)
+        moved, refused = _rewrap_warehouse(settings, keys)
         moved += SubjectKeys(settings.home, keys).rewrap()
         with _bar() as advance:
-            done = rewrapping.rewrap(keys, forget_missing=forget_missing, on_entry=advance)
+            prepare = partial(refresh_around, keys)
+            done = rewrapping.rewrap(keys, forget_missing=forget_missing, on_entry=advance, prepare=prepare)
         done.moved += moved
         done.failed.update(refused)
         details.update(version=done.version, moved=done.moved, failed=len(done.failed))
@@ -178,8 +187,8 @@ def retire(
 ) -> None:
     """Disable a version that nothing needs any more. Refused while the inventory names anything.
 
-    Backups need their versions too, and the inventory does not know of them: destroy a version when the
-    last backup of its time is gone.
+    It knows of backups, but not of copies that somebody has made of files: destroy a version when the last of
+    them is gone.
 
     Example: workbench keys retire 1
     """
@@ -199,16 +208,46 @@ def retire(
     _tell(as_json, {"version": version, "state": state}, f"Version {version} is {state}.")
 
 
-def _rewrap_warehouse(settings: Settings, keys: Keys, *, anew: bool) -> tuple[int, dict[str, str]]:
+def _refresh_copies(settings: Settings, keys: Keys) -> None:
+    from workbench.warehouse.backup.keyset_copies import refresh_all
+
+    try:
+        refresh_all(keys, settings.backup.folder)
+    except OSError as error:
+        raise KeysetError(
+            f"a copy of the keyset among backups cannot be written: {error}",
+            remedy="Correct that: what is encrypted from now on could not be restored with it.",
+        ) from error
+
+
+def _holders(settings: Settings, keys: Keys) -> list[str]:
+    """Who keeps values, as the inventory names them."""
+    from workbench.security import kept_secrets
+    from workbench.security.subjects import keys as subject_keys
+    from workbench.security.subjects.store import SubjectStore
+
+    found = []
+    if kept_secrets.KeptSecrets.of(settings.home, keys).path.exists():
+        found.append(kept_secrets.HOLDER)
+    if SubjectStore.of(settings.home).exists:
+        found.append(subject_keys.HOLDER)
+    if bool(settings.warehouse.host) or (settings.home / "postgres").is_dir():
+        with suppress(ModuleNotFoundError):  # without the extra `warehouse` nobody has written letters here
+            from workbench.warehouse.letters.keys import holder
+
+            found.append(holder(settings.warehouse))
+    return found
+
+
+def _rewrap_warehouse(settings: Settings, keys: Keys) -> tuple[int, dict[str, str]]:
     """How many data keys of dead letters were moved, and why others were not."""
     try:
         from workbench.warehouse.letters.keys import holder
         from workbench.warehouse.letters.rewrapping import rewrap_letters
     except ModuleNotFoundError:  # without the extra `warehouse` nobody has written letters here
         return 0, {}
-    is_there = bool(settings.warehouse.host) or (settings.home / "postgres").is_dir()
     try:
-        return rewrap_letters(settings, keys, anew=anew and is_there), {}
+        return rewrap_letters(settings, keys), {}
     except WorkbenchError as error:
         return 0, {holder(settings.warehouse): error.message}
 

@@ -137,10 +137,11 @@ def _destroy_keys(settings: Settings, tables: Sequence[DataTable], erased: Colle
 
 def _erased_before(home: Path) -> set[tuple[str, str]]:
     """What the audit log knows of: a warehouse that was restored from a backup has forgotten the newest."""
-    # The last event of each counts: what was refused is not done behind anybody's back.
-    outcomes = {
-        event.resource: event.outcome for event in read_events(AuditLog.of(home).path, action=Action.DATA_ERASED)
-    }
+    # What was begun and then refused is not done behind anybody's back; what was done once stays so.
+    outcomes: dict[str, str] = {}
+    for event in read_events(AuditLog.of(home).path, action=Action.DATA_ERASED):
+        if outcomes.get(event.resource) != Outcome.SUCCESS:
+            outcomes[event.resource] = event.outcome
     found = set()
     for resource, outcome in outcomes.items():
         if outcome in {Outcome.BEGUN, Outcome.SUCCESS}:

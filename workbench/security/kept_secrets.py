@@ -15,7 +15,7 @@ from typing import Self
 from pydantic import SecretStr
 
 from workbench.errors import Corrupt, SecretUnavailable
-from workbench.security.encryption.values import decrypt_value, encrypt_value, release_values, value_version
+from workbench.security.encryption.values import decrypt_value, encrypt_value, encrypting_anew, value_version
 from workbench.security.keyset.opening import Keys
 from workbench.security.keyset.roots import read_private
 from workbench.security.messages import RESTORE
@@ -100,10 +100,9 @@ class KeptSecrets:
         """
         if not self.path.exists():
             return 0
-        with self._changing() as found:
+        with encrypting_anew(self.keys, HOLDER), self._changing() as found:
             for name, sealed in found.items():
                 found[name] = self._encrypted(name, self._opened(name, sealed))
-        release_values(self.keys, HOLDER)
         return len(found)
 
     def _encrypted(self, name: str, value: bytes) -> bytes:

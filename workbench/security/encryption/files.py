@@ -75,6 +75,7 @@ def decrypt_file(keys: Keys, source: Path, target: Path, context: str) -> None:
     """
     with source.open("rb") as file, _replacing(target) as fresh:
         fresh.writelines(_decrypted(keys, file, context, str(source)))
+    sync_folder(target.parent)
 
 
 def read_encrypted(keys: Keys, source: Path, context: str) -> bytes:
@@ -98,9 +99,7 @@ def moving(keys: Keys, source: Path, target: Path) -> Iterator[None]:
     with source.open("rb") as file:
         header = file.read(HEADER_BYTES)
     Prefix.parse(header, subject=str(source))
-    for slot in parse_slots(header):
-        if slot is not None:
-            keys.inventory.found("file", target, slot.version)
+    keys.inventory.found(*(("file", target, slot.version) for slot in parse_slots(header) if slot is not None))
     yield
     keys.inventory.forget_path(source)
 
@@ -115,6 +114,8 @@ def _encrypt(keys: Keys, source: io.BufferedIOBase, target: Path, context: str) 
     except BaseException:
         keys.inventory.forget([sealed.noted.id])
         raise
+    # It stands at its place: whatever fails from here on, the inventory names it.
+    sync_folder(target.parent)
     keys.inventory.finish(sealed.noted)
 
 
@@ -129,7 +130,7 @@ def _decrypted(keys: Keys, source: io.BufferedReader, context: str, subject: str
 
 @contextmanager
 def _replacing(target: Path) -> Iterator[BinaryIO]:
-    """A new file that takes the place of *target* when the context is left without an error."""
+    """A new file that takes the place of *target* when the context is left without an error; its folder is not synced."""
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     fresh = Path(name)
     try:
@@ -141,4 +142,3 @@ def _replacing(target: Path) -> Iterator[BinaryIO]:
     except BaseException:
         fresh.unlink(missing_ok=True)
         raise
-    sync_folder(target.parent)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from workbench.errors import KeysetError, WorkbenchError
 from workbench.security.encryption.header import (
@@ -21,7 +22,7 @@ from workbench.security.encryption.header import (
 from workbench.security.encryption.sealing import unseal, wrap
 from workbench.security.keyset.inventory import Entry
 from workbench.security.keyset.opening import Keys
-from workbench.security.keyset.versions import Keyset, KeyVersion
+from workbench.security.keyset.versions import Keyset, KeyState, KeyVersion
 from workbench.security.secrets import locked
 
 BATCH = 100  # files between two transactions of the inventory; nobody can promote meanwhile
@@ -41,7 +42,11 @@ class Rewrapped:
 
 
 def rewrap(
-    keys: Keys, *, forget_missing: bool = False, on_entry: Callable[[int, int], None] = lambda done, total: None
+    keys: Keys,
+    *,
+    forget_missing: bool = False,
+    on_entry: Callable[[int, int], None] = lambda done, total: None,
+    prepare: Callable[[Sequence[Path]], Mapping[Path, str]] = lambda paths: {},
 ) -> Rewrapped:
     """Wrap the keys of all files and logs under the primary. Contents are not read, and may be read and appended to meanwhile.
 
@@ -49,6 +54,8 @@ def rewrap(
         keys: of the workbench.
         forget_missing: whether entries of files that are not there are forgotten. Be sure that no disk is missing.
         on_entry: told how many of how many have been looked at.
+        prepare: called with paths before any of their headers changes, while nobody can promote; gives those that may
+            not change, each with the reason.
 
     Raises:
         KeysetError, EncryptionError: when keyset or inventory cannot be used. What is wrong with single files is in `failed`.
@@ -61,7 +68,8 @@ def rewrap(
         done = Rewrapped(version=keyset.primary.number)
         entries = keys.inventory.entries(other_than=keyset.primary.number)
         for start in range(0, len(entries), BATCH):
-            _take(keys, entries[start : start + BATCH], done, forget_missing=forget_missing)
+            found = _present(keys, entries[start : start + BATCH], done, forget_missing=forget_missing)
+            _move(keys, found, done, prepare)
             on_entry(min(start + BATCH, len(entries)), len(entries))
         return done
 
@@ -85,20 +93,39 @@ def retire(keys: Keys, number: int, *, destroy: bool = False) -> Keyset:
         return keys.file.replace(changed)
 
 
-def rebuild(keys: Keys, folder: Path) -> int:
-    """Make the inventory anew from the files below *folder*; returns how many there are. Values cannot be found so.
+def rebuild(keys: Keys, folders: Collection[Path], holders: Collection[str] = ()) -> int:
+    """Make the inventory anew from the files below *folders*; returns how many there are.
+
+    Args:
+        keys: of the workbench.
+        folders: all that can have something encrypted; what is elsewhere is not known afterwards.
+        holders: of values, which cannot be found so: they count as keeping some of every version until they have
+            encrypted all anew.
 
     Raises:
-        KeysetError, EncryptionError: when the keyset cannot be used or the inventory not be written.
+        KeysetError: when one of the folders is not there, or the inventory cannot be written.
+        EncryptionError: when the keyset cannot be used.
     """
+    for folder in folders:
+        if not folder.is_dir():
+            raise KeysetError(
+                f"{folder} is not there, and what is encrypted in it would be forgotten",
+                remedy="Mount it. If it is gone for good, take it out of the settings.",
+            )
     with keys.file.changing() as keyset:
         keys.inventory.create(keyset.inventory, anew=True)
-        count = 0
-        for path in sorted(folder.absolute().rglob("*")):
-            header = b"" if path.is_symlink() or not path.is_file() else _begin(path)
-            if header.startswith(MAGIC) and len(header) == HEADER_BYTES:
-                count += _note(keys, keyset, path, header)
-        return count
+        for version in keyset.versions:
+            if version.state is not KeyState.DESTROYED:
+                for holder in holders:
+                    keys.inventory.hold(holder, version.number)
+        return note(keys, keyset, {path for each in folders for path in each.absolute().rglob("*")})
+
+
+def note(keys: Keys, keyset: Keyset, paths: Collection[Path]) -> int:
+    """Have the inventory name those of *paths* that are encrypted with the keyset; returns how many there are."""
+    found = [each for path in sorted(paths) if (each := _found(keyset, path))]
+    keys.inventory.found(*(each for several in found for each in several))
+    return len(found)
 
 
 def rewrap_file(keys: Keys, primary: KeyVersion, path: Path, kind: Kind) -> None:
@@ -127,7 +154,8 @@ def rewrap_file(keys: Keys, primary: KeyVersion, path: Path, kind: Kind) -> None
         _write_slot(file.fileno(), good, EMPTY)
 
 
-def _take(keys: Keys, entries: Sequence[Entry], done: Rewrapped, *, forget_missing: bool) -> None:
+def _present(keys: Keys, entries: Sequence[Entry], done: Rewrapped, *, forget_missing: bool) -> list[Entry]:
+    """Those of files that can be rewrapped now."""
     found = []
     for entry in entries:
         path = Path(entry.name)
@@ -141,7 +169,19 @@ def _take(keys: Keys, entries: Sequence[Entry], done: Rewrapped, *, forget_missi
             _miss(keys, entry, path, done, forget_missing=forget_missing)
         else:
             found.append(entry)
+    return found
+
+
+def _move(
+    keys: Keys,
+    entries: Sequence[Entry],
+    done: Rewrapped,
+    prepare: Callable[[Sequence[Path]], Mapping[Path, str]],
+) -> None:
     with keys.file.writing_key() as (_, primary):
+        refused = prepare([Path(entry.name) for entry in entries])
+        done.failed.update({str(path): reason for path, reason in refused.items()})
+        found = [entry for entry in entries if Path(entry.name) not in refused]
         # Before any header changes: whenever this is killed, the inventory names every version that is needed.
         fresh = keys.inventory.add_version(found, primary.number)
         needless = [_rewrapped(keys, primary, each, new, done) for each, new in zip(found, fresh, strict=True)]
@@ -179,11 +219,13 @@ def _begin(path: Path) -> bytes:
         return file.read(HEADER_BYTES)
 
 
-def _note(keys: Keys, keyset: Keyset, path: Path, header: bytes) -> int:
+def _found(keyset: Keyset, path: Path) -> list[tuple[Literal["file", "log"], Path, int]]:
+    """The versions that *path* needs; none when nothing of this keyset is there."""
+    header = b"" if path.is_symlink() or not path.is_file() else _begin(path)
+    if not header.startswith(MAGIC) or len(header) != HEADER_BYTES:
+        return []
     prefix = Prefix.parse(header, subject=str(path))
     if prefix.keyset != keyset.id or prefix.kind not in (Kind.FILE, Kind.LOG):
-        return 0
-    for slot in parse_slots(header):
-        if slot is not None:
-            keys.inventory.found("log" if prefix.kind is Kind.LOG else "file", path, slot.version)
-    return 1
+        return []
+    kind: Literal["file", "log"] = "log" if prefix.kind is Kind.LOG else "file"
+    return [(kind, path, slot.version) for slot in parse_slots(header) if slot is not None]

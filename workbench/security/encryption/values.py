@@ -6,6 +6,9 @@ so that there is no number of values after which a version has to be rotated.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from workbench.errors import Corrupt, KeysetError, Truncated, WrongKey
 from workbench.security.encryption.header import PREFIX_BYTES, VERSION_BYTES, Kind, Prefix
 from workbench.security.keyset.opening import Keys
@@ -22,7 +25,7 @@ def encrypt_value(keys: Keys, value: bytes, context: str, *, holder: str) -> byt
         value: at most 1 MiB.
         context: where it belongs, such as the table, the key of the row and the column. No secret; who reads gives the same.
         holder: who keeps it. The inventory names it, since nobody else can find its values:
-            `retire` refuses until the holder has encrypted all anew and called `release_values`.
+            `retire` refuses until the holder has encrypted all anew, as `encrypting_anew` says.
 
     Raises:
         KeysetError, EncryptionError: when the keyset cannot be used, or the value is too long.
@@ -65,14 +68,20 @@ def value_version(sealed: bytes, *, subject: str = "the value") -> int:
     return _parse(sealed, subject)[1]
 
 
-def release_values(keys: Keys, holder: str) -> None:
-    """The *holder* has no value left of any version but the primary.
+@contextmanager
+def encrypting_anew(keys: Keys, holder: str) -> Iterator[None]:
+    """While it is open, the *holder* encrypts all its values anew; without an error, no older version is needed for them.
+
+    Of a version that becomes the primary meanwhile, and of the one before it, values may be left. So only those are
+    released that were older at the beginning: nobody encrypts with them any more.
 
     Raises:
         KeysetError, EncryptionError: when the keyset cannot be used.
     """
     with keys.file.writing_key() as (_, primary):
-        keys.inventory.release(holder, primary.number)
+        older = keys.inventory.held(holder) - {primary.number}
+    yield
+    keys.inventory.release(holder, older)
 
 
 def _parse(sealed: bytes, subject: str) -> tuple[Prefix, int]:

@@ -128,11 +128,12 @@ class Inventory:
             connection.execute("UPDATE objects SET writer = NULL WHERE id = ?", (noted.id,))
             connection.executemany("DELETE FROM objects WHERE id = ?", [(each,) for each in noted.replaced])
 
-    def found(self, kind: Literal["file", "log"], path: Path, version: int) -> None:
-        """Note a file that is there."""
+    def found(self, *objects: tuple[Literal["file", "log"], Path, int]) -> None:
+        """Note what is there: each the kind, the path and a version that it needs."""
         with _opened(self.path) as connection:
-            connection.execute(
-                "INSERT INTO objects (kind, name, version) VALUES (?, ?, ?)", (kind, str(path.absolute()), version)
+            connection.executemany(
+                "INSERT INTO objects (kind, name, version) VALUES (?, ?, ?)",
+                [(kind, str(path.absolute()), version) for kind, path, version in objects],
             )
 
     def hold(self, holder: str, version: int) -> None:
@@ -160,11 +161,18 @@ class Inventory:
             ).fetchone()
         return int(row[0])
 
-    def release(self, holder: str, version: int) -> None:
-        """The *holder* keeps no values of other versions any more."""
+    def held(self, holder: str) -> set[int]:
+        """The versions of which *holder* keeps values."""
         with _opened(self.path) as connection:
-            connection.execute(
-                "DELETE FROM objects WHERE kind = 'values' AND name = ? AND version <> ?", (holder, version)
+            rows = connection.execute("SELECT version FROM objects WHERE kind = 'values' AND name = ?", (holder,))
+            return {version for (version,) in rows}
+
+    def release(self, holder: str, versions: Iterable[int]) -> None:
+        """The *holder* keeps no values of these versions any more."""
+        with _opened(self.path) as connection:
+            connection.executemany(
+                "DELETE FROM objects WHERE kind = 'values' AND name = ? AND version = ?",
+                [(holder, version) for version in versions],
             )
 
     def forget_path(self, path: Path) -> None:

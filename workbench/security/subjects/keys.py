@@ -10,7 +10,7 @@ from pathlib import Path
 
 from workbench.errors import KeysetError
 from workbench.security.encryption.data_keys import DataKey, open_data_key, rewrapped, writing_data_keys
-from workbench.security.encryption.values import release_values
+from workbench.security.encryption.values import encrypting_anew
 from workbench.security.keyset.opening import Keys
 from workbench.security.keyset.versions import Keyset
 from workbench.security.subjects.fingerprints import KEY, Fingerprints
@@ -115,6 +115,10 @@ class SubjectKeys:
         self.check()
         if not self.store.exists:
             return 0
+        with encrypting_anew(self.keys, HOLDER):
+            return self._rewrap()
+
+    def _rewrap(self) -> int:
         moved, after = 0, ("", b"")
         while rows := self.store.headers(after, BATCH):
             with self.keys.file.writing_key() as (keyset, primary):
@@ -126,7 +130,6 @@ class SubjectKeys:
                         changed.append((kind, fingerprint, header, rewrapped(key, primary).header))
                 self.store.replace(changed)
             moved, after = moved + len(changed), rows[-1][:2]
-        release_values(self.keys, HOLDER)
         return moved
 
     def _ensure_store(self) -> None:

@@ -103,11 +103,14 @@ def _fill(tar: tarfile.TarFile, source: _Source) -> None:
     # sqlite's own copies are whole whatever is being written; they need a place for a moment.
     with scratch_folder(source.home) as scratch:
         filling = _Filling(tar, source, scratch / "copy")
+        keys = source.home / "keys"
         for path in sorted(source.home.iterdir()):
-            if path.name not in LEFT_OUT:
+            if path.name not in LEFT_OUT and path != keys:
                 filling.add(path, f"home/{path.name}")
         for number, path in enumerate(source.include):
             filling.add(path, f"included/{number}-{path.name}")
+        # Last, so that the inventory names whatever encrypted file is in the archive, however young.
+        filling.add(keys, "home/keys")
     filling.tell()
 
 

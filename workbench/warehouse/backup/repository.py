@@ -166,6 +166,8 @@ class Repository:
     def finish(self, keys: Keys, backup: Backup) -> None:
         """Put a backup into the catalog: with this last file, which appears whole, it is one."""
         path = self.path(backup.name)
+        # It was begun hours ago, and its parts may need a version that was promoted meanwhile.
+        self.refresh_keyset(keys)
         sync_folder(path.parent)
         write_encrypted(keys, backup.as_json(), path / CATALOG, self.context(backup.name, CATALOG))
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from workbench.errors import BackupError, EncryptionError, KeysetError
 from workbench.security.encryption.files import decrypted_stream
+from workbench.security.encryption.rewrapping import note
 from workbench.security.keyset.opening import Keys
 from workbench.security.secrets import private_folder, write_private
 from workbench.warehouse.backup.base.combining import combine
@@ -97,7 +98,7 @@ def unpack(chosen: Chosen, home: Path, final: Path, programs: Path) -> None:
     _place(tree, home)
     restore_subject_keys(chosen.repository, chosen.keys)
     _unpack_warehouse(chosen, home / "postgres", programs)
-    _rename_inventory(home, Path(chosen.backup.home), final)
+    _correct_inventory(chosen, home, final)
 
 
 def unpack_wal(chosen: Chosen, folder: Path) -> int:
@@ -155,15 +156,26 @@ def _place(tree: Path, home: Path) -> None:
     shutil.rmtree(tree)
 
 
-def _rename_inventory(home: Path, before: Path, after: Path) -> None:
-    path = home / "keys" / "inventory.db"
-    if path.exists():
-        begin = f"{before}/"
-        with closing(sqlite3.connect(path)) as connection, connection:
-            connection.execute(
-                "UPDATE objects SET name = ? || substr(name, ?) WHERE kind <> 'values' AND substr(name, 1, ?) = ?",
-                (f"{after}/", len(begin) + 1, len(begin), begin),
-            )
+def _correct_inventory(chosen: Chosen, home: Path, final: Path) -> None:
+    """Have the inventory name what has come back where it will be, and all backups that this one is among."""
+    if not chosen.keys.inventory.path.exists():
+        return
+    begin = f"{chosen.backup.home}/"
+    with closing(sqlite3.connect(chosen.keys.inventory.path)) as connection, connection:
+        below = connection.execute(
+            "SELECT id, substr(name, ?) FROM objects WHERE kind <> 'values' AND substr(name, 1, ?) = ?",
+            (len(begin) + 1, len(begin), begin),
+        ).fetchall()
+        # Written while the backup was made, after its folder was read; or left out, as caches are.
+        gone = [(number,) for number, name in below if not (home / name).exists()]
+        connection.executemany("DELETE FROM objects WHERE id = ?", gone)
+        connection.executemany(
+            "UPDATE objects SET name = ? WHERE id = ?", [(f"{final}/{name}", number) for number, name in below]
+        )
+    repository = chosen.repository.folder.absolute()
+    # Their entries are of the time when the inventory was copied.
+    chosen.keys.inventory.forget_below(repository)
+    note(chosen.keys, chosen.keys.file.read(), [*repository.rglob("*.enc")])
 
 
 class _Stream(io.RawIOBase):

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from workbench.errors import WrongKey
 from workbench.loading import Target
 from workbench.security.encryption.data_keys import open_data_key, rewrapped
-from workbench.security.encryption.values import release_values
+from workbench.security.encryption.values import encrypting_anew
 from workbench.security.keyset.opening import Keys
 from workbench.settings import Settings
 from workbench.warehouse.dialects import make_warehouse
@@ -19,13 +19,12 @@ from workbench.warehouse.letters.sealing import CONTEXT, SUBJECT, header_in
 NAME = "dead_letters"  #: of the tables, one in each schema (`workbench.loading.Target.dead_letters`)
 
 
-def rewrap_letters(settings: Settings, keys: Keys, *, anew: bool = False) -> int:
+def rewrap_letters(settings: Settings, keys: Keys) -> int:
     """Wrap the data keys of the dead letters in the warehouse of *settings* under the primary; returns how many there were.
 
     Args:
         settings: of the workbench.
         keys: of the workbench.
-        anew: whether to look although the inventory names no dead letters of older versions, because it was made anew.
 
     Raises:
         WarehouseError: when the warehouse does not answer or refuses; the inventory still names the letters.
@@ -38,18 +37,18 @@ def rewrap_letters(settings: Settings, keys: Keys, *, anew: bool = False) -> int
     needed = [
         each for each in older if each.kind == "values" and (each.name == mine or each.name.startswith(f"{mine}, "))
     ]
-    if not needed and not anew:
+    if not needed:
         return 0
     # Who ended before this look at the letters has none to add.
     ended = [each.id for each in needed if each.is_cut_off]
     moved = 0
-    with make_warehouse(settings.warehouse, Target(table="", topic="")) as warehouse:
+    warehouse_of = make_warehouse(settings.warehouse, Target(table="", topic=""))
+    with encrypting_anew(keys, mine), warehouse_of as warehouse:
         with warehouse.transaction() as connection:
             tables = _tables(connection)
         for table in tables:
             with warehouse.transaction() as connection:
                 moved += _rewrap(connection, table, keys, mine)
-    release_values(keys, mine)
     keys.inventory.forget(ended)
     return moved
 

@@ -9,6 +9,7 @@ from workbench.errors import KeysetError
 from workbench.security.keyset.opening import Keys
 from workbench.security.subjects.keys import SubjectKeys
 from workbench.settings import Settings
+from workbench.warehouse.backup.keyset_copies import refresh
 from workbench.warehouse.backup.repository import Repository
 from workbench.warehouse.backup.subject_keys import destroy_in_copy, refresh_subject_keys
 
@@ -38,4 +39,5 @@ def _destroy_in_copies(settings: Settings, folder: Path, keys: Keys, named: Coll
     refresh_subject_keys(mine, keys)
     for other in Repository.all_below(folder):
         if other != mine and other.keyset_id == keys.file.read().id.hex():
+            refresh(keys, other)
             destroy_in_copy(other, keys, named)
