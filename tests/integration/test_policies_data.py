@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import psycopg
 import pytest
@@ -15,6 +16,7 @@ from workbench.security.audit import Action, AuditLog, read_events
 from workbench.security.keyset.opening import Keys
 from workbench.security.policies.reading import read_policies
 from workbench.security.subjects.keys import SubjectKeys
+from workbench.security.subjects.store import SubjectStore
 from workbench.settings import Settings
 from workbench.warehouse.engine import transaction
 from workbench.warehouse.policies.data import erasing, keeping
@@ -146,6 +148,19 @@ def test_a_warehouse_from_before_the_erasure_is_erased_by_the_audit_log(warehous
 
     assert json.loads(command("retain", "--json"))["erased_again"] == {"raw.orders": 1, "raw.notes": 1}
     assert warehouse.ask("SELECT count(*) FROM raw.orders WHERE customer = 42") == [(0,)]
+
+
+def test_a_warehouse_that_was_restored_with_its_audit_log_is_erased_by_what_the_keys_know(warehouse, tmp_path):
+    command("erase", "customer", "42", "--yes")
+    warehouse.own(TABLES)
+    shutil.rmtree(tmp_path / "home" / "audit")
+    assert SubjectStore.of(tmp_path / "home").counts() == (0, 1)
+
+    assert json.loads(command("retain", "--json"))["erased_again"] == {"raw.orders": 1, "raw.notes": 1}
+    assert warehouse.ask("SELECT count(*) FROM raw.orders WHERE customer = 42") == [(0,)]
+    before = SubjectStore.of(tmp_path / "home").erasures()
+    command("retain")
+    assert SubjectStore.of(tmp_path / "home").erasures() == before
 
 
 def test_neither_log_nor_warehouse_nor_errors_name_who_was_erased(warehouse, tmp_path):

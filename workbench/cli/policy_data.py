@@ -127,16 +127,22 @@ def _tables(settings: Settings, file: Path | None) -> Sequence[DataTable]:
 
 
 def _destroy_keys(settings: Settings, tables: Sequence[DataTable], erased: Collection[tuple[str, str]]) -> int | None:
-    """Destroy the keys of who was erased; None when nothing is encrypted for such subjects."""
+    """Destroy the keys of who was erased, and remember all of them beside the keys; None when no kind has any.
+
+    What is beside the keys is the one thing of a home that a restore brings back as it was last.
+    """
     from workbench.warehouse.policies.data.keys import destroy_keys
 
     kinds = {kind for table in tables for kind in table.data.encrypt}
-    named = [(kind, each) for kind, each in erased if kind in kinds]
-    return destroy_keys(settings, named) if named else None
+    keys = SubjectStore.of(settings.home)
+    known = keys.erased() if keys.exists else set()
+    named = [each for each in erased if each[0] in kinds or each not in known]
+    destroyed = destroy_keys(settings, named) if named else 0
+    return destroyed if any(kind in kinds for kind, _ in erased) else None
 
 
 def _erased_before(home: Path) -> set[tuple[str, str]]:
-    """What the audit log knows of: a warehouse that was restored from a backup has forgotten the newest."""
+    """What the audit log and the keys know of: a warehouse that was restored from a backup has forgotten the newest."""
     # What was begun and then refused is not done behind anybody's back; what was done once stays so.
     outcomes: dict[str, str] = {}
     for event in read_events(AuditLog.of(home).path, action=Action.DATA_ERASED):
@@ -147,7 +153,7 @@ def _erased_before(home: Path) -> set[tuple[str, str]]:
         if outcome in {Outcome.BEGUN, Outcome.SUCCESS}:
             kind, _, named = resource.partition(":")
             found |= {(kind, each) for each in named.split(",") if each}
-    # Of these only the newest copy is ever restored.
+    # These know what an audit log has forgotten that was restored along with the warehouse.
     keys = SubjectStore.of(home)
     return found | keys.erased() if keys.exists else found
 
