@@ -30,7 +30,7 @@ MOST_LEVELS = 20  #: of a quantity that are kept, for those who look
 @dataclass
 class _Known:
     rules: Sequence[Rule] | None = None  #: None until the file could be read
-    file_time: float = -1.0
+    file_version: tuple[int, ...] | None = None
 
 
 class Evaluation:
@@ -129,9 +129,11 @@ class Evaluation:
 
     def _current_rules(self) -> Sequence[Rule] | None:
         try:
-            changed = self._file.stat().st_mtime if self._file.exists() else 0.0
-            if changed != self._known.file_time:
-                self._known.file_time = changed
+            # Another owner or mode, too, may make readable what was not.
+            status = self._file.stat() if self._file.exists() else None
+            version = (status.st_mtime_ns, status.st_ctime_ns, status.st_ino) if status else ()
+            if version != self._known.file_version:
+                self._known.file_version = version
                 self._known.rules = load_rules(self._file)
         except (AlertsRefused, OSError) as error:
             logger.warning("%s; the alerts of before are kept", error)

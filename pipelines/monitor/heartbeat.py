@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import logging
 import time
 import urllib.request
@@ -34,7 +35,7 @@ class Heartbeat:
             return False
         try:
             _post(self._address.get_secret_value())
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             # Its text may have the address.
             logger.warning("%s does not take the heartbeat: %s", VARIABLE, type(error).__name__)
             return False

@@ -163,7 +163,8 @@ class Pipelines:
 def counting_security_events(home: Path) -> Background:
     """Count what is written into the audit log while the context is open, in a thread."""
     for action in Action:
-        _count(Event.of(action, actor="", resource=""), by=0)
+        for outcome in ("", Outcome.FAILED, Outcome.REFUSED):  # the usual one, and those that alerts count
+            _count(Event.of(action, actor="", resource="", outcome=outcome), by=0)
     return Background("security-events", lambda stopping: _follow(home, stopping), end_seconds=2.0)
 
 

@@ -42,6 +42,8 @@ class Targets:
         return samples
 
     def _scrape(self, target: Target) -> Found | None:
+        if not target.is_alive:
+            return None  # its port may be another user's by now, who is not to be shown our token
         try:
             values = self._scraper.scrape(target)
         except ScrapeFailed as error:

@@ -38,10 +38,20 @@ def post(connection: sa.Connection, messages: Sequence[Message]) -> None:
 
 
 def take_messages(connection: sa.Connection, limit: int = 20, *, kind: str | None = None) -> tuple[Taken, ...]:
-    """Messages that are due, the oldest first, all or of one kind. Commit, send them, then call `sent` for those that went."""
+    """Messages that are due, the oldest first, all or of one kind. Commit, send them, then call `sent` for those that went.
+
+    One with a `key` in its body waits for older ones of that key: that something is over is not told before that it began.
+    """
+    older = OUTBOX.alias()
+    is_behind = sa.exists().where(
+        older.c.kind == OUTBOX.c.kind,
+        older.c.body["key"].astext == OUTBOX.c.body["key"].astext,
+        older.c.id < OUTBOX.c.id,
+        older.c.not_before > sa.func.now(),
+    )
     due = (
         sa.select(OUTBOX.c.id)
-        .where(OUTBOX.c.not_before <= sa.func.now(), *([] if kind is None else [OUTBOX.c.kind == kind]))
+        .where(OUTBOX.c.not_before <= sa.func.now(), *([] if kind is None else [OUTBOX.c.kind == kind]), ~is_behind)
         .order_by(OUTBOX.c.not_before, OUTBOX.c.id)
         .limit(limit)
         .with_for_update(skip_locked=True)

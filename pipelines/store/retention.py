@@ -26,12 +26,13 @@ WITH ranked AS (
          row_number() OVER (PARTITION BY r.pipeline, r.backfill_id IS NULL ORDER BY r.id DESC) AS place,
          r.id = max(r.id) FILTER (WHERE r.state NOT IN ('succeeded', 'skipped', 'cancelled', 'queued', 'running'))
            OVER (PARTITION BY r.pipeline) AS is_last_failure,
+         r.id = max(r.id) FILTER (WHERE r.state = 'succeeded') OVER (PARTITION BY r.pipeline) AS is_last_success,
          r.trigger = 'event' AND r.created_at > now() - make_interval(secs => :event_seconds) AS is_recent_event
   FROM pipelines.runs r JOIN pipelines.pipelines p ON p.name = r.pipeline
   WHERE p.keep_runs IS NOT NULL OR p.keep_days IS NOT NULL
 )
 SELECT id, pipeline, state, ended_at FROM ranked
-WHERE ended_at IS NOT NULL AND is_last_failure IS NOT TRUE AND NOT is_recent_event
+WHERE ended_at IS NOT NULL AND is_last_failure IS NOT TRUE AND is_last_success IS NOT TRUE AND NOT is_recent_event
   AND (place > keep_runs OR ended_at < now() - make_interval(days => keep_days::int))
   AND (backfill_id IS NULL OR backfill_id NOT IN (
     SELECT u.backfill_id FROM pipelines.runs u WHERE u.backfill_id IS NOT NULL AND u.ended_at IS NULL

@@ -487,7 +487,8 @@ def test_a_heartbeat_is_posted_each_minute_and_its_address_is_not_told(caplog):
         elsewhere.status = 500
         assert not Heartbeat({VARIABLE: f"{elsewhere.url}/c4n4ry"}).beat()
         assert [path for path, _ in elsewhere.requests] == ["/c4n4ry"] * 2
-    assert not Heartbeat({VARIABLE: "file:///c4n4ry"}).beat()
+    for wrong in ("file:///c4n4ry", "http://127.0.0.1:1/c4n4ry and more", "http://127.0.0.1:c4n4ry/"):
+        assert not Heartbeat({VARIABLE: wrong}).beat()
     assert not Heartbeat({}).beat()
     assert "does not take the heartbeat" in caplog.text
     assert "c4n4ry" not in caplog.text

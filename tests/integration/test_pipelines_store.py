@@ -540,6 +540,33 @@ def test_a_message_is_taken_again_until_it_was_sent(store):
     assert ask(store, "SELECT count(*) FROM pipelines.outbox") == [(0,)]
 
 
+def test_that_something_is_over_is_not_told_before_that_it_began(store):
+    def tell(key: str, alert: str) -> None:
+        with store.transaction() as connection:
+            post(connection, [Message(key, "alert-to:pager", {"key": alert})])
+
+    def due() -> list[str]:
+        with store.transaction() as connection:
+            return [each.key for each in take_messages(connection)]
+
+    tell("bad/1", "bad")
+    assert due() == ["bad/1"]  # and it could not be sent
+    tell("bad/2", "bad")
+    tell("other/1", "other")
+    assert due() == ["other/1"]
+    ask_nothing(store, "UPDATE pipelines.outbox SET not_before = now()")
+    assert due() == ["bad/1", "bad/2", "other/1"]
+
+
+def test_retention_keeps_the_last_success_of_a_pipeline_that_only_fails(store):
+    runs = [new_run(store, limits=PipelineLimits(keep_runs=1)) for _ in range(4)]
+    for state in (State.SUCCEEDED, State.SUCCEEDED, State.FAILED, State.FAILED):
+        end(store, claim(store), Outcome(state=state))
+
+    with store.transaction() as connection:
+        assert [each.id for each in let_go(connection)] == [runs[0], runs[2]]
+
+
 def test_who_waits_is_told_of_a_new_run(store):
     hints = store.hints(10)
     assert next(hints) == ""

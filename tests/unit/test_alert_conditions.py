@@ -147,6 +147,8 @@ def test_durations_of_several_units_are_read_and_prometheus_is_given_their_secon
 def test_two_alerts_of_one_name_are_refused_and_a_file_without_alerts_has_none(tmp_path):
     alert = "name: a, condition: error_rate > 5%, severity: info, channels: [slack]"
     assert "is there twice" in str(rule_problems(file_of(tmp_path, alert, alert))[0])
+    for odd in ("[a]", "{a: b}", "null", "1.5"):
+        assert rule_problems(file_of(tmp_path, alert.replace("name: a", f"name: {odd}")))
     assert len(load_rules(file_of(tmp_path, alert))) == 1
     (tmp_path / "alerts.yaml").write_text(CHANNELS)
     assert load_rules(tmp_path / "alerts.yaml") == ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import stat
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -151,6 +152,17 @@ def test_who_was_told_is_reminded_and_who_is_silenced_is_not():
     assert quiet.at(1) == ""
     quiet.silent = set()
     assert quiet.at(2, A) == "bad fires"
+
+
+def test_a_channel_that_the_file_names_no_more_is_told_of_the_end_and_of_nothing_else():
+    group = Group()
+    group.at(0, A)
+    assert group.last.channels == ("slack", "pager")
+    group.rules = [replace(group.rules[0], channels=("slack", "email"))]
+    assert group.at(6, A, B) == "bad fires (2)"
+    assert group.last.channels == ("slack", "email")
+    assert group.at(12) == "bad is resolved"
+    assert group.last.channels == ("slack", "pager", "email")
 
 
 def test_an_alert_that_is_not_declared_any_more_is_resolved():

@@ -68,6 +68,8 @@ FRESHNESS_SECONDS = WeightedHistogram(
     buckets=(0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 300, 1800),
 )
 WAITING_RECORDS = Gauge("workbench_ingestion_waiting_records", "Records that the broker has and nobody has read.", FLOW)
+#: Names of the errors after which a flow begins again, of both lanes.
+RESTART_CAUSES = ("KafkaUnavailable", "SparkError", "SparkRestarted", "Stalled", "TakenOver", "WarehouseUnavailable")
 RESTARTS = Counter(
     "workbench_ingestion_restarts_total",
     "Times that a worker began again, by what had happened.",
@@ -188,6 +190,8 @@ def begin_flow(topic: str, table: str) -> None:
     """Have the counters of a flow begin at zero: of one that begins at 1, nobody sees that it has grown."""
     for counter in (INGESTED_ROWS, INGESTED_BYTES, DEAD_LETTERS, FRESHNESS_SECONDS):
         counter.labels(topic, table)
+    for cause in RESTART_CAUSES:
+        RESTARTS.labels(topic, table, cause)
 
 
 def begin_spark(kind: str) -> None:

@@ -124,7 +124,8 @@ def _group(
     is_reminder = bool(loud) and at - told.at >= pace.remind_seconds * 1000
     if is_early or not (over or fresh or is_reminder):
         return None, told
-    channels = rule.channels if rule is not None else told.channels
+    # Whoever was told that it fires is told that it is over, also when the file names others by now.
+    channels = tuple(dict.fromkeys((*told.channels, *(rule.channels if rule is not None else ()))))
     known = Told(told.key, told.number + 1, at, (*still, *fresh), channels, told.severity)
     if rule is None or not known.labels:
         return _resolved(name, rule, known), Told(**{**vars(known), "labels": ()})
@@ -142,7 +143,7 @@ def _firing(rule: Rule, told: Told, alerts: Alerts, over: Sequence[Labels], *, i
     lines += [rule.summary] if rule.summary else []
     return Message(
         rule=rule.name, key=told.key, number=told.number, title=f"{rule.name} {still}fires{count}",
-        body="\n".join(lines), severity=rule.severity, is_resolved=False, channels=told.channels,
+        body="\n".join(lines), severity=rule.severity, is_resolved=False, channels=rule.channels,
     )  # fmt: skip
 
 
