@@ -325,7 +325,8 @@ def test_old_events_start_nothing_when_their_runs_are_no_longer_kept(site: Site)
     second.sync()
     second.watch()
 
-    assert site.ask("SELECT pipeline FROM pipelines.runs") == [("upstream",)]
+    # The last success of each stays.
+    assert site.ask("SELECT pipeline FROM pipelines.runs ORDER BY id") == [("upstream",), ("downstream",)]
     # Once the triggers have come further, nothing of them is kept.
     site.ask(f"UPDATE pipelines.schedules SET cursor = {long_ago} + interval '61 minutes'")
     let_old_go(site)

@@ -164,10 +164,16 @@ def test_what_is_chosen_stays_chosen_while_it_is_there():
     choice.value = "b"
     offer(choice, ["b", "c"])
     assert choice.value == "b"
+    # What is gone is nothing: no button acts on another one.
     offer(choice, ["c"])
-    assert choice.value == "c"
+    assert choice.value is None
+    choice.value = "c"
     offer(choice, [])
     assert choice.value is None
+    offer(choice, ["b", "c"])
+    assert choice.value is None
+    offer(choice, ["d", "e"], anew=True)
+    assert choice.value == "d"
 
 
 def test_flows_are_a_table_and_what_nobody_knows_is_a_dash():
@@ -288,6 +294,7 @@ def test_a_table_that_was_looked_at_says_what_is_known_of_it():
         sample=Answer(columns=(Column(name="n", type="int4", is_number=True),), rows=((None,), (HOSTILE,))),
         rows=6_000_000,
         is_estimate=True,
+        looked_at=datetime(2013, 1, 1, 5, 0, 30, tzinfo=UTC),
         written={"t": 12.7},
         checks=(
             {
@@ -301,7 +308,7 @@ def test_a_table_that_was_looked_at_says_what_is_known_of_it():
     view.show(state)
     picture = view.picture(state)
 
-    assert "raw.t · about 6,000,000 rows · last commit from t 12 s ago" in picture.text
+    assert "raw.t · about 6,000,000 rows · last commit from t at 2013-01-01 05:00:17 UTC" in picture.text
     assert "Quality, checked 2013-01-01 05:00:00 UTC" in picture.text
     assert "n is positive  failed (error)  3 of 1,000" in picture.text
     assert HOSTILE not in picture.html

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from workbench.cells.hearing import answer_anywhere
 from workbench.cells.progress_view import progress_html
 from workbench.transformation.progress import Operation, Recorder, summary_line
 
@@ -170,7 +171,7 @@ class _View:
             description="Cancel", icon="stop", tooltip="Stop what Spark does for this cell", layout={"width": "100px"}
         )
         self._button.on_click(lambda _: self._cancel(cancel))
-        answer_anywhere(self._button.comm)
+        answer_anywhere(self._button)
         controls: list[Any] = [self._button]
         if ui_path:
             link = f'<a href="{ui_path}" target="_blank" rel="noopener" style="text-decoration:underline">Spark UI</a>'
@@ -203,15 +204,4 @@ class _View:
 
     def _cancel(self, cancel: Cancel) -> None:
         self._button.description = "Cancelling"
-        answer_anywhere(self._button.comm)
         cancel()
-
-
-def answer_anywhere(comm: Any) -> None:
-    """Let what a widget is told be handled beside the cell that runs.
-
-    JupyterLab sends it to a subshell of the kernel, a thread of its own. ipykernel 7.4 hands it to
-    the thread that last sent something through the comm instead, which is the cell's, unless it
-    forgets that. Where front-ends know no subshells, a press is heard when the cell has ended.
-    """
-    vars(comm).pop("_reply_subshell_id", None)

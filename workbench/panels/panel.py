@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Generic, Protocol, TypeVar
 
+from workbench.cells.hearing import answer_anywhere
 from workbench.errors import WorkbenchError
 from workbench.panels.parts import Picture, in_words, said_html
 from workbench.panels.refreshing import Refresher
@@ -63,6 +64,8 @@ class Panel(Generic[S]):
         self.view = view
         self._said = ipywidgets.HTML(said_html(""))
         self._box = ipywidgets.VBox([self._said, view.widget])
+        # A panel is of most use while a cell runs.
+        answer_anywhere(self._box)
         view.show(self.state)
 
     @property

@@ -23,6 +23,7 @@ KINDS = {
     "alert": "color:var(--jp-error-color1,#c62828)",
 }
 DASH = "-"
+CHOOSE = "Choose {} first."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,15 +151,20 @@ def dropdown(label: str, tooltip: str, width: str = "320px") -> Any:
     )
 
 
-def offer(choice: Any, options: Sequence[Any]) -> None:
-    """Change what can be chosen, and keep what is chosen as long as it is there."""
+def offer(choice: Any, options: Sequence[Any], *, anew: bool = False) -> None:
+    """Change what can be chosen, and keep what is chosen as long as it is there.
+
+    The first of the first options is chosen by itself. What is gone later is nothing: a button must not act on another
+    one than was seen. With *anew* these are first options again.
+    """
     new = tuple(options)
     if tuple(choice.options) == new:
         return
-    kept = choice.value
+    kept, is_first = choice.value, anew or not getattr(choice, "was_offered", False)
     values = [each[1] if isinstance(each, tuple) else each for each in new]
     choice.options = new
-    choice.value = kept if kept in values else (values[0] if values else None)
+    choice.value = kept if kept in values else (values[0] if values and is_first else None)
+    choice.was_offered = bool(values) or not is_first
 
 
 def _short(text: str, length: int) -> str:

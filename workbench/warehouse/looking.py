@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -31,7 +32,8 @@ class TableLook:
     sample: Answer
     rows: int
     is_estimate: bool  #: whether *rows* is what PostgreSQL last estimated, since to count would take long
-    written: Mapping[str, float]  #: seconds since the last commit of each flow that writes it, by topic
+    looked_at: datetime
+    written: Mapping[str, float]  #: seconds from the last commit of each flow that writes it until then, by topic
     checks: tuple[Mapping[str, Any], ...]  #: of the last check of its quality
     untold: tuple[str, ...] = ()  #: what this account may not see
 
@@ -49,6 +51,7 @@ def look_at(settings: WarehouseSettings, table: str) -> TableLook:
     estimate = _estimate(settings, name)
     rows = estimate if estimate > COUNTED_ROWS else _count(settings, name)
     untold: list[str] = []
+    looked_at = datetime.now(UTC)
     written: Mapping[str, float] = {}
     checks: tuple[Mapping[str, Any], ...] = ()
     with make_warehouse(settings, Target(table=table, topic="")) as warehouse:
@@ -56,6 +59,7 @@ def look_at(settings: WarehouseSettings, table: str) -> TableLook:
             with warehouse.transaction() as connection:
                 positions = read_positions(connection)
             mine = {topic: each for (target, topic), each in positions.items() if target == table}
+            looked_at = datetime.now(UTC)
             written = {topic: min(age for _, age in each.values()) for topic, each in mine.items()}
         except WarehouseError as error:
             untold.append(error.message)
@@ -69,6 +73,7 @@ def look_at(settings: WarehouseSettings, table: str) -> TableLook:
         sample=answer,
         rows=rows,
         is_estimate=estimate > COUNTED_ROWS,
+        looked_at=looked_at,
         written=written,
         checks=checks,
         untold=tuple(untold),

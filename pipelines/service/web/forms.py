@@ -41,7 +41,12 @@ def form_fields(
 
 def given_texts(arguments: Mapping[str, Iterable[str]], texts: Mapping[str, str]) -> dict[str, str]:
     """What was typed, by name. A field that was left empty and has a default has that."""
-    typed = {name.removeprefix(PREFIX): list(each)[-1] for name, each in arguments.items() if name.startswith(PREFIX)}
+    # Forms send each end of a line as two characters.
+    typed = {
+        name.removeprefix(PREFIX): list(each)[-1].replace("\r\n", "\n")
+        for name, each in arguments.items()
+        if name.startswith(PREFIX)
+    }
     return {name: text for name, text in typed.items() if text or name not in texts}
 
 

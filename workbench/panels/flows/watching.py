@@ -79,6 +79,7 @@ class FlowsWatch:
     def close(self) -> None:
         """Let go of connections."""
         self._open.close()
+        self._asked.clear()  # a notebook keeps each panel that it has shown, and a client of Kafka ends with its last reference
         self._pipelines.close()
 
     def _flow(self, flow: Flow, row: Row, positions: Positions | None, ends: Ends, problems: list[str]) -> FlowState:

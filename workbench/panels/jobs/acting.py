@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 from workbench.panels.jobs.state import PipelineState, RunForm, RunState
@@ -83,6 +84,8 @@ class PipelinesActions:
             required=tuple(schema["required"]),
             partitions=found["partitions"],
         )
+        if self._watch.chosen != pipeline:
+            return f"{self._watch.chosen} was chosen meanwhile."
         self._change(form=form)
         return f"{pipeline} takes {len(form.schema)} {'value' if len(form.schema) == 1 else 'values'}."
 
@@ -112,14 +115,16 @@ class PipelinesActions:
         """Show what a backfill would run."""
         found = self._pipelines.ask("preview_backfill", pipeline=pipeline, **_range(since, until))["partitions"]
         rows = tuple((str(each["partition"]), _stands(each)) for each in found)
-        self._change(preview=rows)
+        if self._watch.chosen == pipeline:
+            self._change(preview=rows)
         runs = sum(bool(each["runs"]) for each in found)
         return f"{runs} of {len(rows)} partitions would run."
 
     @audits_itself(Action.BACKFILL_STARTED)
-    def backfill(self, pipeline: str, since: str, until: str) -> str:
-        """Run a pipeline for each partition of a range that has not succeeded."""
-        done = self._pipelines.ask("start_backfill", pipeline=pipeline, **_range(since, until))
+    def backfill(self, pipeline: str, since: str, until: str, values: Mapping[str, Any] = MappingProxyType({})) -> str:
+        """Run a pipeline for each partition of a range that has not succeeded, with the same *values* each time."""
+        parameters = {"parameters": dict(values)} if values else {}
+        done = self._pipelines.ask("start_backfill", pipeline=pipeline, **_range(since, until), **parameters)
         self._watch.forget()
         self._change(preview=())
         return f"Backfill {done['backfill']}: {done['runs']} of {done['partitions']} partitions are to run."

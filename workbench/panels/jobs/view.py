@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from workbench.cells.hearing import answer_anywhere
 from workbench.errors import ParametersRefused
 from workbench.panels.jobs.acting import PipelinesActions
 from workbench.panels.jobs.form import make_fields, read_values
 from workbench.panels.jobs.state import PipelinesState, PipelineState, RunForm, RunState
 from workbench.panels.panel import Panel
-from workbench.panels.parts import DASH, Grid, Picture, button, clock, dropdown, in_words, offer, picture_of
+from workbench.panels.parts import CHOOSE, DASH, Grid, Picture, button, clock, dropdown, in_words, offer, picture_of
 
 LAST_RUNS = 5
 
@@ -44,9 +45,9 @@ class PipelinesView:
         self.until = ipywidgets.Text(
             description="to", tooltip="The last one; empty is the last that is complete", **labelled
         )
-        self.preview = button("Preview", "What a backfill would run", self._of_range(actions.preview))
+        self.preview = button("Preview", "What a backfill would run", self._preview_range)
         self.backfill = button(
-            "Backfill", "Run each partition that has not succeeded", self._of_range(actions.backfill)
+            "Backfill", "Run each partition that has not succeeded, with the values above", self._backfill
         )
         wrap = {"flex_flow": "row wrap"}
         self._backfills = ipywidgets.HBox([self.since, self.until, self.preview, self.backfill], layout=wrap)
@@ -85,11 +86,16 @@ class PipelinesView:
         for each in self.fields.values():
             each.close()
         self._form, self.fields = form, make_fields(form) if form else {}
+        for each in self.fields.values():
+            answer_anywhere(each)
         self._inputs.children = tuple(self.fields.values())
         self._backfills.layout.display = "" if form and form.partitions else "none"
 
     def _choose(self) -> None:
         name = self.pipeline.value
+        if name is None:
+            self._panel.say(CHOOSE.format("a pipeline"), "alert")
+            return
         self._panel.act(lambda: self._actions.choose(name))
 
     def _run(self) -> None:
@@ -106,18 +112,31 @@ class PipelinesView:
     def _of_run(self, action: Callable[[int], str]) -> Callable[[], None]:
         def press() -> None:
             run = self.one.value
-            if run is not None:
-                self._panel.act(lambda: action(run))
+            if run is None:
+                self._panel.say(CHOOSE.format("a run"), "alert")
+                return
+            self._panel.act(lambda: action(run))
 
         return press
 
-    def _of_range(self, action: Callable[[str, str, str], str]) -> Callable[[], None]:
-        def press() -> None:
-            if self._form is not None:
-                given = self._form.pipeline, self.since.value, self.until.value
-                self._panel.act(lambda: action(*given))
+    def _preview_range(self) -> None:
+        if self._form is not None:
+            given = self._form.pipeline, self.since.value, self.until.value
+            self._panel.act(lambda: self._actions.preview(*given))
 
-        return press
+    def _backfill(self) -> None:
+        form = self._form
+        if form is None or form.partitions is None:
+            return
+        # That of the partition has another value in each run.
+        fields = {name: each for name, each in self.fields.items() if name != form.partitions["parameter"]}
+        try:
+            values = read_values(form, fields)
+        except ParametersRefused as error:
+            self._panel.say(in_words(error), "alert")
+            return
+        given = form.pipeline, self.since.value, self.until.value, values
+        self._panel.act(lambda: self._actions.backfill(*given))
 
 
 def pipelines_grid(state: PipelinesState) -> Grid:

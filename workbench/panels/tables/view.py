@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from datetime import timedelta
 from html import escape
 
 from workbench.cells.sql.options import PLOTS
@@ -10,7 +11,19 @@ from workbench.cells.sql.rendering import page_html, shown
 from workbench.cells.sql.result import SqlResult
 from workbench.errors import WorkbenchError
 from workbench.panels.panel import Panel
-from workbench.panels.parts import Grid, Picture, button, clock, count, dropdown, in_words, offer, picture_of, said_html
+from workbench.panels.parts import (
+    CHOOSE,
+    Grid,
+    Picture,
+    button,
+    clock,
+    count,
+    dropdown,
+    in_words,
+    offer,
+    picture_of,
+    said_html,
+)
 from workbench.panels.tables.acting import WarehouseActions
 from workbench.panels.tables.state import WarehouseState
 from workbench.warehouse.looking import TableLook
@@ -87,10 +100,10 @@ class WarehouseView:
             return
         shown_rows = result.rows[:SHOWN_ROWS]
         self._rows.value = page_html(result.columns, shown_rows, f"{len(shown_rows):,} of {len(result):,} rows")
-        offer(self.x, [each.name for each in result.columns])
+        offer(self.x, [each.name for each in result.columns], anew=True)
         # The first column is along the bottom: it is the last that one would draw.
         ordered = [*result.columns[1:], *result.columns[:1]]
-        offer(self.y, [each.name for each in ordered if each.is_number])
+        offer(self.y, [each.name for each in ordered if each.is_number], anew=True)
         self._draw()
 
     def _draw(self) -> None:
@@ -101,6 +114,9 @@ class WarehouseView:
 
     def _look(self) -> None:
         table = self.table.value
+        if table is None:
+            self._panel.say(CHOOSE.format("a table"), "alert")
+            return
         self._panel.act(lambda: self._actions.look(table))
 
     def _run(self) -> None:
@@ -147,7 +163,10 @@ def _look_parts(state: WarehouseState) -> list[Grid | str]:
 
 def _columns(look: TableLook) -> Grid:
     rows = f"{'about ' if look.is_estimate else ''}{count(look.rows)} rows"
-    fresh = [f"last commit from {topic} {count(int(age))} s ago" for topic, age in look.written.items()]
+    fresh = [
+        f"last commit from {topic} at {clock(look.looked_at - timedelta(seconds=age))}"
+        for topic, age in look.written.items()
+    ]
     otherwise = "who writes it is not known" if look.untold else "no flow writes it"
     return Grid(
         caption=" · ".join([look.name, rows, *(fresh or [otherwise])]),
