@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.test_browser import SECOND, keep, running_chromium, watched_page
+from tests.e2e.test_spark_progress import QUERY, output
 from tests.e2e.test_sql import write
 from workbench.security.audit import AuditLog, read_events
 
@@ -82,6 +83,7 @@ def test_a_person_steers_with_panels(shared_workbench):
         assert panel.get_by_role("link", name="Spark UI").get_attribute("href")
         assert panel.get_by_role("button", name="Cancel", exact=True).is_disabled()
         keep(page, "panel-spark")
+        cancels_what_the_cell_waits_for(page)
 
         panel = show(page, "pipelines", "Pipeline")
         panel.get_by_label("Pipeline", exact=True).select_option("daily-delays")
@@ -95,6 +97,20 @@ def test_a_person_steers_with_panels(shared_workbench):
         opens_a_page(page, f"{shared_workbench.url}/user/gh-ada/")
         told = [(each.actor, each.action) for each in read_events(AuditLog.of(shared_workbench.home).path)]
         assert {("gh-ada", "alert.silenced"), ("gh-ada", "alert.unsilenced")} <= set(told)
+
+
+def cancels_what_the_cell_waits_for(page: Any) -> None:
+    """The kernel is busy until the button is heard."""
+    write(page, f"from workbench import panels\ndisplay(panels.spark())\n{QUERY}")
+    page.keyboard.press("Control+Enter")
+    panel = (
+        page.locator(".jp-OutputArea-output .widget-vbox").filter(has=page.get_by_label("Running", exact=True)).first
+    )
+    panel.get_by_role("button", name="Cancel", exact=True).click(timeout=60 * SECOND)
+    said(panel, "It is being cancelled.")
+    # What is sent while a cell fails is dropped, by Jupyter itself.
+    output(page, "Cancelled: Spark has stopped the operation", 60)
+    page.get_by_text("Python with Spark | Idle").wait_for(timeout=30 * SECOND)
 
 
 def silences_an_alert(page: Any) -> None:

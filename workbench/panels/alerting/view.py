@@ -5,7 +5,7 @@ from __future__ import annotations
 from workbench.panels.alerting.acting import AlertsActions
 from workbench.panels.alerting.state import AlertsState, AlertState, Labels, labels_text
 from workbench.panels.panel import Panel
-from workbench.panels.parts import Grid, Picture, button, clock, dropdown, offer, picture_of
+from workbench.panels.parts import CHOOSE, Grid, Picture, button, clock, dropdown, offer, picture_of
 
 EVERY = "*"
 DURATIONS = (("30 minutes", "30m"), ("2 hours", "2h"), ("8 hours", "8h"), ("1 day", "1d"), ("7 days", "7d"))
@@ -60,6 +60,7 @@ class AlertsView:
 
     def _silence(self) -> None:
         if self.alert.value is None:
+            self._panel.say(CHOOSE.format("an alert"), "alert")
             return
         (name, labels), duration, reason = self.alert.value, self.duration.value, self.reason.value
         if not reason.strip():
@@ -74,8 +75,10 @@ class AlertsView:
 
     def _end(self) -> None:
         chosen = self.one.value
-        if chosen is not None:
-            self._panel.act(lambda: self._actions.unsilence(chosen))
+        if chosen is None:
+            self._panel.say(CHOOSE.format("a silence"), "alert")
+            return
+        self._panel.act(lambda: self._actions.unsilence(chosen))
 
 
 def alerts_grid(state: AlertsState) -> Grid:

@@ -8,7 +8,7 @@ from workbench.cells.progress_view import progress_html
 from workbench.panels.operations.acting import SparkActions
 from workbench.panels.operations.state import SparkState
 from workbench.panels.panel import Panel
-from workbench.panels.parts import Grid, Picture, button, clock, count, dropdown, offer, picture_of
+from workbench.panels.parts import CHOOSE, Grid, Picture, button, clock, count, dropdown, offer, picture_of
 from workbench.transformation.progress import Operation
 
 HEADS = ("operation", "outcome", "began", "seconds", "tasks", "rows", "error")
@@ -51,7 +51,9 @@ class SparkView:
         self._facts.value = picture_of(facts_grid(state)).html
         self._bars.value = progress_html(state.running) if state.running else ""
         self._table.value = picture_of(operations_grid(state)).html
-        offer(self.operation, [(each.what or each.id, each.id) for each in state.running])
+        # Between two operations there is none: the next is the first again.
+        running = [(each.what or each.id, each.id) for each in state.running]
+        offer(self.operation, running, anew=not self.operation.options)
         self.cancel.disabled = self.cancel_all.disabled = not state.running
 
     def picture(self, state: SparkState) -> Picture:
@@ -60,8 +62,10 @@ class SparkView:
 
     def _cancel(self) -> None:
         chosen = self.operation.value
-        if chosen is not None:
-            self._panel.act(lambda: self._actions.cancel(chosen))
+        if chosen is None:
+            self._panel.say(CHOOSE.format("an operation"), "alert")
+            return
+        self._panel.act(lambda: self._actions.cancel(chosen))
 
 
 def facts_grid(state: SparkState) -> Grid:
