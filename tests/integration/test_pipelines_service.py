@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
+import threading
 import time
 from html import unescape
+from typing import Any
 
 import httpx
 import pytest
@@ -57,7 +60,7 @@ def site(tmp_path_factory):
         for name in ("days", "other-days"):
             site.pipeline(
                 name,
-                parameters={"day": "date"},
+                parameters={"day": "date", "country": {"type": "str", "default": "US\nCA"}},
                 partitions={"by": "day", "from": "2013-01-01", "until": "2013-01-05", "parameter": "day"},
                 steps={"a": {"sql": "sql/day.sql", "parameters": {"day": "${day}"}}},
             )
@@ -443,7 +446,7 @@ def test_the_panel_runs_a_pipeline_with_a_typed_form_and_shows_what_becomes_of_i
     panel.close()
 
 
-def test_the_panel_previews_a_backfill_and_says_who_may_start_one(service: RunningService):
+def test_the_panel_previews_a_backfill_and_says_who_may_start_one(service: RunningService, site: Site):
     runner, view = open_panel_of(service, "runner")
     choose(runner, "other-days")
     view.since.value, view.until.value = "2013-01-02", "2013-01-03"
@@ -458,9 +461,41 @@ def test_the_panel_previews_a_backfill_and_says_who_may_start_one(service: Runni
     editor, view = open_panel_of(service, "editor")
     choose(editor, "other-days")
     view.since.value, view.until.value = "2013-01-02", "2013-01-03"
+    # What is typed counts for each partition, which gives the day itself.
+    view.fields["country"].value = "DE"
     view.backfill.click()
     until_said(editor, "2 of 2 partitions are to run.")
+    wait_until(lambda: editor.refresh() or len(editor.state.runs) == 2, 30, "the runs", every_seconds=0.2)
+    given = [site.look(each.id).page.run["parameters"]["run"] for each in editor.state.runs]
+    assert sorted(each["day"] for each in given) == ["2013-01-02", "2013-01-03"]
+    assert {each["country"] for each in given} == {"DE"}
     editor.close()
+
+
+def test_of_two_pipelines_that_are_chosen_one_after_another_the_form_is_that_of_the_last(service: RunningService):
+    panel, _ = open_panel_of(service, "runner")
+    slow, ask = threading.Event(), panel.view._actions._pipelines.ask
+
+    def wait_for_the_other(operation: str, **given: Any) -> Any:
+        found = ask(operation, **given)
+        if given.get("pipeline") == "say" and operation == "show_form":
+            assert slow.wait(20)
+        return found
+
+    panel.view._actions._pipelines.ask = wait_for_the_other
+    panel.view.pipeline.value = "say"
+    panel.view.choose.click()
+    choose(panel, "wait")
+    slow.set()
+    until_said(panel, "wait was chosen meanwhile.")
+    assert panel.state.form.pipeline == "wait"
+    panel.close()
+
+
+def test_lines_of_a_text_come_back_from_the_form_as_they_were(service: RunningService):
+    page = service.browser("editor").get("pipelines/other-days/backfill").text
+
+    assert re.search(r'<textarea name="p.country"[^>]*>\nUS\nCA</textarea>', page)
 
 
 def test_the_panel_says_who_may_not_look_and_when_the_page_is_away(service: RunningService):

@@ -135,6 +135,10 @@ def test_a_form_that_is_sent_as_it_is_shown_means_the_defaults():
     assert str(values) == str({**{each.name: each.default for each in PARAMETERS}, "n": 7})
 
 
+def test_ends_of_lines_are_those_that_were_typed():
+    assert given_texts({"p.query": ["SELECT 1\r\nFROM t"]}, {}) == {"query": "SELECT 1\nFROM t"}
+
+
 @given(some.integers(0, 2**62), some.dictionaries(some.integers(1, 2**62), some.integers(0, 2**62), max_size=5))
 def test_a_cursor_is_read_as_it_was_written(event, places):
     assert Cursor.parse(str(Cursor(event, places))) == Cursor(event, places)
