@@ -182,11 +182,7 @@ def kill_servers(wave: Wave, rng: random.Random, faults: Sequence[Sequence[str]]
         for names in faults:
             time.sleep(rng.uniform(1.0, 4.0))  # the instant of the fault
             before = {name: component(wave.workbench, name).restarts for name in names}
-            for name in names:
-                wait_until(
-                    lambda n=name: listeners(wave.workbench, n), 240, f"{name} to listen", every_seconds=LOOK_SECONDS
-                )
-            for pid in [pid for name in names for pid in listeners(wave.workbench, name)]:
+            for pid in [pid for name in names for pid in listening(wave.workbench, name)]:
                 os.kill(pid, signal.SIGKILL)
             wave.done.append(f"kill {' and '.join(names)}")
             for name, restarts in before.items():
@@ -200,6 +196,18 @@ def kill_servers(wave: Wave, rng: random.Random, faults: Sequence[Sequence[str]]
         wave.over.set()
 
 
+def listening(workbench: RunningWorkbench, name: str) -> list[int]:
+    """Its `listeners`, once there are any."""
+    found: list[int] = []
+
+    def look() -> list[int]:
+        found[:] = listeners(workbench, name)
+        return found
+
+    wait_until(look, 240, f"{name} to listen", every_seconds=LOOK_SECONDS)
+    return found
+
+
 def is_back(workbench: RunningWorkbench, name: str, restarts: int) -> bool:
     """Whether a server that was killed listens again; Spark does before the supervisor has tried it with a query."""
     return component(workbench, name).restarts > restarts and bool(listeners(workbench, name))
@@ -209,13 +217,23 @@ def listeners(workbench: RunningWorkbench, name: str) -> list[int]:
     """The process that has the port of a server, whatever the supervisor thinks of it so far."""
     address = component(workbench, name).address.removeprefix("sc://")
     port = int(address.partition("/")[0].rpartition(":")[2])
-    return sorted(
-        {
-            each.pid
-            for each in psutil.net_connections("tcp")
-            if each.status == psutil.CONN_LISTEN and each.laddr.port == port and each.pid
-        }
-    )
+    found = {
+        server_of(each.pid)
+        for each in psutil.net_connections("tcp")
+        if each.status == psutil.CONN_LISTEN and each.laddr.port == port and each.pid
+    }
+    return sorted(found - {None})
+
+
+def server_of(pid: int) -> int | None:
+    """The server that *pid* belongs to: a child that it has just forked holds its port for a moment, too."""
+    try:
+        process = psutil.Process(pid)
+        while (parent := process.parent()) is not None and parent.name() == process.name():
+            process = parent
+        return process.pid
+    except psutil.Error:
+        return None  # the child has ended
 
 
 def component(workbench: RunningWorkbench, name: str) -> ComponentStatus:
