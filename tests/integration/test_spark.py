@@ -59,6 +59,16 @@ def test_a_wrong_token_is_refused_and_not_shown(settings):
     assert "wrong-token" not in str(caught.value)
 
 
+def test_a_server_that_fails_while_a_session_is_made_ready_is_an_error_of_ours(settings):
+    def fail(session):
+        session.sql("SELECT raise_error('it has gone')").collect()
+
+    # A flow goes on after an error of Spark; after one of PySpark's own it would end.
+    with pytest.raises(SparkError, match=r"has let the session in, and failed then: .*it has gone"):
+        connect(settings.spark, new=True, ready=fail)
+    assert connect(settings.spark).range(3).count() == 3
+
+
 def test_without_a_server_the_remedy_is_told():
     with pytest.raises(SparkError, match="no Spark server is running"):
         connect(SparkSettings())

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 from workbench.errors import SparkError
 from workbench.sections import SparkSettings
+from workbench.transformation.failures import reported_spark
 from workbench.transformation.progress import RECORDER
 from workbench.transformation.progress.reporting import Report
 from workbench.transformation.progress.terminal import show_on_terminal
@@ -42,7 +43,7 @@ def connect(
         ready: called with a new session, and again after each restart of its server, to register in it what it lacks.
 
     Raises:
-        SparkError: when there is no server, or it does not let us in.
+        SparkError: when there is no server, it does not let us in, or it is gone again.
     """
     where = Whereabouts(settings, tell)
     if where.is_coming:
@@ -59,10 +60,15 @@ def connect(
     session = make_session(channel(remote, token))
     if refusal := _refusal(session):
         raise SparkError(f"Spark at {remote} refused the session: {refusal}", remedy=REFUSED)
-    ready(session)
+    try:
+        with reported_spark(f"Spark at {remote} has let the session in, and failed then", remedy=REFUSED):
+            ready(session)
+            # With a default for each: Spark refuses to tell a property that nobody has set.
+            conf = session.client.get_config_with_defaults(*((name, "") for name in EXECUTORS))
+    except SparkError:
+        session.stop()
+        raise
     adopt(session, where.server(ready))
-    # With a default for each: Spark refuses to tell a property that nobody has set.
-    conf = session.client.get_config_with_defaults(*((name, "") for name in EXECUTORS))
     RECORDER.executors = executors_of(dict(zip(EXECUTORS, conf, strict=True)))
     show_on_terminal(RECORDER)
     if settings.reports is not None:
