@@ -294,8 +294,7 @@ def test_a_table_that_was_looked_at_says_what_is_known_of_it():
         sample=Answer(columns=(Column(name="n", type="int4", is_number=True),), rows=((None,), (HOSTILE,))),
         rows=6_000_000,
         is_estimate=True,
-        looked_at=datetime(2013, 1, 1, 5, 0, 30, tzinfo=UTC),
-        written={"t": 12.7},
+        written={"t": datetime(2013, 1, 1, 5, 0, 17, tzinfo=UTC)},
         checks=(
             {
                 "expectation": "n is positive", "passed": False, "severity": "error", "rows_failed": 3,

@@ -123,6 +123,19 @@ class Panel(Generic[S]):
         context = contextvars.copy_context()
         threading.Thread(target=context.run, args=(self._act, call), name="workbench-panel-act", daemon=True).start()
 
+    def act_on(self, chosen: Any, what: str, call: Callable[[Any], str]) -> None:
+        """`act` on what a dropdown has; nothing is done, and that is told, when there nothing is chosen.
+
+        Args:
+            chosen: its value.
+            what: it chooses, such as `a run`.
+            call: is given the value.
+        """
+        if chosen is None:
+            self.say(f"Choose {what} first.", "alert")
+        else:
+            self.act(lambda: call(chosen))
+
     def say(self, text: str, kind: str = "status") -> None:
         """Put a sentence above the panel, which screen readers speak."""
         html = said_html(text, kind)

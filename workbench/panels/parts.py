@@ -23,7 +23,6 @@ KINDS = {
     "alert": "color:var(--jp-error-color1,#c62828)",
 }
 DASH = "-"
-CHOOSE = "Choose {} first."
 
 
 @dataclass(frozen=True, kw_only=True)

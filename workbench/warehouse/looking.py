@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -32,8 +32,7 @@ class TableLook:
     sample: Answer
     rows: int
     is_estimate: bool  #: whether *rows* is what PostgreSQL last estimated, since to count would take long
-    looked_at: datetime
-    written: Mapping[str, float]  #: seconds from the last commit of each flow that writes it until then, by topic
+    written: Mapping[str, datetime]  #: when each flow that writes it has last committed, by topic
     checks: tuple[Mapping[str, Any], ...]  #: of the last check of its quality
     untold: tuple[str, ...] = ()  #: what this account may not see
 
@@ -51,16 +50,16 @@ def look_at(settings: WarehouseSettings, table: str) -> TableLook:
     estimate = _estimate(settings, name)
     rows = estimate if estimate > COUNTED_ROWS else _count(settings, name)
     untold: list[str] = []
-    looked_at = datetime.now(UTC)
-    written: Mapping[str, float] = {}
+    written: Mapping[str, datetime] = {}
     checks: tuple[Mapping[str, Any], ...] = ()
     with make_warehouse(settings, Target(table=table, topic="")) as warehouse:
         try:
             with warehouse.transaction() as connection:
                 positions = read_positions(connection)
             mine = {topic: each for (target, topic), each in positions.items() if target == table}
-            looked_at = datetime.now(UTC)
-            written = {topic: min(age for _, age in each.values()) for topic, each in mine.items()}
+            now = datetime.now(UTC)
+            ages = {topic: min(age for _, age in each.values()) for topic, each in mine.items()}
+            written = {topic: now - timedelta(seconds=age) for topic, age in ages.items()}
         except WarehouseError as error:
             untold.append(error.message)
         try:
@@ -73,7 +72,6 @@ def look_at(settings: WarehouseSettings, table: str) -> TableLook:
         sample=answer,
         rows=rows,
         is_estimate=estimate > COUNTED_ROWS,
-        looked_at=looked_at,
         written=written,
         checks=checks,
         untold=tuple(untold),

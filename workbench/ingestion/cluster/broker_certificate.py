@@ -5,7 +5,6 @@ from __future__ import annotations
 import ssl
 import time
 from pathlib import Path
-from socket import create_connection
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
@@ -36,7 +35,7 @@ def take_certificate(connection: KafkaConnection, address: tuple[str, int], serv
         ComponentError: when it still shows another one after 10 s.
         OSError: when it does not answer.
     """
-    wanted = x509.load_pem_x509_certificates(server.read_bytes())[0].public_bytes(Encoding.DER)
+    wanted = x509.load_pem_x509_certificates(server.read_bytes())[0].public_bytes(Encoding.PEM).decode()
     if _shown(address) == wanted:
         return False
     entry = ConfigEntry(KEYSTORE, None, incremental_operation=AlterConfigOpType.DELETE)
@@ -58,9 +57,6 @@ def take_certificate(connection: KafkaConnection, address: tuple[str, int], serv
     return True
 
 
-def _shown(address: tuple[str, int]) -> bytes:
-    """The certificate that a server shows. Whether it can be trusted is not asked: it is compared."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    with create_connection(address, 2) as raw, context.wrap_socket(raw) as secured:
-        return secured.getpeercert(binary_form=True) or b""
+def _shown(address: tuple[str, int]) -> str:
+    """The certificate that a server shows, as PEM. Whether it can be trusted is not asked: it is compared."""
+    return ssl.get_server_certificate(address, timeout=2)

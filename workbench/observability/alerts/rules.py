@@ -91,9 +91,9 @@ def _read(document: Document) -> tuple[list[Rule], list[Problem]]:
             problems.append(document.problem(place, "is no mapping; write name, condition and so on."))
             continue
         found = [*_faults(each, channels)]
-        if str(each.get("name")) in names:
+        if (named := str(each.get("name"))) in names:
             found.append(("name", f"{each['name']!r} is there twice; give one another name."))
-        names.add(str(each.get("name")))
+        names.add(named)
         problems += [document.problem((*place, name) if name else place, message) for name, message in found]
         if not found:
             rules.append(_rule(each))

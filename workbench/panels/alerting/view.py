@@ -5,7 +5,7 @@ from __future__ import annotations
 from workbench.panels.alerting.acting import AlertsActions
 from workbench.panels.alerting.state import AlertsState, AlertState, Labels, labels_text
 from workbench.panels.panel import Panel
-from workbench.panels.parts import CHOOSE, Grid, Picture, button, clock, dropdown, offer, picture_of
+from workbench.panels.parts import Grid, Picture, button, clock, dropdown, offer, picture_of
 
 EVERY = "*"
 DURATIONS = (("30 minutes", "30m"), ("2 hours", "2h"), ("8 hours", "8h"), ("1 day", "1d"), ("7 days", "7d"))
@@ -59,26 +59,20 @@ class AlertsView:
         return picture_of(*state.problems, alerts_grid(state), *silences, rules_grid(state))
 
     def _silence(self) -> None:
-        if self.alert.value is None:
-            self._panel.say(CHOOSE.format("an alert"), "alert")
-            return
-        (name, labels), duration, reason = self.alert.value, self.duration.value, self.reason.value
-        if not reason.strip():
+        duration, reason = self.duration.value, self.reason.value
+        if self.alert.value is not None and not reason.strip():
             self._panel.say(NO_REASON, "alert")
             return
-        self._panel.act(lambda: self._silenced(name, labels, duration, reason))
+        self._panel.act_on(self.alert.value, "an alert", lambda alert: self._silenced(alert, duration, reason))
 
-    def _silenced(self, name: str, labels: Labels, duration: str, reason: str) -> str:
+    def _silenced(self, alert: tuple[str, Labels], duration: str, reason: str) -> str:
+        name, labels = alert
         told = self._actions.silence(name, labels, duration, reason)
         self.reason.value = ""
         return told
 
     def _end(self) -> None:
-        chosen = self.one.value
-        if chosen is None:
-            self._panel.say(CHOOSE.format("a silence"), "alert")
-            return
-        self._panel.act(lambda: self._actions.unsilence(chosen))
+        self._panel.act_on(self.one.value, "a silence", self._actions.unsilence)
 
 
 def alerts_grid(state: AlertsState) -> Grid:

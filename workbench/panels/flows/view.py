@@ -7,7 +7,7 @@ from typing import Any
 from workbench.panels.flows.acting import FlowActions
 from workbench.panels.flows.state import FlowState, IngestionState
 from workbench.panels.panel import Panel
-from workbench.panels.parts import CHOOSE, DASH, Grid, Picture, button, clock, count, dropdown, offer, picture_of
+from workbench.panels.parts import DASH, Grid, Picture, button, clock, count, dropdown, offer, picture_of
 from workbench.warehouse.letters.looking import Letter
 
 HEADS = ("flow", "topic", "table", "state", "since", "behind", "records/s", "last commit", "dead letters", "last end")
@@ -78,21 +78,11 @@ class FlowsView:
         self._letter.value = "" if found is None else picture_of(letter_grid(found)).html
 
     def _do(self, action: Any) -> Any:
-        def press() -> None:
-            name = self.flow.value
-            if name is None:
-                self._panel.say(CHOOSE.format("a flow"), "alert")
-                return
-            self._panel.act(lambda: action(name))
-
-        return press
+        return lambda: self._panel.act_on(self.flow.value, "a flow", action)
 
     def _replay_one(self) -> None:
-        name, at = self._panel.state.letters_of, self.letter.value
-        if at is None:  # which would be all of them
-            self._panel.say(CHOOSE.format("a dead letter"), "alert")
-            return
-        self._panel.act(lambda: self._actions.replay(name, at))
+        name = self._panel.state.letters_of
+        self._panel.act_on(self.letter.value, "a dead letter", lambda at: self._actions.replay(name, at))
 
 
 def flows_grid(state: IngestionState) -> Grid:

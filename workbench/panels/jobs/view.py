@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from workbench.cells.hearing import answer_anywhere
 from workbench.errors import ParametersRefused
 from workbench.panels.jobs.acting import PipelinesActions
-from workbench.panels.jobs.form import make_fields, read_values
+from workbench.panels.jobs.form import Values, make_fields, read_values
 from workbench.panels.jobs.state import PipelinesState, PipelineState, RunForm, RunState
 from workbench.panels.panel import Panel
-from workbench.panels.parts import CHOOSE, DASH, Grid, Picture, button, clock, dropdown, in_words, offer, picture_of
+from workbench.panels.parts import DASH, Grid, Picture, button, clock, dropdown, in_words, offer, picture_of
 
 LAST_RUNS = 5
 
@@ -92,32 +92,26 @@ class PipelinesView:
         self._backfills.layout.display = "" if form and form.partitions else "none"
 
     def _choose(self) -> None:
-        name = self.pipeline.value
-        if name is None:
-            self._panel.say(CHOOSE.format("a pipeline"), "alert")
-            return
-        self._panel.act(lambda: self._actions.choose(name))
+        self._panel.act_on(self.pipeline.value, "a pipeline", self._actions.choose)
 
     def _run(self) -> None:
         form = self._form
         if form is None:
             return
+        values = self._read(form, self.fields)
+        if values is not None:
+            self._panel.act(lambda: self._actions.run(form.pipeline, values))
+
+    def _read(self, form: RunForm, fields: Mapping[str, Any]) -> Values | None:
+        """What was typed into these fields; None when something is no value, which is told."""
         try:
-            values = read_values(form, self.fields)
+            return read_values(form, fields)
         except ParametersRefused as error:
             self._panel.say(in_words(error), "alert")
-            return
-        self._panel.act(lambda: self._actions.run(form.pipeline, values))
+            return None
 
     def _of_run(self, action: Callable[[int], str]) -> Callable[[], None]:
-        def press() -> None:
-            run = self.one.value
-            if run is None:
-                self._panel.say(CHOOSE.format("a run"), "alert")
-                return
-            self._panel.act(lambda: action(run))
-
-        return press
+        return lambda: self._panel.act_on(self.one.value, "a run", action)
 
     def _preview_range(self) -> None:
         if self._form is not None:
@@ -130,13 +124,10 @@ class PipelinesView:
             return
         # That of the partition has another value in each run.
         fields = {name: each for name, each in self.fields.items() if name != form.partitions["parameter"]}
-        try:
-            values = read_values(form, fields)
-        except ParametersRefused as error:
-            self._panel.say(in_words(error), "alert")
-            return
-        given = form.pipeline, self.since.value, self.until.value, values
-        self._panel.act(lambda: self._actions.backfill(*given))
+        values = self._read(form, fields)
+        if values is not None:
+            given = form.pipeline, self.since.value, self.until.value, values
+            self._panel.act(lambda: self._actions.backfill(*given))
 
 
 def pipelines_grid(state: PipelinesState) -> Grid:

@@ -8,7 +8,7 @@ from workbench.cells.progress_view import progress_html
 from workbench.panels.operations.acting import SparkActions
 from workbench.panels.operations.state import SparkState
 from workbench.panels.panel import Panel
-from workbench.panels.parts import CHOOSE, Grid, Picture, button, clock, count, dropdown, offer, picture_of
+from workbench.panels.parts import Grid, Picture, button, clock, count, dropdown, offer, picture_of
 from workbench.transformation.progress import Operation
 
 HEADS = ("operation", "outcome", "began", "seconds", "tasks", "rows", "error")
@@ -61,11 +61,7 @@ class SparkView:
         return picture_of(facts_grid(state), operations_grid(state))
 
     def _cancel(self) -> None:
-        chosen = self.operation.value
-        if chosen is None:
-            self._panel.say(CHOOSE.format("an operation"), "alert")
-            return
-        self._panel.act(lambda: self._actions.cancel(chosen))
+        self._panel.act_on(self.operation.value, "an operation", self._actions.cancel)
 
 
 def facts_grid(state: SparkState) -> Grid:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from datetime import timedelta
 from html import escape
 
 from workbench.cells.sql.options import PLOTS
@@ -12,7 +11,6 @@ from workbench.cells.sql.result import SqlResult
 from workbench.errors import WorkbenchError
 from workbench.panels.panel import Panel
 from workbench.panels.parts import (
-    CHOOSE,
     Grid,
     Picture,
     button,
@@ -113,11 +111,7 @@ class WarehouseView:
         self._chart.value = chart_html(self._result, self.kind.value, self.x.value or "", self.y.value or "")
 
     def _look(self) -> None:
-        table = self.table.value
-        if table is None:
-            self._panel.say(CHOOSE.format("a table"), "alert")
-            return
-        self._panel.act(lambda: self._actions.look(table))
+        self._panel.act_on(self.table.value, "a table", self._actions.look)
 
     def _run(self) -> None:
         text = self.sql.value
@@ -163,10 +157,7 @@ def _look_parts(state: WarehouseState) -> list[Grid | str]:
 
 def _columns(look: TableLook) -> Grid:
     rows = f"{'about ' if look.is_estimate else ''}{count(look.rows)} rows"
-    fresh = [
-        f"last commit from {topic} at {clock(look.looked_at - timedelta(seconds=age))}"
-        for topic, age in look.written.items()
-    ]
+    fresh = [f"last commit from {topic} at {clock(time)}" for topic, time in look.written.items()]
     otherwise = "who writes it is not known" if look.untold else "no flow writes it"
     return Grid(
         caption=" · ".join([look.name, rows, *(fresh or [otherwise])]),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import secrets
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -186,6 +186,22 @@ class Inventory:
         with _opened(self.path) as connection:
             connection.execute(
                 "DELETE FROM objects WHERE kind <> 'values' AND substr(name, 1, ?) = ?", (len(begin), begin)
+            )
+
+    def move_below(self, before: Path, after: Path, is_there: Callable[[str], bool]) -> None:
+        """All that was in *before* is in *after* now, but for what *is_there* denies: it is given the path within."""
+        begin = f"{before.absolute()}/"
+        with _opened(self.path) as connection:
+            below = connection.execute(
+                "SELECT id, substr(name, ?) FROM objects WHERE kind <> 'values' AND substr(name, 1, ?) = ?",
+                (len(begin) + 1, len(begin), begin),
+            ).fetchall()
+            there = {number: name for number, name in below if is_there(name)}
+            gone = [(number,) for number, _ in below if number not in there]
+            connection.executemany("DELETE FROM objects WHERE id = ?", gone)
+            connection.executemany(
+                "UPDATE objects SET name = ? WHERE id = ?",
+                [(f"{after}/{name}", number) for number, name in there.items()],
             )
 
     def add_version(self, entries: Sequence[Entry], version: int) -> list[int]:

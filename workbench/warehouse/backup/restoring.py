@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import io
 import shutil
-import sqlite3
 import tarfile
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -158,23 +156,14 @@ def _place(tree: Path, home: Path) -> None:
 
 def _correct_inventory(chosen: Chosen, home: Path, final: Path) -> None:
     """Have the inventory name what has come back where it will be, and all backups that this one is among."""
-    if not chosen.keys.inventory.path.exists():
+    inventory = chosen.keys.inventory
+    if not inventory.path.exists():
         return
-    begin = f"{chosen.backup.home}/"
-    with closing(sqlite3.connect(chosen.keys.inventory.path)) as connection, connection:
-        below = connection.execute(
-            "SELECT id, substr(name, ?) FROM objects WHERE kind <> 'values' AND substr(name, 1, ?) = ?",
-            (len(begin) + 1, len(begin), begin),
-        ).fetchall()
-        # Written while the backup was made, after its folder was read; or left out, as caches are.
-        gone = [(number,) for number, name in below if not (home / name).exists()]
-        connection.executemany("DELETE FROM objects WHERE id = ?", gone)
-        connection.executemany(
-            "UPDATE objects SET name = ? WHERE id = ?", [(f"{final}/{name}", number) for number, name in below]
-        )
+    # What is not there was written while the backup was made, after its folder was read; or left out, as caches are.
+    inventory.move_below(Path(chosen.backup.home), final, lambda name: (home / name).exists())
     repository = chosen.repository.folder.absolute()
     # Their entries are of the time when the inventory was copied.
-    chosen.keys.inventory.forget_below(repository)
+    inventory.forget_below(repository)
     note(chosen.keys, chosen.keys.file.read(), [*repository.rglob("*.enc")])
 
 
