@@ -27,6 +27,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import psutil
@@ -217,19 +218,23 @@ def listeners(workbench: RunningWorkbench, name: str) -> list[int]:
     """The process that has the port of a server, whatever the supervisor thinks of it so far."""
     address = component(workbench, name).address.removeprefix("sc://")
     port = int(address.partition("/")[0].rpartition(":")[2])
-    found = {
-        server_of(each.pid)
-        for each in psutil.net_connections("tcp")
-        if each.status == psutil.CONN_LISTEN and each.laddr.port == port and each.pid
-    }
-    return sorted(found - {None})
+    found = {each.pid for each in psutil.net_connections("tcp") if listens(each, port)}
+    return sorted({server_of(pid, port) for pid in found if pid} - {None})
 
 
-def server_of(pid: int) -> int | None:
-    """The server that *pid* belongs to: a child that it has just forked holds its port for a moment, too."""
+def listens(connection: Any, port: int) -> bool:
+    return connection.status == psutil.CONN_LISTEN and connection.laddr.port == port
+
+
+def server_of(pid: int, port: int) -> int | None:
+    """The server that holds *port*, of which *pid* may be a child that has just been forked: it holds the port until
+    it closes it, as a backend of PostgreSQL does, and the helper with which Java starts a Python worker.
+    """
     try:
         process = psutil.Process(pid)
-        while (parent := process.parent()) is not None and parent.name() == process.name():
+        while (parent := process.parent()) is not None and any(
+            listens(each, port) for each in parent.net_connections("tcp")
+        ):
             process = parent
         return process.pid
     except psutil.Error:
