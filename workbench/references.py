@@ -5,32 +5,20 @@
     keyset:NAME              kept by `workbench secrets set NAME`, encrypted with the keyset
     vault:MOUNT/PATH#FIELD   a field of a secret in version 2 of Vault's key-value engine
 
-This module reads the first two. `workbench.security.references` adds the others.
+`workbench.resolving` reads what they lead to. Every step of a pipeline imports this module before it begins.
 """
 
 from __future__ import annotations
 
-import os
 import re
-import stat
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Self
-
-from pydantic import SecretStr
-
-from workbench.errors import SecretUnavailable
-from workbench.masking import remember
 
 NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?"  #: of a secret in the keyset
 REFERENCE = re.compile(
     rf"env:[A-Za-z_][A-Za-z0-9_]*|file:/[^\x00]*|keyset:{NAME}|vault:[A-Za-z0-9_-]+(?:/[A-Za-z0-9_-][A-Za-z0-9_.-]*)+#[A-Za-z0-9_.-]+"
 )
 HOW = "env:NAME, file:/PATH, keyset:NAME or vault:MOUNT/PATH#FIELD"
-MOST_BYTES = 1 << 20  #: of a file
-
-Reader = Callable[[str], SecretStr]  #: given what stands behind the colon; raises SecretUnavailable
 
 
 @dataclass(frozen=True)
@@ -54,78 +42,3 @@ class SecretReference:
 
     def __str__(self) -> str:
         return f"{self.scheme}:{self.name}"
-
-
-@dataclass(frozen=True)
-class References:
-    """Reads secrets where and when they are needed; what was read is masked in the logs of this process from then on.
-
-    Args:
-        environment: where those of `env:` are.
-        readers: of the schemes that need more than this module has.
-        own: a folder with keys of the workbench itself, of which no reference gives anything away.
-    """
-
-    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
-    readers: Mapping[str, Reader] = field(default_factory=dict, repr=False)
-    own: Path | None = None
-
-    def read(self, reference: SecretReference, *, remedy: str = "", is_private: bool = False) -> SecretStr:
-        """The secret that is meant.
-
-        Args:
-            reference: where it is.
-            remedy: what to do when it is not there; of a scheme of its own, the reader knows better.
-            is_private: whether a file that other users may read is refused.
-
-        Raises:
-            SecretUnavailable: when it is not there, is empty, or may not be read. No secret is in the message.
-        """
-        if reference.scheme == "env":
-            found = SecretStr(self.environment.get(reference.name, ""))
-            reason = "is not set"
-        elif reference.scheme == "file":
-            if self.own is not None and Path(reference.name).resolve().is_relative_to(self.own.resolve()):
-                raise SecretUnavailable(
-                    f"{reference}", "is a key of the workbench itself", remedy="Keep secrets of your own elsewhere."
-                )
-            found = _from_file(reference, is_private=is_private, remedy=remedy)
-            reason = "is empty"
-        elif reader := self.readers.get(reference.scheme):
-            found = reader(reference.name)
-            reason = "is empty"
-        else:
-            raise SecretUnavailable(
-                f"{reference}",
-                "cannot be read here",
-                remedy=f"Use one of env: and file: instead of {reference.scheme}:.",
-            )
-        if not found.get_secret_value().strip():
-            raise SecretUnavailable(f"{reference}", reason, remedy=remedy)
-        remember(found.get_secret_value())
-        return found
-
-
-def _from_file(reference: SecretReference, *, is_private: bool, remedy: str) -> SecretStr:
-    path = Path(reference.name)
-    try:
-        # A pipe would have its reader wait for as long as somebody likes.
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            # Of the opened file: another one may stand at the path by now.
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise SecretUnavailable(f"{reference}", "is no file", remedy=remedy)
-            mode = stat.S_IMODE(status.st_mode)
-            content = file.read(MOST_BYTES)
-    except OSError as error:
-        raise SecretUnavailable(f"{reference}", f"cannot be read: {error.strerror}", remedy=remedy) from None
-    if is_private and mode & 0o077:
-        raise SecretUnavailable(
-            f"{reference}",
-            f"has mode {mode:04o}, and other users may read it",
-            remedy=f"Run `chmod 600 {path}`, and get a new one if others use this machine.",
-        )
-    try:
-        return SecretStr(content.decode("utf-8").rstrip("\r\n"))
-    except UnicodeDecodeError:
-        raise SecretUnavailable(f"{reference}", "is no text in UTF-8", remedy=remedy) from None

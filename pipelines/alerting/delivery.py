@@ -25,7 +25,7 @@ from workbench.observability.notifications import (
     load_channels,
     send,
 )
-from workbench.references import References
+from workbench.resolving import References
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,8 @@ from pipelines.definition import Pipeline, Problem
 from pipelines.definition.document import Place, read_document
 from pipelines.planning.secret_references import secret_references
 from workbench.errors import SecretUnavailable
-from workbench.references import References, SecretReference
+from workbench.references import SecretReference
+from workbench.resolving import References
 
 REMEDY = "Set it where workers are started, or correct the reference."
 

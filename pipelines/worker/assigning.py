@@ -19,7 +19,7 @@ from pipelines.store.records import Claim
 from pipelines.worker.modules import TooMuch, modules_hash
 from workbench.errors import WorkbenchError
 from workbench.logs.context import as_variable
-from workbench.references import References
+from workbench.resolving import References
 
 
 def assign(claim: Claim, definition: Definition, *, home: Path, project: Project, references: References) -> Assignment:

@@ -12,7 +12,7 @@ from pipelines.engine.record.keeping import recording_keys
 from pipelines.lineage.telling import Lineage
 from pipelines.worker.roles.giving import Roles
 from workbench.logs.rotation import LogLimits
-from workbench.references import References
+from workbench.resolving import References
 from workbench.sections import without_administrators, without_keys
 from workbench.security.keyset.opening import Keys
 from workbench.security.references import references_of

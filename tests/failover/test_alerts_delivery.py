@@ -21,7 +21,7 @@ from tests.services.pipelines_project import running_site
 from tests.services.pipelines_store import ask, claim, emptied
 from tests.services.process_tree import kill, process_tree
 from tests.services.workbench import wait_until
-from workbench.references import References
+from workbench.resolving import References
 from workbench.runtime.ports import LOOPBACK
 
 DUE = "UPDATE pipelines.outbox SET not_before = now()"

@@ -50,7 +50,7 @@ from workbench.observability.endpoint import metrics_endpoint
 from workbench.observability.monitor.database import MonitorDatabase
 from workbench.observability.monitor.scraping import ScrapeFailed, Scraper
 from workbench.observability.monitor.targets import Target, read_targets
-from workbench.references import References
+from workbench.resolving import References
 from workbench.runtime.metrics import metrics_token, publish_target, serving_metrics
 from workbench.runtime.ports import LOOPBACK, any_free
 from workbench.sections import WarehouseSettings

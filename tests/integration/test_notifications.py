@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from tests.services.notification_servers import http_endpoint
 from workbench.cli.main import make_application
 from workbench.observability.notifications import SEND_SECONDS, Channel, Notification, Result, send
-from workbench.references import References
+from workbench.resolving import References
 from workbench.runtime.ports import LOOPBACK, any_free
 
 MESSAGE = Notification(title="daily: run 7 failed", body="Run 7 of daily ended failed.", key="alert/p/7/0/pager")

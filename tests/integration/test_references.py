@@ -12,7 +12,8 @@ import pytest
 from tests.services.key_services import TOKEN, KeyService, running_key_service
 from tests.services.workbench import COMMAND, environment, run
 from workbench.errors import SecretUnavailable
-from workbench.references import References, SecretReference
+from workbench.references import SecretReference
+from workbench.resolving import References
 from workbench.security.references import references_of
 from workbench.settings import Settings
 

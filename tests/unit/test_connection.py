@@ -15,7 +15,7 @@ from workbench.ingestion.cluster import handshake
 from workbench.ingestion.cluster.client_certificate import check_client_certificate
 from workbench.ingestion.cluster.clusters import open_cluster
 from workbench.ingestion.cluster.connection import KafkaConnection
-from workbench.references import References
+from workbench.resolving import References
 from workbench.sections import KafkaSettings
 from workbench.security.kept_secrets import KeptSecrets
 from workbench.settings import Settings

@@ -27,7 +27,7 @@ from workbench.ingestion.definition import make_flow
 from workbench.ingestion.topics import read_topics
 from workbench.observability.alerts.rules import load_rules
 from workbench.observability.notifications import load_channels
-from workbench.references import References
+from workbench.resolving import References
 from workbench.security.policies.reading import read_policies
 from workbench.transformation.quality.declarations import make_declaration
 

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workbench.masking import HIDDEN, LEAST_CHARACTERS, Masks, mask_logs, masked, remember
-from workbench.references import References, SecretReference
+from workbench.references import SecretReference
+from workbench.resolving import References
 
 CANARY = "p@ss/w0rd canary+4712"
 

@@ -22,7 +22,7 @@ from workbench.observability.notifications import (
     send,
 )
 from workbench.observability.notifications.transport import transport_of
-from workbench.references import References
+from workbench.resolving import References
 
 CANARY = "c4n4ryc4n4ryc4n4ry"
 MESSAGE = Notification(title="t", body="b", key="k")

@@ -12,7 +12,7 @@ from pipelines.planning.secrets_there import secret_problems
 from pipelines.store.records import Claim
 from pipelines.worker.assigning import assign
 from workbench.errors import SecretUnavailable
-from workbench.references import References
+from workbench.resolving import References
 
 PARAMETERS = "day: int = 1\ntoken: str = ''"
 NOTEBOOKS = {

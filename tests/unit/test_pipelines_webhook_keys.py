@@ -18,7 +18,7 @@ from pipelines.service.webhooks import kept, receiving
 from pipelines.service.webhooks.kept import KEPT_SECONDS, KeptKeys
 from pipelines.service.webhooks.receiving import Webhooks
 from pipelines.service.webhooks.signing import ID, SIGNATURE, TIMESTAMP
-from workbench.references import References
+from workbench.resolving import References
 from workbench.security.audit import AuditLog
 
 REFERENCE = "vault:secret/hooks#orders"

@@ -13,7 +13,8 @@ from typer.testing import CliRunner, Result
 from tests.services.keysets import make_keys, open_keys, turn
 from workbench.cli.main import make_application
 from workbench.errors import OtherContext, SecretUnavailable, SettingsError
-from workbench.references import References, SecretReference
+from workbench.references import SecretReference
+from workbench.resolving import References
 from workbench.security.audit import AuditLog, read_events
 from workbench.security.kept_secrets import KeptSecrets
 from workbench.security.references import references_of

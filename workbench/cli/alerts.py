@@ -24,7 +24,7 @@ from workbench.observability.notifications import (
     load_channels,
     send,
 )
-from workbench.references import References
+from workbench.resolving import References
 from workbench.resources import resource
 from workbench.security.audit.commands import not_audited
 from workbench.security.references import references_of

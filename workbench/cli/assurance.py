@@ -13,7 +13,7 @@ from rich.table import Table
 
 from workbench.observability.notifications import Channel, find_address, load_channels
 from workbench.observability.notifications.transport import transport_of
-from workbench.references import References
+from workbench.resolving import References
 from workbench.resources import resource
 from workbench.runtime.state import read_status
 from workbench.sections import is_loopback

@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from workbench.errors import SecretUnavailable, WorkbenchError
-from workbench.references import References
+from workbench.resolving import References
 from workbench.sections import KeysSettings, key_variables
 from workbench.security.kept_secrets import KeptSecrets
 from workbench.security.keyset.opening import Keys

@@ -23,7 +23,8 @@ from pipelines.store.runs.making import find_run, make_runs
 from pipelines.store.runs.schedules import named_schedules, read_schedules
 from workbench.errors import AuditError, ParametersRefused, WorkbenchError
 from workbench.logs.context import bound
-from workbench.references import References, SecretReference
+from workbench.references import SecretReference
+from workbench.resolving import References
 from workbench.security.audit import Action, Outcome
 from workbench.security.throttle import Throttle
 

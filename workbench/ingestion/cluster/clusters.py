@@ -13,7 +13,8 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from workbench.errors import SecretUnavailable, SettingsError
 from workbench.ingestion.cluster.connection import KafkaConnection
-from workbench.references import HOW, References, SecretReference
+from workbench.references import HOW, SecretReference
+from workbench.resolving import References
 from workbench.resources import resource
 from workbench.sections import KafkaSettings
 from workbench.security.references import references_of

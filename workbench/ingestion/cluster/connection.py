@@ -19,7 +19,7 @@ from workbench.ingestion.cluster import connection_errors
 from workbench.ingestion.cluster.client_certificate import check_client_certificate, java_keystore
 from workbench.ingestion.cluster.oauth import TokenProvider, form_encoded
 from workbench.ingestion.cluster.wire_log import hide_logins
-from workbench.references import References
+from workbench.resolving import References
 from workbench.sections import KafkaSettings
 
 if TYPE_CHECKING:

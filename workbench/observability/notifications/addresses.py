@@ -6,7 +6,8 @@ from pydantic import SecretStr
 
 from workbench.errors import SecretUnavailable, WorkbenchError
 from workbench.observability.notifications.channels import Channel
-from workbench.references import References, SecretReference
+from workbench.references import SecretReference
+from workbench.resolving import References
 
 REMEDY = "Put the channel's Apprise URL there, readable by this user alone; docs/alerts.md has examples."
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from workbench.observability.notifications.addresses import Unconfigured, find_address
 from workbench.observability.notifications.channels import Channel
 from workbench.observability.notifications.messages import Notification, Outcome, Result, Severity
-from workbench.references import References
+from workbench.resolving import References
 
 if TYPE_CHECKING:
     import apprise
