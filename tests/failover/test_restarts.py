@@ -170,17 +170,22 @@ class Waiting(Sleeper):
         return self.waits_for.read_text()
 
 
+def told_ready(home: Path) -> list[bool]:
+    return [each.ready for each in read_status(home, memory=False).components]
+
+
 def test_what_waits_for_another_lives_and_is_not_ready(tmp_path, monkeypatch):
     monkeypatch.setattr(keeping, "HEALTH_INTERVAL_SECONDS", 0.01)
     waiting = Waiting(tmp_path)
     waiting.waits_for.touch()
     with Supervisor(tmp_path) as supervisor:
         (keeper,) = supervisor.launch([waiting])
-        wait_until(lambda: keeper.status.ready, 20, "the start")
+        # What is told is in a file, which is written after the keeper knows.
+        wait_until(lambda: told_ready(tmp_path) == [True], 20, "the start")
         assert read_status(tmp_path, memory=False).is_healthy
 
         waiting.waits_for.write_text("the store does not answer")
-        wait_until(lambda: not keeper.status.ready, 20, "the obstacle")
+        wait_until(lambda: told_ready(tmp_path) == [False], 20, "the obstacle")
 
         status = read_status(tmp_path, memory=False)
         (told,) = json.loads(status.as_json())["components"]
