@@ -39,6 +39,7 @@ from workbench.security.audit import Action, AuditLog, Outcome
 from workbench.security.audit.reading import read_events
 
 EVERY_MINUTE = {"cron": "* * * * *", "zone": "UTC", "catch_up": {"mode": "all", "at_most": 1000}}
+MINUTE_LEFT_SECONDS = 10  # an instant that is due meanwhile would make a run more
 
 
 @pytest.fixture(scope="module")
@@ -66,9 +67,17 @@ def instants(site: Site) -> list[datetime]:
     return [row[0] for row in site.ask("SELECT instant FROM pipelines.runs ORDER BY instant")]
 
 
+def minutes_end(site: Site) -> float:
+    """In how many seconds the minute of the database ends."""
+    ((second,),) = site.ask("SELECT extract(second FROM clock_timestamp())")
+    return 60 - float(second)
+
+
 def set_back(site: Site, minutes: int) -> datetime:
-    """As if no scheduler had run for so long; returns the cursor."""
-    cursor = datetime.now(UTC).replace(second=0, microsecond=0) - timedelta(minutes=minutes)
+    """As if no scheduler had run for so long, in a minute that has time left for what is looked at; returns the cursor."""
+    wait_until(lambda: minutes_end(site) > MINUTE_LEFT_SECONDS, 2 * MINUTE_LEFT_SECONDS, "the next minute")
+    ((cursor,),) = site.ask(f"SELECT date_trunc('minute', clock_timestamp()) - interval '{minutes} minutes'")
+    cursor = cursor.astimezone(UTC)
     following = cursor + timedelta(minutes=1)
     site.ask(f"UPDATE pipelines.schedules SET cursor = '{cursor.isoformat()}', next_at = '{following.isoformat()}'")
     return cursor
