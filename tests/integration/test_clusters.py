@@ -18,8 +18,9 @@ import pytest
 from pipelines import nycflights
 from pipelines.engine import run_notebook
 from tests.services.postgres_server import OwnPostgres, running_postgres
+from tests.services.process_tree import arguments
 from tests.services.spark_standalone import StandaloneCluster, running_standalone, write_profile
-from tests.services.workbench import environment, make_home, run, wait_until
+from tests.services.workbench import environment, make_home, process_arguments, run, wait_until
 from tests.services.yarn_cluster import MAXIMUM_MB, YarnCluster, running_yarn
 from workbench.embedded.programs import make_spark
 from workbench.embedded.spark import SparkConnectServer
@@ -282,7 +283,7 @@ def test_a_script_has_a_server_of_its_own_that_ends_with_it(home, tmp_path):
             endpoint = Path(process.stdout.readline().strip())
             started = psutil.Process(process.pid).children(recursive=True)
             assert endpoint.stat().st_mode & 0o077 == 0
-            assert any("SparkConnectServer" in " ".join(each.cmdline()) for each in started)
+            assert any("SparkConnectServer" in line for line in process_arguments(started).values())
         finally:
             process.kill()
     psutil.wait_procs(started, 30)
@@ -294,7 +295,7 @@ def test_an_interrupted_check_leaves_nothing(home, tmp_path):
         [sys.executable, "-m", "workbench.cli", "spark", "check", "local"],
         env=environment(home, TMPDIR=str(tmp_path)), cwd=home, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    wait_until(lambda: any("SparkSubmit" in " ".join(_arguments(each)) for each in psutil.Process(process.pid).children(recursive=True)), 60, "Spark to start")  # fmt: skip
+    wait_until(lambda: any("SparkSubmit" in " ".join(arguments(each)) for each in psutil.Process(process.pid).children(recursive=True)), 60, "Spark to start")  # fmt: skip
     started = psutil.Process(process.pid).children(recursive=True)
 
     process.send_signal(signal.SIGINT)
@@ -303,13 +304,6 @@ def test_an_interrupted_check_leaves_nothing(home, tmp_path):
     psutil.wait_procs(started, 10)
     assert [each for each in started if each.is_running()] == []
     assert list(tmp_path.glob("workbench-spark-check-*")) == []
-
-
-def _arguments(process: psutil.Process) -> list[str]:
-    try:
-        return process.cmdline()
-    except psutil.Error:
-        return []
 
 
 @pytest.mark.parametrize(

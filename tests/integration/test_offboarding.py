@@ -20,6 +20,7 @@ from hub.offboarding import operator_token
 from tests.services.browser import Browser
 from tests.services.identity_provider import IdentityProvider
 from tests.services.login_hub import LoginHub, running_login_hub
+from tests.services.process_tree import arguments, has_ended
 from tests.services.workbench import run, wait_until
 from workbench.security.audit import Action, AuditLog, Event, read_events
 
@@ -59,7 +60,7 @@ def grace(hub: LoginHub) -> Iterator[ShownOut]:
         token = browser.api("/users/gh-grace/tokens", "POST", json={"expires_in": 3600}).json()["token"]
         assert browser.api("/users/gh-grace/server", "POST").status_code in (201, 202)
         wait_until(lambda: hub.has_running_server("gh-grace"), START_SECONDS, "the server to be ready")
-        server = next(each for each in psutil.Process(hub.pid).children() if "singleuser" in " ".join(each.cmdline()))
+        server = next(each for each in psutil.Process(hub.pid).children() if "singleuser" in " ".join(arguments(each)))
         given = server.environ()
         (hub.home / "users" / "gh-grace" / "work.txt").write_text("kept")
         tokens = (token, given["JUPYTERHUB_API_TOKEN"])
@@ -136,12 +137,8 @@ def test_a_new_login_is_refused(hub, grace):
 
 
 def test_no_process_is_left_not_even_one_that_left_the_servers_session(grace):
-    assert [each for each in grace.processes if not is_gone(each)] == []
+    assert [each for each in grace.processes if not has_ended(each)] == []
     assert grace.stray.wait(5) < 0
-
-
-def is_gone(process: psutil.Process) -> bool:
-    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
 
 
 def test_the_home_is_archived_whole_and_private(hub, grace):

@@ -17,6 +17,7 @@ from pipelines.monitor.programs import read_programs
 from tests.services.browser import Browser, send
 from tests.services.identity_provider import IdentityProvider
 from tests.services.login_hub import LoginHub, running_login_hub
+from tests.services.process_tree import arguments
 from tests.services.workbench import run, wait_until
 from workbench.logs.context import WELL_FORMED
 from workbench.logs.lines import Line
@@ -59,7 +60,7 @@ def server(hub: LoginHub, member: Browser) -> psutil.Process:
     """Grace's running server."""
     assert member.api("/users/gh-grace/server", "POST").status_code in (201, 202)
     wait_until(lambda: hub.has_running_server("gh-grace"), START_SECONDS, "the server to be ready")
-    found = [each for each in psutil.Process(hub.pid).children() if "singleuser" in " ".join(each.cmdline())]
+    found = [each for each in psutil.Process(hub.pid).children() if "singleuser" in " ".join(arguments(each))]
     return found[0]
 
 

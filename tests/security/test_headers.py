@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from http.cookies import SimpleCookie
 
 import httpx
@@ -201,8 +202,9 @@ def test_what_is_not_http_is_told_nothing(hub, request_bytes):
 def test_a_server_that_is_gone_is_reported_with_the_headers(hub):
     hub.start_server_of("grace")
     for process in psutil.Process(hub.process.pid).children():
-        if "users-demo/gh-grace" in str(process.cwd()):
-            process.kill()
+        with suppress(psutil.Error):
+            if "users-demo/gh-grace" in str(process.cwd()):
+                process.kill()
 
     with hub.client() as client:
         wait_until(lambda: client.get("/user/gh-grace/api").status_code == 502, 10, "the proxy to miss the server")

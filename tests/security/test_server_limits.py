@@ -6,10 +6,10 @@ import os
 import subprocess
 from pathlib import Path
 
-import psutil
 import pytest
 
 from hub.spawning import limits, os_users
+from tests.services.process_tree import processes_of
 from tests.services.walled_hub import remove_os_user, running_hub
 from workbench.errors import WorkbenchError
 
@@ -85,7 +85,7 @@ def test_nothing_is_left_when_a_server_has_stopped(hub):
 
     assert not [group for group in groups if group.exists()]
     assert list((hub.home / "servers" / "tmp").glob("limit-b*")) == []
-    assert not [process for process in psutil.process_iter() if uid in process.uids()]
+    assert not processes_of(uid)
 
 
 @pytest.fixture

@@ -19,8 +19,9 @@ import psutil
 import pytest
 
 from hub.spawning.listening import listener
+from tests.services.process_tree import arguments, processes_of
 from tests.services.walled_hub import Kernel, WalledHub, running_hub
-from tests.services.workbench import wait_until
+from tests.services.workbench import process_arguments, wait_until
 from workbench.runtime.ports import any_free
 
 pytestmark = [
@@ -231,8 +232,8 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TwoUsers]:
 def tell_about(hub: WalledHub, name: str, endpoint: Path) -> dict[str, Any]:
     account = hub.account(name)
     runtime = hub.home / "servers" / "tmp" / name / "jupyter"
-    running = [process for process in psutil.process_iter() if account.pw_uid in process.uids()]
-    server = next(process for process in running if "hub.spawning.singleuser" in " ".join(process.cmdline()))
+    running = processes_of(account.pw_uid)
+    server = next(process for process in running if "hub.spawning.singleuser" in " ".join(arguments(process)))
     port = next(each.laddr.port for each in server.net_connections() if each.status == psutil.CONN_LISTEN)
     return {
         "uid": account.pw_uid,
@@ -308,7 +309,7 @@ def test_a_server_has_no_privileges_and_can_get_none(both):
 
 def test_no_token_is_in_a_command_line(both):
     tokens = {*both.hub.tokens.values(), both.hub.token, json.loads(Path(both.told["endpoint"]).read_text())["token"]}
-    lines = [" ".join(process.cmdline()) for process in psutil.Process(both.hub.process.pid).children(recursive=True)]
+    lines = process_arguments(psutil.Process(both.hub.process.pid).children(recursive=True)).values()
 
     assert len(lines) > 6
     assert not [line for line in lines for token in tokens if token in line]
@@ -372,15 +373,6 @@ def test_everything_of_a_user_ends_with_the_hub(plain_hub):
 
     hub.process.kill()
 
-    wait_until(lambda: not any(uid in each.uids() for each in alive()), 10, "the processes of two-d to end")
+    wait_until(lambda: not processes_of(uid), 10, "the processes of two-d to end")
     for traefik in (each for each in others if each.is_running()):
         traefik.kill()
-
-
-def alive() -> Iterator[psutil.Process]:
-    for process in psutil.process_iter():
-        try:
-            process.uids()
-        except psutil.Error:
-            continue
-        yield process

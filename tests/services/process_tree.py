@@ -1,4 +1,4 @@
-"""The end of servers with all that they have started, which in the product the guard sees to."""
+"""What runs now, though any of it may end meanwhile, and the end of servers with all that they have started."""
 
 from __future__ import annotations
 
@@ -20,8 +20,34 @@ def process_tree(*pids: int) -> list[psutil.Process]:
     return found
 
 
+def processes_of(uid: int) -> list[psutil.Process]:
+    """Those that run as this user."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if uid in process.uids():
+                found.append(process)
+    return found
+
+
+def arguments(process: psutil.Process) -> list[str]:
+    """Its command line; empty when it has ended."""
+    try:
+        return list(process.cmdline())
+    except psutil.Error:
+        return []
+
+
+def has_ended(process: psutil.Process) -> bool:
+    """Whether it is gone, or only has not been waited for."""
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
 def stop(*processes: subprocess.Popen[bytes], seconds: float = STOP_SECONDS) -> None:
-    """Tell them to end, and kill what is left after *seconds*: a hub that is told very early leaves its proxy."""
+    """Tell them to end, as in the product the guard does, and kill what is left after *seconds*: a hub that is told very early leaves its proxy."""
     everything = process_tree(*(each.pid for each in processes if each.poll() is None))
     for each in processes:
         each.terminate()

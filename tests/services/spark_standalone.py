@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 
+from tests.services.process_tree import arguments
 from tests.services.workbench import wait_until
 from workbench.answering import answers
 from workbench.embedded.jars import pyspark_home
@@ -49,7 +50,7 @@ class StandaloneCluster:
     def executors(self) -> list[psutil.Process]:
         """Processes of the executors that run now."""
         found = [child for worker in self.workers if worker.is_running() for child in worker.children()]
-        return [process for process in found if "CoarseGrainedExecutorBackend" in " ".join(_command(process))]
+        return [process for process in found if "CoarseGrainedExecutorBackend" in " ".join(arguments(process))]
 
 
 def write_profile(folder: Path, name: str, values: dict[str, str]) -> None:
@@ -126,10 +127,3 @@ def end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
     for child in psutil.wait_procs(children, 3)[1]:
         child.kill()
-
-
-def _command(process: psutil.Process) -> list[str]:
-    try:
-        return process.cmdline()
-    except psutil.Error:
-        return []

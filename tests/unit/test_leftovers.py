@@ -6,6 +6,7 @@ import sys
 import psutil
 import pytest
 
+from tests.services.process_tree import has_ended
 from tests.services.workbench import wait_until
 
 STARTS_ONE = """
@@ -27,4 +28,4 @@ def test_what_a_killed_process_of_tests_has_started_is_ended():
         assert started.is_running()
         tests.kill()
 
-    wait_until(lambda: not started.is_running() or started.status() == psutil.STATUS_ZOMBIE, 10, "the child to end")
+    wait_until(lambda: has_ended(started), 10, "the child to end")
