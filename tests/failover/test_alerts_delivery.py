@@ -20,7 +20,7 @@ from tests.services.notification_servers import http_endpoint
 from tests.services.pipelines_project import running_site
 from tests.services.pipelines_store import ask, claim, emptied
 from tests.services.process_tree import kill, process_tree
-from tests.services.workbench import wait_until
+from tests.services.workbench import STARTED_SECONDS, wait_until
 from workbench.resolving import References
 from workbench.runtime.ports import LOOPBACK
 
@@ -283,7 +283,7 @@ def test_a_scheduler_that_is_killed_while_it_sends_loses_nothing_and_sends_the_s
     slack.hangs = threading.Event()
     run(store)
     first = site.start("pipelines.scheduler", **variables(slack=slack))
-    wait_until(lambda: slack.requests, 30, "a message that has arrived, and is not noted as sent")
+    wait_until(lambda: slack.requests, STARTED_SECONDS, "a message that has arrived, and is not noted as sent")
     kill(process_tree(first.pid))
     first.wait(10)
     assert waiting(store) == 1
@@ -292,7 +292,7 @@ def test_a_scheduler_that_is_killed_while_it_sends_loses_nothing_and_sends_the_s
     hangs.set()
     query(store, DUE)
     second = site.start("pipelines.scheduler", **variables(slack=slack))
-    wait_until(lambda: not waiting(store), 30, "the message to be sent again")
+    wait_until(lambda: not waiting(store), STARTED_SECONDS, "the message to be sent again")
     site.end(second)
 
     keys = {body["message"].rsplit("Key: ")[1] for _, body in slack.requests}
@@ -304,7 +304,7 @@ def test_a_scheduler_that_is_killed_while_it_sends_loses_nothing_and_sends_the_s
 def test_a_scheduler_tells_of_a_run_that_is_late_once(site, store, slack):
     late = begin(store, late="1s")
     scheduler = site.start("pipelines.scheduler", **variables(slack=slack))
-    wait_until(lambda: slack.requests and not waiting(store), 60, "the alert of a run that is late")
+    wait_until(lambda: slack.requests and not waiting(store), STARTED_SECONDS, "the alert of a run that is late")
     site.end(scheduler)
 
     assert [body["title"] for _, body in slack.requests] == [f"daily: run {late} late"]

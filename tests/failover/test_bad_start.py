@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import needs
-from tests.services.workbench import COMMAND, environment, make_home, run
+from tests.services.workbench import COMMAND, STARTED_SECONDS, environment, make_home, run
 from workbench.embedded.jars import read_lock
 from workbench.runtime.ports import any_free
 from workbench.runtime.process import is_lock_held
@@ -148,7 +148,7 @@ def test_no_disk_space(home, tmp_path):
         env=environment(small / "home"),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=STARTED_SECONDS,
         check=False,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -10,10 +11,11 @@ import psutil
 import pytest
 
 from pipelines.states import State
+from pipelines.store.records import LEASE_SECONDS
 from tests.services.pipelines_project import Site, cells, running_site, stepped
-from tests.services.workbench import wait_until
+from tests.services.workbench import STARTED_SECONDS, wait_until
 
-TAKE_OVER_SECONDS = 20.0  # a lease of 18 s, and a look each second
+LOOK_SECONDS = 10.0  # a worker looks each second; with other tests on the same processors it may come late
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +36,14 @@ def waiting_notebook(site: Site, name: str) -> Path:
     return flag
 
 
+def wait_for_worker(site: Site, process: subprocess.Popen[bytes]) -> None:
+    row = f"SELECT 1 FROM pipelines.workers WHERE pid = {process.pid}"
+    wait_until(lambda: site.ask(row), STARTED_SECONDS, "the other worker to be there")
+
+
 @pytest.mark.timeout(240)
 def test_a_killed_worker_is_taken_over_and_the_run_succeeds_once(site: Site):
+    """That it takes 20 s in all is proved by `test_pipeline_faults`, which has the processors for itself."""
     flag = waiting_notebook(site, "taken-over")
     first = site.start("pipelines.worker")
     run_id = site.start_run("taken-over")
@@ -43,19 +51,20 @@ def test_a_killed_worker_is_taken_over_and_the_run_succeeds_once(site: Site):
     tree = psutil.Process(first.pid).children(recursive=True)
 
     # No scheduler looks for what is lost: the other worker does.
-    with site.worker():
-        wait_until(
-            lambda: site.ask("SELECT count(*) FROM pipelines.workers") == [(2,)], 60, "the other worker to be there"
-        )
-        killed_at = time.time()
+    with site.worker() as other:
+        wait_for_worker(site, other)
         first.kill()
         first.wait(10)
+        killed_at = time.time()
+        ((lease_until,),) = site.ask(f"SELECT lease_until FROM pipelines.queue WHERE run_id = {run_id}")
+        assert lease_until.timestamp() - killed_at <= LEASE_SECONDS
         wait_until(lambda: len(site.look(run_id).attempts("a")) == 2, 60, "another worker to take over")
         flag.touch()
         run = site.ended(run_id)
 
     assert [each["state"] for each in run.attempts("a")] == [State.LOST, State.SUCCEEDED]
-    assert run.attempts("a")[1]["started_at"].timestamp() - killed_at <= TAKE_OVER_SECONDS
+    late = run.attempts("a")[1]["started_at"] - lease_until
+    assert 0 <= late.total_seconds() <= LOOK_SECONDS
     assert run.page.run["state"] == State.SUCCEEDED
     assert run.output("a") == Path(run.attempts("a")[1]["output_path"])
     assert site.published(run_id) == [run.output("a")]
@@ -89,7 +98,8 @@ def test_a_worker_that_is_told_to_end_leaves_its_step_to_another_at_once(site: S
     run_id = site.start_run("left")
     site.wait_for_output(run_id, "here")
 
-    with site.worker():
+    with site.worker() as other:
+        wait_for_worker(site, other)
         site.end(first)
         wait_until(lambda: len(site.look(run_id).attempts("a")) == 2, 10, "the other worker to begin")
         flag.touch()

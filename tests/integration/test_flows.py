@@ -12,7 +12,7 @@ from uuid import uuid4
 import pytest
 
 import workbench
-from tests.services.workbench import COMMAND, environment, wait_until
+from tests.services.workbench import COMMAND, STARTED_SECONDS, environment, wait_until
 from workbench.errors import KafkaError, SettingsError, WarehouseError
 from workbench.flows import ingest_flow
 from workbench.ingestion.cluster.connection import KafkaConnection
@@ -417,7 +417,7 @@ def test_a_worker_that_follows_takes_what_arrives_and_leaves_when_told(
     with subprocess.Popen([python, "-c", program], env=environment(folder), stderr=subprocess.PIPE) as worker:
         for n in range(3):
             send(connection, topic, [(None, b'{"n":%d}' % n)])
-            wait_until(lambda n=n: count(table) == n + 1, 30, f"record {n}")
+            wait_until(lambda n=n: count(table) == n + 1, STARTED_SECONDS, f"record {n}")
         worker.terminate()
         worker.communicate(timeout=20)
     assert is_right(settings, flow)

@@ -38,7 +38,7 @@ from tests.services.notification_servers import Endpoint, http_endpoint
 from tests.services.pipelines_project import Site, running_site
 from tests.services.pipelines_store import emptied
 from tests.services.three_brokers import Brokers, running_brokers
-from tests.services.workbench import ROOT, environment, wait_until
+from tests.services.workbench import ROOT, STARTED_SECONDS, environment, wait_until
 from workbench.errors import MonitorError, StoreUnavailable
 from workbench.ingestion.cluster.connection import KafkaConnection
 from workbench.ingestion.producer import OutgoingRecord, produce
@@ -314,8 +314,8 @@ def test_wrong_passwords_are_counted_from_the_audit_log_and_the_plans_alert_fire
     log = AuditLog.of(site.home)
     process = start_monitor(site)
     try:
-        wait_until(lambda: any(t.job == "monitor" for t in read_targets(site.home)), 30, "the monitor")
-        wait_until(lambda: evaluated(site), 30, site.log("pipelines.monitor"))
+        wait_until(lambda: any(t.job == "monitor" for t in read_targets(site.home)), STARTED_SECONDS, "the monitor")
+        wait_until(lambda: evaluated(site), STARTED_SECONDS, site.log("pipelines.monitor"))
         for number in range(10):
             log.record(Action.LOGIN_FAILED, actor="", resource="hub", number=number)
         wait_for_value(site, 10.0)
@@ -327,7 +327,7 @@ def test_wrong_passwords_are_counted_from_the_audit_log_and_the_plans_alert_fire
         # Who takes up again what was killed knows what was told.
         before = evaluated(site)
         process = start_monitor(site)
-        wait_until(lambda: evaluated(site) > before, 30, "another monitor")
+        wait_until(lambda: evaluated(site) > before, STARTED_SECONDS, "another monitor")
         wait_until(lambda: evaluated(site) > before + 2000, 30, "some turns")
     finally:
         process.terminate()
@@ -471,7 +471,7 @@ def test_one_monitor_runs_for_a_home(site: Site):
     rules(site)
     process = start_monitor(site)
     try:
-        wait_until(lambda: evaluated(site), 30, "the monitor")
+        wait_until(lambda: evaluated(site), STARTED_SECONDS, "the monitor")
         with pytest.raises(MonitorError, match="another monitor runs"):
             run_monitor(Settings.load(), MonitorOptions(project=site.project))
     finally:

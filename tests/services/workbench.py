@@ -24,6 +24,7 @@ from workbench.sections import variables
 ROOT = resource("pyproject.toml").parent
 COMMAND = Path(sys.executable).parent / "workbench"
 UP_SECONDS = 180
+STARTED_SECONDS = 120  # for a process of Python to start and do its first work, with other tests on the same processors
 POLL_SECONDS = 0.1
 STARTING_POLL_SECONDS = 0.5  # each look adds up the memory of all processes
 
