@@ -33,11 +33,13 @@ up: setup ## Run everything: broker, warehouse, Spark, hub. Ctrl-C stops it.
 
 # Two processes at once, each a file at a time with servers of its own (about 4 GB of memory); then, alone, schedules
 # of faults: they are about time, and take all processors themselves.
+# TEST_REPORTS names a folder for what CI keeps of both.
 PROCESSES ?= 2
+report = $(if $(TEST_REPORTS),--junitxml=$(TEST_REPORTS)/$(1).xml)
 test: setup ## Run the whole test suite.
 	@failed=0; \
-	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder -m 'not alone' || failed=1; \
-	$(BIN)/python -m pytest tests/failover -m alone || failed=1; \
+	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder -m 'not alone' $(call report,beside) || failed=1; \
+	$(BIN)/python -m pytest tests/failover -m alone $(call report,alone) || failed=1; \
 	exit $$failed
 
 unit: setup ## Run the tests that need no server.

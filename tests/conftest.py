@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import psutil
 import pytest
 
+from tests.services.failure_logs import last_lines
 from tests.services.keycloak import running_keycloak
 from tests.services.keycloak_realm import Realm
 from tests.services.leftovers import end_with_this_process
@@ -44,6 +46,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         item.add_marker(getattr(pytest.mark, _tier(item)))
     items.sort(key=lambda item: TIERS.index(_tier(item)))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
+    """What failed has the ends of logs that were written to meanwhile, beside what the test has printed."""
+    report = yield
+    if report.failed:
+        base = item.config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined]
+        for path, lines in last_lines(base, call.start):
+            report.sections.append((f"the end of {path.relative_to(base)}", lines))
+    return report
 
 
 def _tier(item: pytest.Item) -> str:
