@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import json
+import sys
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -802,7 +803,35 @@ def test_dead_letters_of_an_older_version_stay_readable(world, tmp_path):
     assert [(each.offset, each.reason) for each in found] == [(0, "old"), (1, "broken")]
 
 
-def test_a_claim_does_not_wait_for_a_commit_in_another_thread(world):
+def test_a_claim_does_not_wait_for_a_commit_in_another_thread(world, monkeypatch):
+    """The commit is held where it takes long: in its transaction, in Redshift while rows are copied before that."""
+    warehouse = world.open()
+    claim = begin(warehouse)
+    module, name = sys.modules[type(warehouse).__module__], "stage_load" if world.dialect == "redshift" else "advance"
+    original, begun, may_end = getattr(module, name), threading.Event(), threading.Event()
+
+    def held(*arguments: Any, **options: Any) -> Any:
+        done = original(*arguments, **options)
+        begun.set()
+        assert may_end.wait(60)
+        return done
+
+    monkeypatch.setattr(module, name, held)
+    with ThreadPoolExecutor(2) as pool:
+        try:
+            committed = pool.submit(again, warehouse, make_load(claim, 100, numbers(0, 100)))
+            assert begun.wait(60)
+            claimed = pool.submit(warehouse.claim, CLUSTER, TOPIC, {1: 0}).result(30)
+            assert not committed.done()
+        finally:
+            may_end.set()
+        committed.result(60)
+
+    assert [each.partition for each in claimed] == [1]
+    assert written(world) == (100, 0, 100)
+
+
+def test_claims_and_commits_in_two_threads_leave_each_other_alone(world):
     """As in a flow: the reader claims while the writer commits."""
     warehouse = world.open()
     warehouse.prepare(COLUMNS)

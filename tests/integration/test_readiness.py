@@ -52,13 +52,17 @@ def test_what_is_frozen_is_told_not_to_be_ready_and_is_ready_once_it_goes_on(sha
     def ready(name: str) -> bool:
         return bool(shared_workbench.component(name)["ready"])
 
-    with frozen(*pids):
+    # One after the other: what is frozen for longer than it is waited for would be started anew.
+    with frozen(pids[0]):
+        assert cluster_obstacle(connection, seconds=1) == "it does not answer within 1 s"
+        wait_until(lambda: not ready("kafka"), SEEN_SECONDS, "`workbench status` to tell of it")
+        kafka = shared_workbench.component("kafka")
+    with frozen(pids[1]):
         assert answers(int(settings.spark.remote.rpartition(":")[2]))
         found = spark_obstacle(settings.spark.remote, settings.spark.token.get_secret_value(), seconds=1)
         assert found == "it does not answer within 1 s"
-        assert cluster_obstacle(connection, seconds=1) == "it does not answer within 1 s"
-        wait_until(lambda: not any(map(ready, names)), SEEN_SECONDS, "`workbench status` to tell of it")
-        kafka, spark = map(shared_workbench.component, names)
+        wait_until(lambda: not ready("spark"), SEEN_SECONDS, "`workbench status` to tell of it")
+        spark = shared_workbench.component("spark")
     assert spark["reason"] == "it does not answer within 5 s"
     assert "it did not answer a health check within" in kafka["reason"]
     assert (spark["state"], spark["live"]) == ("running", True)

@@ -194,7 +194,7 @@ def test_tables_and_columns_are_completed(kernel, table):
         started = time.monotonic()
         assert kernel.complete(before, behind) == [offered]
         quickest = min(quickest, time.monotonic() - started)
-    assert quickest < 0.2
+    assert quickest < 1
 
     kernel.run(f"%sql CREATE TABLE {schema}.weather (temperature int)")
     wait_for(lambda: kernel.complete("%%sql\nSELECT te", f" FROM {schema}.weather"), ["temperature"])
