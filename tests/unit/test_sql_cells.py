@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 import threading
@@ -300,7 +301,8 @@ def test_a_refusal_points_at_its_place():
     assert proposals(table, "SELECT * FROM flights", lambda: CATALOG, "postgresql") == ["raw.flights"]
 
 
-def test_a_catalog_that_is_away_is_waited_for_once_and_shortly():
+def test_a_catalog_that_is_away_is_waited_for_once_and_shortly(caplog):
+    caplog.set_level(logging.DEBUG, logger="workbench")
     asked, release = [], threading.Event()
 
     def hang() -> Catalog:
@@ -325,6 +327,8 @@ def test_a_catalog_that_is_away_is_waited_for_once_and_shortly():
     broken = CatalogCache(fail)
     assert [broken.read(30), broken.read(30)] == [Catalog(), Catalog()]
     assert len(asked) == 3
+    (told,) = (each for each in caplog.records if each.message == "the catalog could not be read")
+    assert (told.levelname, told.exc_info[0]) == ("DEBUG", OSError)
 
 
 def test_a_shell_that_never_asks_loads_nothing_for_it():

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
 
 from workbench.querying import Catalog
 
+logger = logging.getLogger(__name__)
 FRESH_SECONDS = 15.0
 AFTER_FAILURE_SECONDS = 10.0  # a warehouse that is away is not asked with every key
 LONGEST_WAIT_SECONDS = 0.8  # JupyterLab gives up after one second
@@ -52,7 +54,8 @@ class CatalogCache:
     def _refresh(self, done: threading.Event, version: int) -> None:
         try:
             catalog, lasts = self._load(), FRESH_SECONDS
-        except Exception:  # noqa: BLE001 - completion has nothing to offer then; the cell tells what is wrong
+        except Exception:
+            logger.debug("the catalog could not be read", exc_info=True)
             catalog, lasts = None, AFTER_FAILURE_SECONDS
         with self._lock:
             if version == self._version:
