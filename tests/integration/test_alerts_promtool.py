@@ -11,7 +11,7 @@ from tests.services.promtool import major, promtool
 from workbench.observability.alerts.expressions import Moment
 from workbench.observability.alerts.prometheus import as_rule_file
 from workbench.observability.alerts.rules import load_rules
-from workbench.observability.alerts.samples import PROMETHEUS_2, PROMETHEUS_3, Samples
+from workbench.observability.alerts.samples import PROMETHEUS_3, Samples
 from workbench.observability.alerts.states import Stage, evaluate
 
 SCENARIOS = 100
@@ -66,7 +66,7 @@ def as_test(at, found):
 
 def test_the_same_alerts_pend_and_fire_at_the_same_instants(tmp_path):
     tool = promtool()
-    semantics = PROMETHEUS_2 if major(tool) == 2 else PROMETHEUS_3
+    semantics = alert_series.PROMETHEUS_2 if major(tool) == 2 else PROMETHEUS_3
     (tmp_path / "alerts.yaml").write_text(RULES)
     rules = load_rules(tmp_path / "alerts.yaml")
     (tmp_path / "rules.yaml").write_text(as_rule_file(rules))

@@ -7,11 +7,12 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from workbench.observability.alerts.samples import Labels, Samples, labels_of
+from workbench.observability.alerts.samples import Labels, Samples, Semantics, labels_of
 
 STEP_MS = 60_000
 STEPS = 40
 STALE, GAP = "stale", "_"
+PROMETHEUS_2 = Semantics(is_left_open=False, caps_first=True)  # of promtool in many distributions
 Point = float | str
 
 

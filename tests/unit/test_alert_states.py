@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.services.alert_series import PROMETHEUS_2
 from workbench.errors import MonitorError
 from workbench.observability.alerts.conditions import parse_condition
 from workbench.observability.alerts.functions import bucket_quantile, divide, increase
 from workbench.observability.alerts.rules import Rule
-from workbench.observability.alerts.samples import LOOKBACK_MS, PROMETHEUS_2, PROMETHEUS_3, Samples
+from workbench.observability.alerts.samples import LOOKBACK_MS, PROMETHEUS_3, Samples
 from workbench.observability.alerts.states import MOST_OUTAGE_MS, Alert, Stage, advance, resumed
 from workbench.observability.alerts.telling import Pace, Told, plan
 from workbench.observability.monitor.database import KEEP_MS, MonitorDatabase

@@ -27,7 +27,6 @@ class Semantics:
     caps_first: bool
 
 
-PROMETHEUS_2 = Semantics(is_left_open=False, caps_first=True)
 PROMETHEUS_3 = Semantics(is_left_open=True, caps_first=False)
 
 

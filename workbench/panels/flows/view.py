@@ -68,11 +68,6 @@ class FlowsView:
         """See `View`."""
         return picture_of(flows_grid(state), *state.problems)
 
-    @property
-    def letter_shown(self) -> str:
-        """The dead letter that is shown, as HTML."""
-        return str(self._letter.value)
-
     def _show_letter(self, state: IngestionState | None = None) -> None:
         found = (state or self._panel.state).letter(self.letter.value)
         self._letter.value = "" if found is None else picture_of(letter_grid(found)).html

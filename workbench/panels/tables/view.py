@@ -88,11 +88,6 @@ class WarehouseView:
             parts.append(rows_grid(state.result))
         return picture_of(*parts, *state.problems)
 
-    @property
-    def chart_shown(self) -> str:
-        """The chart, as HTML."""
-        return str(self._chart.value)
-
     def _show_result(self, result: SqlResult | None) -> None:
         if result is None:
             return
