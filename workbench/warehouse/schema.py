@@ -49,6 +49,11 @@ def quoted(*parts: str) -> str:
     return ".".join(_PREPARER.quote_identifier(part) for part in parts)
 
 
+def text_literal(value: str) -> str:
+    """A text as SQL: `'it''s'`."""
+    return "'" + value.replace("'", "''") + "'"
+
+
 def sql_type(field: pa.Field) -> SqlType:
     """The SQL type of a column.
 

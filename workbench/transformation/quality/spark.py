@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import SettingsError
+from workbench.transformation.names import quoted
 from workbench.transformation.quality.checks import ROWS, Condition
 
 if TYPE_CHECKING:
@@ -167,8 +168,3 @@ def functions_for(frame: DataFrame) -> Any:
     from pyspark.sql import functions
 
     return functions
-
-
-def quoted(name: str) -> str:
-    """A column's name as Spark reads it, dots and all."""
-    return "`" + name.replace("`", "``") + "`"

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from workbench.errors import StepRefused
+from workbench.transformation.names import quoted
 from workbench.transformation.steps.durations import Duration, as_interval, parse_duration
 
 if TYPE_CHECKING:
@@ -23,11 +24,6 @@ def column(name: str) -> Column:
     from pyspark.sql import functions as sf
 
     return sf.col(quoted(name))
-
-
-def quoted(name: str) -> str:
-    """*name* for Spark functions that would read a dot in it as a path."""
-    return "`" + name.replace("`", "``") + "`"
 
 
 def as_names(names: str | Sequence[str]) -> tuple[str, ...]:

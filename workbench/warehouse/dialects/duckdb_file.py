@@ -26,6 +26,7 @@ from workbench.security.keyset.opening import Keys
 from workbench.security.references import references_at
 from workbench.security.secrets import ensure_token, private_folder
 from workbench.warehouse.dialects.reflection import ColumnReflection, QuotesEverything
+from workbench.warehouse.schema import text_literal
 
 CATALOG = "warehouse"
 HAND_OVER_SECONDS = 5.0  # until another thread of this process has closed the file, or opened it
@@ -189,18 +190,14 @@ def _attach(connection: duckdb.DuckDBPyConnection, file: Path, key: SecretStr) -
     connection.execute("SET enable_progress_bar = false")
     # OpenSSL comes with this extension; without, DuckDB does not write encrypted files.
     extension = next(Path(str(files("duckdb_extension_httpfs"))).rglob("httpfs.duckdb_extension"))
-    connection.execute(f"LOAD {_text(str(extension))}")
+    connection.execute(f"LOAD {text_literal(str(extension))}")
     # The key is a parameter: it is in no text of a statement, hence in no error and no log.
     connection.execute(
-        f"ATTACH IF NOT EXISTS {_text(str(file))} AS {CATALOG} (ENCRYPTION_KEY ?)", [key.get_secret_value()]
+        f"ATTACH IF NOT EXISTS {text_literal(str(file))} AS {CATALOG} (ENCRYPTION_KEY ?)", [key.get_secret_value()]
     )
     file.chmod(0o600)
     connection.execute(f"USE {CATALOG}")
     connection.execute("SET TimeZone = 'UTC'")
-
-
-def _text(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"
 
 
 def _ours(settings: WarehouseSettings, error: BaseException) -> WarehouseError:

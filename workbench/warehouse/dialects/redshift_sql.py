@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from workbench.loading import JSON
 from workbench.warehouse.dialects.redshift_engine import RedshiftDialect
-from workbench.warehouse.schema import is_wider, quoted, split_name, sql_type
+from workbench.warehouse.schema import is_wider, quoted, split_name, sql_type, text_literal
 
 DIALECT = RedshiftDialect()
 # The time is UTC: GETDATE gives no zone.
@@ -55,8 +55,8 @@ def stage_statement(stage: str, columns: pa.Schema) -> str:
 
 def copy_statement(stage: str, manifest: str, iam_role: str) -> str:
     """One COPY of all files of a manifest."""
-    role = "default" if iam_role == "default" else _text(iam_role)
-    return f"COPY {quoted(stage)} FROM {_text(manifest)} IAM_ROLE {role} FORMAT AS PARQUET MANIFEST"
+    role = "default" if iam_role == "default" else text_literal(iam_role)
+    return f"COPY {quoted(stage)} FROM {text_literal(manifest)} IAM_ROLE {role} FORMAT AS PARQUET MANIFEST"
 
 
 def drop_statement(stage: str) -> str:
@@ -135,7 +135,3 @@ def _table(table: str) -> str:
 
 def _names(names: Sequence[str]) -> str:
     return ", ".join(quoted(name) for name in names)
-
-
-def _text(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"
