@@ -183,7 +183,7 @@ class Watching:
         wait_until(look, seconds, what)
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_the_plans_three_alerts_reach_slack_mail_and_pager_and_so_does_their_end(
     site: Site, brokers: Brokers, hub: LoginHub, people, monkeypatch: pytest.MonkeyPatch
 ):
@@ -231,7 +231,7 @@ def test_the_plans_three_alerts_reach_slack_mail_and_pager_and_so_does_their_end
         def is_over() -> bool:
             return len(told.slack_titles()) == 6 and len(told.inbox.subjects) == 4 and len(told.pager.requests) == 2
 
-        watching.until(is_over, "people to be told of the end of all three", 150)
+        watching.until(is_over, "people to be told of the end of all three", 300)
 
         drawn = history.read(0)
 
