@@ -12,6 +12,7 @@ from hub.addresses import HubPorts, public_url
 from hub.authentication.authenticator import WorkbenchAuthenticator
 from hub.authentication.github import GitHub
 from hub.authentication.openid import Google, OpenID
+from hub.authentication.states import read_without_writing
 from hub.culling import set_culler
 from hub.identities import Identities
 from hub.keys import read_keys
@@ -36,6 +37,7 @@ DEMO_DOMAIN = "example.com"
 def configure(c: Any) -> None:
     """Set everything that JupyterHub reads on its configuration object `c`."""
     hide_secrets()
+    read_without_writing()
     begin_logs("hub", log_settings().options)
     settings = Settings.load()
     set_logs(c, settings.logs.options)

@@ -1,0 +1,124 @@
+"""What the hub makes of a provider's answer, whatever else happens to the person's login meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from jupyterhub import orm
+from jupyterhub.crypto import CryptKeeper
+from jupyterhub.user import User
+
+from hub.authentication.authenticator import WorkbenchAuthenticator
+from hub.authentication.states import read_without_writing
+from workbench.errors import ProviderRefused
+from workbench.sections.login import LoginSettings
+
+OLD, NEW = b"o" * 32, b"n" * 32
+
+
+@pytest.fixture
+def two_keys(monkeypatch: pytest.MonkeyPatch) -> Iterator[CryptKeeper]:
+    """The hub after a rotation of its keys."""
+    monkeypatch.setattr(User, "get_auth_state", User.get_auth_state)  # put back afterwards
+    read_without_writing()
+    CryptKeeper.clear_instance()
+    yield CryptKeeper.instance(keys=[NEW, OLD], n_threads=1)
+    CryptKeeper.clear_instance()
+
+
+@pytest.fixture
+def user() -> Iterator[User]:
+    """Somebody of JupyterHub's, in a database of their own."""
+    database = orm.new_session_factory("sqlite:///:memory:")()
+    known = orm.User(name="gh-ada")
+    database.add(known)
+    database.commit()
+    yield User(known, db=database)
+    database.close()
+
+
+def state(**changes: Any) -> dict[str, Any]:
+    return {"provider": "fake", "subject": "1", "checked_at": time.time() - 300, "refresh_token": "old", **changes}
+
+
+class Provider:
+    """Answers when it is told to."""
+
+    key = "fake"
+
+    def __init__(self, answer: Exception) -> None:
+        self.answer = answer
+        self.asked, self.may_answer = asyncio.Event(), asyncio.Event()
+
+    async def refresh(self, auth_state: dict[str, Any], keep: Any) -> dict[str, Any]:
+        await keep({**auth_state, "refresh_token": "new"})
+        self.asked.set()
+        await self.may_answer.wait()
+        raise self.answer
+
+
+class Watched(WorkbenchAuthenticator):  # type: ignore[misc]
+    """Notes who is shown out."""
+
+    def __init__(self, provider: Provider) -> None:
+        identities = SimpleNamespace(is_blocked=lambda name: False)
+        super().__init__(login_settings=LoginSettings(), identities=identities)
+        self.providers, self.out = [provider], []
+
+    async def show_out(self, user: Any, reason: str) -> None:
+        self.out.append(reason)
+
+
+def test_a_no_counts_though_pages_are_opened_meanwhile(two_keys, user):
+    async def act() -> None:
+        provider = Provider(ProviderRefused("no"))
+        authenticator = Watched(provider)
+        await user.save_auth_state(state())
+        reading = user.get_auth_state()  # begun before the new tokens are kept
+        asking = asyncio.ensure_future(authenticator.refresh_user(user))
+        await asyncio.gather(reading, provider.asked.wait())
+        for _ in range(3):
+            assert (await user.get_auth_state())["refresh_token"] == "new"
+        provider.may_answer.set()
+        assert await asking is False
+        await asyncio.gather(*authenticator._background)
+        assert authenticator.out == ["no"]
+
+    asyncio.run(asyncio.wait_for(act(), 20))
+
+
+def test_a_login_meanwhile_counts_more_than_the_no(two_keys, user):
+    async def act() -> None:
+        provider = Provider(ProviderRefused("no"))
+        authenticator = Watched(provider)
+        await user.save_auth_state(state())
+        asking = asyncio.ensure_future(authenticator.refresh_user(user))
+        await provider.asked.wait()
+        await user.save_auth_state(state(refresh_token="of the login"))
+        provider.may_answer.set()
+        assert await asking is True
+        assert authenticator.out == []
+
+    asyncio.run(asyncio.wait_for(act(), 20))
+
+
+def test_what_is_read_stays_as_it_was_written_and_is_written_with_the_newest_key(two_keys, user):
+    async def act() -> None:
+        two_keys.keys = [OLD]
+        await user.save_auth_state(state())
+        written = user.encrypted_auth_state
+        two_keys.keys = [NEW, OLD]
+        assert (await user.get_auth_state())["subject"] == "1"
+        assert user.encrypted_auth_state == written
+        await user.save_auth_state(await user.get_auth_state())
+        two_keys.keys = [NEW]
+        assert (await user.get_auth_state())["subject"] == "1"
+        two_keys.keys = [OLD]
+        assert await user.get_auth_state() is None
+
+    asyncio.run(asyncio.wait_for(act(), 20))
