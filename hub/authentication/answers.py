@@ -6,6 +6,7 @@ The difference decides whether somebody is logged out, so it is made in one plac
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Awaitable, Mapping
 from typing import Any
 
@@ -21,17 +22,29 @@ ABOUT_THE_PERSON = {
     *("invalid_grant", "invalid_token", "access_denied", "insufficient_scope"),
     *("bad_refresh_token", "bad_verification_code", "not_allowed"),
 }
+# What GitHub says beside a 403: of a person, and of a limit, which needs no header ("Rate limits for the REST API").
+OF_THE_PERSON = re.compile(r"suspended|SAML", re.IGNORECASE)
+OF_A_LIMIT = re.compile(r"rate limit|abuse", re.IGNORECASE)
+BEARER_ERROR = re.compile(r'^Bearer\b.*\berror="([^"]*)"', re.IGNORECASE)  # RFC 6750 §3
 LATER = "Try again in a few minutes."
 
 
-def is_outage(status: int, headers: Mapping[str, str]) -> bool:
+def is_outage(status: int, headers: Mapping[str, str], body: bytes = b"") -> bool:
     """Whether an HTTP status says nothing about the person: the provider is down, or has been asked too often.
 
     599 is tornado's for a connection that failed. GitHub limits rates with 403
     (docs.github.com, "Rate limits for the REST API").
     """
-    is_limited = status == FORBIDDEN and (headers.get("X-RateLimit-Remaining") == "0" or "Retry-After" in headers)
+    is_limited = status == FORBIDDEN and (
+        headers.get("X-RateLimit-Remaining") == "0" or "Retry-After" in headers or bool(OF_A_LIMIT.search(said(body)))
+    )
     return status >= 500 or status in {TIMEOUT, TOO_MANY_REQUESTS} or is_limited
+
+
+def said(body: bytes) -> str:
+    """The message of an answer of GitHub's API; empty when it is none, such as a page of something in between."""
+    found = _document(body).get("message")
+    return found if isinstance(found, str) else ""
 
 
 def check_code(provider: str, code: str) -> None:
@@ -49,25 +62,33 @@ def check_code(provider: str, code: str) -> None:
     )
 
 
-async def asked(provider: str, answer: Awaitable[Any]) -> Any:
+async def asked(provider: str, answer: Awaitable[Any], *, with_persons_token: bool = False) -> Any:
     """The provider's answer.
 
+    Args:
+        provider: what people call it.
+        answer: the request.
+        with_persons_token: whether it shows the access token of somebody. Elsewhere a 401 is about the hub's
+            own client (RFC 6749 §5.2).
+
     Raises:
-        ProviderRefused: when it said no: 401 or 403, or an error code of a token endpoint.
+        ProviderRefused: when it said no to the person: an error code that is about them or their grant, a 401 of
+            an API to their token, GitHub's 403 for who is suspended.
         ProviderUnavailable: when it did not answer, or with what says nothing about the person, such as
-            the 404 of a proxy before an issuer that starts.
+            the 404 of a proxy before an issuer that starts, or the 403 of a firewall.
     """
     try:
         return await answer
     except HTTPClientError as error:
-        code = _protocol_error(error)
-        if is_outage(error.code, error.response.headers if error.response else {}):
+        headers: Mapping[str, str] = error.response.headers if error.response else {}
+        body: bytes = error.response.body or b"" if error.response else b""
+        if is_outage(error.code, headers, body):
             raise ProviderUnavailable(
                 f"{provider} does not answer: {error.code} {error.message}", remedy=LATER
             ) from None
-        if code:
+        if code := _protocol_error(headers, body):
             check_code(provider, code)
-        if error.code in {UNAUTHORIZED, FORBIDDEN}:
+        if with_persons_token and _is_no(error.code, headers, body):
             raise ProviderRefused(f"{provider} said {error.code}") from None
         raise ProviderUnavailable(f"{provider} answered {error.code}, which means nothing here", remedy=LATER) from None
     except (OSError, StreamClosedError) as error:  # TLS errors are OSErrors
@@ -76,10 +97,25 @@ async def asked(provider: str, answer: Awaitable[Any]) -> Any:
         raise ProviderUnavailable(f"{provider} sent something that is no JSON", remedy=LATER) from None
 
 
-def _protocol_error(error: HTTPClientError) -> str:
-    """The error code of RFC 6749 §5.2 in a refusal; empty when there is none."""
-    try:
-        found = json.loads(error.response.body)["error"] if error.response else ""
-    except (ValueError, KeyError, TypeError):
-        return ""
+def _is_no(status: int, headers: Mapping[str, str], body: bytes) -> bool:
+    """Whether a refusal without a code of the protocol comes from an API that knows the token, not from before it."""
+    if status == UNAUTHORIZED:
+        return bool(_document(body)) or headers.get("WWW-Authenticate", "").lower().startswith("bearer")
+    return status == FORBIDDEN and bool(OF_THE_PERSON.search(said(body)))
+
+
+def _protocol_error(headers: Mapping[str, str], body: bytes) -> str:
+    """The error code of RFC 6750 §3 or RFC 6749 §5.2 in a refusal; empty when there is none."""
+    if told := BEARER_ERROR.search(headers.get("WWW-Authenticate", "")):
+        return told[1]
+    found = _document(body).get("error")
     return found if isinstance(found, str) else ""
+
+
+def _document(body: bytes) -> dict[str, Any]:
+    """The JSON object of an answer; empty when it is none."""
+    try:
+        found = json.loads(body)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -10,7 +10,7 @@ from typing import Any
 from oauthenticator.github import GitHubOAuthenticator
 from traitlets import Set, Unicode
 
-from hub.authentication.answers import asked, is_outage
+from hub.authentication.answers import asked, is_outage, said
 from hub.authentication.provider import IsSame, Provider
 from hub.identities import Account
 from workbench.errors import ProviderRefused, ProviderUnavailable
@@ -95,8 +95,9 @@ class GitHub(Provider, GitHubOAuthenticator):  # type: ignore[misc]
         )  # fmt: skip
         if answer.code == 204:
             return True
-        # 404 with a message is GitHub's own no; 302 is for who is in no organization (docs.github.com, "Members").
-        is_no = answer.code in {302, 403} or (answer.code == 404 and b'"message"' in (answer.body or b""))
-        if not is_no or is_outage(answer.code, answer.headers):
+        # 403 or 404 with a message is GitHub's own no; 302 is for who is in no organization (docs.github.com, "Members").
+        body = answer.body or b""
+        is_no = answer.code == 302 or (answer.code in {403, 404} and bool(said(body)))
+        if not is_no or is_outage(answer.code, answer.headers, body):
             raise ProviderUnavailable(f"{self.label} answered {answer.code} when asked for members of {team}")
         return False

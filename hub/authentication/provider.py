@@ -193,7 +193,8 @@ class Provider(OAuthenticator):  # type: ignore[misc]
     async def get(self, address: str, token: dict[str, Any]) -> Any:
         """GET a JSON document of the provider's API with an access token."""
         headers = self.build_userdata_request_headers(token["access_token"], token["token_type"])
-        return await asked(self.label, self.httpfetch(address, "asking the provider", method="GET", headers=headers))
+        question = self.httpfetch(address, "asking the provider", method="GET", headers=headers)
+        return await asked(self.label, question, with_persons_token=True)
 
     async def _model(self, token: dict[str, Any], *, nonce: str = "", is_fresh: bool = False) -> dict[str, Any]:
         """JupyterHub's model: who it is, the groups, the picture, and what is kept for the next refresh."""

@@ -1,0 +1,116 @@
+"""What a provider's refusal means: a no to the person, or nothing that is about them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from io import BytesIO
+from typing import Any
+
+import pytest
+from tornado.httpclient import HTTPClientError, HTTPRequest, HTTPResponse
+from tornado.httputil import HTTPHeaders
+
+from hub.authentication.answers import asked
+from hub.authentication.github import GitHub
+from workbench.errors import ProviderRefused, ProviderUnavailable
+
+PAGE = b"<html><h1>Request blocked</h1></html>"
+LIMIT = {"message": "You have exceeded a secondary rate limit. Please wait a few minutes before you try again."}
+ABUSE = {"message": "You have triggered an abuse detection mechanism."}
+GOOGLES_LIMIT = {"error": {"code": 403, "errors": [{"reason": "rateLimitExceeded"}], "message": "Rate Limit Exceeded"}}
+GOOGLES_NO = {"error": {"code": 401, "message": "Invalid Credentials", "status": "UNAUTHENTICATED"}}
+SUSPENDED = {"message": "Sorry. Your account was suspended."}
+SAML = {"message": "Resource protected by organization SAML enforcement."}
+CREDENTIALS = {"message": "Bad credentials", "documentation_url": "https://docs.github.com/rest"}
+BEARER = {"WWW-Authenticate": 'Bearer realm="staff", error="invalid_token", error_description="it is too old"'}
+
+
+def response(status: int, body: Any, headers: dict[str, str]) -> HTTPResponse:
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    request = HTTPRequest("https://provider.example")
+    return HTTPResponse(request, status, headers=HTTPHeaders(headers), buffer=BytesIO(content))
+
+
+def meaning(status: int, body: Any = b"", *, at_api: bool = True, **headers: str) -> type[Exception]:
+    async def answer() -> None:
+        raise HTTPClientError(status, response=response(status, body, headers))
+
+    with pytest.raises((ProviderRefused, ProviderUnavailable)) as found:
+        asyncio.run(asked("provider", answer(), with_persons_token=at_api))
+    return found.type
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "headers"),
+    [
+        (403, LIMIT, {"X-RateLimit-Remaining": "14"}),
+        (403, ABUSE, {}),
+        (403, SUSPENDED, {"Retry-After": "60"}),
+        (403, GOOGLES_LIMIT, {}),
+        (403, PAGE, {}),
+        (403, b"", {}),
+        (403, {"message": "Request forbidden by administrative rules."}, {}),
+        (401, PAGE, {}),
+        (401, b"", {}),
+        (401, b"", {"WWW-Authenticate": 'Basic realm="proxy"'}),
+        (401, {"error": "invalid_client"}, {}),
+        (400, {"error": "invalid_request"}, {}),
+    ],
+)
+def test_what_is_not_about_the_person_is_no_answer(status, body, headers):
+    assert meaning(status, body, **headers) is ProviderUnavailable
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "headers"),
+    [
+        (401, CREDENTIALS, {}),
+        (401, GOOGLES_NO, {}),
+        (401, b"", BEARER),
+        (401, b"Unauthorized", {"WWW-Authenticate": "Bearer"}),
+        (400, {"error": "invalid_grant"}, {}),
+        (403, {"error": "insufficient_scope"}, {}),
+        (403, b"", {"WWW-Authenticate": 'Bearer error="insufficient_scope"'}),
+        (403, SUSPENDED, {}),
+        (403, SAML, {}),
+    ],
+)
+def test_a_no_to_the_person_is_a_no(status, body, headers):
+    assert meaning(status, body, **headers) is ProviderRefused
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [(b"", ProviderUnavailable), (CREDENTIALS, ProviderUnavailable), ({"error": "invalid_grant"}, ProviderRefused)],
+)
+def test_a_401_of_a_token_endpoint_is_about_the_client(body, expected):
+    assert meaning(401, body, at_api=False) is expected
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "is_told"),
+    [
+        (403, LIMIT, False),
+        (403, ABUSE, False),
+        (403, PAGE, False),
+        (404, PAGE, False),
+        (403, {"message": "the `example` organization has enabled OAuth App access restrictions"}, True),
+        (403, SAML, True),
+        (404, {"message": "Not Found"}, True),
+        (302, b"", True),
+    ],
+)
+def test_only_githubs_own_no_says_that_somebody_is_no_member(monkeypatch, status, body, is_told):
+    async def httpfetch(*_: Any, **__: Any) -> HTTPResponse:
+        return response(status, body, {"X-RateLimit-Remaining": "14"})
+
+    github = GitHub(allowed_organizations={"example"}, github_url="https://github.example")
+    monkeypatch.setattr(github, "httpfetch", httpfetch)
+    found = github.find_groups({"access_token": "x", "token_type": "bearer"}, {"login": "ada"})
+
+    if is_told:
+        assert list(asyncio.run(found)) == []
+    else:
+        with pytest.raises(ProviderUnavailable):
+            asyncio.run(found)
