@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,7 @@ from hub.spawning.environment import (
 from hub.spawning.limits import set_limits
 from hub.spawning.local import OsUserSpawner
 from hub.spawning.walls import check, make_wall
+from workbench.errors import WorkbenchError
 from workbench.security.secrets import private_folder
 from workbench.settings import Settings
 
@@ -34,6 +36,8 @@ KEPT_VARIABLES = [
 ]
 # The route of a server that has ended leads to whoever takes its port next: it is not left for long.
 POLL_SECONDS = 5
+SEPARATING = {"local", "systemd"}  #: spawners that keep people apart on this machine
+ENV_FILE = Path(".env")  #: what `Settings.load` reads beside the environment
 
 
 def set_spawner(c: Any, settings: Settings) -> None:
@@ -42,6 +46,8 @@ def set_spawner(c: Any, settings: Settings) -> None:
     Raises:
         WorkbenchError: when that way does not work on this machine.
     """
+    if settings.hub.spawner in SEPARATING:
+        check_env_file(ENV_FILE)
     c.Spawner.cmd = list(SERVER)
     c.Spawner.default_url = f"/lab/tree/{FIRST_NOTEBOOK}"
     c.Spawner.env_keep = KEPT_VARIABLES
@@ -52,6 +58,19 @@ def set_spawner(c: Any, settings: Settings) -> None:
     c.Spawner.http_timeout = 90
     c.Spawner.start_timeout = 90
     _setter(settings)(c, settings)
+
+
+def check_env_file(path: Path) -> None:
+    """See that the secrets of the settings are not for everybody: neither a wall nor a unit hides the file.
+
+    Raises:
+        WorkbenchError: when others than its owner may read or change it.
+    """
+    if path.is_file() and (mode := stat.S_IMODE(path.stat().st_mode)) & 0o077:
+        raise WorkbenchError(
+            f"{path.absolute()} has the mode {mode:04o}: people's servers could read the secrets in it",
+            remedy=f"chmod 600 {path.absolute()}",
+        )
 
 
 def set_simple(c: Any, settings: Settings) -> None:

@@ -24,6 +24,7 @@ TOOLS = (*os_users.TOOLS, "setpriv", "unshare", "sh")
 TEMPORARY = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108 - those that are covered
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
 NOBODY = 65534
+PROGRAM = (".venv", "hub", "workbench", "pipelines", "notebooks", "spark_conf")  #: of a checkout: what users run
 NAMESPACES = ("--mount", "--pid", "--ipc", "--fork", "--kill-child", "--propagation", "private")
 
 
@@ -118,7 +119,7 @@ def check(wall_: Wall) -> None:
     if done.returncode:
         raise WorkbenchError(
             f"WORKBENCH_HUB_SPAWNER is local, but another OS user cannot run the workbench: {done.stderr.strip()[-500:]}",
-            remedy="Allow mount and process namespaces here (not in an unprivileged container), and make the environment readable to all: `chmod -R a+rX`.",
+            remedy=f"Allow mount and process namespaces here (not in an unprivileged container), and make the program readable to all, but not `.env`: `chmod -R a+rX {' '.join(PROGRAM)}` in the checkout.",
         )
 
 

@@ -17,9 +17,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from jupyterhub.spawner import SpawnException
+from traitlets.config import Config
 
 from hub.departure import archive_home, offboard_account, remove_unfinished_archives
-from hub.spawning import admission, limits, os_users
+from hub.spawning import admission, configuration, limits, os_users
+from hub.spawning.configuration import set_spawner
 from hub.spawning.environment import (
     FIRST_NOTEBOOK,
     RUNTIME_VARIABLE,
@@ -29,8 +31,9 @@ from hub.spawning.environment import (
 )
 from hub.spawning.listening import SEVERAL, listener, parse_listeners
 from hub.spawning.local import OsUserSpawner
-from hub.spawning.walls import Wall
+from hub.spawning.walls import PROGRAM, Wall
 from tests.services.workbench import ROOT
+from workbench.cli.doctor import _env_file
 from workbench.errors import WorkbenchError
 from workbench.runtime.ports import any_free
 from workbench.sections import HubSettings
@@ -397,3 +400,38 @@ def test_off_boarding_ends_servers_of_a_time_when_the_spawner_was_simple(tmp_pat
         for each in (server, *rest):
             each.kill()
             each.wait()
+
+
+@pytest.mark.parametrize("spawner", ["local", "systemd"])
+def test_where_people_are_kept_apart_the_secrets_of_the_settings_are_not_for_all(tmp_path, monkeypatch, spawner):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WORKBENCH_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("WORKBENCH_HUB_SPAWNER", spawner)
+    Path(".env").write_text("DW_PASSWORD=secret\n")
+    settings = Settings.load()
+    for mode in (0o644, 0o640, 0o602):
+        Path(".env").chmod(mode)
+        with pytest.raises(WorkbenchError, match=f"has the mode {mode:04o}") as refused:
+            set_spawner(Config(), settings)
+        assert refused.value.remedy == f"chmod 600 {tmp_path / '.env'}"
+    monkeypatch.setattr(configuration, "_setter", lambda settings: lambda c, settings: None)
+    Path(".env").chmod(0o600)
+
+    set_spawner(Config(), settings)
+
+
+def test_the_doctor_looks_at_the_file_of_the_settings(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path(".env").touch(mode=0o644)
+
+    with pytest.raises(WorkbenchError, match="others can read") as found:
+        _env_file(Path(".env"))
+
+    assert found.value.remedy == f"chmod 600 {tmp_path / '.env'}"
+    Path(".env").chmod(0o600)
+    assert "is private" in _env_file(Path(".env"))
+
+
+def test_what_is_to_be_made_readable_does_not_hold_the_settings():
+    assert all((ROOT / name).is_dir() for name in PROGRAM)
+    assert {"hub", "workbench"} <= set(PROGRAM)

@@ -54,6 +54,7 @@ def examine(home: Path) -> list[Finding]:
         ("jars", lambda: _jars(home)),
         ("disk", lambda: _disk(home)),
         ("files", lambda: _private_files(home)),
+        ("environment file", lambda: _env_file(Path(".env"))),
         ("checkpoints", lambda: _checkpoints(home)),
         ("keys", _keys),
         ("backup", lambda: _backup(home)),
@@ -123,6 +124,14 @@ def _private_files(home: Path) -> str:
             remedy=f"chmod -R go-rwx {home / 'keys'} {home / 'run'}",
         )
     return f"{len(files)} files of keys/ and run/ are private"
+
+
+def _env_file(path: Path) -> str:
+    if not path.is_file():
+        return f"there is no {path} in the working folder"
+    if stat.S_IMODE(path.stat().st_mode) & 0o077:
+        raise WorkbenchError(f"others can read {path.absolute()}", remedy=f"chmod 600 {path.absolute()}")
+    return f"{path.absolute()} is private"
 
 
 def _checkpoints(home: Path) -> str:
