@@ -23,7 +23,8 @@ def offboard_account(settings: Settings, name: str, *, keep_home: bool) -> list[
     """End what still runs of somebody on this machine, lock their OS user, and archive their home; returns the steps.
 
     Raises:
-        WorkbenchError: when processes are left, or the home cannot be archived; it is then untouched.
+        WorkbenchError: when processes are left, or the home cannot be archived; it is then untouched. Also when
+            it is archived and cannot be removed.
     """
     if settings.hub.spawner == "kubernetes":
         return ["the volume of the home is left in the cluster"]

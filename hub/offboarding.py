@@ -153,14 +153,13 @@ class Offboard(_Handler):
         """Answers a line for each step as it is done, and for each problem; the last says `done`."""
         user = self.check_known(name)
         keeps_home = bool(self.body.get("keep_home"))
-        async with _one_at_a_time:
-            # Whoever was blocked first cannot come back while the rest is done.
-            steps, problems = await self.carry_out(
-                partial(self._block, name),
-                partial(self.expel, user, "off-boarded"),
-                partial(remove_role, self.workbench, name),
-                partial(self._leave_machine, name, keeps_home),
-            )
+        # Whoever was blocked first cannot come back while the rest is done.
+        steps, problems = await self.carry_out(
+            partial(self._block, name),
+            partial(self.expel, user, "off-boarded"),
+            partial(remove_role, self.workbench, name),
+            partial(self._leave_machine, name, keeps_home),
+        )
         details = {"steps": "; ".join(steps), "problems": "; ".join(problems)}
         await self.authenticator.audit.record(
             Action.USER_OFFBOARDED,
@@ -184,7 +183,9 @@ class Offboard(_Handler):
         return ["sign-in blocked"]
 
     async def _leave_machine(self, name: str, keeps_home: bool) -> list[str]:
-        return await asyncio.to_thread(offboard_account, self.workbench, name, keep_home=keeps_home)
+        # An archive may take hours; what ends somebody's access does not wait for it.
+        async with _one_at_a_time:
+            return await asyncio.to_thread(offboard_account, self.workbench, name, keep_home=keeps_home)
 
 
 class Readmit(_Handler):

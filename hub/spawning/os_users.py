@@ -165,7 +165,13 @@ def archive_home(home: Path, archive: Path) -> None:
         _sync(archive.parent)
     finally:
         part.unlink(missing_ok=True)
-    shutil.rmtree(home)
+    try:
+        shutil.rmtree(home)
+    except OSError as error:
+        raise OsUserError(
+            f"{home} is archived to {archive}, but could not be removed: {error}",
+            remedy=f"See what keeps it, and remove it: `rm --recursive {home}`.",
+        ) from error
 
 
 def _add(hub_name: str, home: Path) -> None:

@@ -335,6 +335,22 @@ def test_a_home_stays_when_its_archive_cannot_be_written(tmp_path):
     assert archive.read_text() == "an earlier one"
 
 
+def test_a_home_that_is_archived_and_cannot_be_removed_is_told_so(tmp_path, monkeypatch):
+    home = tmp_path / "users" / "gh-ada"
+    home.mkdir(parents=True)
+
+    def refuse(path: Path) -> None:
+        raise PermissionError(1, "Operation not permitted", str(path))
+
+    monkeypatch.setattr(os_users.shutil, "rmtree", refuse)
+
+    with pytest.raises(WorkbenchError, match=r"is archived to .*, but could not be removed") as told:
+        archive_home(tmp_path, home)
+
+    assert "rm --recursive" in told.value.remedy
+    assert len(list((tmp_path / "archive").glob("gh-ada-*.tar.gz"))) == 1
+
+
 KILLED = """
 import os, sys, tarfile
 from pathlib import Path
