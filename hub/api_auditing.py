@@ -10,6 +10,7 @@ import re
 from typing import Any
 
 from jupyterhub import apihandlers, handlers
+from jupyterhub.apihandlers.users import UserAPIHandler
 from jupyterhub.handlers.base import BaseHandler
 from jupyterhub.handlers.pages import SpawnHandler
 from tornado import web
@@ -45,8 +46,21 @@ AUDITED = {
     "UserTokenAPIHandler": Action.TOKEN_CHANGED,
     "UserTokenListAPIHandler": Action.TOKEN_CHANGED,
 }
+
+
+class NameKeepingHandler(UserAPIHandler):  # type: ignore[misc]
+    """JupyterHub's, but a name stays its person's: homes, OS users, roles and accounts go by it."""
+
+    async def patch(self, user_name: str) -> None:
+        """Change what may be changed of somebody."""
+        body = self.get_json_body()
+        if isinstance(body, dict) and body.get("name", user_name) != user_name:
+            raise web.HTTPError(403, "A name is given at the first login and stays: nobody is renamed.")
+        await super().patch(user_name)
+
+
 #: Handlers of ours that do what JupyterHub's do, and more.
-OURS: dict[type, type] = {SpawnHandler: PatientSpawnHandler}
+OURS: dict[type, type] = {SpawnHandler: PatientSpawnHandler, UserAPIHandler: NameKeepingHandler}
 #: The others that answer more than GET, and why nothing is recorded.
 NOT_AUDITED = {
     "ActivityAPIHandler": "A sign of life of a server, every few minutes.",

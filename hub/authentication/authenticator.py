@@ -187,6 +187,8 @@ class WorkbenchAuthenticator(Authenticator):  # type: ignore[misc]
             raise ProviderRefused("the person was off-boarded")
         if model["account"].subject != state["subject"]:
             raise ProviderRefused("the token belongs to another account now")
+        if (known := self.identities.name_of(model["account"])) != name:
+            raise ProviderRefused(f"the account is that of {known}, not of {name}")
         if not await self.check_allowed(name, model):
             raise ProviderRefused("no rule lets the account in any more")
         return model

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import re
 from collections.abc import Callable, Iterator
@@ -12,7 +13,8 @@ import click
 import pytest
 import typer
 from jupyterhub import apihandlers, handlers
-from tornado.web import RequestHandler, StaticFileHandler
+from jupyterhub.apihandlers.users import UserAPIHandler
+from tornado.web import HTTPError, RequestHandler, StaticFileHandler
 
 from hub import health, kernels, status
 from hub.api_auditing import AUDITED, NOT_AUDITED, AuditedRequest, audited_handlers
@@ -100,6 +102,26 @@ def test_every_request_of_jupyterhub_that_changes_something_is_audited_or_says_w
         if handler.__name__ in AUDITED:
             assert issubclass(replaced[pattern], AuditedRequest)
             assert issubclass(replaced[pattern], handler)
+
+
+def test_nobody_is_renamed(monkeypatch):
+    asked = []
+
+    async def patch(self: Any, user_name: str) -> None:
+        asked.append(user_name)
+
+    monkeypatch.setattr(UserAPIHandler, "patch", patch)
+    handlers_by_name = {handler.__name__: handler for _, handler, *_ in audited_handlers()}
+    request = object.__new__(handlers_by_name["AuditedUserAPIHandler"])
+
+    for body in ({"admin": True}, {"name": "gh-ada", "admin": True}):
+        monkeypatch.setattr(request, "get_json_body", lambda body=body: body, raising=False)
+        asyncio.run(request.patch("gh-ada"))
+    monkeypatch.setattr(request, "get_json_body", lambda: {"name": "gh-grace"})
+    with pytest.raises(HTTPError, match="nobody is renamed"):
+        asyncio.run(request.patch("gh-ada"))
+
+    assert asked == ["gh-ada", "gh-ada"]
 
 
 def test_every_route_of_the_service_of_pipelines_is_audited_or_says_why_not():

@@ -15,6 +15,7 @@ from jupyterhub.user import User
 
 from hub.authentication.authenticator import WorkbenchAuthenticator
 from hub.authentication.states import read_without_writing
+from hub.identities import Account
 from workbench.errors import ProviderRefused
 from workbench.sections.login import LoginSettings
 
@@ -51,7 +52,7 @@ class Provider:
 
     key = "fake"
 
-    def __init__(self, answer: Exception) -> None:
+    def __init__(self, answer: Exception | dict[str, Any]) -> None:
         self.answer = answer
         self.asked, self.may_answer = asyncio.Event(), asyncio.Event()
 
@@ -59,14 +60,24 @@ class Provider:
         await keep({**auth_state, "refresh_token": "new"})
         self.asked.set()
         await self.may_answer.wait()
-        raise self.answer
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+    async def is_allowed(self, model: dict[str, Any], is_same: Any) -> bool:
+        return True
 
 
 class Watched(WorkbenchAuthenticator):  # type: ignore[misc]
     """Notes who is shown out."""
 
     def __init__(self, provider: Provider) -> None:
-        identities = SimpleNamespace(is_blocked=lambda name: False)
+        owners = {("fake", "1"): "gh-grace"}  # the account was given to her
+        identities = SimpleNamespace(
+            is_blocked=lambda name: False,
+            is_same=None,
+            name_of=lambda account: owners[account.provider, account.subject],
+        )
         super().__init__(login_settings=LoginSettings(), identities=identities)
         self.providers, self.out = [provider], []
 
@@ -120,5 +131,21 @@ def test_what_is_read_stays_as_it_was_written_and_is_written_with_the_newest_key
         assert (await user.get_auth_state())["subject"] == "1"
         two_keys.keys = [OLD]
         assert await user.get_auth_state() is None
+
+    asyncio.run(asyncio.wait_for(act(), 20))
+
+
+def test_an_account_that_is_somebody_elses_now_vouches_for_nobody_but_them(two_keys, user):
+    async def act() -> None:
+        account = Account(provider="fake", subject="1", login="ada", prefix="gh")
+        provider = Provider({"account": account, "groups": [], "user_info": {}, "auth_state": state()})
+        provider.may_answer.set()
+        authenticator = Watched(provider)
+        await user.save_auth_state(state())
+
+        assert await authenticator.refresh_user(user) is False
+
+        await asyncio.gather(*authenticator._background)
+        assert authenticator.out == ["the account is that of gh-grace, not of gh-ada"]
 
     asyncio.run(asyncio.wait_for(act(), 20))
