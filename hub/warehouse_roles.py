@@ -21,6 +21,7 @@ from workbench.settings import Settings
 
 HANDOVER = (sys.executable, "-P", "-m", "workbench.warehouse.policies.handover")
 SECONDS = 30.0
+VALID_UNTIL = "warehouse_valid_until"  #: in the state of a spawner
 
 
 def check(settings: Settings) -> None:
@@ -39,6 +40,26 @@ def check(settings: Settings) -> None:
         problems.append(f"{problem} Set WORKBENCH_POLICIES_ADMIN_USER and WORKBENCH_POLICIES_ADMIN_PASSWORD.")
     if problems:
         raise SettingsError(problems)
+
+
+class KeepsRole:
+    """For a spawner: until when the password of its server is good, also after a hub that was killed.
+
+    JupyterHub stops what ended with that hub when it starts anew; the password then ends, too. Nothing is
+    cleared with the rest of the state, which the spawner forgets before `close_role` is called.
+    """
+
+    warehouse_valid_until = ""
+
+    def get_state(self) -> dict[str, Any]:
+        """What JupyterHub keeps in its database while the server runs."""
+        state: dict[str, Any] = super().get_state()  # type: ignore[misc]
+        return {**state, VALID_UNTIL: self.warehouse_valid_until} if self.warehouse_valid_until else state
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Called with it by a hub that has just started."""
+        super().load_state(state)  # type: ignore[misc]
+        self.warehouse_valid_until = str(state.get(VALID_UNTIL, ""))
 
 
 async def set_role(settings: Settings, spawner: Any) -> str:

@@ -23,7 +23,7 @@ from hub.spawning.environment import (
     users_folder,
 )
 from hub.spawning.limits import set_limits
-from hub.spawning.local import OsUserSpawner
+from hub.spawning.local import OsUserSpawner, SameUserSpawner
 from hub.spawning.walls import check, make_wall
 from workbench.errors import WorkbenchError
 from workbench.security.secrets import private_folder
@@ -75,7 +75,7 @@ def check_env_file(path: Path) -> None:
 
 def set_simple(c: Any, settings: Settings) -> None:
     """All servers as the hub's own OS user, with folders under WORKBENCH_HOME: no wall between them."""
-    c.JupyterHub.spawner_class = "simple"
+    c.JupyterHub.spawner_class = SameUserSpawner
     c.SimpleLocalProcessSpawner.home_dir_template = str(users_folder(settings) / "{username}")
     c.Spawner.args = ["--allow-root"] if os.geteuid() == 0 else []
     c.Spawner.environment = kernel_environment(settings)

@@ -13,7 +13,7 @@ from subprocess import Popen
 from typing import Any
 
 import psutil
-from jupyterhub.spawner import LocalProcessSpawner, SpawnException
+from jupyterhub.spawner import LocalProcessSpawner, SimpleLocalProcessSpawner, SpawnException
 from jupyterhub.utils import maybe_future, random_port
 from traitlets import Any as AnyValue
 from traitlets import Unicode
@@ -22,6 +22,7 @@ from hub.spawning import os_users
 from hub.spawning.environment import COPY_LESSONS, own_environment
 from hub.spawning.limits import ServerLimits, make_groups, remove_groups, safe_name
 from hub.spawning.listening import wait_for_listener
+from hub.warehouse_roles import KeepsRole
 from workbench.resources import resource
 from workbench.security.secrets import private_folder
 
@@ -37,7 +38,11 @@ exec "$@"
 """
 
 
-class OsUserSpawner(LocalProcessSpawner):  # type: ignore[misc]
+class SameUserSpawner(KeepsRole, SimpleLocalProcessSpawner):  # type: ignore[misc]
+    """Starts each server as the hub's own OS user."""
+
+
+class OsUserSpawner(KeepsRole, LocalProcessSpawner):  # type: ignore[misc]
     """Starts each server as an OS user of its own; root starts it, and keeps nothing in the user's home."""
 
     wall = AnyValue(config=True, help="The Wall of this workbench.")

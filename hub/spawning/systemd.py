@@ -31,6 +31,7 @@ from hub.spawning.environment import (
 from hub.spawning.limits import ServerLimits, set_limits
 from hub.spawning.listening import wait_for_listener
 from hub.spawning.local import BEGIN
+from hub.warehouse_roles import KeepsRole
 from workbench.errors import SettingsError
 from workbench.resources import resource
 from workbench.settings import Settings
@@ -133,7 +134,7 @@ def unit_properties(home: Path, settings: Settings, limits: ServerLimits) -> dic
     return {**PROPERTIES, **own}
 
 
-class UnitSpawner(SystemdSpawner):  # type: ignore[misc]
+class UnitSpawner(KeepsRole, SystemdSpawner):  # type: ignore[misc]
     """A transient unit with an OS user that the workbench made; root asks systemd to start it."""
 
     settings = AnyValue(config=True, help="The settings of this workbench.")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import random
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jsonschema
@@ -15,6 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub import warehouse_roles
+from hub.spawning.local import OsUserSpawner, SameUserSpawner
+from hub.spawning.systemd import UnitSpawner
 from tests.services import policy_oracle as oracle
 from workbench.cli.doctor import examine
 from workbench.errors import PoliciesRefused, SettingsError, WarehouseError
@@ -560,6 +564,30 @@ def test_pods_get_no_passwords_in_their_description(monkeypatch):
 
     with pytest.raises(SettingsError, match="WORKBENCH_HUB_SPAWNER is kubernetes"):
         warehouse_roles.check(settings)
+
+
+@pytest.mark.parametrize("spawner_class", [SameUserSpawner, OsUserSpawner, UnitSpawner])
+def test_a_password_ends_when_a_hub_that_was_killed_starts_anew(monkeypatch, spawner_class):
+    asked = []
+
+    async def ask(settings: Settings, request: dict[str, object]) -> dict[str, object]:
+        asked.append(request)
+        return {"closed": True}
+
+    monkeypatch.setattr(warehouse_roles, "ask", ask)
+    monkeypatch.setattr(UnitSpawner, "home", Path("/nowhere"))
+    user = SimpleNamespace(id=1, name="gh-ada")
+    killed = spawner_class(user=user)
+    killed.warehouse_valid_until = "2026-01-31T08:00:00+00:00"
+
+    spawner = spawner_class(user=user)
+    spawner.load_state(json.loads(json.dumps(killed.get_state())))
+    spawner.clear_state()  # as its `poll` does when the process is gone
+    for _ in range(2):
+        asyncio.run(warehouse_roles.close_role(Settings.load(), spawner))
+
+    assert asked == [{"do": "close", "name": "gh-ada", "valid_until": "2026-01-31T08:00:00+00:00"}]
+    assert "warehouse_valid_until" not in spawner.get_state()
 
 
 @pytest.mark.parametrize(
