@@ -49,7 +49,7 @@ class WorkbenchAuthenticator(Authenticator):  # type: ignore[misc]
         super().__init__(**kwargs)
         # What is meant for one class is set on it: `c.Authenticator.…` would reach every provider.
         self.providers: list[Provider] = [provider(config=self.config) for provider in self.provider_classes]
-        self._refreshing: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self.refreshing: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self.failures = Throttle()
         self._unanswered: dict[str, float] = {}
         self._leaving: set[str] = set()
@@ -140,7 +140,7 @@ class WorkbenchAuthenticator(Authenticator):  # type: ignore[misc]
         if handler is not None and not hasattr(handler, "_token_authenticated"):
             # JupyterHub 6.1 reads it after a False, and sets it for requests with a token only.
             handler._token_authenticated = False  # noqa: SLF001
-        async with self._refreshing[user.name]:
+        async with self.refreshing[user.name]:
             state = await user.get_auth_state() or {}
             if not state or user.name in self._leaving:
                 return False

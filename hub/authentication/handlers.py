@@ -14,7 +14,7 @@ from tornado import web
 
 from hub.authentication.expulsion import forget_cookies, revoke_at_provider
 from hub.authentication.flows import FLOW_SECONDS, STATE, Flow, cookie_name, seal, unseal
-from hub.authentication.membership import LOGGED_OUT, is_in_use
+from hub.authentication.membership import end_login
 from hub.authentication.provider import Provider
 from workbench.errors import AccountTaken, IdentityError, ProviderUnavailable
 from workbench.security.audit import Action, Outcome
@@ -215,12 +215,8 @@ class Logout(LogoutHandler):  # type: ignore[misc]
         with these tokens.
         """
         user = self.current_user
-        if user is not None and (state := await user.get_auth_state()):
-            if is_in_use(user):
-                await user.save_auth_state({**state, LOGGED_OUT: time.time()})
-            else:
-                self._address = await self._end_at_provider(state)
-                await user.save_auth_state(None)
+        if user is not None and (state := await end_login(self.authenticator, user)):
+            self._address = await self._end_at_provider(state)
         await super().default_handle_logout()
         if user is not None:
             # What was stolen is worth nothing after it, either.

@@ -62,10 +62,34 @@ async def check_member(authenticator: WorkbenchAuthenticator, user: Any) -> None
         if user.active:
             await authenticator.show_out(user, "the hub has no proof any more of who this is")
     elif LOGGED_OUT in state and not is_in_use(user):
-        await revoke_at_provider(authenticator, state)
-        await user.save_auth_state(None)
+        await revoke_at_provider(authenticator, await end_login(authenticator, user, is_new=False))
     elif time.time() - state["checked_at"] >= authenticator.login_settings.recheck_seconds:
         await authenticator.refresh_user(user)
+
+
+async def end_login(authenticator: WorkbenchAuthenticator, user: Any, *, is_new: bool = True) -> dict[str, Any]:
+    """End a login after a logout: forget what is kept of it, or note the logout while its owner is still here.
+
+    Not while somebody is asked about, whose new tokens would be lost. What a login gets meanwhile stays.
+
+    Args:
+        authenticator: which asks.
+        user: whose login it is.
+        is_new: whether the logout is happening now; else it has to have been noted.
+
+    Returns:
+        What was forgotten, so that the provider can be told; empty when nothing was.
+    """
+    async with authenticator.refreshing[user.name]:
+        seen = user.encrypted_auth_state
+        state = await user.get_auth_state()
+        if not state or user.encrypted_auth_state != seen or not (is_new or LOGGED_OUT in state):
+            return {}
+        if is_in_use(user):
+            await user.save_auth_state({LOGGED_OUT: time.time(), **state})
+            return {}
+        await user.save_auth_state(None)
+        return dict(state)
 
 
 def is_in_use(user: Any) -> bool:

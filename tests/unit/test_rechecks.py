@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 from jupyterhub import orm
-from jupyterhub.crypto import CryptKeeper
+from jupyterhub.crypto import CryptKeeper, encrypt
 from jupyterhub.user import User
 
 from hub.authentication.authenticator import WorkbenchAuthenticator
+from hub.authentication.membership import LOGGED_OUT, end_login
 from hub.authentication.states import read_without_writing
 from hub.identities import Account
-from workbench.errors import ProviderRefused
+from workbench.errors import ProviderRefused, ProviderUnavailable
 from workbench.sections.login import LoginSettings
 
 OLD, NEW = b"o" * 32, b"n" * 32
@@ -147,5 +148,47 @@ def test_an_account_that_is_somebody_elses_now_vouches_for_nobody_but_them(two_k
 
         await asyncio.gather(*authenticator._background)
         assert authenticator.out == ["the account is that of gh-grace, not of gh-ada"]
+
+    asyncio.run(asyncio.wait_for(act(), 20))
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+def test_what_a_login_gets_while_a_logout_is_cleaned_up_stays(two_keys, user, is_new):
+    async def act() -> None:
+        provider = Provider(ProviderUnavailable("not now"))
+        authenticator = Watched(provider)
+        await user.save_auth_state(state(**{LOGGED_OUT: 1.0}))
+
+        fresh = await encrypt(state(refresh_token="of the login"))
+
+        ending = asyncio.ensure_future(end_login(authenticator, user, is_new=is_new))
+        await asyncio.sleep(0)  # it reads
+        user.encrypted_auth_state = fresh
+
+        assert await ending == {}
+        assert (await user.get_auth_state())["refresh_token"] == "of the login"
+        if not is_new:  # nobody has logged out of it
+            assert await end_login(authenticator, user, is_new=False) == {}
+            assert user.encrypted_auth_state is not None
+
+    asyncio.run(asyncio.wait_for(act(), 20))
+
+
+def test_a_logout_revokes_the_tokens_that_a_question_has_just_got(two_keys, user):
+    async def act() -> None:
+        provider = Provider(ProviderUnavailable("not now"))
+        authenticator = Watched(provider)
+        await user.save_auth_state(state())
+        asking = asyncio.ensure_future(authenticator.refresh_user(user))
+        await provider.asked.wait()
+        ending = asyncio.ensure_future(end_login(authenticator, user))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not ending.done()
+        provider.may_answer.set()
+
+        await asking
+        assert (await ending)["refresh_token"] == "new"
+        assert user.encrypted_auth_state is None
 
     asyncio.run(asyncio.wait_for(act(), 20))
