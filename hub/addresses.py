@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from workbench.sections import is_loopback
 from workbench.settings import Settings
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -59,6 +60,17 @@ def public_url(settings: Settings, ports: HubPorts) -> str:
 def public_host(settings: Settings, ports: HubPorts) -> str:
     """The name or address in `public_url`."""
     return urlsplit(public_url(settings, ports)).hostname or ""
+
+
+def exposed_by(settings: Settings) -> str:
+    """The variable by which others than this machine reach the hub, with its value; empty when none says so."""
+    if not is_loopback(settings.hub.host):
+        return f"WORKBENCH_HUB_HOST is {settings.hub.host}"
+    name = urlsplit(settings.hub.public_url).hostname or ""
+    # Every name below localhost is this machine (RFC 6761 §6.3).
+    if name and not is_loopback(name) and not name.endswith(".localhost"):
+        return f"WORKBENCH_HUB_PUBLIC_URL is {settings.hub.public_url}"
+    return ""
 
 
 def subdomain_host(settings: Settings, ports: HubPorts) -> str:

@@ -14,6 +14,7 @@ from hub.authentication.github import GitHub
 from hub.authentication.openid import Google, OpenID
 from hub.authentication.states import read_without_writing
 from hub.culling import set_culler
+from hub.demo_identity.server import check_allowed_to_run
 from hub.identities import Identities
 from hub.keys import read_keys
 from hub.logs import hide_secrets, set_logs
@@ -153,7 +154,12 @@ def set_oidc(c: Any, login: LoginSettings) -> None:
 
 
 def set_demo_identity(c: Any, settings: Settings, ports: HubPorts) -> None:
-    """Point both providers at the loopback identity provider, and let its people in."""
+    """Point both providers at the loopback identity provider, and let its people in.
+
+    Raises:
+        SettingsError: when others than this machine reach the hub.
+    """
+    check_allowed_to_run(settings)
     issuer = f"http://127.0.0.1:{ports.identity}"
     secret = ensure_token(settings.home / "keys" / "demo-identity-client")
     for section in (c.GitHub, c.Google):

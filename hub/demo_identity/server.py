@@ -7,12 +7,11 @@ from pathlib import Path
 
 from tornado.web import Application
 
-from hub.addresses import HubPorts, public_url
+from hub.addresses import HubPorts, exposed_by, public_url
 from hub.demo_identity import github, google
 from hub.demo_identity.issuer import Issuer
 from hub.demo_identity.pages import Health
 from workbench.errors import SettingsError
-from workbench.sections import is_loopback
 from workbench.security.secrets import ensure_code, ensure_token
 from workbench.settings import Settings
 
@@ -36,9 +35,9 @@ def check_allowed_to_run(settings: Settings) -> None:
         SettingsError: when the hub can be reached from elsewhere, or a real client is configured.
     """
     problems = []
-    if not is_loopback(settings.hub.host):
+    if exposed := exposed_by(settings):
         problems.append(
-            f"WORKBENCH_HUB_HOST is {settings.hub.host}: the demo identity provider runs on loopback only. Set it to 127.0.0.1."
+            f"{exposed}: the demo identity provider runs on loopback only. Set a real client, or an address of loopback."
         )
     if not settings.login.is_demo:
         problems.append("A real OAuth client is configured: the demo identity provider does not run beside it.")

@@ -116,11 +116,23 @@ def test_it_does_not_run_beside_a_real_client():
         check_allowed_to_run(real)
 
 
-def test_it_does_not_run_where_others_reach_the_hub():
-    exposed = Settings.load().model_copy(update={"hub": HubSettings(WORKBENCH_HUB_HOST="0.0.0.0")})
+@pytest.mark.parametrize(
+    "variables",
+    [{"WORKBENCH_HUB_HOST": "0.0.0.0"}, {"WORKBENCH_HUB_PUBLIC_URL": "https://hub.example.com"}],
+    ids=["host", "proxy"],
+)
+def test_it_does_not_run_where_others_reach_the_hub(variables):
+    exposed = Settings.load().model_copy(update={"hub": HubSettings(**variables)})
 
     with pytest.raises(SettingsError, match="runs on loopback only"):
         check_allowed_to_run(exposed)
+
+
+@pytest.mark.parametrize("url", ["", "http://127.0.0.1:8000", "https://hub.localhost", "https://[::1]:8443"])
+def test_it_runs_where_only_this_machine_reaches_the_hub(url):
+    here = Settings.load().model_copy(update={"hub": HubSettings(WORKBENCH_HUB_PUBLIC_URL=url)})
+
+    check_allowed_to_run(here)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from hub.authentication.handlers import login_handlers
 from hub.authentication.openid import Google, OpenID
 from hub.configuration import configure
 from hub.operations import set_operations, starting, stopped
+from workbench.errors import SettingsError
 from workbench.resources import resource
 from workbench.settings import Settings
 
@@ -54,6 +55,13 @@ def test_the_demo_is_on_loopback_and_keeps_to_itself(home):
     assert c.WorkbenchAuthenticator.login_settings.admins == ("gh-ada",)
     assert "demo" in c.JupyterHub.db_url
     assert "users-demo" in c.SimpleLocalProcessSpawner.home_dir_template
+
+
+def test_the_demo_lets_nobody_in_behind_a_public_address(home, monkeypatch):
+    monkeypatch.setenv("WORKBENCH_HUB_PUBLIC_URL", "https://hub.example.com")
+
+    with pytest.raises(SettingsError, match=r"WORKBENCH_HUB_PUBLIC_URL is https://hub\.example\.com: the demo"):
+        configured()
 
 
 def test_the_page_of_pipelines_is_told_of_the_hub_in_a_file_that_nobody_else_reads(home):
