@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any
 
 from jupyterhub import roles
 from jupyterhub.utils import exponential_backoff, new_token
 
+from hub.auditing import tell_failure
 from workbench.errors import IdentityError, WorkbenchError
-from workbench.security.audit import Action
+from workbench.security.audit import Action, Event
 
 STOP_SECONDS = 60.0
+NOTE_SECONDS = 5.0  # for the audit log
 
 
 async def expel(app: Any, user: Any, *, reason: str, actor: str) -> tuple[str, ...]:
@@ -46,8 +49,15 @@ async def expel(app: Any, user: Any, *, reason: str, actor: str) -> tuple[str, .
 
 async def _note(app: Any, name: str, reason: str, actor: str) -> None:
     # Before the first step: should the hub die in the midst, the log has it.
+    writing = app.authenticator.audit.begin(
+        Event.of(Action.MEMBERSHIP_REVOKED, actor=actor, resource=name, reason=reason)
+    )
     try:
-        await app.authenticator.audit.record(Action.MEMBERSHIP_REVOKED, actor=actor, resource=name, reason=reason)
+        await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(writing)), NOTE_SECONDS)
+    except TimeoutError:
+        # Nor does a disk that hangs; the event is written when it goes on.
+        writing.add_done_callback(partial(tell_failure, name))
+        app.log.error("%s is shown out (%s); the audit log has not taken it yet", name, reason)  # noqa: TRY400
     except WorkbenchError:
         # A full disk keeps nobody in.
         app.log.exception("%s is shown out (%s), which the audit log could not be told", name, reason)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,12 +15,14 @@ from jupyterhub import orm
 from jupyterhub.crypto import CryptKeeper, encrypt
 from jupyterhub.user import User
 
+from hub.authentication import expulsion
 from hub.authentication.authenticator import WorkbenchAuthenticator
 from hub.authentication.membership import LOGGED_OUT, end_login
 from hub.authentication.states import read_without_writing
 from hub.identities import Account
-from workbench.errors import ProviderRefused, ProviderUnavailable
+from workbench.errors import AuditError, ProviderRefused, ProviderUnavailable
 from workbench.sections.login import LoginSettings
+from workbench.security.audit import Event
 
 OLD, NEW = b"o" * 32, b"n" * 32
 
@@ -192,3 +196,26 @@ def test_a_logout_revokes_the_tokens_that_a_question_has_just_got(two_keys, user
         assert user.encrypted_auth_state is None
 
     asyncio.run(asyncio.wait_for(act(), 20))
+
+
+def test_who_is_shown_out_does_not_stay_while_the_disk_of_the_audit_log_hangs(two_keys, user, monkeypatch, caplog):
+    monkeypatch.setattr(expulsion, "NOTE_SECONDS", 0.01)
+    monkeypatch.setattr(expulsion.roles, "assign_default_roles", lambda database, entity: None)
+    writing: Future[None] = Future()
+    writing.set_running_or_notify_cancel()
+    events: list[Event] = []
+    audit = SimpleNamespace(begin=lambda event: events.append(event) or writing)
+    authenticator = SimpleNamespace(audit=audit, provider=lambda key: None)
+    app = SimpleNamespace(db=user.db, log=logging.getLogger("app"), authenticator=authenticator)
+
+    async def act() -> None:
+        await user.save_auth_state(state())
+        await expulsion.expel(app, user, reason="no", actor="hub")
+
+    asyncio.run(asyncio.wait_for(act(), 20))
+
+    assert user.encrypted_auth_state is None
+    assert [each.resource for each in events] == ["gh-ada"]
+    assert "has not taken it yet" in caplog.text
+    writing.set_exception(AuditError("the disk is full"))
+    assert "gh-ada: the disk is full" in caplog.text
