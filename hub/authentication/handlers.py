@@ -162,19 +162,24 @@ class Callback(_Page):
     async def _link(self, flow: Flow) -> None:
         user = self.current_user
         if user is None or user.name != flow.link:
+            await self._link_refused(flow, reason=f"{user.name if user else 'nobody'} is logged in")
             raise web.HTTPError(403, f"The account was to be linked to {flow.link}, who is not logged in any more.")
         model = await self.authenticator.sign_in(flow, self.get_argument("code"), self.get_argument("iss", ""))
-        if not await self.authenticator.check_allowed(user.name, model):
-            raise web.HTTPError(403, f"No rule of this workbench lets in that {self.provider.label} account.")
         account = model["account"]
+        if not await self.authenticator.check_allowed(user.name, model):
+            await self._link_refused(flow, reason="no rule lets the account in", login=account.login)
+            raise web.HTTPError(403, f"No rule of this workbench lets in that {self.provider.label} account.")
         await self.audit(Action.ACCOUNT_LINKED, actor=user.name, outcome=Outcome.BEGUN, login=account.login)
         try:
             self.authenticator.identities.link(user.name, account, label=str(self.provider.label))
         except AccountTaken as error:
-            await self.audit(Action.ACCOUNT_LINKED, actor=user.name, outcome=Outcome.REFUSED, login=account.login)
+            await self._link_refused(flow, reason="it is somebody else's", login=account.login)
             raise web.HTTPError(409, _escaped(error)) from error
         await self.audit(Action.ACCOUNT_LINKED, actor=user.name, login=account.login)
         self.redirect(url_path_join(self.hub.base_url, "accounts"))
+
+    async def _link_refused(self, flow: Flow, **details: str) -> None:
+        await self.audit(Action.ACCOUNT_LINKED, actor=flow.link, outcome=Outcome.REFUSED, **details)
 
     def _flow(self) -> Flow | None:
         """The flow of the state in the URL, if this browser began it and it comes back for the first time."""

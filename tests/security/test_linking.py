@@ -40,6 +40,12 @@ def add_member(provider: IdentityProvider) -> Person:
     return made
 
 
+def refusals(hub: LoginHub, login: str) -> list[str]:
+    """Why the audit log says that nothing was linked to somebody."""
+    events = read_events(AuditLog.of(hub.home).path, action=Action.ACCOUNT_LINKED)
+    return [each.details["reason"] for each in events if (each.actor, each.outcome) == (f"gh-{login}", "refused")]
+
+
 def test_a_linked_account_leads_to_the_same_person(hub, ada):
     with hub.browser() as browser:
         browser.login("github", person=ada)
@@ -64,6 +70,7 @@ def test_an_account_of_somebody_else_cannot_be_linked(hub, ada):
 
         assert page.status_code == 409
         assert "this Google account belongs to" in page.text
+        assert refusals(hub, ada) == ["it is somebody else's"]
     with hub.browser() as grace:
         assert f"gh-{ada}" not in grace.login("google", person="grace").text
 
@@ -73,6 +80,7 @@ def test_an_account_that_may_not_enter_cannot_be_linked(hub, ada):
         browser.login("github", person=ada)
 
         assert browser.follow(browser.post("/hub/accounts/link/google"), person="mallory").status_code == 403
+    assert refusals(hub, ada) == ["no rule lets the account in"]
 
 
 def test_linking_needs_the_token_of_the_page_and_a_login(hub, ada):
@@ -101,6 +109,7 @@ def test_who_logs_in_as_another_person_meanwhile_links_nothing(hub, ada):
         browser.login("github", person="grace")
 
         assert browser.finish(browser.consent(begun, person=ada)).status_code == 403
+    assert refusals(hub, ada) == ["gh-grace is logged in"]
 
 
 def test_the_state_of_a_link_is_no_login(hub, ada):
@@ -110,6 +119,7 @@ def test_the_state_of_a_link_is_no_login(hub, ada):
         browser.logout()
 
         assert browser.finish(callback).status_code == 403
+        assert refusals(hub, ada) == ["nobody is logged in"]
         assert browser.finish(changed(callback, state=None)).status_code == 400
         assert not browser.is_logged_in()
 
