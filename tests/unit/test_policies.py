@@ -428,6 +428,28 @@ def test_tags_are_stronger_than_what_a_role_says(tmp_path, others, level):
     assert found["b"].levels["name"] == "clear"
 
 
+def test_a_tag_of_a_table_that_is_not_there_hides_nothing_and_is_told(tmp_path):
+    tags = "tags: {pii: {columns: [raw.people.name, raw.poeple.name], others: deny}}\n"
+
+    found = told(tmp_path, two('{columns: "*"}', '{columns: "*"}', "{}", tags))
+
+    assert len(found) == 1
+    assert "tags.pii.columns[1]: the warehouse has no table raw.poeple" in found[0]
+
+
+@pytest.mark.parametrize("mask", ["hash", "{partial: 4}"])
+def test_masks_of_a_text_that_the_reader_chooses_are_refused(tmp_path, mask):
+    tags = f"tags: {{pii: {{columns: [raw.people.born], others: {mask}}}}}\n"
+    masks = f"{{masks: {{born: {mask}, id: {mask}, name: {mask}, ok: {mask}}}}}"
+
+    found = told(tmp_path, two(masks, "{masks: {born: null}}", "{}", tags))
+
+    why = "raw.people.born is date, whose text depends on settings of the reader; write null or constant as its mask."
+    assert [each.partition(" ")[2] for each in found] == [
+        f"roles.a.tables.raw.people.masks.born: {why}", f"tags.pii.columns[0]: {why}"
+    ]  # fmt: skip
+
+
 def test_a_tag_never_shows_more(tmp_path):
     tags = "tags: {pii: {columns: [raw.people.name], others: hash}}\n"
     found = resolved(tmp_path, two("{columns: [id], masks: {name: null}}", "{columns: [id]}", "{}", tags)).grants

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 
 from workbench.documents import Place, Problem
-from workbench.security.policies.model import GIVEN_BY_HUB, TableGrant
+from workbench.security.policies.model import GIVEN_BY_HUB, Mask, Partial, TableGrant
 from workbench.security.policies.parsing import parse
 from workbench.security.policies.predicates import (
     And,
@@ -35,23 +35,43 @@ KINDS = {
     "time": ("date", "timestamp without time zone", "timestamp with time zone", "timestamp", "timestamptz"),
 }
 
+#: Whose text is the same whatever DateStyle, TimeZone, bytea_output and extra_float_digits a reader has set.
+STEADY = (*KINDS["text"], "smallint", "integer", "bigint", "numeric", "decimal", "boolean", "uuid", "citext")
+
 
 def kind_of(type_name: str) -> str:
     """`text`, `number`, `boolean`, `time` or `other`, of a type with or without its length."""
+    return next((kind for kind, names in KINDS.items() if _bare(type_name) in names), "other")
+
+
+def _bare(type_name: str) -> str:
     bare, opened, rest = type_name.partition("(")
     whole = (bare.rstrip() + rest.partition(")")[2]) if opened else bare
-    return next((kind for kind, names in KINDS.items() if whole.strip().lower() in names), "other")
+    return whole.strip().lower()
 
 
 def misfits(policies: Policies, tables: Mapping[str, Columns]) -> list[Problem]:
-    """Every column that is not there, and every condition that compares what cannot be compared."""
+    """Every column that is not there, every table of tags, and every condition that compares what cannot be compared."""
     found = [each for role in policies.file.roles for each in _of_role(policies, role, tables)]
     for name, tag in policies.file.tags.items():
         for number, path in enumerate(tag.columns):
             table, _, column = path.rpartition(".")
-            if table in tables and column not in tables[table]:
-                found.append((("tags", name, "columns", number), _missing(column, table, tables[table])))
+            place: Place = ("tags", name, "columns", number)
+            if table not in tables:
+                # A tag of a table that is not there hides nothing, and roles would show the column in clear.
+                found.append((place, no_table(table)))
+            elif column not in tables[table]:
+                found.append((place, _missing(column, table, tables[table])))
+            elif tag.others != "deny":
+                found += (
+                    (place, each) for each in _not_maskable(tag.others, f"{table}.{column}", tables[table][column])
+                )
     return [policies.problem(*each) for each in found]
+
+
+def no_table(table: str) -> str:
+    """What is told of a table that is not there."""
+    return f"the warehouse has no table {table}; correct the name, or make the table first."
 
 
 def _of_role(policies: Policies, role: str, tables: Mapping[str, Columns]) -> Iterator[tuple[Place, str]]:
@@ -62,12 +82,20 @@ def _of_role(policies: Policies, role: str, tables: Mapping[str, Columns]) -> It
         for inner, name in _named(grant):
             if name not in columns:
                 yield (*place, *inner), _missing(name, table, columns)
+        yield from _of_masks(grant, (*place, "masks"), table, columns)
         for inner, condition in ((("rows",), grant.rows), (("deny", "rows"), grant.deny.rows)):
             if condition is not None:
                 for problem in _of_condition(parse(condition), table, columns):
                     yield (*place, *inner), problem
                 for problem in _not_numbers(parse(condition), policies, columns):
                     yield (*place, *inner), problem
+
+
+def _of_masks(grant: TableGrant, place: Place, table: str, columns: Columns) -> Iterator[tuple[Place, str]]:
+    for name, mask in grant.masks.items():
+        if name in columns:
+            for problem in _not_maskable(mask, f"{table}.{name}", columns[name]):
+                yield (*place, name), problem
 
 
 def _named(grant: TableGrant) -> Iterator[tuple[Place, str]]:
@@ -95,6 +123,13 @@ def _not_numbers(predicate: Predicate, policies: Policies, columns: Columns) -> 
             for value in attributes.get(right.name, ()):
                 if not NUMBER.fullmatch(value):
                     yield f"{left.name} is a number, and user.{right.name} of {user} is {value!r}; correct one of both."
+
+
+def _not_maskable(mask: Mask, column: str, type_name: str) -> Iterator[str]:
+    """Values whose text the reader chooses: several settings would show more of one value than the mask does."""
+    is_of_text = mask == "hash" or isinstance(mask, Partial)
+    if is_of_text and _bare(type_name).rpartition(".")[2] not in STEADY:
+        yield f"{column} is {type_name}, whose text depends on settings of the reader; write null or constant as its mask."
 
 
 def _missing(column: str, table: str, columns: Columns) -> str:

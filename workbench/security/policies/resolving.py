@@ -13,7 +13,7 @@ from itertools import combinations
 from workbench.documents import Place, Problem
 from workbench.errors import PoliciesRefused
 from workbench.sections.login import ROLES
-from workbench.security.policies.fitting import misfits
+from workbench.security.policies.fitting import misfits, no_table
 from workbench.security.policies.grants import CLEAR, EVERYTHING, Entry, Grant, Level, LiveTable, Resolved, rank
 from workbench.security.policies.parsing import parse
 from workbench.security.policies.predicates import Always, Or, Predicate
@@ -31,11 +31,7 @@ def resolve(policies: Policies, tables: Mapping[str, LiveTable]) -> Resolved:
             or two grants do not go together.
     """
     named = {table: place for role in policies.file.roles for table, place in _places(policies, role)}
-    problems = [
-        policies.problem(place, f"the warehouse has no table {table}; correct the name, or make the table first.")
-        for table, place in named.items()
-        if table not in tables
-    ]
+    problems = [policies.problem(place, no_table(table)) for table, place in named.items() if table not in tables]
     problems += misfits(policies, {name: table.columns for name, table in tables.items()})
     if problems:
         raise PoliciesRefused(sorted(set(problems), key=lambda each: (each.line, str(each))))
