@@ -14,6 +14,8 @@ import pytest
 
 from tests.services.policies import GovernedWarehouse, governed_warehouse
 from tests.services.postgres_server import USER
+from workbench.warehouse.policies.administration import LOCK
+from workbench.warehouse.schema import DDL_LOCK
 
 POLICIES = """
 version: 1
@@ -175,6 +177,10 @@ REFUSED: dict[str, tuple[str, str]] = {
     "an index on another column": (DENIED, "CREATE INDEX ON raw.people (ssn)"),
     "statistics on another column": (DENIED, "CREATE STATISTICS raw.s ON ssn, mail FROM raw.people"),
     "an event trigger": (DENIED, "CREATE EVENT TRIGGER e ON ddl_command_end EXECUTE FUNCTION raw.all_people()"),
+    "the lock of all who administer roles": (DENIED, f"SELECT pg_advisory_lock({LOCK})"),
+    "the lock of all who make tables": (DENIED, f"SELECT pg_try_advisory_lock({DDL_LOCK})"),
+    "the lock of a flow": (DENIED, "BEGIN; SELECT pg_advisory_xact_lock(hashtext('raw.people'))"),
+    "a lock that lets others read": (DENIED, "SELECT pg_try_advisory_xact_lock_shared(1, 2)"),
     "the owner's sessions": (
         DENIED,
         f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{USER}'",

@@ -9,7 +9,7 @@ from tests.services.policies import governed_warehouse
 from tests.services.postgres_server import USER
 from workbench.errors import PoliciesRefused, WarehouseError
 from workbench.security.policies.names import user_role
-from workbench.warehouse.policies import people
+from workbench.warehouse.policies import administration, people
 
 POLICIES = """
 version: 1
@@ -99,6 +99,14 @@ DEVIATIONS: dict[str, tuple[str, str]] = {
         "GRANT EXECUTE ON FUNCTION pg_read_file(text) TO PUBLIC",
         "privileges on routine pg_read_file(text) to PUBLIC: EXECUTE",
     ),
+    "locks for all": (
+        "GRANT EXECUTE ON FUNCTION pg_advisory_lock(bigint) TO PUBLIC",
+        "function pg_advisory_lock(bigint) to PUBLIC: EXECUTE, but should not be",
+    ),
+    "no lock for a service": (
+        f"REVOKE ALL ON FUNCTION pg_advisory_xact_lock(bigint) FROM {USER}",
+        f"function pg_advisory_xact_lock(bigint) to {USER}: is missing: EXECUTE",
+    ),
     "passwords for all": ("GRANT SELECT ON pg_authid TO PUBLIC", "privileges on table pg_authid to PUBLIC: SELECT"),
     "a setting of the superuser": (
         f"GRANT SET ON PARAMETER log_statement TO {EVE}",
@@ -154,6 +162,25 @@ def test_a_service_that_bypasses_row_security_is_told(warehouse):
     assert found.changes == ()
     assert "role flows: bypasses row security" in found.warnings[0]
     warehouse.ask(f"ALTER ROLE {USER} NOBYPASSRLS")
+
+
+def test_who_holds_the_lock_of_all_roles_keeps_no_role_by_it(warehouse, monkeypatch):
+    monkeypatch.setattr(administration, "URGENT_MILLISECONDS", 50)
+    warehouse.ask("GRANT EXECUTE ON FUNCTION pg_advisory_lock(bigint) TO PUBLIC")
+    held = f"SELECT pg_advisory_lock({administration.LOCK})"
+
+    given = warehouse.hand_out(POLICIES, "gh-mal", ["viewers"])
+    with warehouse.connect(given.user, given.password.get_secret_value()) as connection:
+        connection.execute(held)
+        assert people.close(warehouse.administration, "gh-mal", given.valid_until)
+    assert warehouse.ask("SELECT rolvaliduntil::text FROM pg_roles WHERE rolname = 'wb_u_gh-mal'") == [("-infinity",)]
+
+    given = warehouse.hand_out(POLICIES, "gh-mal", ["viewers"])
+    with warehouse.connect(given.user, given.password.get_secret_value()) as connection:
+        connection.execute(held)
+        steps = people.remove(warehouse.administration, "gh-mal")
+    assert steps == ["warehouse role wb_u_gh-mal removed", "1 connections to the warehouse ended"]
+    warehouse.apply(POLICIES)
 
 
 def test_a_failing_apply_changes_nothing(warehouse):

@@ -237,8 +237,11 @@ def _print_statements(statements: Sequence[str], *, as_json: bool) -> None:
 def _print_changes(found: Applied, *, nothing: str, as_json: bool) -> None:
     if as_json:
         changes = [asdict(change) for change in found.changes]
-        typer.echo(json.dumps({"changes": changes, "warnings": found.warnings}, indent=2))
+        told = {"changes": changes, "warnings": found.warnings, "notes": found.notes}
+        typer.echo(json.dumps(told, indent=2))
         return
     typer.echo("\n".join(map(str, found.changes)) or nothing)
     for warning in found.warnings:
         typer.echo(f"FIX {warning}.")
+    for note in found.notes:
+        typer.echo(f"NOTE {note}.")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
@@ -18,8 +18,10 @@ from workbench.warehouse.libpq import is_refusal, libpq_options
 
 OLDEST = 160000  #: server_version_num; memberships without SET came with PostgreSQL 16
 LOCK = 0x776F726B706F6C  # "workpol"
+URGENT_MILLISECONDS = 1000  #: for which what ends somebody's rights waits for others who change them
 #: Names mean what the catalog says, conditions are worded the same for everybody, and nobody waits for ever.
 SESSION = "SET search_path = pg_catalog; SET TimeZone = 'UTC'; SET DateStyle = 'ISO'; SET standard_conforming_strings = on; SET lock_timeout = '30s'"
+ALONE = f"SELECT pg_advisory_xact_lock({LOCK})"
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class Administration:
     warehouse: WarehouseSettings
     user: str
     password: SecretStr
+    store: str = field(default="", compare=False)  #: the role that reads and writes the store of pipelines
 
     @classmethod
     def of(cls, settings: Settings, *, is_embedded: bool) -> Administration:
@@ -42,15 +45,16 @@ class Administration:
             WarehouseError: when the warehouse cannot enforce policies, or nobody is named who may apply them.
         """
         warehouse, policies = _enforcing(settings), settings.policies
+        store = settings.pipelines.as_warehouse(warehouse).user
         if policies.admin_user:
-            return cls(warehouse, policies.admin_user, policies.admin_password)
+            return cls(warehouse, policies.admin_user, policies.admin_password, store)
         if not is_embedded:
             raise WarehouseError(
                 f"nobody is named who may make roles in the warehouse at {warehouse.host}",
                 remedy="Set WORKBENCH_POLICIES_ADMIN_USER and WORKBENCH_POLICIES_ADMIN_PASSWORD.",
             )
         password = ensure_token(settings.home / "keys" / "warehouse-superuser-password")
-        return cls(warehouse, EMBEDDED_SUPERUSER, SecretStr(password))
+        return cls(warehouse, EMBEDDED_SUPERUSER, SecretStr(password), store)
 
     @classmethod
     def reading(cls, settings: Settings) -> Administration:
@@ -63,8 +67,11 @@ class Administration:
         return cls(warehouse, warehouse.user, warehouse.password)
 
     @contextmanager
-    def transaction(self) -> Iterator[psycopg.Connection[Any]]:
+    def transaction(self, *, is_urgent: bool = False) -> Iterator[psycopg.Connection[Any]]:
         """A transaction, one at a time among all that change policies or people's roles; rolled back when left by an error.
+
+        Args:
+            is_urgent: whether it goes on after a second without being alone: nobody who holds the lock keeps their rights by it.
 
         Raises:
             WarehouseError: when the server cannot be reached, refuses, or is too old.
@@ -74,7 +81,7 @@ class Administration:
                 version = connection.info.server_version // 10000
                 raise WarehouseError(f"the warehouse is PostgreSQL {version}", remedy="Policies need 16 or later.")
             connection.execute(SESSION)
-            connection.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
+            _be_alone(connection, is_urgent=is_urgent)
             yield connection
 
     @contextmanager
@@ -107,6 +114,14 @@ class Administration:
             prepare_threshold=None,
             **libpq_options(at),  # type: ignore[arg-type]
         )
+
+
+def _be_alone(connection: psycopg.Connection[Any], *, is_urgent: bool) -> None:
+    if not is_urgent:
+        connection.execute(ALONE)
+        return
+    with suppress(psycopg.errors.LockNotAvailable), connection.transaction():
+        connection.execute(f"SET LOCAL lock_timeout = {URGENT_MILLISECONDS}; {ALONE}; SET LOCAL lock_timeout = '30s'")
 
 
 def _enforcing(settings: Settings) -> WarehouseSettings:

@@ -18,6 +18,7 @@ from workbench.security.policies.reading import Policies
 from workbench.security.policies.resolving import resolve
 from workbench.warehouse.policies.administration import Administration
 from workbench.warehouse.policies.catalog import read_facts, read_names, read_people, read_tables
+from workbench.warehouse.policies.locks import lock_notes, read_lock_facts
 from workbench.warehouse.policies.row_security import worded
 
 Connection = psycopg.Connection[Any]
@@ -56,6 +57,7 @@ class Applied:
     resolved: Resolved
     changes: tuple[Change, ...]
     warnings: tuple[str, ...]  #: what statements of ours cannot end
+    notes: tuple[str, ...] = ()  #: what could hold where the administrator is a superuser
 
 
 def plan(administration: Administration, policies: Policies) -> Applied:
@@ -67,7 +69,7 @@ def plan(administration: Administration, policies: Policies) -> Applied:
     """
     with administration.transaction() as connection:
         resolved, found = _differences(connection, administration, policies)
-        applied = Applied(resolved, _changes(found), _warnings(connection, resolved, administration))
+        applied = Applied(resolved, _changes(found), *_told(connection, resolved, administration))
         connection.rollback()
     return applied
 
@@ -95,7 +97,7 @@ def apply(administration: Administration, policies: Policies) -> Applied:
         for _ in range(ROUNDS):
             resolved, found = _differences(connection, administration, policies)
             if not any(found):
-                return Applied(resolved, tuple(done), _warnings(connection, resolved, administration))
+                return Applied(resolved, tuple(done), *_told(connection, resolved, administration))
             done += _changes(found)
             _execute(connection, _statements(*found))
         left = "\n".join(f"  {change}" for change in _changes(_differences(connection, administration, policies)[1]))
@@ -104,7 +106,7 @@ def apply(administration: Administration, policies: Policies) -> Applied:
                 f"the warehouse did not become what the policies ask for:\n{left}",
                 remedy="Nothing was changed. Who granted what is left has to take it back; a superuser finds it in pg_class.relacl.",
             )
-        return Applied(resolved, tuple(done), _warnings(connection, resolved, administration))
+        return Applied(resolved, tuple(done), *_told(connection, resolved, administration))
 
 
 def _differences(
@@ -123,7 +125,8 @@ def _differences(
     actual = read_facts(connection, governed, names, service)
     # Our own tables belong to whoever made them.
     actual = {each for each in actual if each.on != f"owner of {SCHEMA}.attributes"}
-    return resolved, (wanted - actual, actual - wanted)
+    missing, extra = read_lock_facts(connection, (*services_of(resolved, around), administration.store))
+    return resolved, ((wanted - actual) | missing, (actual - wanted) | extra)
 
 
 def _lookup_tables(administration: Administration) -> Mapping[str, LiveTable]:
@@ -175,10 +178,14 @@ def _execute(connection: Connection, statements: Sequence[str]) -> None:
         connection.execute("; ".join(statements[start : start + BATCH]))
 
 
-def _warnings(connection: Connection, resolved: Resolved, administration: Administration) -> tuple[str, ...]:
+def _told(
+    connection: Connection, resolved: Resolved, administration: Administration
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Warnings and notes."""
     around = Surroundings(administration.warehouse.database, administration.warehouse.user)
     asked = connection.execute(BYPASSING, [list(services_of(resolved, around))]).fetchall()
-    return tuple(
+    warnings = tuple(
         f"role {name}: bypasses row security (SUPERUSER or BYPASSRLS), and reads tables for services; use a role without"
         for (name,) in asked
     )
+    return warnings, lock_notes(connection)

@@ -119,17 +119,13 @@ def close(administration: Administration, name: str, valid_until: datetime) -> b
         WarehouseError: when the server refuses.
     """
     user = user_role(name)
-    with administration.transaction() as connection:
+    with administration.transaction(is_urgent=True) as connection:
         query = "SELECT 1 FROM pg_roles WHERE rolname = %s AND rolvaliduntil = %s"
         if connection.execute(query, [user, valid_until]).fetchone() is None:
             return False
-        ended = sql.SQL("ALTER ROLE {} VALID UNTIL {}")
-        connection.execute(ended.format(sql.Identifier(user), sql.Literal(datetime.now(UTC).isoformat())))
-    with administration.transaction() as connection:
-        # Only members may end a role's connections; not for longer than this takes.
-        connection.execute(sql.SQL("GRANT {} TO CURRENT_USER WITH INHERIT TRUE").format(sql.Identifier(user)))
-        connection.execute(TERMINATE, [user])
-        connection.rollback()
+        # By no clock: that of the server may be behind ours.
+        connection.execute(sql.SQL("ALTER ROLE {} VALID UNTIL '-infinity'").format(sql.Identifier(user)))
+    _end_connections(administration, user)
     return True
 
 
@@ -139,14 +135,13 @@ def remove(administration: Administration, name: str) -> list[str]:
     Raises:
         WarehouseError: when the server refuses.
     """
+    # Connections first: one of them may hold the lock that dropping waits for.
+    count = sum(_shut(administration, role) or 0 for role in (user_role(name), *_runs_of(administration, name)))
     ended = {user: drop(administration, user) for user in [user_role(name)]}
     # Their runs afterwards: no other can begin meanwhile.
-    with administration.transaction() as connection:
-        is_applied = connection.execute("SELECT to_regclass(%s)", [f"{SCHEMA}.attributes"]).fetchone() != (None,)
-        names = read_names(connection) if is_applied else {}
-    ended |= {role: drop(administration, role) for role, whose in names.items() if whose == name}
+    ended |= {role: drop(administration, role) for role in _runs_of(administration, name)}
     steps = [f"warehouse role {role} removed" for role, count in ended.items() if count is not None]
-    count = sum(filter(None, ended.values()))
+    count += sum(filter(None, ended.values()))
     return [*steps, *([f"{count} connections to the warehouse ended"] if count else [])]
 
 
@@ -156,29 +151,54 @@ def drop(administration: Administration, user: str) -> int | None:
     Raises:
         WarehouseError: when the server refuses.
     """
+    ended = _shut(administration, user)
+    if ended is None:
+        return None
     with administration.transaction() as connection:
         if not _exists(connection, user):
             return None
-        # Committed before connections are ended: nobody comes back in between.
-        connection.execute(sql.SQL("ALTER ROLE {} NOLOGIN").format(sql.Identifier(user)))
-    with administration.transaction() as connection:
-        if not _exists(connection, user):
-            return None
-        return drop_within(connection, user, administration.warehouse.user)
+        drop_within(connection, user, administration.warehouse.user)
+    return ended
 
 
-def drop_within(connection: Connection, user: str, heir: str) -> int:
+def drop_within(connection: Connection, user: str, heir: str) -> None:
     """Do so in a transaction of the caller's; what the role owns becomes *heir*'s."""
     # Only members may end a role's connections.
     joining, *statements = dropping(user, heir)
     connection.execute(joining)
-    ended = connection.execute(TERMINATE, [user]).fetchone()
+    connection.execute(TERMINATE, [user])
     for statement in statements:
         connection.execute(statement)
     # Attributes that the file gives to a person are there before the person, and after.
     query = f"DELETE FROM {SCHEMA}.attributes WHERE role = %s AND (%s OR attribute IN ('name', 'groups'))"
     connection.execute(query, [user, user.startswith(RUN)])
+
+
+def _shut(administration: Administration, user: str) -> int | None:
+    """Let nobody in as a role, and end its connections; returns how many they were, None when there is no such role."""
+    with administration.transaction(is_urgent=True) as connection:
+        if not _exists(connection, user):
+            return None
+        # Committed before connections are ended: nobody comes back in between.
+        connection.execute(sql.SQL("ALTER ROLE {} NOLOGIN").format(sql.Identifier(user)))
+    return _end_connections(administration, user)
+
+
+def _end_connections(administration: Administration, user: str) -> int:
+    with administration.transaction(is_urgent=True) as connection:
+        # Only members may end a role's connections; not for longer than this takes.
+        connection.execute(sql.SQL("GRANT {} TO CURRENT_USER WITH INHERIT TRUE").format(sql.Identifier(user)))
+        ended = connection.execute(TERMINATE, [user]).fetchone()
+        connection.rollback()
     return ended[0] if ended else 0
+
+
+def _runs_of(administration: Administration, name: str) -> list[str]:
+    """The roles of a person's runs."""
+    with administration.transaction(is_urgent=True) as connection:
+        is_applied = connection.execute("SELECT to_regclass(%s)", [f"{SCHEMA}.attributes"]).fetchone() != (None,)
+        names = read_names(connection) if is_applied else {}
+    return [role for role, whose in names.items() if whose == name and role != user_role(name)]
 
 
 def _check_applied(connection: Connection, roles: Iterable[str]) -> None:

@@ -167,6 +167,22 @@ def open_function(signature: str) -> Fact:
     return Fact(Kind.FUNCTION, f"function {signature}", "runs as its owner, and PUBLIC may call it", remove=remove)
 
 
+def open_lock(signature: str) -> Fact:
+    """A function by which everybody may make services wait."""
+    return Fact(
+        Kind.FUNCTION, f"function {signature} to PUBLIC", "EXECUTE",
+        remove=f"REVOKE ALL ON FUNCTION {signature} FROM PUBLIC",
+    )  # fmt: skip
+
+
+def lock_of_service(signature: str, service: str) -> Fact:
+    """The right of a service to wait for others."""
+    return Fact(
+        Kind.FUNCTION, f"function {signature} to {service}", "EXECUTE",
+        f"GRANT EXECUTE ON FUNCTION {signature} TO {quoted(service)}",
+    )  # fmt: skip
+
+
 def open_catalog(kind: str, name: str, privilege: str) -> Fact:
     """Something of the system that everybody may use though PostgreSQL comes without; *kind* is TABLE or ROUTINE."""
     remove = f"REVOKE {privilege} ON {kind} {name} FROM PUBLIC"
