@@ -119,6 +119,38 @@ def test_a_partitioned_table_keeps_its_days_too(warehouse):
     ]
 
 
+def test_rows_of_children_at_the_places_of_old_ones_stay(warehouse):
+    warehouse.own(
+        "CREATE TABLE raw.late_orders () INHERITS (raw.orders);"
+        "INSERT INTO raw.late_orders SELECT n, n, 'new', now() FROM generate_series(1, 60) n"
+    )
+
+    command("retain")
+
+    assert warehouse.ask("SELECT count(*) FROM raw.late_orders") == [(60,)]
+    assert warehouse.ask("SELECT count(*) FROM ONLY raw.orders") == [(31,)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "mine", "others"), [("char(5)", "ann", "a"), ("bit(4)", "1011", "1000"), ('"char"', "a", "b")]
+)
+def test_a_subject_whose_name_has_a_length_is_erased_and_nobody_else(warehouse, kind, mine, others):
+    warehouse.own(
+        f"ALTER TABLE raw.notes ALTER of TYPE text; DELETE FROM raw.notes; ALTER TABLE raw.notes ALTER of TYPE {kind} USING of::{kind}"
+    )
+    warehouse.own(f"INSERT INTO raw.notes VALUES ('{mine}', 'mine'), ('{others}', 'others')")
+    file = Settings.load().policies.file
+    file.write_text("version: 1\nroles: {}\ndata: {raw.notes: {subjects: {customer: of}, erase: [name]}}\n")
+
+    if kind == '"char"':
+        assert "the given one is none" in str(invoke("erase", "customer", "ab", "--yes").exception)
+    command("erase", "customer", mine, "--yes")
+
+    assert warehouse.ask("SELECT trim(of::text), name FROM raw.notes WHERE name IS NOT NULL") == [(others, "others")]
+    warehouse.own("INSERT INTO raw.notes VALUES ('" + mine + "', 'again')")
+    assert json.loads(command("retain", "--json"))["erased_again"] == {"raw.notes": 1}
+
+
 def test_a_subject_is_erased_everywhere_at_once_and_again_when_it_comes_back(warehouse):
     assert json.loads(command("erase", "customer", "-", "--dry-run", "--json", stdin="42\n")) == {
         "raw.orders": 1,

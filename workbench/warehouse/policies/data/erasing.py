@@ -29,6 +29,7 @@ ERASED = sa.Table(
     schema="workbench",
 )
 FETCHED = 10_000
+CUT = ('"char"', "name")  #: types that keep the first bytes of a longer value without a word: somebody else's name
 
 
 @dataclass(frozen=True)
@@ -162,15 +163,18 @@ def _spelled(connection: sa.Connection, table: DataTable, kind: str, value: str)
     """The value as the column writes it: 42 for 042 where it is a number."""
     column = table.data.subjects[kind]
     sql_type = table.types[column]
+    refusal = WarehouseError(
+        f"{table.name} names a {kind} in {column}, which is {sql_type}; the given one is none",
+        remedy=f"Give the {kind} as {table.name} has it.",
+    )
     try:
-        return str(
-            connection.execute(sa.text(f"SELECT CAST(:value AS {sql_type})\\:\\:text"), {"value": value}).scalar_one()
-        )
-    except sa.exc.DBAPIError:
-        raise WarehouseError(
-            f"{table.name} names a {kind} in {column}, which is {sql_type}; the given one is none",
-            remedy=f"Give the {kind} as {table.name} has it.",
-        ) from None
+        query = sa.text(f"SELECT CAST(:value AS {sql_type})\\:\\:text")
+        spelled = str(connection.execute(query, {"value": value}).scalar_one())
+    except sa.exc.DataError:
+        raise refusal from None
+    if sql_type in CUT and spelled != value:
+        raise refusal
+    return spelled
 
 
 def _remove(connection: sa.Connection, table: DataTable, kind: str, value: str) -> int:

@@ -33,8 +33,8 @@ def remove_overdue(settings: WarehouseSettings, table: DataTable) -> Iterator[in
     if table.data.keep is None:
         return
     old = _is_old(table)
-    if table.is_partitioned:
-        # A row's place is one within its partition only.
+    if table.has_parts:
+        # A row's place is one within its part only.
         statement, most = f"DELETE FROM {table.identifier} WHERE {old}", None
     else:
         places = f"SELECT ctid FROM {table.identifier} WHERE {old} LIMIT {BATCH_ROWS} FOR UPDATE SKIP LOCKED"

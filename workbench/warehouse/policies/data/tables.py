@@ -20,8 +20,9 @@ CLOCKS = {
     "timestamp without time zone": "(now() AT TIME ZONE 'UTC')",
     "date": "(now() AT TIME ZONE 'UTC')",
 }
+#: Of a length that is not given (-1) a value is not cut: `character` without a length is one of a single character.
 COLUMNS = """
-SELECT a.attname, format_type(a.atttypid, NULL) AS type, a.attnotnull, c.relkind = 'p' AS is_partitioned
+SELECT a.attname, format_type(a.atttypid, -1) AS type, a.attnotnull, c.relkind = 'p' OR c.relhassubclass AS has_parts
 FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = :schema AND c.relname = :name AND c.relkind IN ('r', 'p') AND a.attnum > 0 AND NOT a.attisdropped"""
 
@@ -33,7 +34,7 @@ class DataTable:
     name: str  #: schema.table
     data: TableData
     types: Mapping[str, str]  #: SQL types by column, without their modifiers
-    is_partitioned: bool
+    has_parts: bool  #: partitions, or tables that inherit from it: rows of several of them have one place
 
     @property
     def identifier(self) -> str:
@@ -61,7 +62,7 @@ def read_data_tables(connection: sa.Connection, policies: Policies) -> tuple[Dat
             told.append((("data", name), f"the warehouse has no table {name}; correct the name, or take it out."))
             continue
         required = frozenset(row.attname for row in rows if row.attnotnull)
-        here = DataTable(name, data, {row.attname: row.type for row in rows}, rows[0].is_partitioned)
+        here = DataTable(name, data, {row.attname: row.type for row in rows}, rows[0].has_parts)
         told += _misfits(here, required)
         found.append(here)
     if told:
