@@ -313,6 +313,45 @@ def test_a_full_segment_is_closed_and_the_chain_goes_on(tmp_path):
     assert problems(logs[0]) == []
 
 
+def test_a_file_that_is_closed_while_it_is_read_loses_nothing(tmp_path, monkeypatch):
+    log = AuditLog(tmp_path / "audit" / "events.jsonl", segment_bytes=1500)
+    log.append(*(an_event(actor=f"gh-{number}") for number in range(5)))
+    reading = search_events(log.path, Search(actor="gh-*"))
+    found = [next(reading).actor]
+    for number in range(5, 15):
+        log.append(an_event(actor=f"gh-{number}"))
+    found += [each.actor for each in reading]
+    assert found == [f"gh-{number}" for number in range(5)]
+    assert [each.actor for each in read_last_events(log.path, count=15)] == [f"gh-{n}" for n in range(14, -1, -1)]
+
+    # As early as can be: between the listing and the first file.
+    listed = Path.glob
+    monkeypatch.setattr(Path, "glob", lambda path, pattern: [*listed(path, pattern), *closing()])
+
+    def closing():
+        monkeypatch.setattr(Path, "glob", listed)
+        log.append(*(an_event(actor="gh-15") for _ in range(5)))
+        log.append(an_event(actor="gh-16"))
+        return ()
+
+    assert [each.actor for each in search_events(log.path, Search(actor="gh-*"))][-2:] == ["gh-15", "gh-16"]
+
+
+def test_a_line_that_is_being_written_is_no_insertion(audit):
+    audit.append(an_event())
+    whole = audit.path.read_bytes()
+    audit.append(an_event())
+    rest = audit.path.read_bytes()[len(whole) :]
+
+    class Growing:
+        def __iter__(self):
+            yield from (*whole.splitlines(keepends=True), rest[:40], rest[40:])
+
+    chain = follow_chain(audit.path, [audit.path], (), Growing())
+
+    assert chain.problems == []
+
+
 def test_a_crash_between_two_segments_is_nothing(tmp_path):
     log = AuditLog(tmp_path / "audit" / "events.jsonl", segment_bytes=1)
     log.append(an_event())

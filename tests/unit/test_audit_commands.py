@@ -12,12 +12,14 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
+from tests.services.audit_forger import Forgery
 from workbench.cli import audit as commands
 from workbench.errors import AuditError, WorkbenchError
 from workbench.security.audit import Action, AuditLog, Event, Outcome, read_events
 from workbench.security.audit.commands import audited, operator
 from workbench.security.audit.proof.anchors import FileAnchor
 from workbench.security.audit.proof.checkpointer import Checkpointer
+from workbench.security.audit.proof.verification import Verdict
 from workbench.security.audit.retention import removable, remove_segments
 from workbench.security.audit.segments import segments
 
@@ -151,6 +153,59 @@ def test_old_segments_and_their_checkpoints_are_removed_with_a_line_that_says_so
     assert run("remove", "0d", "--yes").output.startswith("Removed lines 1 to ")
     assert run("verify").exit_code == 0
     assert len(segments(log.path)) == 1
+
+
+def test_who_is_killed_while_removing_leaves_a_log_that_is_whole(tmp_path, monkeypatch):
+    at = Forgery(tmp_path)
+    at.write(40)
+    at.checkpointer.tick(is_forced=True)
+    files = at.closed
+    unlink = Path.unlink
+
+    def killed(path, *arguments, **named):
+        if path == files[1]:
+            raise KeyboardInterrupt
+        unlink(path, *arguments, **named)
+
+    monkeypatch.setattr(Path, "unlink", killed)
+    with pytest.raises(KeyboardInterrupt):
+        remove_segments(at.checkpointer, files[:4], "operator:ada")
+    monkeypatch.undo()
+
+    assert at.closed[0] == files[1]
+    assert (at.verify().verdict, at.verify().problems) == (Verdict.WHOLE, [])
+    # What is not removed with a word still is missed.
+    files[4].unlink()
+    assert at.verify().verdict is Verdict.TAMPERED
+    remove_segments(at.checkpointer, files[1:4], "operator:ada")
+    assert [each.kind for each in at.verify().problems] == ["deletion"]
+
+
+@pytest.mark.parametrize("left", [1, 40, 87])
+def test_a_checkpoint_that_a_crash_has_cut_off_within_its_signature_is_no_tampering(tmp_path, left):
+    at = Forgery(tmp_path)
+    content = at.checkpoints.read_bytes()
+    *_, last = content.splitlines(keepends=True)
+    signature = last.rindex(b" ") + 1
+    at.checkpoints.write_bytes(content[: len(content) - len(last) + signature + left])
+    at.anchor.path.write_bytes(b"".join(content.splitlines(keepends=True)[:-1]))
+    at.write(1)
+    at.checkpointer.tick(is_forced=True)
+
+    report = at.verify()
+
+    assert (report.verdict, report.problems) == (Verdict.WHOLE, [])
+    assert any("bytes that a crash has left" in each for each in report.notes)
+
+
+def test_a_checkpoint_that_somebody_has_shortened_is_missed(tmp_path):
+    at = Forgery(tmp_path)
+    first, second, third = at.checkpoints.read_bytes().splitlines(keepends=True)
+    at.checkpoints.write_bytes(first + second[:-20] + b"\n" + third)
+
+    problems = at.verify(anchored=False).problems
+
+    assert [each.message for each in problems] == ["checkpoint 3 does not continue checkpoint 1."]
 
 
 # --- what is recorded of commands -------------------------------------------------------

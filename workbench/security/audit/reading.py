@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import fnmatch
 import logging
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import BinaryIO
 
 from workbench.security.audit.event import Event
 from workbench.security.audit.lines import Seal
-from workbench.security.audit.segments import segments
+from workbench.security.audit.segments import opened, segments
 
 ACTIVE = "events.jsonl"
 TAIL_BYTES = 1 << 20
@@ -50,7 +53,11 @@ def search_events(path: Path, search: Search) -> Iterator[Event]:
 
     >>> [event.actor for event in search_events(log.path, Search(action="login.*", outcome="refused"))]
     """
-    return search_segments(segments(path), search)
+    with opened(path) as (closed, active):
+        yield from search_segments(closed, search)
+        if active is not None:
+            found = _events_of(active, path, 0, is_first=not closed)
+            yield from (event for event in found if search.finds(event))
 
 
 def search_segments(files: Iterable[Path], search: Search) -> Iterator[Event]:
@@ -84,17 +91,16 @@ def read_last_events(
     """
     wanted, left = search or Search(), at_most or TAIL_BYTES
     newest: list[Event] = []
-    for each in reversed(segments(path)):
-        size = each.stat().st_size
-        found = [
-            event
-            for event in _events(each, max(0, size - left))
-            if (not action or event.action == action) and wanted.finds(event)
-        ]
-        newest += reversed(found)
-        left -= size
-        if left <= 0 or len(newest) >= count:
-            break
+    with opened(path) as (closed, active):
+        for each in [*([path] if active else []), *reversed(closed)]:
+            with nullcontext(active) if active and each is path else each.open("rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                events = _events_of(file, each, max(0, size - left), is_first=each == [*closed, path][0])
+                found = [each for each in events if (not action or each.action == action) and wanted.finds(each)]
+            newest += reversed(found)
+            left -= size
+            if left <= 0 or len(newest) >= count:
+                break
     return newest[:count]
 
 
@@ -133,27 +139,32 @@ def _whole_bytes(path: Path, start: int) -> int:
 
 
 def _events(path: Path, start: int, end: int | None = None) -> Iterator[Event]:
-    """Events of one segment; lines without a seal count only before the first that has one."""
+    """Events of one segment; none of one that is gone."""
     try:
         file = path.open("rb")
     except FileNotFoundError:
         return
     with file:
-        is_old = segments(path.with_name(ACTIVE))[:1] == [path] and Seal.of_line(file.readline()) is None
-        file.seek(max(0, start - 1))
-        if start:
-            file.readline()  # what is left of a line that began before
-        while end is None or file.tell() < end:
-            line = file.readline()
-            if not line.endswith(b"\n"):
-                return
-            is_sealed = Seal.of_line(line) is not None
-            is_old = is_old and not is_sealed
-            event = _event(line) if is_sealed or is_old else None
-            if event is not None:
-                yield event
-            else:
-                log.warning("%s: a line before byte %s is no event", path, file.tell())
+        yield from _events_of(file, path, start, end, is_first=segments(path.with_name(ACTIVE))[:1] == [path])
+
+
+def _events_of(file: BinaryIO, path: Path, start: int, end: int | None = None, *, is_first: bool) -> Iterator[Event]:
+    """Events of an open segment; lines without a seal count only before the first that has one, in the first segment."""
+    is_old = is_first and Seal.of_line(file.readline()) is None
+    file.seek(max(0, start - 1))
+    if start:
+        file.readline()  # what is left of a line that began before
+    while end is None or file.tell() < end:
+        line = file.readline()
+        if not line.endswith(b"\n"):
+            return
+        is_sealed = Seal.of_line(line) is not None
+        is_old = is_old and not is_sealed
+        event = _event(line) if is_sealed or is_old else None
+        if event is not None:
+            yield event
+        else:
+            log.warning("%s: a line before byte %s is no event", path, file.tell())
 
 
 def _event(line: bytes) -> Event | None:

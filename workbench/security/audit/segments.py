@@ -10,14 +10,16 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from workbench.security.audit.lines import Seal, digest
 from workbench.security.secrets import private_folder, sync_folder
 
 BLOCK_BYTES = 1 << 17
+READ_BYTES = 1 << 20  #: that are read at once of a whole file
 CLOSED = "events-*.jsonl"
 
 
@@ -36,6 +38,32 @@ def segments(path: Path) -> list[Path]:
     """The files of the log at *path*, the oldest first; the name of a closed one has the number of its last line."""
     closed = sorted(path.parent.glob(CLOSED))
     return [*closed, *([path] if path.is_file() else [])]
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[tuple[list[Path], BinaryIO | None]]:
+    """The closed files of the log at one moment, the oldest first, and the one that was written then, opened.
+
+    That one may be closed at any time: it has another name then, and its old one is that of later events.
+    """
+    while True:
+        with ExitStack() as stack:
+            active = None
+            if path.is_file():
+                with suppress(FileNotFoundError):
+                    active = stack.enter_context(path.open("rb", buffering=READ_BYTES))
+            closed = sorted(path.parent.glob(CLOSED))
+            if _is_still(path, active):
+                yield closed, active
+                return
+
+
+def _is_still(path: Path, active: BinaryIO | None) -> bool:
+    if active is None:
+        return not path.is_file()
+    with suppress(FileNotFoundError):
+        return os.path.samestat(path.stat(), os.fstat(active.fileno()))
+    return False
 
 
 def closed_name(path: Path, sequence: int) -> Path:

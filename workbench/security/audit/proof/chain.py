@@ -6,13 +6,15 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 from workbench.security.audit.actions import Action
 from workbench.security.audit.event import Event
 from workbench.security.audit.lines import Seal, find_seal
-from workbench.security.audit.segments import closed_name
+from workbench.security.audit.segments import READ_BYTES, closed_name
 
 ABOUT_ITSELF = b'"event_code":"audit.'
 
@@ -48,16 +50,17 @@ class Chain:
     unsealed: int = 0  #: lines from before the first seal
 
 
-def follow_chain(path: Path, files: Iterable[Path], wanted: Iterable[int]) -> Chain:
+def follow_chain(path: Path, files: Iterable[Path], wanted: Iterable[int], active: BinaryIO | None = None) -> Chain:
     """Read the segments in their order.
 
     Args:
         path: of the log.
         files: its segments.
         wanted: sequences whose hashes are kept.
+        active: the file at *path*, opened: it may have another name by now.
     """
     chain, kept = Chain(), frozenset(wanted)
-    _Follower(chain, kept).read(path, list(files))
+    _Follower(chain, kept).read(path, list(files), active)
     return chain
 
 
@@ -67,45 +70,49 @@ class _Follower:
         self._gap = bytearray()  # bytes after the last sealed line
         self._where = ""
         self._begins: tuple[int, str] | None = None  # what the first line of all says was before it
+        self._ends: dict[int, str] = {}  # last lines of closed files, and their hashes
 
-    def read(self, path: Path, files: list[Path]) -> None:
+    def read(self, path: Path, files: list[Path], active: BinaryIO | None) -> None:
         for file in files:
             self._where = file.name
-            self._read(file)
+            with nullcontext(active) if active and file == path else file.open("rb", buffering=READ_BYTES) as lines:
+                self._read(lines)
             if file != path:
                 self._closed(path, file)
         self._check_end()
         self._check_beginning()
 
-    def _read(self, file: Path) -> None:
+    def _read(self, lines: BinaryIO) -> None:
         # Local names and no objects: this loop is what `verify` takes its time for.
         chain, kept, gap, sha256 = self._chain, self._kept, self._gap, hashlib.sha256
         hash_, sequence, time = chain.hash.encode(), chain.sequence, chain.time
-        with file.open("rb", buffering=1 << 20) as lines:
-            for line in lines:
-                found = find_seal(line)
-                if found is None:
-                    gap += line
-                    continue
-                new, written = int(found[2]), int(found[3])
-                if gap or not sequence or ABOUT_ITSELF in line:
-                    self._note(hash_, sequence, time)
-                    self._tell(line, Seal(found[1].decode(), new, written))
-                    hash_, sequence, time = chain.hash.encode(), chain.sequence, chain.time
-                if new != sequence + 1 or found[1] != hash_ or written < time:
-                    self._note(hash_, sequence, time)
-                    self._break(Seal(found[1].decode(), new, written))
-                hash_ = sha256(line).hexdigest().encode()
-                sequence, time = new, written
-                chain.lines += 1
-                if new in kept:
-                    chain.hashes[new] = hash_.decode()
+        for line in lines:
+            found = find_seal(line)
+            if found is None:
+                gap += line
+                if not line.endswith(b"\n"):
+                    break  # the rest is being written: the next line would begin within this one
+                continue
+            new, written = int(found[2]), int(found[3])
+            if gap or not sequence or ABOUT_ITSELF in line:
+                self._note(hash_, sequence, time)
+                self._tell(line, Seal(found[1].decode(), new, written))
+                hash_, sequence, time = chain.hash.encode(), chain.sequence, chain.time
+            if new != sequence + 1 or found[1] != hash_ or written < time:
+                self._note(hash_, sequence, time)
+                self._break(Seal(found[1].decode(), new, written))
+            hash_ = sha256(line).hexdigest().encode()
+            sequence, time = new, written
+            chain.lines += 1
+            if new in kept:
+                chain.hashes[new] = hash_.decode()
         self._note(hash_, sequence, time)
 
     def _note(self, hash_: bytes, sequence: int, time: int) -> None:
         self._chain.hash, self._chain.sequence, self._chain.time = hash_.decode(), sequence, time
 
     def _closed(self, path: Path, file: Path) -> None:
+        self._ends[self._chain.sequence] = self._chain.hash
         if self._gap:
             self._problem("insertion", f"{len(self._gap)} bytes at its end nobody has sealed")
             self._gap.clear()
@@ -179,7 +186,9 @@ class _Follower:
         if self._begins is None:
             return
         first, previous = self._begins
-        if self._chain.removed.get(first - 1) != previous:
+        # Who removes files says so first, and may be killed before the last of them is gone.
+        later = any(last >= first and self._ends.get(last) == hash_ for last, hash_ in self._chain.removed.items())
+        if self._chain.removed.get(first - 1) != previous and not later:
             self._chain.problems.append(
                 Problem("deletion", f"lines 1 to {first - 1} are gone, and no line says that somebody removed them")
             )

@@ -7,6 +7,7 @@ cut off together.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -20,8 +21,10 @@ from workbench.security.audit.proof.anchors import ReadableAnchor
 from workbench.security.audit.proof.chain import Chain, Problem, follow_chain
 from workbench.security.audit.proof.checkpoints import Checkpoint, checkpoint_bytes, read_checkpoints
 from workbench.security.audit.proof.signing import linked_keys
-from workbench.security.audit.segments import CLOSED, segments
+from workbench.security.audit.segments import CLOSED, opened
 
+#: What no crash leaves: a signature of full length behind the blank. One that somebody has shortened is missed by its number.
+WHOLE = re.compile(rb'\{"hash":.*\} [^ \0\r\n]{88,}\s*', re.DOTALL)
 LATE_SECONDS = 300.0  #: between a checkpoint's time and when its anchor received it
 
 
@@ -80,7 +83,7 @@ def verify(path: Path, keys: Iterable[str], anchors: Sequence[ReadableAnchor] = 
     anchored = [each for anchor in anchors for each in _read_anchor(anchor, report)]
     report.checkpoints, report.anchored = len(ours), len(anchored)
     try:
-        chain = follow_chain(path, segments(path), (each.checkpoint.sequence for each in (*ours, *anchored)))
+        chain = _follow(path, [each.checkpoint.sequence for each in (*ours, *anchored)])
     except OSError as error:
         report.doubts.append(f"{path} cannot be read: {error.strerror}")
         return report
@@ -96,13 +99,36 @@ def verify(path: Path, keys: Iterable[str], anchors: Sequence[ReadableAnchor] = 
     return report
 
 
+def _follow(path: Path, wanted: Sequence[int]) -> Chain:
+    """The chain of the log, which may be written, closed and removed from meanwhile.
+
+    Raises:
+        OSError: when it cannot be read.
+    """
+    while True:
+        with opened(path) as (closed, active):
+            try:
+                chain = follow_chain(path, [*closed, *([path] if active else [])], wanted, active)
+            except FileNotFoundError:
+                if _are_there(closed):
+                    raise
+                continue
+            # What was removed while its neighbours were read would look like a hole.
+            if _are_there(closed):
+                return chain
+
+
+def _are_there(closed: Sequence[Path]) -> bool:
+    return all(each.is_symlink() or each.exists() for each in closed)
+
+
 def _read_ours(path: Path, report: Report) -> list[_Signed]:
     place = "checkpoints.log"
     found, refused = [], []
     for line in read_checkpoints(path.with_name(place)):
         if checkpoint := Checkpoint.of_line(line):
             found.append(_Signed(checkpoint, checkpoint_bytes(line), place))
-        elif line.startswith(b'{"hash":') and line.endswith(b"\n") and b"} " in line:
+        elif WHOLE.fullmatch(line):
             refused.append(line)
         elif line.strip():
             report.notes.append(f"{place} holds {len(line)} bytes that a crash has left")
