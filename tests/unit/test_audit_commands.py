@@ -5,11 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import json
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import typer
+from pydantic import SecretStr
 from typer.testing import CliRunner, Result
 
 from tests.services.audit_forger import Forgery
@@ -17,6 +22,7 @@ from workbench.cli import audit as commands
 from workbench.errors import AuditError, WorkbenchError
 from workbench.security.audit import Action, AuditLog, Event, Outcome, read_events
 from workbench.security.audit.commands import audited, operator
+from workbench.security.audit.proof import anchors
 from workbench.security.audit.proof.anchors import FileAnchor
 from workbench.security.audit.proof.checkpointer import Checkpointer
 from workbench.security.audit.proof.verification import Verdict
@@ -206,6 +212,38 @@ def test_a_checkpoint_that_somebody_has_shortened_is_missed(tmp_path):
     problems = at.verify(anchored=False).problems
 
     assert [each.message for each in problems] == ["checkpoint 3 does not continue checkpoint 1."]
+
+
+@contextmanager
+def a_silent_server(told: bytes) -> Iterator[int]:
+    """Lets in whoever connects, and never answers again; gives its port."""
+    with socket.create_server(("127.0.0.1", 0)) as server, ExitStack() as stack:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+
+        def serve() -> None:
+            with suppress(OSError):
+                connection = stack.enter_context(server.accept()[0])
+                connection.sendall(told)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield server.getsockname()[1]
+        thread.join()
+
+
+def test_a_database_that_lets_in_and_never_answers_stops_no_checkpoint(monkeypatch):
+    monkeypatch.setattr(anchors, "SECONDS", 0.05)
+    let_in = b"R" + (8).to_bytes(4) + bytes(4) + b"Z" + (5).to_bytes(4) + b"I"
+    with a_silent_server(let_in) as port:
+        anchor = anchors.PostgresAnchor(SecretStr(f"postgresql://role:secret@127.0.0.1:{port}/audit?sslmode=disable"))
+        with pytest.raises(AuditError, match="cannot be reached"):
+            anchor.send(b"a checkpoint\n")
+
+
+def test_a_syslog_that_takes_nothing_stops_no_checkpoint(monkeypatch):
+    monkeypatch.setattr(anchors, "SECONDS", 0.05)
+    with a_silent_server(b"") as port, pytest.raises(AuditError, match="timed out"):
+        anchors.SyslogAnchor(f"tcp://127.0.0.1:{port}").send(b"x" * (32 << 20) + b"\n")
 
 
 # --- what is recorded of commands -------------------------------------------------------

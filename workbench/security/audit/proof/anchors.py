@@ -6,6 +6,7 @@ import contextlib
 import logging.handlers
 import os
 import socket
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,7 +21,8 @@ from workbench.errors import AuditError
 if TYPE_CHECKING:
     from workbench.sections import AuditSettings
 
-SECONDS = 5  # to connect to PostgreSQL
+SECONDS = 5  # until an anchor has to have taken a checkpoint, once it is connected to; the same to connect
+READ_SECONDS = 60  # the same to give all of them back
 FACILITY = logging.handlers.SysLogHandler.LOG_AUTHPRIV
 DEFAULT_PORT = 514
 INSERT = "INSERT INTO workbench_audit.checkpoints (checkpoint) VALUES (%s)"
@@ -146,6 +148,16 @@ class SyslogAnchor:
 
 
 class _Syslog(logging.handlers.SysLogHandler):
+    def createSocket(self) -> None:  # noqa: N802 - logging's name
+        """A socket that waits for nobody longer than that."""
+        if self.socktype == socket.SOCK_STREAM and isinstance(self.address, tuple):
+            self.unixsocket = False
+            self.socket = socket.create_connection(self.address, timeout=SECONDS)
+            return
+        super().createSocket()
+        if self.socket is not None:
+            self.socket.settimeout(SECONDS)
+
     append_nul = False  # lines end in a line feed over TCP, and with the message elsewhere (RFC 6587 §3.4.2)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
@@ -167,26 +179,52 @@ class PostgresAnchor:
 
     def send(self, line: bytes) -> None:
         """Insert the line as a row."""
-        with self._connection() as connection:
+        with self._connection(SECONDS) as connection:
             connection.execute(INSERT, (line.decode().rstrip("\n"),))
 
     def read(self) -> Sequence[Anchored]:
         """The rows, with when they came."""
-        with self._connection() as connection:
+        with self._connection(READ_SECONDS) as connection:
             rows = connection.execute(SELECT).fetchall()
         return [Anchored(checkpoint.encode() + b"\n", received_at) for received_at, checkpoint in rows]
 
     @contextlib.contextmanager
-    def _connection(self) -> Iterator[Any]:
+    def _connection(self, seconds: float) -> Iterator[Any]:
         try:
             import psycopg
         except ImportError:
             raise AuditError("psycopg is not installed", remedy="Run `make setup`.") from None
         try:
-            with psycopg.connect(self.url.get_secret_value(), connect_timeout=SECONDS) as connection:
+            with (
+                psycopg.connect(
+                    self.url.get_secret_value(), connect_timeout=SECONDS, tcp_user_timeout=int(1000 * SECONDS)
+                ) as connection,
+                _cut_off(connection.fileno(), 2 * seconds),
+            ):
+                limit = int(1000 * seconds)
+                connection.execute(f"SET LOCAL statement_timeout = {limit}; SET LOCAL lock_timeout = {limit}")
                 yield connection
+                connection.commit()
         except psycopg.Error as error:
             raise _unreachable(self.name, str(error).partition("\n")[0]) from None
+
+
+@contextlib.contextmanager
+def _cut_off(descriptor: int, seconds: float) -> Iterator[None]:
+    """End a connection that lasts longer: a server that is frozen keeps no limit that it was told."""
+    with socket.socket(fileno=os.dup(descriptor)) as connected:
+
+        def end() -> None:
+            with contextlib.suppress(OSError):
+                connected.shutdown(socket.SHUT_RDWR)
+
+        timer = threading.Timer(seconds, end)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
 
 
 def anchors_of(settings: AuditSettings) -> tuple[Anchor, ...]:
