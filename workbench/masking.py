@@ -22,12 +22,17 @@ LEAST_ENCODED_CHARACTERS = 8  #: of base64 or hex; a shorter piece may stand in 
 MOST_VALUES = 512  #: the oldest are forgotten
 HIDDEN = "[secret]"
 LOGIN = re.compile(r"(?P<before>\b[A-Za-z][A-Za-z0-9+.-]*://)[^\s/?#'\"<>]*@")
+#: A text as Python and JSON write it, up to its own end and not that of a text within it.
+QUOTED = r"""b?(?:'(?:\\.|[^'\\\r\n])*'?|"(?:\\.|[^"\\\r\n])*"?)"""
 HEADER = re.compile(
     r"(?P<before>\b(?:(?:proxy-)?authorization|(?:set-)?cookie|x-vault-token|x-api-key)"
-    r"(?:['\"]\s*,\s*b?['\"]|['\"]?\s*[:=]\s*(?:b?['\"])?))[^\r\n'\"]+",
+    r"(?:['\"]\s*,\s*(?=[\[(]?b?['\"])|\\*['\"]?\s*[:=]\s*))"
+    rf"(?P<value>(?:[\[(]\s*)?{QUOTED}(?:\s*,\s*{QUOTED}(?=\s*[,\])]))*(?:(?!\s*[,)\]}}]|\s+[^\s;])[^\r\n]+)?|[^\r\n]+)",
     re.IGNORECASE,
 )
-BEARER = re.compile(r"(?P<before>\b(?:bearer|basic)\s+)[A-Za-z0-9._~+/-]{12,}=*", re.IGNORECASE)
+OPENED = re.compile(r"(?:[\[(]\s*)?b?['\"]")
+BEARER = re.compile(r"(?P<before>\b(?:bearer|basic)\s+\\*['\"]?)[A-Za-z0-9._~+/-]{12,}=*", re.IGNORECASE)
+PERCENT = re.compile(r"%[0-9A-F]{2}")
 
 
 class Masks:
@@ -57,7 +62,15 @@ class Masks:
             text = self._pattern.sub(HIDDEN, text)
         if "://" in text:
             text = LOGIN.sub(rf"\g<before>{HIDDEN}@", text)
-        return BEARER.sub(rf"\g<before>{HIDDEN}", HEADER.sub(rf"\g<before>{HIDDEN}", text))
+        return BEARER.sub(rf"\g<before>{HIDDEN}", HEADER.sub(_without_value, text))
+
+
+def _without_value(header: re.Match[str]) -> str:
+    opened = OPENED.match(header["value"])
+    if opened is None:
+        return f"{header['before']}{HIDDEN}"
+    end = opened[0][-1] if header["value"].endswith(opened[0][-1]) else ""
+    return f"{header['before']}{opened[0]}{HIDDEN}{end}"
 
 
 _MASKS = Masks()
@@ -113,7 +126,10 @@ def _mask(record: logging.LogRecord) -> None:
 def secret_forms(secret: str) -> set[str]:
     """The texts in which *secret* can be read without knowing it: as it is, base64, hex, URLs, JSON, HTML, `repr`."""
     octets = secret.encode("utf-8", "surrogatepass")
-    written = {secret, quote(octets, safe=""), quote(octets), quote_plus(octets), html.escape(secret)}
+    # That of JavaScript's encodeURIComponent leaves more; some programs write percents in small letters.
+    percent = {quote(octets, safe=""), quote(octets), quote(octets, safe="!'()*~"), quote_plus(octets)}
+    percent |= {PERCENT.sub(lambda found: found[0].lower(), each) for each in percent}
+    written = {secret, *percent, html.escape(secret), repr(octets)[2:-1]}
     written |= {json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1], repr(secret)[1:-1]}
     encoded = {octets.hex(), octets.hex().upper(), *_base64_forms(octets)}
     return written | {form for form in encoded if len(form) >= LEAST_ENCODED_CHARACTERS}

@@ -43,6 +43,7 @@ FORMS = {
     "URL-encoded": quote(CANARY, safe=""),
     "hex": CANARY.encode().hex(),
     "JSON": json.dumps({"a": CANARY}),
+    "URL-encoded in small letters": quote(CANARY, safe="").lower(),
 }
 
 
@@ -82,6 +83,16 @@ def test_a_secret_in_a_traceback_is_masked_and_the_place_is_not(written):
         ("sent bearer abcdefghijklmnop now", f"sent bearer {HIDDEN} now"),
         ("X-Vault-Token: hvs.CAESI", f"X-Vault-Token: {HIDDEN}"),
         ("Cookie: a=b; c=d", f"Cookie: {HIDDEN}"),
+        ('Cookie: name="2|1:0|10:17|S3CRET"; b=S3CRET', f"Cookie: {HIDDEN}"),
+        ('Cookie: "a"=1; b=S3CRET', f'Cookie: "{HIDDEN}'),
+        ('Set-Cookie: sid="S3CRET"; Path=/', f"Set-Cookie: {HIDDEN}"),
+        ('Authorization: Digest username="ada", response="S3CRET"', f"Authorization: {HIDDEN}"),
+        ("{'Authorization': 'Digest response=\"S3CRET\"', 'A': 'b'}", f"{{'Authorization': '{HIDDEN}', 'A': 'b'}}"),
+        ('{"Cookie": "a=\\"S3CRET\\"", "A": 1}', f'{{"Cookie": "{HIDDEN}", "A": 1}}'),
+        ("{'Cookie': ['S3CRET', b'S3CRET'], 'A': 'b'}", f"{{'Cookie': ['{HIDDEN}'], 'A': 'b'}}"),
+        ("[(b'cookie', b'S3CRET'), (b'a', b'b')]", f"[(b'cookie', b'{HIDDEN}'), (b'a', b'b')]"),
+        ('sent Bearer "abcdefghijklmnop" now', f'sent Bearer "{HIDDEN}" now'),
+        (r'"{\"Cookie\": \"S3CRET\"}"', rf'"{{\"Cookie\": {HIDDEN}'),
     ],
 )
 def test_logins_are_masked_by_their_form(line, shown):
@@ -111,6 +122,21 @@ def test_no_form_of_any_secret_is_left(secret):
 
     assert value not in masks.masked(f"a {value} b")
     assert masks.masked(quote(value, safe="")) == HIDDEN
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda each: quote(each, safe="!'()*~"),
+        lambda each: repr(each.encode())[2:-1],
+        lambda each: "%c3%a9" + quote(each[1:]),
+    ],
+)
+def test_forms_of_other_programs_are_masked(form):
+    masks = Masks()
+    masks.remember("é(secret)! it's")
+
+    assert masks.masked(form("é(secret)! it's")) == HIDDEN
 
 
 def test_a_short_value_is_not_masked_because_it_stands_in_words():
