@@ -48,11 +48,8 @@ class References:
             found = SecretStr(self.environment.get(reference.name, ""))
             reason = "is not set"
         elif reference.scheme == "file":
-            if self.own is not None and Path(reference.name).resolve().is_relative_to(self.own.resolve()):
-                raise SecretUnavailable(
-                    f"{reference}", "is a key of the workbench itself", remedy="Keep secrets of your own elsewhere."
-                )
-            found = _from_file(reference, is_private=is_private, remedy=remedy)
+            self._refuse(reference, Path(reference.name).resolve())
+            found = self._from_file(reference, is_private=is_private, remedy=remedy)
             reason = "is empty"
         elif reader := self.readers.get(reference.scheme):
             found = reader(reference.name)
@@ -68,27 +65,44 @@ class References:
         remember(found.get_secret_value())
         return found
 
+    def _from_file(self, reference: SecretReference, *, is_private: bool, remedy: str) -> SecretStr:
+        path = Path(reference.name)
+        try:
+            # A pipe would have its reader wait for as long as somebody likes.
+            with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+                # Of the opened file: another one may stand at the path by now.
+                self._refuse(reference, _path_of(file.fileno(), reference))
+                status = os.fstat(file.fileno())
+                if not stat.S_ISREG(status.st_mode):
+                    raise SecretUnavailable(f"{reference}", "is no file", remedy=remedy)
+                mode = stat.S_IMODE(status.st_mode)
+                content = file.read(MOST_BYTES)
+        except OSError as error:
+            raise SecretUnavailable(f"{reference}", f"cannot be read: {error.strerror}", remedy=remedy) from None
+        if is_private and mode & 0o077:
+            raise SecretUnavailable(
+                f"{reference}",
+                f"has mode {mode:04o}, and other users may read it",
+                remedy=f"Run `chmod 600 {path}`, and get a new one if others use this machine.",
+            )
+        try:
+            return SecretStr(content.decode("utf-8").rstrip("\r\n"))
+        except UnicodeDecodeError:
+            raise SecretUnavailable(f"{reference}", "is no text in UTF-8", remedy=remedy) from None
 
-def _from_file(reference: SecretReference, *, is_private: bool, remedy: str) -> SecretStr:
-    path = Path(reference.name)
+    def _refuse(self, reference: SecretReference, path: Path) -> None:
+        if self.own is not None and path.is_relative_to(self.own.resolve()):
+            raise SecretUnavailable(
+                f"{reference}", "is a key of the workbench itself", remedy="Keep secrets of your own elsewhere."
+            )
+        if path.is_relative_to("/proc"):
+            # The variables of processes, among which env: gives only those that are meant for it.
+            raise SecretUnavailable(f"{reference}", "is of a process", remedy="Name a file on a disk.")
+
+
+def _path_of(descriptor: int, reference: SecretReference) -> Path:
+    """Where the opened file is, without links; by its name where the system does not tell."""
     try:
-        # A pipe would have its reader wait for as long as somebody likes.
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            # Of the opened file: another one may stand at the path by now.
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise SecretUnavailable(f"{reference}", "is no file", remedy=remedy)
-            mode = stat.S_IMODE(status.st_mode)
-            content = file.read(MOST_BYTES)
-    except OSError as error:
-        raise SecretUnavailable(f"{reference}", f"cannot be read: {error.strerror}", remedy=remedy) from None
-    if is_private and mode & 0o077:
-        raise SecretUnavailable(
-            f"{reference}",
-            f"has mode {mode:04o}, and other users may read it",
-            remedy=f"Run `chmod 600 {path}`, and get a new one if others use this machine.",
-        )
-    try:
-        return SecretStr(content.decode("utf-8").rstrip("\r\n"))
-    except UnicodeDecodeError:
-        raise SecretUnavailable(f"{reference}", "is no text in UTF-8", remedy=remedy) from None
+        return Path(f"/proc/self/fd/{descriptor}").readlink()
+    except OSError:
+        return Path(reference.name).resolve()

@@ -86,6 +86,32 @@ def test_keys_of_the_workbench_are_no_secrets_to_refer_to(home, tmp_path):
         assert CANARY not in str(error.value)
 
 
+def test_a_key_is_refused_that_is_put_at_the_path_while_it_is_read(home, tmp_path, monkeypatch):
+    (home / "keys").mkdir(parents=True)
+    (home / "keys" / "root.key").write_text(CANARY)
+    references, path = references_of(Settings.load(), {}), tmp_path / "mine"
+    path.write_text("mine")
+    really = os.open
+
+    def exchanged(opened, *arguments, **named):
+        if opened == path:
+            path.unlink()
+            path.symlink_to(home / "keys" / "root.key")
+        return really(opened, *arguments, **named)
+
+    monkeypatch.setattr(os, "open", exchanged)
+    with pytest.raises(SecretUnavailable, match="a key of the workbench itself"):
+        references.read(SecretReference("file", str(path)))
+
+
+@pytest.mark.parametrize("path", ["/proc/self/environ", "/proc/{}/environ", "{}/link"])
+def test_variables_of_processes_are_no_files_to_refer_to(tmp_path, path):
+    (tmp_path / "link").symlink_to("/proc/self/environ")
+
+    with pytest.raises(SecretUnavailable, match="is of a process"):
+        References().read(SecretReference("file", path.format(tmp_path if "link" in path else os.getpid())))
+
+
 @pytest.mark.parametrize("reference", ["env:NO", "file:/no/such", "keyset:no", "vault:secret/no#no"])
 def test_what_is_not_there_is_an_error_with_a_remedy(home, reference):
     references = references_of(Settings.load(), {"YES": CANARY})
