@@ -43,6 +43,7 @@ from workbench.errors import MonitorError, StoreUnavailable
 from workbench.ingestion.cluster.connection import KafkaConnection
 from workbench.ingestion.producer import OutgoingRecord, produce
 from workbench.ingestion.topics import Topic, apply_topics
+from workbench.observability.alerts import rules as rules_of_alerts
 from workbench.observability.alerts.samples import Samples
 from workbench.observability.alerts.telling import Pace
 from workbench.observability.dashboards.history import History
@@ -196,6 +197,7 @@ def test_the_plans_three_alerts_reach_slack_mail_and_pager_and_so_does_their_end
     flow = {"topic": "readings", "into": "raw.readings", "columns": {"n": "int64"}}
     site.file("pipelines/flows/readings.yaml", yaml.safe_dump(flow))
     monkeypatch.setattr(recording, "MINUTE_MS", 1)
+    monkeypatch.setattr(rules_of_alerts, "LEAST_COUNT_SECONDS", 30)
     plans_alerts(site)
 
     def send(good: int, bad: int = 0, *, late_seconds: int = 0) -> None:

@@ -114,7 +114,11 @@ def test_what_is_no_condition_is_told(text, reason):
         ),
         (
             "name: a, condition: auth_failures > 10, duration: 2h, severity: info, channels: []",
-            "alerts[0].duration", "from 1s to 1h",
+            "alerts[0].duration", "from 1m to 1h",
+        ),
+        (
+            "name: a, condition: auth_failures > 10, duration: 59s, severity: info, channels: []",
+            "alerts[0].duration", "from 1m to 1h",
         ),
         (
             "name: a, condition: error_rate > 5%, durations: 5m, severity: info, channels: []",

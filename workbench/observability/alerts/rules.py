@@ -20,6 +20,7 @@ NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 FIELDS = ("name", "condition", "duration", "severity", "channels", "keep_firing", "summary")
 REQUIRED = ("name", "condition", "severity", "channels")
 MOST_SECONDS = 86400
+LEAST_COUNT_SECONDS = 60  #: four looks of 15 seconds: between two of them that lie further apart nothing is counted
 MOST_COUNT_SECONDS = 3600  #: within which something is counted
 MOST_SUMMARY = 500
 
@@ -141,8 +142,9 @@ def _duration_faults(fields: dict[str, Any]) -> Iterator[tuple[str, str]]:
     except ConditionProblem as error:
         yield "condition", str(error)
         return
-    if condition.is_count and not 0 < (_seconds(fields.get("duration", "0s")) or 0) <= MOST_COUNT_SECONDS:
-        yield "duration", "what is counted is counted within the duration; write one from 1s to 1h, such as 5m."
+    seconds = _seconds(fields.get("duration", "0s")) or 0
+    if condition.is_count and not LEAST_COUNT_SECONDS <= seconds <= MOST_COUNT_SECONDS:
+        yield "duration", "what is counted is counted within the duration; write one from 1m to 1h, such as 5m."
 
 
 def _rule(fields: dict[str, Any]) -> Rule:
