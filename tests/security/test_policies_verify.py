@@ -51,7 +51,7 @@ DEVIATIONS: dict[str, tuple[str, str]] = {
     "the key for a stranger": ("GRANT SELECT ON workbench_policies.mask_key TO stranger", "workbench_policies.mask_key to stranger"),
     "grants of what comes": ("ALTER DEFAULT PRIVILEGES IN SCHEMA raw GRANT SELECT ON TABLES TO wb_users", "default privileges of postgres in raw: TABLES to wb_users"),
     "a policy dropped": ("DROP POLICY wb_p_viewer ON raw.people", "policy wb_p_viewer of raw.people: is missing"),
-    "a denial dropped": ("DROP POLICY wb_p_viewer_deny ON raw.people", "policy wb_p_viewer_deny of raw.people: is missing"),
+    "a denial dropped": ('DROP POLICY "wb_p_viewer~deny" ON raw.people', "policy wb_p_viewer~deny of raw.people: is missing"),
     "a policy changed": ("ALTER POLICY wb_p_viewer ON raw.people USING (true)", "policy wb_p_viewer of raw.people: permissive FOR SELECT TO wb_p_viewer USING true, but should be"),
     "a policy for others": ("ALTER POLICY wb_p_analyst ON raw.people TO wb_p_viewer", "TO wb_p_viewer USING true, but should be permissive FOR SELECT TO wb_p_analyst"),
     "a policy added": ("CREATE POLICY mine ON raw.people FOR SELECT TO PUBLIC USING (true)", "policy mine of raw.people: permissive FOR SELECT TO PUBLIC USING true, but should not be"),

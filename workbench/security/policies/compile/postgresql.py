@@ -199,7 +199,8 @@ def _row_policies(resolved: Resolved, table: LiveTable, around: Surroundings) ->
             yield RowPolicy(table, who[0], "SELECT", who, using)
         for number, denied in enumerate(grant.denied_rows):
             using = f"(NOT {writer.condition(denied)})"
-            name = f"{who[0]}_deny{number or ''}"
+            # No name of a role has the sign in it: there may be one called viewer_deny.
+            name = f"{who[0]}~deny{number or ''}"
             yield RowPolicy(table, name, "SELECT", who, using, is_permissive=False)
 
 
