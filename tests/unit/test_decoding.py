@@ -166,3 +166,12 @@ def test_a_field_that_cannot_be_a_column_is_a_reason_not_the_end(name):
     assert decoded.rows.column_names == ["a", "new"]
     assert sorted(decoded.rows["a"].to_pylist()) == [1, 3]
     assert "name" in decoded.undecodable[0].reason
+
+
+@pytest.mark.parametrize("value", [b'{"a":1,"x":NaN}', b'{"a":1,"x":Infinity}', b'{"a":1,"x":"\xc3'], ids=repr)
+def test_a_field_too_many_before_what_is_no_json_is_a_reason_not_the_end(value):
+    decoded = JsonDecoder(pa.schema([("a", pa.int64())]), Contract.FREEZE).decode([value, b'{"a":2}'])
+
+    assert decoded.rows["a"].to_pylist() == [2]
+    assert [each.position for each in decoded.undecodable] == [0]
+    assert "line 1" in decoded.undecodable[0].reason

@@ -209,8 +209,7 @@ class JsonDecoder:
     def _reason(self, error: Exception, value: bytes) -> str:
         text = str(error)
         if "unexpected field" in text:
-            unknown = sorted(orjson.loads(value).keys() - set(self.schema.names))
-            text = f"the record has fields that the flow does not declare: {', '.join(unknown)}"
+            text = _undeclared(value, self.schema)
         # Arrow counts rows and names our wrapper; neither means anything to who reads the reason.
         text = ROW_NUMBER.sub("", text.replace("(/record/", "(/"))
         # The reason quotes the record, and SQL text cannot hold the character NUL.
@@ -223,6 +222,14 @@ def _fits(value: bytes, column: pa.Field) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _undeclared(value: bytes, schema: pa.Schema) -> str:
+    try:
+        unknown = sorted(orjson.loads(value).keys() - set(schema.names))
+    except orjson.JSONDecodeError as error:  # Arrow stops at the field: what follows may be no JSON
+        return str(error)
+    return f"the record has fields that the flow does not declare: {', '.join(unknown)}"
 
 
 def _unknown_fields(values: Sequence[bytes], schema: pa.Schema) -> pa.Array:
