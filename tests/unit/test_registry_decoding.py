@@ -229,6 +229,43 @@ def test_what_sql_cannot_hold_is_told_apart(server, registry):
     assert "column tags holds the character NUL" in reasons(decoded)[2]
 
 
+@pytest.mark.parametrize("wanted", [TIME, pa.date32(), JSON, pa.int64()], ids=str)
+@pytest.mark.parametrize(
+    ("logical", "far"), [("timestamp-millis", 2**63 - 1), ("timestamp-millis", -(2**63)), ("date", 2**31 - 1)]
+)
+def test_a_time_that_python_has_no_date_of_is_told_apart(server, registry, logical, far, wanted):
+    base = "int" if logical == "date" else "long"
+    values = avro(server, record(at={"type": base, "logicalType": logical}), {"at": far}, {"at": 0})
+
+    decoded = make_decoder("avro", registry, pa.schema([("at", wanted)])).decode(values)
+
+    assert 0 in reasons(decoded)
+    assert reasons(decoded)[0].startswith("column at")
+    assert (wanted == pa.int64()) == (1 in reasons(decoded))
+
+
+def test_integers_become_decimals_that_have_room_for_them(server, registry):
+    values = avro(server, record(n=["null", "long"]), *({"n": n} for n in (5, 10**9, None, -(2**63))))
+
+    decoded = make_decoder("avro", registry, pa.schema([("n", pa.decimal128(10, 2))])).decode(values)
+
+    assert decoded.rows["n"].to_pylist() == [Decimal("5.00"), None]
+    assert set(reasons(decoded)) == {1, 3}
+
+
+def test_what_is_nested_too_deep_for_json_is_told_apart(server, registry):
+    node = record(next=["null", "R"])
+    deep: dict[str, Any] = {"next": None}
+    for _ in range(300):
+        deep = {"next": deep}
+    values = avro(server, node, deep, {"next": {"next": None}})
+
+    decoded = make_decoder("avro", registry).decode(values)
+
+    assert decoded.rows["next"].to_pylist() == ['{"next":null}']
+    assert "Recursion limit" in reasons(decoded)[0]
+
+
 def test_a_schema_may_refer_to_others(server, registry):
     server.register("inner", json.dumps(READING))
     outer = record(inner="Reading")

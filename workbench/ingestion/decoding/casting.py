@@ -27,7 +27,7 @@ def cast_column(name: str, array: pa.Array, wanted: pa.DataType) -> tuple[pa.Arr
     if array.type == wanted:
         return array, {}
     if wanted == JSON:
-        return _as_json(array), {}
+        return _as_json(name, array)
     if not _may_cast(array.type, wanted):
         rows = pc.indices_nonzero(pc.is_valid(array)).to_pylist()
         return pa.nulls(len(array), wanted), {row: _misfit(name, array[row], wanted) for row in rows}
@@ -69,9 +69,16 @@ def _plain(value: object) -> object:
     return base64.b64encode(value).decode() if isinstance(value, bytes) else str(value)
 
 
-def _as_json(array: pa.Array) -> pa.Array:
-    texts = [None if value is None else as_json_text(value) for value in array.to_pylist()]
-    return pa.ExtensionArray.from_storage(JSON, pa.array(texts, pa.string()))
+def _as_json(name: str, array: pa.Array) -> tuple[pa.Array, dict[int, str]]:
+    texts: list[str | None] = []
+    faults: dict[int, str] = {}
+    for row, value in enumerate(array):
+        try:
+            texts.append(as_json_text(value.as_py()) if value.is_valid else None)
+        except (ArithmeticError, ValueError, TypeError):  # a time that Python has no date of
+            texts.append(None)
+            faults[row] = _misfit(name, value, JSON)
+    return pa.ExtensionArray.from_storage(JSON, pa.array(texts, pa.string())), faults
 
 
 def _bound_type(kind: pa.DataType) -> pa.DataType:
@@ -101,6 +108,9 @@ def _cast(array: pa.Array, wanted: pa.DataType) -> pa.Array:
         return array.cast(wanted, safe=False)
     if pa.types.is_string(array.type) and pa.types.is_timestamp(wanted):
         return _parse_times(array, wanted)
+    if pa.types.is_integer(array.type) and pa.types.is_decimal(wanted):
+        # Arrow refuses a decimal that could not hold every integer, whatever the values are.
+        return array.cast(pa.decimal256(76, wanted.scale)).cast(wanted)
     return array.cast(wanted)
 
 
@@ -124,5 +134,8 @@ def _find_misfits(array: pa.Array, wanted: pa.DataType, start: int) -> set[int]:
 
 
 def _misfit(name: str, value: pa.Scalar, wanted: pa.DataType) -> str:
-    shown = repr(value.as_py())[:VALUE_CHARACTERS]
+    try:
+        shown = repr(value.as_py())[:VALUE_CHARACTERS]
+    except (ArithmeticError, ValueError):  # a time that Python has no date of
+        shown = str(value.value)
     return f"column {name}: {shown} ({value.type}) does not fit into {wanted}"

@@ -101,12 +101,10 @@ def make_rows(columns: Sequence[Column], values: Sequence[list[Any]], positions:
     """The rows of columns of Python values; a value that Arrow does not take costs its row."""
     arrays, faults = [], dict[int, str]()
     for column, items in zip(columns, values, strict=True):
-        convert = column.convert
-        if convert is not None:
-            items = [None if item is None else convert(item) for item in items]  # noqa: PLW2901
-        array, found = _make_array(column, items)
+        converted, unlike = _converted(column, items)
+        array, found = _make_array(column, converted)
         arrays.append(array)
-        faults |= found
+        faults |= found | unlike
     rows = pa.Table.from_arrays(arrays, names=[column.name for column in columns])
     return without(Decoded(rows, tuple(positions), ()), faults)
 
@@ -143,6 +141,24 @@ def _grouped(values: Sequence[bytes | None]) -> tuple[dict[int, list[int]], list
         else:
             groups[value[1:HEADER_BYTES]].append(position)
     return {int.from_bytes(prefix, "big"): positions for prefix, positions in groups.items()}, bad
+
+
+def _converted(column: Column, items: list[Any]) -> tuple[list[Any], dict[int, str]]:
+    """The values as the column is made of; by number of the row why there is none."""
+    convert = column.convert
+    if convert is None:
+        return items, {}
+    try:
+        return [None if item is None else convert(item) for item in items], {}
+    except Exception:  # noqa: BLE001 what is nested too deep for JSON, for one: it is looked for
+        converted, faults = list[Any](), dict[int, str]()
+    for row, item in enumerate(items):
+        try:
+            converted.append(None if item is None else convert(item))
+        except Exception as error:  # noqa: BLE001 as above
+            converted.append(None)
+            faults[row] = as_reason(error, f"column {column.name}")
+    return converted, faults
 
 
 def _make_array(column: Column, items: list[Any]) -> tuple[pa.Array, dict[int, str]]:
