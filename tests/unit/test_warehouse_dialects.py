@@ -6,6 +6,7 @@ import dataclasses
 import re
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from workbench.errors import SettingsError
@@ -14,6 +15,7 @@ from workbench.resources import resource
 from workbench.settings import Settings
 from workbench.warehouse.dialects import CAPABILITIES, Capabilities, make_warehouse
 from workbench.warehouse.dialects.duckdb_sql import merge_statements
+from workbench.warehouse.dialects.evolution import fitted
 
 ROLE = "arn:aws:iam::123456789012:role/reader"
 REDSHIFT = {
@@ -113,6 +115,16 @@ def test_duckdb_replaces_rows_only_where_nothing_is_lost():
             'VALUES (new."id", new."v", new."_partition", new."_offset")'
         ),
     )
+
+
+def test_rows_get_the_wider_types_of_the_table_and_large_integers_are_rounded():
+    rows = pa.table({"n": pa.array([2**53 + 1, None, -5]), "small": pa.array([1, 2, None], pa.int16()), "t": list("abc")})
+
+    found = fitted(rows, {"n": pa.float64(), "small": pa.int64(), "t": None})
+
+    assert found.schema.types == [pa.float64(), pa.int64(), pa.string()]
+    assert found["n"].to_pylist() == [2.0**53, None, -5.0]
+    assert found["small"].to_pylist() == [1, 2, None]
 
 
 def _cell(value: bool | str) -> str:

@@ -19,6 +19,16 @@ def find_changes(rows: pa.Schema, columns: Mapping[str, pa.DataType | None]) -> 
     ]
 
 
+def fitted(rows: pa.Table, columns: Mapping[str, pa.DataType | None]) -> pa.Table:
+    """The rows with the types of the table, where those are wider; integers beyond 2^53 as the nearest double."""
+    for index, field in enumerate(rows.schema):
+        found = columns[field.name]
+        if found is not None and is_wider(found, field.type):
+            # Nothing but such an integer could be refused.
+            rows = rows.set_column(index, field.with_type(found), rows.column(index).cast(found, safe=False))
+    return rows
+
+
 def inexact_query(table: str, column: str) -> str:
     """SQL that counts the integers of a column that a double cannot hold exactly."""
     name = quoted(column)

@@ -14,14 +14,14 @@ from workbench.loading import DEAD_LETTERS, JSON, ORIGIN, Load, Target
 from workbench.sections import WarehouseSettings
 from workbench.warehouse.copy import LOCK_SECONDS, copy_rows, open_bulk, reported_bulk
 from workbench.warehouse.dialects.base import MINE, BaseWarehouse, coordinates_query, last_coordinates
-from workbench.warehouse.dialects.evolution import find_changes, inexact, inexact_query
+from workbench.warehouse.dialects.evolution import find_changes, fitted, inexact, inexact_query
 from workbench.warehouse.engine import make_engine, reported
 from workbench.warehouse.filtered import TABLE as FILTERED_TABLE
 from workbench.warehouse.filtered import ensure_filtered, pack, read_filtered
 from workbench.warehouse.ledger import advance
 from workbench.warehouse.merge import delete_statement, merge_statement
 from workbench.warehouse.refused import find_refused, unbounded
-from workbench.warehouse.schema import is_wider, quoted, split_name, sql_type
+from workbench.warehouse.schema import quoted, split_name, sql_type
 
 COLUMNS = """\
 SELECT attname::text, format_type(atttypid, atttypmod) FROM pg_attribute
@@ -165,9 +165,9 @@ class PostgresqlWarehouse(BaseWarehouse):
         self._changes = [self._alter(cursor, target, change, columns) for change in changes]
         if changes:
             columns = self._columns(cursor, target)
-        rows = _fitted(load.rows, columns)
+        rows = fitted(load.rows, columns)
         if self._target.key:
-            self._merge(cursor, target, rows, None if load.deleted is None else _fitted(load.deleted, columns))
+            self._merge(cursor, target, rows, None if load.deleted is None else fitted(load.deleted, columns))
         else:
             copy_rows(cursor, *split_name(self._target.table), rows)
         copy_rows(cursor, *split_name(self._target.dead_letters), load.dead_letters)
@@ -205,12 +205,3 @@ class PostgresqlWarehouse(BaseWarehouse):
             cursor.execute(f"CREATE TEMP TABLE {STAGE} ON COMMIT DROP AS SELECT {names} FROM {target} WITH NO DATA")
             copy_rows(cursor, "pg_temp", STAGE, rows)
             cursor.execute(merge_statement(target, STAGE, rows.column_names, self._target.key))
-
-
-def _fitted(rows: pa.Table, columns: Mapping[str, pa.DataType | None]) -> pa.Table:
-    """The rows with the types of the table, where those are wider."""
-    for index, field in enumerate(rows.schema):
-        found = columns[field.name]
-        if found is not None and is_wider(found, field.type):
-            rows = rows.set_column(index, field.with_type(found), rows.column(index).cast(found))
-    return rows
