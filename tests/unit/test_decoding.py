@@ -1,15 +1,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workbench.errors import SettingsError
-from workbench.ingestion.decoding import parse_schema
+from workbench.errors import KafkaUnavailable, SettingsError
+from workbench.ingestion.decoding import Decoded, Undecodable, parse_schema
 from workbench.ingestion.decoding.contract import Contract
+from workbench.ingestion.decoding.guarded import decode_guarded
 from workbench.ingestion.decoding.json import JsonDecoder
 
 SCHEMA = parse_schema({"a": "int16", "f": "float64", "s": "string", "t": "timestamp", "b": "bool"})
@@ -175,3 +177,36 @@ def test_a_field_too_many_before_what_is_no_json_is_a_reason_not_the_end(value):
     assert decoded.rows["a"].to_pylist() == [2]
     assert [each.position for each in decoded.undecodable] == [0]
     assert "line 1" in decoded.undecodable[0].reason
+
+
+class _Fragile:
+    """Decodes numbers; breaks at what is none, and with two values of *together* in one batch."""
+
+    def __init__(self, together: bytes = b"") -> None:
+        self._together = together
+
+    def decode(self, values: Sequence[bytes | None]) -> Decoded:
+        if values.count(self._together) > 1:
+            raise RuntimeError("too many")
+        if b"registry" in values:
+            raise KafkaUnavailable("no answer", remedy="Wait.")
+        good = [position for position, value in enumerate(values) if value is not None]
+        rows = pa.table({"n": pa.array([int(values[position] or b"") for position in good], pa.int64())})
+        bad = [Undecodable(position, "none") for position, value in enumerate(values) if value is None]
+        return Decoded(rows, tuple(good), tuple(bad))
+
+
+def test_a_record_that_breaks_the_decoder_is_told_apart():
+    decoded = decode_guarded(_Fragile(), [b"0", b"x", None, b"3", b"4", b"y\0", b"6"])
+
+    assert decoded.rows["n"].to_pylist() == [0, 3, 4, 6] == list(decoded.positions)
+    assert [each.position for each in decoded.undecodable] == [1, 2, 5]
+    assert decoded.undecodable[0].reason.startswith("the decoder broke: ValueError: invalid literal")
+    assert "\0" not in decoded.undecodable[2].reason
+
+
+def test_what_is_no_fault_of_a_record_is_raised_as_before():
+    with pytest.raises(KafkaUnavailable):
+        decode_guarded(_Fragile(), [b"0", b"registry"])
+    with pytest.raises(RuntimeError, match="too many"):
+        decode_guarded(_Fragile(together=b"1"), [b"1", b"1"])

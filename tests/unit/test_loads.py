@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -14,11 +15,12 @@ from hypothesis import strategies as st
 from workbench.errors import RowsRefused
 from workbench.ingestion.batch import Batch
 from workbench.ingestion.dead_letters import StoredRecord
-from workbench.ingestion.decoding import parse_schema
+from workbench.ingestion.decoding import Decoded, parse_schema
 from workbench.ingestion.decoding.json import JsonDecoder
 from workbench.ingestion.loads import LoadBuilder, refuse, refused_records, tombstone_key
+from workbench.ingestion.pipeline import Pipeline
 from workbench.ingestion.verification import offset_ranges
-from workbench.loading import Mode, Target
+from workbench.loading import Load, Mode, Target
 
 COLUMNS = parse_schema({"k": "int64", "v": "string"})
 KEY = pa.schema([COLUMNS.field("k")])
@@ -153,3 +155,44 @@ def test_ranges_cover_every_offset(offsets):
     covered = {offset for start, end in ranges for offset in range(start, end)}
     assert offsets <= covered
     assert all(end <= following for (_, end), (following, _) in itertools.pairwise(ranges))
+
+
+class _OneBatch:
+    """A source that has one batch."""
+
+    def __init__(self, batch: Batch) -> None:
+        self._batch = batch
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def cut(self) -> Batch:
+        return self._batch
+
+    def go_on(self) -> bool:
+        return False
+
+
+class _Warehouse:
+    def commit(self, load: Load) -> None:
+        self.load = load
+
+
+class _Fragile(JsonDecoder):
+    def decode(self, values: Sequence[bytes | None]) -> Decoded:
+        if b"poison" in values:
+            raise ZeroDivisionError("by the record")
+        return super().decode(values)
+
+
+def test_a_record_that_breaks_the_decoder_does_not_end_the_flow():
+    source, warehouse = _OneBatch(batch_of([(b"1", b'{"k":1}'), (b"2", b"poison"), (b"3", b'{"k":3}')])), _Warehouse()
+    pipeline = Pipeline(_Fragile(COLUMNS), BUILDER, warehouse, outage_seconds=0, committed=lambda *_: None)
+
+    pipeline.run(lambda: source, lambda _: None)
+
+    assert warehouse.load.rows["_offset"].to_pylist() == [0, 2]
+    assert warehouse.load.dead_letters["reason"].to_pylist() == ["the decoder broke: ZeroDivisionError: by the record"]

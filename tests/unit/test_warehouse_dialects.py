@@ -118,7 +118,9 @@ def test_duckdb_replaces_rows_only_where_nothing_is_lost():
 
 
 def test_rows_get_the_wider_types_of_the_table_and_large_integers_are_rounded():
-    rows = pa.table({"n": pa.array([2**53 + 1, None, -5]), "small": pa.array([1, 2, None], pa.int16()), "t": list("abc")})
+    rows = pa.table(
+        {"n": pa.array([2**53 + 1, None, -5]), "small": pa.array([1, 2, None], pa.int16()), "t": list("abc")}
+    )
 
     found = fitted(rows, {"n": pa.float64(), "small": pa.int64(), "t": None})
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 from workbench.errors import RowsRefused, WarehouseError
 from workbench.ingestion.batch import Batch
 from workbench.ingestion.decoding import Decoder
+from workbench.ingestion.decoding.guarded import decode_guarded
 from workbench.ingestion.loads import LoadBuilder, refuse, refused_records
 from workbench.loading import Load, Warehouse
 
@@ -123,7 +124,7 @@ class Loading:
             offsets=np.array([record.offset() for record in records], np.int64),
             spans=(),
         )
-        decoded = self._decoder.decode(batch.values)
+        decoded = decode_guarded(self._decoder, batch.values)
         if self._refused:
             decoded = refuse(decoded, batch, self._refused)
         self._made = load = self._loads.build(batch, decoded)

@@ -17,6 +17,7 @@ from typing import TypeVar
 from workbench.ingestion.batch import Batch
 from workbench.ingestion.committing import Decoding, commit
 from workbench.ingestion.decoding import Decoder
+from workbench.ingestion.decoding.guarded import decode_guarded
 from workbench.ingestion.loads import LoadBuilder
 from workbench.ingestion.source import Source
 from workbench.ingestion.stalled import Stalled
@@ -135,7 +136,7 @@ class Pipeline:
 
     def _decode(self) -> None:
         while (batch := self._take(self._batches)) is not None:
-            decoded = self._decoder.decode(batch.values)
+            decoded = decode_guarded(self._decoder, batch.values)
             self._hand_on(self._decoded, Decoding(batch, decoded, self._loads.build(batch, decoded)))
         self._hand_on(self._decoded, None)
 

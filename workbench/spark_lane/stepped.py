@@ -24,6 +24,7 @@ from workbench.errors import StepRefused, WorkbenchError
 from workbench.ingestion.batch import Batch, BatchLimits
 from workbench.ingestion.committing import Decoding, commit
 from workbench.ingestion.decoding import Decoded, Decoder
+from workbench.ingestion.decoding.guarded import decode_guarded
 from workbench.ingestion.flow import count
 from workbench.ingestion.loads import LoadBuilder
 from workbench.ingestion.pipeline import rare_collections
@@ -81,7 +82,7 @@ class Decode:
         decoder, schema = self.make_decoder(self.columns), plain(self.schema)
         for table in pieces(batches, self.limits):
             batch = make_batch(table, {}, {})
-            decoded = decoder.decode(batch.values)
+            decoded = decode_guarded(decoder, batch.values)
             rows = self.loads.with_origin(batch, decoded.rows, np.asarray(decoded.positions, np.int64))
             yield from with_json_as_text(rows).select(schema.names).cast(schema).to_batches()
 
@@ -131,7 +132,8 @@ class CommitPieces:
         positions = np.searchsorted(batch.offsets, offsets)
         _check(batch, partition, rows, positions)
         absent = np.setdiff1d(np.arange(len(batch.messages)), positions)
-        undecodable = decoder.decode([batch.values[each] for each in absent]).undecodable if len(absent) else ()
+        left = [batch.values[each] for each in absent]
+        undecodable = decode_guarded(decoder, left).undecodable if left else ()
         letters = [replace(each, position=int(absent[each.position])) for each in undecodable]
         left_out = batch.offsets[np.setdiff1d(absent, [each.position for each in letters])]
         origin = [pa.array(np.full(len(left_out), partition, np.int32)), pa.array(left_out)]

@@ -1,0 +1,57 @@
+"""The last guard: a record that breaks a decoder, whatever with, is told apart like one that does not fit.
+
+Decoders tell apart what does not fit themselves. An error that they do not expect would come again
+with every beginning, and its record would end the flow for ever.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from workbench.errors import WorkbenchError
+from workbench.ingestion.decoding import Decoded, Decoder, Undecodable
+from workbench.ingestion.decoding.framed import as_reason
+
+logger = logging.getLogger(__name__)
+
+Values = Sequence[bytes | None]
+
+
+def decode_guarded(decoder: Decoder, values: Values) -> Decoded:
+    """What `Decoder.decode` gives; records that break it by themselves are undecodable.
+
+    Raises:
+        WorkbenchError: as `Decoder.decode` does.
+        Exception: what broke the decoder, when that is no single record.
+    """
+    try:
+        return decoder.decode(values)
+    except WorkbenchError:
+        raise
+    except Exception:  # noqa: BLE001 whatever a decoder does not expect
+        broken = _broken(decoder, values, range(len(values)))
+    rest = [position for position in range(len(values)) if position not in broken]
+    decoded = decoder.decode([values[position] for position in rest])
+    kinds = ", ".join(sorted({type(error).__name__ for error in broken.values()}))
+    logger.warning("the decoder broke at %d records, which become dead letters: %s", len(broken), kinds)
+    undecodable = [
+        *(Undecodable(rest[each.position], each.reason) for each in decoded.undecodable),
+        *(Undecodable(position, as_reason(error, "the decoder broke")) for position, error in broken.items()),
+    ]
+    undecodable.sort(key=lambda each: each.position)
+    return Decoded(decoded.rows, tuple(rest[position] for position in decoded.positions), tuple(undecodable))
+
+
+def _broken(decoder: Decoder, values: Values, positions: range) -> dict[int, Exception]:
+    """The records that break the decoder by themselves, found by halves."""
+    try:
+        decoder.decode(values[positions.start : positions.stop])
+    except WorkbenchError:
+        raise
+    except Exception as error:  # noqa: BLE001 as above
+        if len(positions) == 1:
+            return {positions.start: error.with_traceback(None)}  # its frames hold the record
+        middle = len(positions) // 2
+        return _broken(decoder, values, positions[:middle]) | _broken(decoder, values, positions[middle:])
+    return {}
