@@ -366,6 +366,22 @@ def test_merge_keeps_columns_that_the_flow_does_not_know(world):
     assert world.query("SELECT value, note FROM {s}.rows") == [("b", "by hand")]
 
 
+def test_rows_from_before_the_flow_are_replaced_and_deleted_like_others(world):
+    world.query("CREATE SCHEMA {s}")
+    unique = "PRIMARY KEY" if world.capabilities.enforces_checks else ""
+    columns = f"id bigint {unique}, value varchar(100), _partition integer, _offset bigint"
+    world.query(f"CREATE TABLE {{s}}.rows ({columns})")
+    world.query("INSERT INTO {s}.rows (id, value) VALUES (1, 'old'), (2, 'old'), (3, 'old')")
+    warehouse = merging(world)
+    claim = begin(warehouse, MERGED)
+
+    deleted = pa.table({"id": [2], "_partition": pa.array([0], pa.int32()), "_offset": [1]})
+    warehouse.commit(make_load(claim, 2, table(MERGED, [(1, "new", 0, 0)]), deleted=deleted))
+
+    found = world.query("SELECT id, value, _partition, _offset FROM {s}.rows ORDER BY id")
+    assert found == [(1, "new", 0, 0), (3, "old", None, None)]
+
+
 def test_merge_into_a_table_with_a_unique_index_of_its_own(world):
     if not world.capabilities.enforces_checks:
         pytest.skip("UNIQUE is not kept there")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -19,8 +19,8 @@ from workbench.ingestion.decoding import Decoded, parse_schema
 from workbench.ingestion.decoding.json import JsonDecoder
 from workbench.ingestion.loads import LoadBuilder, refuse, refused_records, tombstone_key
 from workbench.ingestion.pipeline import Pipeline
-from workbench.ingestion.verification import offset_ranges
-from workbench.loading import Load, Mode, Target
+from workbench.ingestion.verification import _count, offset_ranges
+from workbench.loading import ORIGIN, Load, Mode, Progress, Target
 
 COLUMNS = parse_schema({"k": "int64", "v": "string"})
 KEY = pa.schema([COLUMNS.field("k")])
@@ -155,6 +155,27 @@ def test_ranges_cover_every_offset(offsets):
     covered = {offset for start, end in ranges for offset in range(start, end)}
     assert offsets <= covered
     assert all(end <= following for (_, end), (following, _) in itertools.pairwise(ranges))
+
+
+class _Coordinates:
+    """A warehouse that says where its rows come from."""
+
+    def coordinates(self, *, dead: bool) -> Iterator[pa.RecordBatch]:
+        partitions, offsets = ([], []) if dead else ([0, 0, None], [0, 2, None])
+        arrays = [pa.array(partitions, pa.int32()), pa.array(offsets, pa.int64())]
+        yield pa.RecordBatch.from_arrays(arrays, [field.name for field in ORIGIN])
+
+    def filtered(self) -> Iterator[pa.RecordBatch]:
+        yield from ()
+
+
+def test_rows_from_before_the_flow_are_not_counted():
+    progress = Progress(0, "cluster", "topic", first_offset=0, next_offset=3, epoch=1, seconds_since_commit=0)
+
+    counts = _count(_Coordinates(), [progress])
+
+    assert list(counts) == [0]
+    assert counts[0].times.tolist() == [1, 0, 1]
 
 
 class _OneBatch:

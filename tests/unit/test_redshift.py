@@ -91,7 +91,8 @@ def test_a_merge_updates_and_then_inserts_what_is_new():
     assert update == (
         'UPDATE "raw"."rows" SET "v" = "stage"."v", "_partition" = "stage"."_partition", "_offset" = "stage"."_offset" '
         'FROM "stage" WHERE "rows"."id" = "stage"."id" '
-        'AND ("rows"."_partition" <> "stage"."_partition" OR "rows"."_offset" < "stage"."_offset")'
+        'AND ("rows"."_partition" IS NULL OR "rows"."_partition" <> "stage"."_partition" '
+        'OR "rows"."_offset" < "stage"."_offset")'
     )
     assert insert == (
         'INSERT INTO "raw"."rows" ("id", "v", "_partition", "_offset") '

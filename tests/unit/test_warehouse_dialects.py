@@ -99,7 +99,7 @@ def test_duckdb_replaces_rows_only_where_nothing_is_lost():
     assert merge_statements('"raw"."t"', "s", columns, ["id"], replaces=True) == (
         (
             'DELETE FROM "raw"."t" AS mine USING s AS new WHERE mine."id" = new."id" '
-            "AND (mine._partition <> new._partition OR mine._offset < new._offset)"
+            "AND (mine._partition IS DISTINCT FROM new._partition OR mine._offset < new._offset)"
         ),
         (
             'INSERT INTO "raw"."t" ("id", "v", "_partition", "_offset") SELECT "id", "v", "_partition", "_offset" FROM s AS new '
@@ -109,7 +109,7 @@ def test_duckdb_replaces_rows_only_where_nothing_is_lost():
     assert merge_statements('"raw"."t"', "s", columns, ["id"], replaces=False) == (
         (
             'MERGE INTO "raw"."t" AS mine USING s AS new ON mine."id" = new."id" '
-            "WHEN MATCHED AND (mine._partition <> new._partition OR mine._offset < new._offset) "
+            "WHEN MATCHED AND (mine._partition IS DISTINCT FROM new._partition OR mine._offset < new._offset) "
             'THEN UPDATE SET "v" = new."v", "_partition" = new."_partition", "_offset" = new."_offset" '
             'WHEN NOT MATCHED THEN INSERT ("id", "v", "_partition", "_offset") '
             'VALUES (new."id", new."v", new."_partition", new."_offset")'

@@ -140,7 +140,8 @@ def _count(warehouse: Warehouse, progress: Sequence[Progress]) -> dict[int, _Cou
         first = each.first_offset or 0  # before this was kept, flows began at the oldest record
         counts[each.partition] = _Count(first, np.zeros(max(each.next_offset - first, 0), np.uint8))
     for dead in (False, True):
-        for batch in warehouse.coordinates(dead=dead):
+        for found in warehouse.coordinates(dead=dead):
+            batch = found.drop_null()  # rows that were there before the flow have no origin
             partitions, offsets = (batch.column(index).to_numpy(zero_copy_only=False) for index in (0, 1))
             for partition in np.unique(partitions):
                 if int(partition) not in counts:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from workbench.warehouse.schema import quoted
 
-OLDER = "(mine._partition <> gone._partition OR mine._offset < gone._offset)"
+# Rows that were there before the flow have no origin: whatever comes is newer.
+OLDER = "(mine._partition IS DISTINCT FROM gone._partition OR mine._offset < gone._offset)"
 
 
 def merge_statement(target: str, stage: str, columns: Sequence[str], key: Sequence[str], where: str = "TRUE") -> str:
@@ -26,7 +27,7 @@ def merge_statement(target: str, stage: str, columns: Sequence[str], key: Sequen
     keys = ", ".join(quoted(name) for name in key)
     others = [name for name in columns if name not in key]
     values = ", ".join(f"{quoted(name)} = excluded.{quoted(name)}" for name in others)
-    newer = "mine._partition <> excluded._partition OR mine._offset < excluded._offset"
+    newer = "mine._partition IS DISTINCT FROM excluded._partition OR mine._offset < excluded._offset"
     return (
         f"INSERT INTO {target} AS mine ({names}) SELECT {names} FROM {stage} WHERE {where} "
         f"ON CONFLICT ({keys}) DO UPDATE SET {values} WHERE {newer}"

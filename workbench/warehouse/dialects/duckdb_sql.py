@@ -37,7 +37,7 @@ def merge_statements(
     """
     names = ", ".join(quoted(name) for name in columns)
     same = " AND ".join(f"mine.{quoted(name)} = new.{quoted(name)}" for name in key)
-    newer = "(mine._partition <> new._partition OR mine._offset < new._offset)"
+    newer = "(mine._partition IS DISTINCT FROM new._partition OR mine._offset < new._offset)"
     if replaces:
         absent = f"NOT EXISTS (SELECT 1 FROM {target} AS mine WHERE {same})"
         return (

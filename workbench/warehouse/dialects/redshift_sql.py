@@ -81,10 +81,9 @@ def merge_statements(table: str, stage: str, columns: pa.Schema, key: Sequence[s
     others = [field for field in columns if field.name not in key]
     values = ", ".join(f"{quoted(field.name)} = {_value(stage, field)}" for field in others)
     same = _same(mine, stage, [columns.field(name) for name in key])
-    partition, offset = (quoted(name) for name in ("_partition", "_offset"))
-    newer = f"({mine}.{partition} <> {quoted(stage)}.{partition} OR {mine}.{offset} < {quoted(stage)}.{offset})"
-    replace = f"UPDATE {_table(table)} SET {values} FROM {quoted(stage)} WHERE {same} AND {newer}"
-    absent = f"LEFT JOIN {_table(table)} ON {same} WHERE {mine}.{offset} IS NULL"
+    replace = f"UPDATE {_table(table)} SET {values} FROM {quoted(stage)} WHERE {same} AND {_older(mine, stage)}"
+    # Rows without an origin have got one by now.
+    absent = f"LEFT JOIN {_table(table)} ON {same} WHERE {mine}.{quoted('_offset')} IS NULL"
     return replace, f"{append_statement(table, stage, columns)} {absent}"
 
 
@@ -92,10 +91,7 @@ def delete_statement(table: str, stage: str, key: pa.Schema) -> str:
     """Delete the rows whose key is in the stage; with the origin in the stage, those that came before it."""
     mine, gone = quoted(split_name(table)[1]), quoted(stage)
     same = _same(mine, stage, pa.schema([field for field in key if field.name not in ORIGIN_NAMES]))
-    older = ""
-    if set(key.names) >= ORIGIN_NAMES:
-        partition, offset = quoted("_partition"), quoted("_offset")
-        older = f" AND ({mine}.{partition} <> {gone}.{partition} OR {mine}.{offset} < {gone}.{offset})"
+    older = f" AND {_older(mine, stage)}" if set(key.names) >= ORIGIN_NAMES else ""
     return f"DELETE FROM {_table(table)} USING {gone} WHERE {same}{older}"
 
 
@@ -127,6 +123,15 @@ def _value(stage: str, field: pa.Field) -> str:
 
 def _same(mine: str, stage: str, key: Iterable[pa.Field]) -> str:
     return " AND ".join(f"{mine}.{quoted(field.name)} = {_value(stage, field)}" for field in key)
+
+
+def _older(mine: str, stage: str) -> str:
+    """Rows of the table that come before those of the stage; rows from before the flow have no origin, and do."""
+    partition, offset = (quoted(name) for name in ("_partition", "_offset"))
+    new = quoted(stage)
+    return (
+        f"({mine}.{partition} IS NULL OR {mine}.{partition} <> {new}.{partition} OR {mine}.{offset} < {new}.{offset})"
+    )
 
 
 def _table(table: str) -> str:
