@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import json
+import random
 import sys
 import threading
 from collections.abc import Sequence
@@ -315,6 +316,21 @@ def test_rows_that_clash_with_an_earlier_one_are_refused(world):
         warehouse.commit(make_load(begin(warehouse), 50, rows))
 
     assert set(caught.value.reasons) == {9, 40}
+
+
+def test_a_text_that_is_too_long_for_an_index_is_told(world):
+    if world.dialect != "postgresql":
+        pytest.skip("an index of PostgreSQL has a limit")
+    warehouse = world.open()
+    claim = begin(warehouse)
+    world.query("CREATE INDEX ON {s}.rows (text)")
+    rows = table(COLUMNS, [(n, random.Random(n).randbytes(5000 if n == 3 else 5).hex(), 0, n) for n in range(6)])
+
+    with pytest.raises(RowsRefused) as caught:
+        warehouse.commit(make_load(claim, 6, rows))
+
+    assert set(caught.value.reasons) == {3}
+    assert "index row" in caught.value.reasons[3]
 
 
 MERGED = pa.schema([pa.field("id", pa.int64()), pa.field("value", pa.string()), *ORIGIN])

@@ -16,8 +16,9 @@ from workbench.warehouse.engine import transaction, url
 from workbench.warehouse.libpq import is_refusal, libpq_options
 from workbench.warehouse.schema import ensure_table, quoted, split_name
 
-# Classes of SQLSTATE (postgresql.org, "PostgreSQL Error Codes").
-OF_A_ROW = ("22", "23", "P0001")  # data exception, integrity constraint violation, RAISE in a trigger
+# Classes of SQLSTATE (postgresql.org, "PostgreSQL Error Codes"): data exception, integrity constraint violation,
+# a text that is too long for an index or a row for a page, RAISE in a trigger.
+OF_A_ROW = ("22", "23", "54000", "P0001")
 # Connection, read only while recovering, time-outs, conflict, no resources, lock, shutdown, system.
 TRY_AGAIN = (
     "08",
