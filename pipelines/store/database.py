@@ -18,7 +18,7 @@ from workbench.errors import SettingsError, StoreError, StoreUnavailable
 from workbench.sections import WarehouseSettings
 from workbench.settings import Settings
 from workbench.warehouse.engine import url
-from workbench.warehouse.libpq import is_refusal, libpq_options, silence_options
+from workbench.warehouse.libpq import TRY_AGAIN, is_refusal, libpq_options, silence_options
 
 CHANNEL = "pipelines"  #: of NOTIFY
 SESSION = {
@@ -31,9 +31,6 @@ SESSION = {
     # instead of taking the first of the index.
     "enable_sort": "off",
 }
-# SQLSTATEs after which the same transaction may succeed (postgresql.org, "Error Codes"): connections, serialization and
-# deadlocks, locks and resources, shutdown. Class 08 says that the connection broke.
-TEMPORARY = ("08", "40", "53", "55P03", "57")
 
 
 def store_address(settings: Settings) -> WarehouseSettings:
@@ -171,7 +168,7 @@ def _as_store_error(error: exc.DBAPIError, where: str, role: str) -> StoreError:
             remedy="Register the pipeline and its definition first.",
         )
     broken = error.connection_invalidated or (not code and isinstance(error, exc.OperationalError | exc.InterfaceError))
-    if code.startswith(TEMPORARY) or (broken and not is_refusal(said)):
+    if code.startswith(TRY_AGAIN) or (broken and not is_refusal(said)):
         return StoreUnavailable(
             f"the store of pipelines at {where} did not answer, or asks to try again: {said}",
             remedy="`workbench status` shows whether the database runs.",

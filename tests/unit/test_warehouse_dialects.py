@@ -6,16 +6,20 @@ import dataclasses
 import re
 from pathlib import Path
 
+import psycopg
 import pyarrow as pa
 import pytest
+import sqlalchemy as sa
 
-from workbench.errors import SettingsError
+from pipelines.store.database import _as_store_error
+from workbench.errors import SettingsError, StoreUnavailable, WarehouseError, WarehouseUnavailable
 from workbench.loading import Target
 from workbench.resources import resource
 from workbench.settings import Settings
 from workbench.warehouse.dialects import CAPABILITIES, Capabilities, make_warehouse
 from workbench.warehouse.dialects.duckdb_sql import merge_statements
 from workbench.warehouse.dialects.evolution import fitted
+from workbench.warehouse.engine import reported
 
 ROLE = "arn:aws:iam::123456789012:role/reader"
 REDSHIFT = {
@@ -127,6 +131,40 @@ def test_rows_get_the_wider_types_of_the_table_and_large_integers_are_rounded():
     assert found.schema.types == [pa.float64(), pa.int64(), pa.string()]
     assert found["n"].to_pylist() == [2.0**53, None, -5.0]
     assert found["small"].to_pylist() == [1, 2, None]
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (
+            psycopg.errors.ReadOnlySqlTransaction("cannot execute UPDATE in a read-only transaction"),
+            WarehouseUnavailable,
+        ),
+        (psycopg.errors.SerializationFailure("could not serialize access"), WarehouseUnavailable),
+        (psycopg.errors.UndefinedTable("no such relation"), WarehouseError),
+        (psycopg.errors.InternalError_("cache lookup failed"), WarehouseError),
+    ],
+    ids=repr,
+)
+def test_what_waiting_may_cure_is_an_outage(monkeypatch, error, kind):
+    wrapped = sa.exc.DBAPIError.instance("UPDATE", {}, error, psycopg.Error)
+    settings = load(monkeypatch, {}).warehouse
+
+    with pytest.raises(kind) as caught, reported(settings):
+        raise wrapped
+
+    assert type(caught.value) is kind
+
+
+@pytest.mark.parametrize(
+    "error",
+    [psycopg.errors.ReadOnlySqlTransaction("read-only transaction"), psycopg.errors.IoError("could not read block")],
+    ids=repr,
+)
+def test_the_store_takes_for_an_outage_what_flows_do(error):
+    wrapped = sa.exc.DBAPIError.instance("UPDATE", {}, error, psycopg.Error)
+
+    assert isinstance(_as_store_error(wrapped, "h:5432/d", "role"), StoreUnavailable)
 
 
 def _cell(value: bool | str) -> str:

@@ -13,24 +13,12 @@ from workbench.errors import RowsRefused, WarehouseError, WarehouseUnavailable
 from workbench.loading import with_json_as_text
 from workbench.sections import WarehouseSettings
 from workbench.warehouse.engine import transaction, url
-from workbench.warehouse.libpq import is_refusal, libpq_options
+from workbench.warehouse.libpq import TRY_AGAIN, is_refusal, libpq_options
 from workbench.warehouse.schema import ensure_table, quoted, split_name
 
 # Classes of SQLSTATE (postgresql.org, "PostgreSQL Error Codes"): data exception, integrity constraint violation,
 # a text that is too long for an index or a row for a page, RAISE in a trigger.
 OF_A_ROW = ("22", "23", "54000", "P0001")
-# Connection, read only while recovering, time-outs, conflict, no resources, lock, shutdown, system.
-TRY_AGAIN = (
-    "08",
-    "25006",
-    "25P03",
-    "25P04",
-    "40",
-    "53",
-    "55P03",
-    "57",
-    "58",
-)
 # What follows in a message of the server on what was wrong: a row's values, in which line of a COPY.
 OF_THE_ROW = re.compile(r"\n(?:DETAIL|CONTEXT|QUERY):.*", re.DOTALL)
 LOCK_SECONDS = 10

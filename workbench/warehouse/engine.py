@@ -11,7 +11,7 @@ from sqlalchemy import exc
 
 from workbench.errors import WarehouseError, WarehouseUnavailable
 from workbench.sections import WarehouseSettings
-from workbench.warehouse.libpq import is_refusal, libpq_options
+from workbench.warehouse.libpq import TRY_AGAIN, is_refusal, libpq_options
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,6 +65,11 @@ def reported(settings: WarehouseSettings) -> Iterator[None]:
             remedy="`workbench status` shows whether it runs; otherwise check DW_HOST, DW_PORT, DW_USER and DW_PASSWORD.",
         ) from None
     except exc.DBAPIError as error:
+        if str(getattr(error.orig, "sqlstate", "")).startswith(TRY_AGAIN):
+            raise WarehouseUnavailable(
+                f"the warehouse at {settings.host}:{settings.port}/{settings.database} asks to try again: {_first_line(error)}",
+                remedy="Try again. While a server recovers, or stands by for another one, it can only be read.",
+            ) from None
         raise WarehouseError(
             f"the warehouse refused the query: {_message(error)}", remedy="Correct the query."
         ) from None

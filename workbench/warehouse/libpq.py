@@ -10,6 +10,9 @@ import certifi
 from workbench.sections import WarehouseSettings
 
 CONNECT_SECONDS = 10
+# SQLSTATEs after which the same transaction may succeed (postgresql.org, "PostgreSQL Error Codes"): connection,
+# read only while recovering, time-outs, conflict, no resources, lock, shutdown, system.
+TRY_AGAIN = ("08", "25006", "25P03", "25P04", "40", "53", "55P03", "57", "58")
 
 
 def libpq_options(settings: WarehouseSettings) -> Mapping[str, str]:
