@@ -132,6 +132,24 @@ def test_what_is_no_error_of_kafka_is_not_called_one():
         raise TimeoutError("of a source of rows")
 
 
+@pytest.mark.parametrize(
+    ("said", "right"),
+    [
+        ("Fetch from broker 1 failed: Broker: Topic authorization failed", "Read on the topic"),
+        ("JoinGroup failed: Broker: Group authorization failed", "Read on the consumer group"),
+        ("Broker: Cluster authorization failed", "Describe on the cluster"),
+        ("Broker: Transactional Id authorization failed", "Write on the transactional id"),
+        ("TopicAuthorizationFailedError: [Error 29] TopicAuthorizationFailedError: t", "Read on the topic"),
+    ],
+)
+def test_a_missing_acl_is_no_outage(said, right):
+    error = SCRAM.explain(said)
+
+    assert type(error) is KafkaError
+    assert "'u'" in error.message
+    assert right in str(error.remedy)
+
+
 def test_tls_is_the_default():
     assert KafkaConnection(bootstrap_servers=("a:1",)).security_protocol == "SSL"
     assert KafkaConnection.from_settings(KafkaSettings(KAFKA_BROKERS="a:1")).security_protocol == "SSL"

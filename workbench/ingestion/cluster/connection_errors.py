@@ -22,6 +22,15 @@ TIMES = re.compile(r" \(after \d+ms in state \w+(, \d+ identical error\(s\) supp
 # Words of librdkafka's errors after which the transport is worth a look.
 TRANSPORT_WORDS = ("ssl", "tls", "certificate", "handshake", "disconnect", "transport")
 
+# The words of both clients for a missing ACL.
+DENIED = re.compile(r"(?P<what>topic|group|cluster|transactional ?id) ?authorization ?failed")
+RIGHTS = {
+    "topic": "Read on the topic, or Write to send to it",
+    "group": "Read on the consumer group",
+    "cluster": "Describe on the cluster, or what it is to do there (Create, Alter, IdempotentWrite)",
+    "transactionalid": "Write on the transactional id",
+}
+
 
 def setting(connection: KafkaConnection, field: str) -> str:
     """What to write to change *field* of this connection: a variable, or a field of the clusters file."""
@@ -38,6 +47,8 @@ def joined(texts: Iterable[str]) -> str:
 def known_cause(connection: KafkaConnection, text: str) -> KafkaError | None:
     """The error for causes that another attempt does not cure; asks the broker when it is the transport."""
     lowered = text.lower()
+    if denied := DENIED.search(lowered):
+        return _denied(connection, denied["what"].replace(" ", ""), text)
     if error := _login_cause(connection, lowered, text):
         return error
     if any(word in lowered for word in TRANSPORT_WORDS):
@@ -92,6 +103,14 @@ def _login_cause(connection: KafkaConnection, lowered: str, text: str) -> KafkaE
             remedy=f"Check {names[0]}, {names[1]} and {names[2]}.",
         )
     return None
+
+
+def _denied(connection: KafkaConnection, what: str, text: str) -> KafkaError:
+    who = repr(connection.username) if connection.username else "this client"
+    return KafkaError(
+        f"Kafka at {_where(connection)} lets {who} in, but not to do this: {text[:200]}",
+        remedy=f"It needs an ACL: {RIGHTS[what]}. See docs/topics.md.",
+    )
 
 
 def _token_cause(connection: KafkaConnection, text: str) -> KafkaError:
