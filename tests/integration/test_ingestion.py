@@ -186,6 +186,16 @@ def test_records_removed_before_they_were_read_are_an_error_not_a_gap(connection
         workbench.ingest(topic, into=f"{schema}.rows", columns=COLUMNS)
 
 
+def test_a_topic_that_has_lost_its_end_is_an_error_not_a_gap(connection, topic, schema):
+    send(connection, topic, numbers(9))
+    workbench.ingest(topic, into=f"{schema}.rows", columns=COLUMNS)
+    # As after a broker whose disk has lost the last records: the flow is further than the topic.
+    workbench.sql(f"UPDATE workbench.offsets SET next_offset = 5 WHERE topic = '{topic}' AND partition = 1")
+
+    with pytest.raises(KafkaError, match=f"partition 1 of {topic} ends at offset 3, but has been ingested up to 5"):
+        workbench.ingest(topic, into=f"{schema}.rows", columns=COLUMNS)
+
+
 def test_a_new_flow_begins_at_the_oldest_record_that_is_kept(connection, topic, schema):
     send(connection, topic, numbers(9))
     remove_before(connection, topic, partition=0, offset=2)

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from tests.services.kafka_frames import kafka_batch
 from workbench.errors import KafkaError, WarehouseError
 from workbench.ingestion.batch import BatchLimits
+from workbench.ingestion.cluster import watermarks
 from workbench.ingestion.cluster.watermarks import TopicState
 from workbench.ingestion.loads import LoadBuilder
-from workbench.loading import Span, Target
+from workbench.loading import Span, Target, Warehouse
 from workbench.sections import WarehouseSettings
 from workbench.spark_lane import lane
 from workbench.spark_lane.ranges import plan_round, refuse_lost_records
@@ -66,6 +67,18 @@ def test_what_kafka_has_removed_is_not_passed_over():
     refuse_lost_records("t", {0: (5, 1)}, {0: 5})
     with pytest.raises(KafkaError, match="partition 1 of t begins at offset 9; the warehouse asks for 8"):
         refuse_lost_records("t", {0: (5, 1), 1: (8, 1)}, {0: 0, 1: 9})
+
+
+def test_who_has_read_further_than_the_topic_goes_does_not_go_on(monkeypatch):
+    asked: list[dict[int, int]] = []
+    monkeypatch.setattr(watermarks, "_log_ends", lambda *args: asked.append(args[2]) or {0: 9, 1: 7})
+    connection: Any = None
+
+    watermarks.refuse_cut_off(connection, "t", {0: 5, 1: 8}, {0: 5, 1: 8})
+    assert asked == []
+    watermarks.refuse_cut_off(connection, "t", {0: 9}, {0: 4})  # a transaction is open at 4
+    with pytest.raises(KafkaError, match="partition 1 of t ends at offset 7, but has been ingested up to 8"):
+        watermarks.refuse_cut_off(connection, "t", {0: 5, 1: 8}, {0: 5})
 
 
 @given(
@@ -129,29 +142,48 @@ def test_of_an_exception_of_spark_the_line_that_tells_is_shown(text, line):
     assert telling_line(Exception(text)) == line
 
 
+def topic_state(end: int, cluster: str = "cluster", topic: str = "old") -> TopicState:
+    return TopicState(cluster_id=cluster, topic_id=topic, first_offsets={0: 0, 1: 0}, next_offsets={0: end, 1: 0})
+
+
+def begun(warehouse: Warehouse, target: Target, start: str) -> lane.Driver:
+    run: Any = SimpleNamespace(
+        connection=None,
+        topic="t",
+        start=start,
+        settle=lambda: None,
+        warehouse=warehouse,
+        columns=pa.schema([pa.field("n", pa.int64())]),
+        loads=LoadBuilder(target, (), pa.schema([])),
+    )
+    nothing: Any = None
+    driver = lane.Driver(lane.SparkRun(run=run, lend_warehouse=nothing, open_session=nothing))
+    driver.begin()
+    return driver
+
+
+def test_a_topic_that_was_cut_off_between_two_rounds_ends_the_flow(monkeypatch, tmp_path):
+    chosen = WarehouseSettings.model_validate({"WORKBENCH_WAREHOUSE_DIALECT": "duckdb"}).at(tmp_path)
+    target = Target(table="s.rows", topic="t")
+    states = [topic_state(5), topic_state(5), topic_state(3)]
+    monkeypatch.setattr(lane, "read_topic_state", lambda *_: states.pop(0))
+    monkeypatch.setattr(watermarks, "_log_ends", lambda *_: {0: 3})
+    with make_warehouse(chosen, target) as warehouse:
+        driver = begun(warehouse, target, "latest")
+
+        assert not driver.advance(driver.look().next_offsets)
+        with pytest.raises(KafkaError, match="ends at offset 3, but has been ingested up to 5"):
+            driver.advance(driver.look().next_offsets)
+
+
 @pytest.mark.parametrize("identity", [("another cluster", "old"), ("cluster", "new")])
 def test_a_topic_that_was_made_anew_between_two_rounds_is_refused_as_at_the_start(monkeypatch, tmp_path, identity):
     chosen = WarehouseSettings.model_validate({"WORKBENCH_WAREHOUSE_DIALECT": "duckdb"}).at(tmp_path)
     target = Target(table="s.rows", topic="t")
-    states = [
-        TopicState(cluster_id=cluster, topic_id=topic, first_offsets={0: 0, 1: 0}, next_offsets={0: end, 1: 0})
-        for cluster, topic, end in (("cluster", "old", 0), ("cluster", "old", 5), (*identity, 3))
-    ]
+    states = [topic_state(0), topic_state(5), topic_state(3, *identity)]
     monkeypatch.setattr(lane, "read_topic_state", lambda *_: states.pop(0))
-    columns = pa.schema([pa.field("n", pa.int64())])
     with make_warehouse(chosen, target) as warehouse:
-        run: Any = SimpleNamespace(
-            connection=None,
-            topic="t",
-            start="earliest",
-            settle=lambda: None,
-            warehouse=warehouse,
-            columns=columns,
-            loads=LoadBuilder(target, (), pa.schema([])),
-        )
-        nothing: Any = None
-        driver = lane.Driver(lane.SparkRun(run=run, lend_warehouse=nothing, open_session=nothing))
-        driver.begin()
+        driver = begun(warehouse, target, "earliest")
 
         assert driver.look().next_offsets == {0: 5, 1: 0}
         with pytest.raises(WarehouseError, match="the topic was made anew"):

@@ -20,7 +20,7 @@ import pyarrow as pa
 from workbench.errors import KafkaError, KafkaUnavailable, TakenOver, WarehouseUnavailable
 from workbench.ingestion.batch import Batch, BatchLimits, Commit
 from workbench.ingestion.cluster.connection import KafkaConnection
-from workbench.ingestion.cluster.watermarks import TopicState, offsets_at, read_topic_state
+from workbench.ingestion.cluster.watermarks import TopicState, offsets_at, read_topic_state, refuse_cut_off
 from workbench.ingestion.decoding import Decoder
 from workbench.ingestion.loads import LoadBuilder
 from workbench.ingestion.pipeline import Pipeline
@@ -173,6 +173,7 @@ class _Session:
         if (state.cluster_id, state.topic_id) != (self._state.cluster_id, self._state.topic_id):
             raise Stalled(f"{self._run.topic} was made anew while it was read")
         positions = dict(source.positions)
+        self._refuse_cut_off(positions, state)
         behind = {each: state.next_offsets.get(each, 0) - position for each, position in positions.items()}
         behind = {each: count for each, count in behind.items() if count > 0}
         metrics.WAITING_RECORDS.labels(self._run.topic, self._run.loads.target.table).set(sum(behind.values()))
@@ -181,6 +182,9 @@ class _Session:
         if stuck:
             told = ", ".join(f"{count} in partition {each}" for each, count in sorted(stuck.items()))
             raise Stalled(f"{self._run.topic} has records that have not come for {LOOK_SECONDS:.0f} s: {told}")
+
+    def _refuse_cut_off(self, next_offsets: Mapping[int, int], state: TopicState) -> None:
+        refuse_cut_off(self._run.connection, self._run.topic, next_offsets, state.next_offsets)
 
     def _open(self) -> Source:
         run = self._run
@@ -202,7 +206,9 @@ class _Session:
                 raise KafkaUnavailable(f"a broker does not know yet of partitions {sorted(late)} of {self._run.topic}")
             self._first = {**self._first, **{each: state.first_offsets[each] for each in unknown}}
         wanted = {each: self._first[each] for each in partitions}
-        return self._run.warehouse.claim(self._state.cluster_id, self._state.topic_id, wanted)
+        claims = self._run.warehouse.claim(self._state.cluster_id, self._state.topic_id, wanted)
+        self._refuse_cut_off({each.partition: each.next_offset for each in claims}, self._state)
+        return claims
 
     def _committed(self, load: Load, batch: Batch, seconds: float) -> None:
         self._rows += load.rows.num_rows

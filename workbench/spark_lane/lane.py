@@ -29,7 +29,7 @@ from workbench.errors import (
     WorkbenchError,
 )
 from workbench.ingestion.batch import Commit
-from workbench.ingestion.cluster.watermarks import TopicState, read_topic_state
+from workbench.ingestion.cluster.watermarks import TopicState, read_topic_state, refuse_cut_off
 from workbench.ingestion.flow import Ingested, Run, first_offsets
 from workbench.loading import DEAD_LETTERS, Load, Span, Warehouse
 from workbench.observability import metrics
@@ -148,6 +148,8 @@ class Driver:
         run = self._run
         positions = self._positions()
         refuse_lost_records(run.topic, positions, self.state.first_offsets)
+        starts = {each: start for each, (start, _) in positions.items()}
+        refuse_cut_off(run.connection, run.topic, starts, self.state.next_offsets)
         work = plan_round(run.topic, positions, ends, most=self._lane.round_records)
         if work is None:
             return False

@@ -41,6 +41,56 @@ def records_removed(what: str) -> KafkaError:
     )
 
 
+def cut_off(what: str) -> KafkaError:
+    """The error of who has read further than a partition goes by now.
+
+    Args:
+        what: where that is, the message.
+    """
+    return KafkaError(
+        what,
+        remedy="The cluster has lost records that it had given out, and gives their offsets to those that come now: a flow would leave these out. Remove rows, dead letters and offsets as docs/ingestion.md says under Offsets, and begin anew.",
+    )
+
+
+def refuse_cut_off(
+    connection: KafkaConnection, topic: str, next_offsets: Mapping[int, int], ends: Mapping[int, int]
+) -> None:
+    """Refuse to go on beyond the end of a partition.
+
+    Args:
+        connection: the cluster.
+        topic: the topic.
+        next_offsets: where it is to go on, by partition.
+        ends: where partitions ended a moment ago, or their oldest open transaction begins; who is
+            beyond that asks the cluster anew.
+
+    Raises:
+        KafkaError: when a partition ends before that, or the cluster does not answer.
+    """
+    ahead = {each: offset for each, offset in sorted(next_offsets.items()) if offset > ends.get(each, 0)}
+    now = _log_ends(connection, topic, ahead) if ahead else {}
+    for partition, offset in ahead.items():
+        if offset > now[partition]:
+            raise cut_off(
+                f"partition {partition} of {topic} ends at offset {now[partition]}, but has been ingested up to {offset}"
+            )
+
+
+def _log_ends(connection: KafkaConnection, topic: str, partitions: Iterable[int]) -> dict[int, int]:
+    """The ends themselves, whatever transactions are open."""
+    from confluent_kafka import IsolationLevel, TopicPartition
+    from confluent_kafka.admin import AdminClient, OffsetSpec
+
+    request = {TopicPartition(topic, each): OffsetSpec.latest() for each in partitions}
+    with connection.reported():
+        admin = AdminClient({**connection.for_confluent(), "log_level": 0})
+        everything = IsolationLevel.READ_UNCOMMITTED
+        return offsets_of(
+            connection, admin.list_offsets(request, isolation_level=everything, request_timeout=ANSWER_SECONDS)
+        )
+
+
 def read_topic_state(connection: KafkaConnection, topic: str) -> TopicState:
     """Ask the cluster about *topic*.
 
