@@ -10,16 +10,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.services.kafka_frames import kafka_batch
-from workbench.errors import KafkaError, WarehouseError
+from workbench.errors import (
+    KafkaError,
+    KafkaUnavailable,
+    NoSuchTopic,
+    RowsRefused,
+    SettingsError,
+    StepRefused,
+    WarehouseError,
+)
 from workbench.ingestion.batch import BatchLimits
 from workbench.ingestion.cluster import watermarks
 from workbench.ingestion.cluster.watermarks import TopicState
 from workbench.ingestion.loads import LoadBuilder
+from workbench.ingestion.stalled import Stalled
 from workbench.loading import Span, Target, Warehouse
 from workbench.sections import WarehouseSettings
 from workbench.spark_lane import lane
 from workbench.spark_lane.ranges import plan_round, refuse_lost_records
 from workbench.spark_lane.records import make_batch, pieces
+from workbench.spark_lane.tasks import met, report_error
 from workbench.transformation.failures import telling_line
 from workbench.warehouse.dialects import make_warehouse
 
@@ -190,3 +200,23 @@ def test_a_topic_that_was_made_anew_between_two_rounds_is_refused_as_at_the_star
             driver.look()
 
         assert {each.epoch for each in warehouse.claim("cluster", "old", {0: 0, 1: 0})} == {2}
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (Stalled("no record comes"), KafkaUnavailable),
+        (NoSuchTopic("no topic"), KafkaError),
+        (RowsRefused("a row", reasons={}), WarehouseError),
+        (StepRefused("a step"), StepRefused),
+        (SettingsError(["a setting"]), WarehouseError),
+    ],
+    ids=lambda value: getattr(value, "__name__", type(value).__name__),
+)
+def test_the_error_of_a_task_is_of_its_kind_in_the_driver(error, kind):
+    (row,) = report_error(error).to_pylist()
+
+    found = met(row)
+
+    assert type(found) is kind
+    assert found.message == error.message

@@ -13,20 +13,17 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 from uuid import uuid4
 
 import pyarrow as pa
 
 from workbench.errors import (
-    KafkaError,
     KafkaUnavailable,
     SparkError,
     StepRefused,
     TakenOver,
-    WarehouseError,
     WarehouseUnavailable,
-    WorkbenchError,
 )
 from workbench.ingestion.batch import Commit
 from workbench.ingestion.cluster.watermarks import TopicState, read_topic_state, refuse_cut_off
@@ -35,7 +32,7 @@ from workbench.loading import DEAD_LETTERS, Load, Span, Warehouse
 from workbench.observability import metrics
 from workbench.spark_lane.ranges import Round, plan_round, refuse_lost_records
 from workbench.spark_lane.stepped import PIECE_BYTES, CommitPieces, Decode, stepped
-from workbench.spark_lane.tasks import REPORT_DDL, Work
+from workbench.spark_lane.tasks import REPORT_DDL, Work, met
 from workbench.transformation.failures import reported_spark
 from workbench.transformation.row_wise import Step, output_columns
 
@@ -198,7 +195,7 @@ class Driver:
         """
         for report in self._job(work).to_pylist():
             if report["error"]:
-                raise _met(report)
+                raise met(report)
             names = ("records", "rows", "dead", "size_bytes", "seconds", "first_timestamp", "filtered")
             commit = Commit(**{name: report[name] for name in names})
             self.rows += commit.rows
@@ -278,12 +275,3 @@ class Driver:
             run = self._run
             nothing = self._table.empty_table()
             run.warehouse.commit(Load(spans=rest, rows=nothing, dead_letters=DEAD_LETTERS.empty_table()))
-
-
-def _met(report: Mapping[str, Any]) -> WorkbenchError:
-    """The error of a task, as it was there."""
-    known = {
-        kind.__name__: kind for kind in (TakenOver, WarehouseUnavailable, KafkaError, KafkaUnavailable, StepRefused)
-    }
-    kind = known.get(report["error"], WarehouseError)
-    return kind(report["message"], remedy=report["remedy"] or "")

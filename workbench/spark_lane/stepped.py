@@ -30,7 +30,7 @@ from workbench.ingestion.loads import LoadBuilder
 from workbench.ingestion.pipeline import rare_collections
 from workbench.loading import JSON, ORIGIN, Warehouse, with_json_as_text
 from workbench.spark_lane.records import make_batch, pieces
-from workbench.spark_lane.tasks import report, wait
+from workbench.spark_lane.tasks import report, report_error, wait
 from workbench.transformation.row_wise import Step, apply_steps, in_order, plain, spark_schema
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class CommitPieces:
             with rare_collections():
                 yield from self._commits(batches)
         except WorkbenchError as error:
-            yield report(error=type(error).__name__, message=error.message, remedy=error.remedy)
+            yield report_error(error)
 
     def _commits(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         decoder = self.make_decoder(self.columns)

@@ -13,12 +13,21 @@ dead has an old epoch, and writes nothing either.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 
-from workbench.errors import WorkbenchError
+from workbench.errors import (
+    KafkaError,
+    KafkaUnavailable,
+    StepRefused,
+    TakenOver,
+    WarehouseError,
+    WarehouseUnavailable,
+    WorkbenchError,
+)
 from workbench.ingestion.batch import Batch, BatchLimits, Commit
 from workbench.ingestion.cluster.connection import KafkaConnection
 from workbench.ingestion.decoding import Decoder
@@ -37,6 +46,11 @@ REPORT_DDL = (
     "records long, rows long, dead long, size_bytes long, first_timestamp long, filtered long, "
     "seconds double, error string, message string, remedy string"
 )
+
+KNOWN: Mapping[str, type[WorkbenchError]] = {
+    kind.__name__: kind
+    for kind in (TakenOver, WarehouseUnavailable, WarehouseError, KafkaUnavailable, KafkaError, StepRefused)
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +78,7 @@ class Work:
                 for number in batch.column(0).to_pylist():
                     yield from self._bring(self.spans[number])
         except WorkbenchError as error:
-            yield report(error=type(error).__name__, message=error.message, remedy=error.remedy)
+            yield report_error(error)
 
     def _bring(self, span: Span) -> Iterator[pa.RecordBatch]:
         """Bring one span, from where the ledger is; what an earlier try has committed is there already."""
@@ -131,6 +145,18 @@ def wait(seconds: float) -> bool:
     """Wait; a task is always worth going on."""
     time.sleep(seconds)
     return False
+
+
+def report_error(error: WorkbenchError) -> pa.RecordBatch:
+    """A row of `REPORT` for what ended a task, by the first of its classes that `met` knows."""
+    names = (kind.__name__ for kind in type(error).__mro__)
+    name = next((name for name in names if name in KNOWN), WarehouseError.__name__)
+    return report(error=name, message=error.message, remedy=error.remedy)
+
+
+def met(row: Mapping[str, Any]) -> WorkbenchError:
+    """The error of such a row, as it was there."""
+    return KNOWN[row["error"]](row["message"], remedy=row["remedy"] or "")
 
 
 def report(**values: object) -> pa.RecordBatch:
