@@ -17,6 +17,7 @@ import yaml
 Place = tuple[str | int, ...]
 
 MOST_FIELDS = 100_000
+UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 RESOLVERS = (
     ("tag:yaml.org,2002:null", r"(?:~|null|)", ["~", "n", ""]),
     ("tag:yaml.org,2002:bool", r"(?:true|false)", list("tf")),
@@ -132,6 +133,7 @@ def _value(node: yaml.Node, place: Place, lines: dict[Place, int]) -> Any:
         return _mapping(node, place, lines)
     if isinstance(node, yaml.SequenceNode):
         return [_value(each, (*place, number), lines) for number, each in enumerate(node.value)]
+    _demand_storable(node)
     constructor = yaml.constructor.SafeConstructor()
     return constructor.construct_object(node)
 
@@ -141,11 +143,19 @@ def _mapping(node: yaml.MappingNode, place: Place, lines: dict[Place, int]) -> d
     for key, value in node.value:
         if not isinstance(key, yaml.ScalarNode):
             raise yaml.constructor.ConstructorError(None, None, "a key is text, and no list", key.start_mark)
+        _demand_storable(key)
         if key.value in made:
             raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} stands twice", key.start_mark)
         lines[*place, key.value] = key.start_mark.line + 1
         made[key.value] = _value(value, (*place, key.value), lines)
     return made
+
+
+def _demand_storable(node: yaml.ScalarNode) -> None:
+    # Escapes of double quotes may stand for what neither UTF-8 nor PostgreSQL has.
+    if UNSTORABLE.search(node.value):
+        problem = "a text has a character that cannot be stored: NUL, or half of a surrogate pair; take it out"
+        raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
 
 
 def _refused(path: Path, line: int, message: str) -> DocumentProblem:

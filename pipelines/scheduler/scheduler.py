@@ -119,6 +119,10 @@ class Scheduler:
             # Until its file changes.
             del self._catalog.pipelines[name]
             logger.error("%s. It is not scheduled. %s", error.message, error.remedy)  # noqa: TRY400 - it says all
+        except Exception:
+            # What nobody has thought of in one file keeps no other pipeline from its schedule.
+            del self._catalog.pipelines[name]
+            logger.exception("%s is not scheduled until its file changes", name)
         self._pending.discard(name)
 
     def _forget(self, names: Iterable[str]) -> None:

@@ -68,6 +68,16 @@ BAD = {
         ":2: steps.a.notebook: default.ipynb, cell 1, line 1: the default of day: 'x' is no whole number",
         "write one such as 7",
     ),
+    "half of a surrogate pair": (
+        'steps:\n  a: {notebook: plain.ipynb}\ndescription: "\\uD800"\n',
+        ":3: a text has a character that cannot be stored: NUL, or half of a surrogate pair",
+        "take it out",
+    ),
+    "NUL in a key": (
+        'steps:\n  "a\\0": {notebook: plain.ipynb}\n',
+        ":2: a text has a character that cannot be stored",
+        "take it out",
+    ),
     "secret instead of a reference": (
         "parameters:\n  token: {type: secret, default: hunter2}\nsteps:\n  a: {notebook: good.ipynb}\n",
         ":2: parameters.token: the value is no reference",

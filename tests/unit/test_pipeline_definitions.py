@@ -554,7 +554,7 @@ ODD = (
     "\u2028",
     "\ufeff",
 )
-TEXTS = st.text(st.characters(codec="utf-8")) | st.sampled_from(ODD)
+TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0")) | st.sampled_from(ODD)
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | TEXTS,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),

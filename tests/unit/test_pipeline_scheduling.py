@@ -7,7 +7,9 @@ import os
 import socket
 import time
 from collections.abc import Collection
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import yaml
 
@@ -16,8 +18,10 @@ from pipelines.definition.triggers import FileTrigger
 from pipelines.processes import signing
 from pipelines.processes.life import NO_STORE, Sign
 from pipelines.processes.naming import is_here, new_id
+from pipelines.scheduler import scheduler as scheduling
 from pipelines.scheduler.agenda import Agenda
 from pipelines.scheduler.catalog import Catalog
+from pipelines.scheduler.scheduler import Scheduler
 from pipelines.scheduler.watching import ASKED_AT_ONCE, OVERLAP, Backlog, Happening, watch_files
 from pipelines.store.database import Store
 from pipelines.store.runs.schedules import Schedule
@@ -88,6 +92,23 @@ def test_files_are_read_when_they_or_what_they_run_change(tmp_path):
 
     assert catalog.refresh().gone == {"p"}
     assert catalog.pipelines == {}
+
+
+def test_what_nobody_has_thought_of_in_one_file_ends_no_scheduler(tmp_path, monkeypatch, caplog):
+    class Pretended(Store):
+        @contextmanager
+        def transaction(self):
+            yield None
+
+    (tmp_path / "pipelines" / "jobs").mkdir(parents=True)
+    scheduler = Scheduler(Pretended(WarehouseSettings()), Project((tmp_path,)))
+    scheduler._catalog.pipelines["daily"] = SimpleNamespace(name="daily")
+    monkeypatch.setattr(scheduling, "ensure_registered", lambda *_: "\ud800".encode())
+
+    scheduler._register("daily")
+
+    assert scheduler._catalog.pipelines == {}
+    assert "daily is not scheduled until its file changes" in caplog.text
 
 
 def test_files_that_have_settled_are_seen_with_what_tells_their_versions_apart(tmp_path):
