@@ -182,6 +182,8 @@ class _Execution:
         folder = attempt_folder(self._surroundings.home, claim.run_id, claim.step, claim.number, claim.attempt_id)
         task = asyncio.create_task(attempt.run(runner), name=f"run-{claim.run_id}-{claim.step}")
         self._working = (attempt, task)
+        # Not before it is known here: that it is lost may be heard at once.
+        heart.hold(claim)
         if self._stopping.is_set():
             attempt.stop(_told_to_end())
         try:
@@ -206,8 +208,6 @@ class _Execution:
                 # It would be lost at once. Taken back before it is committed, it is no attempt.
                 connection.rollback()
                 return None
-        if claim is not None:
-            heart.hold(claim)
         return claim
 
     async def _stop_when_told(self) -> None:

@@ -7,6 +7,7 @@ import logging
 import os
 import socket
 import time
+from typing import Any
 
 from pipelines.lineage.telling import lost_by
 from pipelines.processes.listening import Listener
@@ -74,22 +75,32 @@ class WorkerLoop:
             async with Runner(environment=self._surroundings.environment) as runner:
                 stopped = asyncio.create_task(stopping.wait())
                 stopped.add_done_callback(lambda _: self._wake.set())
+                watching = asyncio.create_task(self._watch())
+                claiming: asyncio.Task[bool] | None = None
                 try:
                     while not stopping.is_set():
-                        self._lose_what_is_late()
-                        if not await self._claim(runner):
+                        claiming = asyncio.create_task(self._claim(runner, stopping))
+                        await asyncio.wait({claiming, stopped}, return_when=asyncio.FIRST_COMPLETED)
+                        if claiming.done() and not claiming.result():
                             await self._sleep()
                 finally:
                     stopped.cancel()
-                    await self._leave()
+                    await self._leave(claiming)
+                    watching.cancel()
 
-    async def _claim(self, runner: Runner) -> bool:
+    async def _watch(self) -> None:
+        # Beside the loop: a claim may hang for longer than others hold.
+        while True:
+            self._lose_what_is_late()
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def _claim(self, runner: Runner, stopping: asyncio.Event) -> bool:
         """Begin one more step; False when there is none, no room, or no saying how long a claim would hold."""
         self._wake.clear()
         if self._heart.is_late or len(self._attempts) >= self._worker.slots:
             return False
         try:
-            claim = await asyncio.to_thread(self._take)
+            claim = await asyncio.to_thread(self._take, stopping)
         except StoreError as error:
             logger.warning("no step can be claimed: %s", error)
             return False
@@ -99,20 +110,20 @@ class WorkerLoop:
         task = asyncio.create_task(attempt.run(runner), name=f"run-{claim.run_id}-{claim.step}")
         self._attempts[claim.attempt_id] = (attempt, task)
         task.add_done_callback(lambda _: self._ended(claim, task))
+        # Not before it is known here: that it is lost may be heard at once.
+        self._heart.hold(claim)
         return True
 
-    def _take(self) -> Claim | None:
+    def _take(self, stopping: asyncio.Event) -> Claim | None:
         if time.monotonic() - self._reaped > REAP_SECONDS:
             self._reaped = time.monotonic()
             reap(self._store, messages=lost_by(self._surroundings.lineage))
         with self._store.transaction() as connection:
             claim = take(connection, self._worker.id)
-            if self._heart.is_late:
+            if self._heart.is_late or stopping.is_set():
                 # It would be lost at once. Taken back before it is committed, it is no attempt.
                 connection.rollback()
                 return None
-        if claim is not None:
-            self._heart.hold(claim)
         return claim
 
     def _ended(self, claim: Claim, task: asyncio.Task[None]) -> None:
@@ -130,15 +141,19 @@ class WorkerLoop:
         except TimeoutError:
             pass
 
-    async def _leave(self) -> None:
+    async def _leave(self, claiming: asyncio.Task[bool] | None) -> None:
         """Let steps end by themselves for a while; those that do not are another worker's at once."""
-        tasks = [task for _, task in self._attempts.values()]
+        tasks: list[asyncio.Task[Any]] = [task for _, task in self._attempts.values()]
+        if claiming is not None:
+            # What it has claimed in the last moment is to be given back, too.
+            tasks.append(claiming)
         if tasks:
             await asyncio.wait(tasks, timeout=self._leave_seconds)
+        if claiming is not None:
+            claiming.cancel()
         for attempt, _ in self._attempts.values():
             attempt.stop(Stop(State.LOST, f"worker {self._worker.id} was told to end"))
         while self._attempts:
-            self._lose_what_is_late()
             await asyncio.wait([task for _, task in self._attempts.values()], timeout=POLL_SECONDS)
 
     def _lose_what_is_late(self) -> None:

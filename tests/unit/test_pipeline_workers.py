@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -75,7 +75,7 @@ class Steps:
 
     async def turn(self) -> bool:
         """One turn of the loop, and the next one's beginning."""
-        claims = await self.worker._claim(None)
+        claims = await self.worker._claim(None, asyncio.Event())
         self.worker._lose_what_is_late()
         await asyncio.sleep(0.01)
         return claims
@@ -110,6 +110,59 @@ def test_a_claim_that_hung_with_the_store_is_taken_back_before_it_is_an_attempt(
         steps.hang_seconds = HANGS_SECONDS
         assert await steps.turn() is False
         assert (steps.store.rolled_back, steps.ran, steps.lost) == (1, 0, 0)
+
+    asyncio.run(work())
+
+
+def test_a_worker_that_is_cut_off_ends_its_steps_and_itself_while_a_claim_hangs(monkeypatch, clock):
+    hangs, goes_on = threading.Event(), threading.Event()
+
+    async def work(steps: Steps) -> None:
+        ended, stopping = asyncio.Event(), asyncio.Event()
+
+        async def run(runner: object) -> None:
+            try:
+                await ended.wait()
+            finally:
+                ended.set()
+
+        steps.worker._leave_seconds = 0.01
+        steps._run = run
+        working = asyncio.create_task(steps.worker.run(stopping))
+        await asyncio.to_thread(hangs.wait, BEAT_SECONDS / 2)
+        assert [*steps.worker._attempts] == [*steps.worker._heart._claims] == [1]
+
+        clock.seconds += HANGS_SECONDS
+        await asyncio.wait_for(ended.wait(), BEAT_SECONDS / 2)
+        stopping.set()
+        await asyncio.wait_for(working, BEAT_SECONDS / 2)
+        goes_on.set()
+
+    def take(connection: Transactions, worker: str) -> SimpleNamespace:
+        if steps.claimed:
+            hangs.set()
+            goes_on.wait(BEAT_SECONDS * 2)
+        return Steps._take(steps, connection, worker)
+
+    steps = Steps(monkeypatch, clock)
+    monkeypatch.setattr(workers, "take", take)
+    monkeypatch.setattr(workers, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(workers, "Listener", lambda *_: nullcontext())
+    monkeypatch.setattr(workers, "Runner", lambda **_: nullcontext())
+    monkeypatch.setattr(hearts, "leave", lambda *_: None)
+    asyncio.run(work(steps))
+
+    assert (steps.claimed, steps.store.rolled_back) == (2, 1), "what hung is taken back"
+
+
+def test_that_a_claim_is_lost_is_heard_from_its_first_moment(monkeypatch, clock):
+    async def work() -> None:
+        steps = Steps(monkeypatch, clock)
+        heart = steps.worker._heart
+        known = []
+        monkeypatch.setattr(heart, "hold", lambda claim: known.append(claim.attempt_id in steps.worker._attempts))
+        assert await steps.turn() is True
+        assert known == [True]
 
     asyncio.run(work())
 
