@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from pipelines.definition import Definition, Project, Step
 from pipelines.definition.targets.function import read_function
 from pipelines.definition.targets.notebook import read_notebook
@@ -20,6 +22,22 @@ from pipelines.worker.modules import TooMuch, modules_hash
 from workbench.errors import WorkbenchError
 from workbench.logs.context import as_variable
 from workbench.resolving import References
+
+
+def defined(claim: Claim, kept: Mapping[str, Any]) -> Definition:
+    """The definition that the run of *claim* pins, as the store keeps it.
+
+    Raises:
+        WorkbenchError: when it is of another version of the workbench.
+    """
+    try:
+        return Definition.model_validate(kept)
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
+        raise WorkbenchError(
+            f"the definition of run {claim.run_id} is of another version of the workbench: {wrong}",
+            remedy="Start workers of that version, or make a new run with `workbench pipelines run`.",
+        ) from None
 
 
 def assign(claim: Claim, definition: Definition, *, home: Path, project: Project, references: References) -> Assignment:
@@ -81,7 +99,7 @@ def content_hash(assignment: Assignment, project: Project) -> str:
     """The sha256 of what executes, as it is now; comparable with the one that the run pins.
 
     Raises:
-        WorkbenchError: when there is no such notebook or function any more.
+        WorkbenchError: when there is no such notebook or function any more, or nobody here may read it.
     """
     try:
         if assignment.file is None:
@@ -89,7 +107,7 @@ def content_hash(assignment: Assignment, project: Project) -> str:
         if assignment.kind == "notebook":
             return read_notebook(assignment.file).sha256
         return hashlib.sha256(assignment.file.read_text(encoding="utf-8").encode()).hexdigest()
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise WorkbenchError(f"{error}", remedy="Correct the file, and repair the run.") from None
 
 

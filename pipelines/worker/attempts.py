@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
-from pipelines.definition import Definition
 from pipelines.lineage.telling import Told
 from pipelines.runner.assignment import Assignment, Result, told
 from pipelines.runner.folders import log_of, tables_of
@@ -22,7 +21,7 @@ from pipelines.store.outbox import post
 from pipelines.store.pages.runs import read_run
 from pipelines.store.records import Claim, Event, Outcome
 from pipelines.store.runs.making import read_definition
-from pipelines.worker.assigning import assign, code_hash, content_hash, log_fields, results_before, step_hash
+from pipelines.worker.assigning import assign, code_hash, content_hash, defined, log_fields, results_before, step_hash
 from pipelines.worker.resuming import forget_checkpoints, resuming_events, with_checkpoints
 from pipelines.worker.roles.environment import process_environment, secret_environment
 from pipelines.worker.surroundings import Surroundings
@@ -73,13 +72,9 @@ class Attempt:
     async def _work(self, runner: Runner) -> None:
         result = None
         try:
-            try:
-                prepared = await self._patiently(self._prepare)
-            except ClaimLost:
-                raise
-            except WorkbenchError as error:
-                outcome = Outcome(state=State.FAILED, error=told(error.message, error.remedy))
-                tells = self.surroundings.lineage
+            prepared = await self._prepared()
+            if isinstance(prepared, Outcome):
+                outcome, tells = prepared, self.surroundings.lineage
                 lineage = None if tells is None else tells.of(self.claim)
             else:
                 lineage = prepared.lineage
@@ -90,12 +85,31 @@ class Attempt:
                     outcome = _reused(*prepared.reused, prepared.hash)
             await self._finish(outcome, lineage)
             logger.info("the step has ended %s", outcome.state)
-            if result is not None and result.state is State.SUCCEEDED:
+            if isinstance(prepared, _Prepared) and result is not None and result.state is State.SUCCEEDED:
                 await asyncio.to_thread(forget_checkpoints, prepared.assignment, self.surroundings.keys)
         except ClaimLost as error:
             logger.warning("%s", error.message)
             if result is not None:
                 discard(result, self.surroundings.keys)
+
+    async def _prepared(self) -> _Prepared | Outcome:
+        """What is to run, or how it ended before it could."""
+        try:
+            return await self._patiently(self._prepare)
+        except ClaimLost:
+            raise
+        except WorkbenchError as error:
+            return Outcome(state=State.FAILED, error=told(error.message, error.remedy))
+        except Exception as error:
+            # Without an outcome it would be told that the worker does not beat.
+            logger.exception("the step could not be begun")
+            return Outcome(
+                state=State.INFRASTRUCTURE_ERROR,
+                error=told(
+                    f"the step could not be begun: {type(error).__name__}: {error}",
+                    "The worker's log says where; repair the run when that is mended.",
+                ),
+            )
 
     async def _run(self, runner: Runner, assignment: Assignment) -> Result:
         if not self.claim.run_as:
@@ -114,7 +128,7 @@ class Attempt:
     def _prepare(self, store: Store) -> _Prepared:
         claim = self.claim
         with store.transaction() as connection:
-            definition = Definition.model_validate(read_definition(connection, claim.definition_sha256))
+            definition = defined(claim, read_definition(connection, claim.definition_sha256))
         around = self.surroundings
         references = around.references
         around.roles.rule.demand(claim.pipeline, claim.run_as or "")
@@ -155,7 +169,9 @@ class Attempt:
         assignment = prepared.assignment
         try:
             code = code_hash(assignment, content_hash(assignment, self.surroundings.project))
-        except WorkbenchError:
+        except Exception as error:  # noqa: BLE001 - no failure may lose a success
+            # The step has succeeded, whatever became of its file.
+            logger.warning("the code of the step cannot be looked at any more: %s", error)
             code = None
         if code == prepared.code:
             return prepared.hash

@@ -18,6 +18,7 @@ from pipelines.worker import modules
 from pipelines.worker.assigning import code_hash, content_hash
 from pipelines.worker.attempts import Attempt, _Prepared
 from pipelines.worker.modules import TooMuch, modules_hash
+from workbench.errors import WorkbenchError
 
 STEP = "from mine.helping import factor\n\n\ndef work() -> int:\n    return factor\n"
 WITHOUT_EFFECT = [
@@ -134,3 +135,14 @@ def test_a_result_is_found_again_only_when_its_code_was_the_same_to_the_end(root
     assert attempt._known(prepared, result) == known
     assert attempt._known(prepared, replace(result, state=State.FAILED)) is None
     assert attempt._known(replace(prepared, code=None, hash=None), result) is None
+
+
+def test_a_step_whose_file_is_gone_at_its_end_has_succeeded_and_is_not_cached(root):
+    written(root / "a.sql", "SELECT 1")
+    prepared = _Prepared(replace(assignment_of(root, "sql"), file=root / "a.sql"), code="c", hash="h")
+    attempt = Attempt(None, None, SimpleNamespace(project=Project((root,))))
+    (root / "a.sql").unlink()
+
+    assert attempt._known(prepared, Result(state=State.SUCCEEDED)) is None
+    with pytest.raises(WorkbenchError, match=r"a\.sql"):
+        content_hash(prepared.assignment, Project((root,)))

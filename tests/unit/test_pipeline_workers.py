@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 
 import pytest
 
+from pipelines.states import State
 from pipelines.store import database
 from pipelines.store.claims.beating import Beat
 from pipelines.store.database import Store
 from pipelines.store.records import BEAT_SECONDS, LEASE_SECONDS, SILENT_SECONDS
+from pipelines.worker import attempts
 from pipelines.worker import heart as hearts
 from pipelines.worker import worker as workers
 from pipelines.worker.heart import Heart
@@ -165,6 +168,30 @@ def test_that_a_claim_is_lost_is_heard_from_its_first_moment(monkeypatch, clock)
         assert known == [True]
 
     asyncio.run(work())
+
+
+@pytest.mark.parametrize(
+    ("definition", "state", "error"),
+    [
+        ({"steps": {}, "newer": 1}, State.FAILED, "is of another version of the workbench: .*newer"),
+        (RuntimeError("nobody knew"), State.INFRASTRUCTURE_ERROR, "could not be begun: RuntimeError: nobody knew"),
+    ],
+)
+def test_a_step_that_cannot_be_begun_ends_and_says_why(monkeypatch, definition, state, error):
+    outcomes = []
+
+    def read(*_: object) -> object:
+        if isinstance(definition, Exception):
+            raise definition
+        return definition
+
+    monkeypatch.setattr(attempts, "read_definition", read)
+    monkeypatch.setattr(attempts, "finish", lambda connection, claim, outcome: outcomes.append(outcome))
+    claim = SimpleNamespace(run_id=1, number=1, pipeline="daily", step="load", run_as=None, definition_sha256="")
+    asyncio.run(attempts.Attempt(claim, Transactions(), SimpleNamespace(lineage=None)).run(None))
+
+    assert [each.state for each in outcomes] == [state]
+    assert re.search(error, outcomes[0].error)
 
 
 def test_a_late_worker_waits_and_does_not_spin_when_it_is_woken(monkeypatch, clock):
