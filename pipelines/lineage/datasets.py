@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from workbench.errors import WorkbenchError
 from workbench.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -52,7 +51,7 @@ def datasets_of(kind: str, file: Path | None, settings: Settings) -> Datasets:
         return Datasets()
     try:
         return readers[kind](file, settings)
-    except (WorkbenchError, OSError, ValueError) as error:
+    except Exception as error:  # noqa: BLE001 - the step runs, whatever is told of it
         logger.info("nothing is known of the tables of %s: %s", file, error)
         return Datasets()
 
@@ -62,8 +61,7 @@ def told_datasets(file: Path, settings: Settings) -> Datasets:
 
     The text of a statement may hold what was pasted into it, so it is looked at, and not passed on.
     """
-    inputs: set[Dataset] = set()
-    outputs: set[Dataset] = set()
+    found = Datasets()
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
         file.unlink()
@@ -71,20 +69,25 @@ def told_datasets(file: Path, settings: Settings) -> Datasets:
         return Datasets()
     for line in lines:
         try:
-            told: dict[str, Any] = json.loads(line)
-        except ValueError:
-            continue  # a process was killed while it wrote
-        reads, writes = tables_of_sql(told["sql"], settings.warehouse.dialect) if told["sql"] else ((), ())
-        inputs |= {
-            *_tables([*told["reads"], *reads], settings),
-            *(_topic(each, "", settings) for each in told["topics"]),
-        }
-        outputs |= {*_tables([*told["writes"], *writes], settings)}
-    return Datasets(tuple(sorted(inputs - outputs)), tuple(sorted(outputs)))
+            found = found.and_those(_told(line, settings))
+        except (ValueError, KeyError, TypeError):
+            continue  # a process was killed while it wrote, or something else wrote
+    return replace(found, inputs=tuple(each for each in found.inputs if each not in found.outputs))
+
+
+def _told(line: str, settings: Settings) -> Datasets:
+    told: dict[str, Any] = json.loads(line)
+    reads, writes = tables_of_sql(told["sql"], settings.warehouse.dialect) if told["sql"] else ((), ())
+    topics = (_topic(each, "", settings) for each in told["topics"])
+    return Datasets(
+        (*_tables([*told["reads"], *reads], settings), *topics), _tables([*told["writes"], *writes], settings)
+    )
 
 
 def tables_of_sql(text: str, dialect: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The tables that statements read and write, as `schema.table`; what is made by an earlier one is no input.
+
+    None when the parser fails, as it does with a text of no statement at all.
 
     Args:
         text: of PostgreSQL, with `:name` for values.
@@ -92,9 +95,13 @@ def tables_of_sql(text: str, dialect: str) -> tuple[tuple[str, ...], tuple[str, 
     """
     from openlineage_sql import parse
 
-    found = parse([text], dialect=SQL_DIALECTS[dialect])
-    for error in found.errors:
-        logger.info("statement %s of a step was not understood: %s", error.index + 1, error.message)
+    try:
+        found = parse([text], dialect=SQL_DIALECTS[dialect])
+    except Exception as error:  # noqa: BLE001 - the parser raises RuntimeError, and who knows what else
+        logger.info("the statements of a step were not understood: %s", error)
+        return (), ()
+    for each in found.errors:
+        logger.info("statement %s of a step was not understood: %s", each.index + 1, each.message)
     outputs = _names(found.out_tables)
     return tuple(each for each in _names(found.in_tables) if each not in outputs), outputs
 

@@ -198,7 +198,10 @@ class Attempt:
 
     async def _finish(self, outcome: Outcome, lineage: Told | None) -> None:
         if lineage is not None:
-            outcome = replace(outcome, messages=[lineage.ended(outcome.state, outcome.error or "")])
+            try:
+                outcome = replace(outcome, messages=[lineage.ended(outcome.state, outcome.error or "")])
+            except Exception:
+                logger.exception("nobody is told of the end of the step")
 
         def write(store: Store) -> None:
             with store.transaction() as connection:

@@ -14,7 +14,7 @@ from pipelines.states import State
 from pipelines.store import database
 from pipelines.store.claims.beating import Beat
 from pipelines.store.database import Store
-from pipelines.store.records import BEAT_SECONDS, LEASE_SECONDS, SILENT_SECONDS
+from pipelines.store.records import BEAT_SECONDS, LEASE_SECONDS, SILENT_SECONDS, Outcome
 from pipelines.worker import attempts
 from pipelines.worker import heart as hearts
 from pipelines.worker import worker as workers
@@ -192,6 +192,18 @@ def test_a_step_that_cannot_be_begun_ends_and_says_why(monkeypatch, definition, 
 
     assert [each.state for each in outcomes] == [state]
     assert re.search(error, outcomes[0].error)
+
+
+def test_an_outcome_is_written_whatever_becomes_of_its_lineage(monkeypatch):
+    def fail(*_: object) -> None:
+        raise RuntimeError("Empty statement list")
+
+    outcomes = []
+    monkeypatch.setattr(attempts, "finish", lambda connection, claim, outcome: outcomes.append(outcome))
+    attempt = attempts.Attempt(SimpleNamespace(), Transactions(), SimpleNamespace())
+    asyncio.run(attempt._finish(Outcome(state=State.SUCCEEDED), SimpleNamespace(ended=fail)))
+
+    assert outcomes == [Outcome(state=State.SUCCEEDED)]
 
 
 def test_a_late_worker_waits_and_does_not_spin_when_it_is_woken(monkeypatch, clock):

@@ -49,6 +49,9 @@ DATASETS = Datasets(
         ("DROP TABLE IF EXISTS m.t; TRUNCATE m.v", [], ["m.t", "m.v"]),
         ("CREATE TEMP TABLE t AS SELECT * FROM raw.a; INSERT INTO m.t SELECT * FROM t", ["raw.a"], ["m.t", "public.t"]),
         ("SELEC nothing", [], []),
+        ("-- nothing yet", [], []),
+        (" ;\n", [], []),
+        ("", [], []),
     ],
 )
 def test_tables_of_statements(text, inputs, outputs):
@@ -88,6 +91,7 @@ def test_what_a_notebook_has_told_is_read_once_and_its_statements_are_not_passed
     tell_tables(file, writes=["marts.c"], topics=["flights"])
     assert file.stat().st_mode & 0o777 == 0o600
     with file.open("a") as half:
+        half.write('[]\n{"reads": 1}\n{"sql": "", "reads": [], "writes": [], "topics": [{}]}\n')
         half.write('{"reads": ["raw.')
 
     found = told_datasets(file, Settings.load())
