@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.lineage.datasets import Datasets
 from pipelines.states import State
+from pipelines.store.events import storable
 from pipelines.store.records import Message
 from workbench import __version__
 
@@ -52,9 +53,18 @@ def ended(subject: Subject, datasets: Datasets, state: State, error: str) -> Mes
 def _message(subject: Subject, datasets: Datasets, what: str, error: str) -> Message:
     from openlineage.client.serde import Serde
 
-    body = Serde.to_dict(_event(subject, datasets, what, error))
+    body = _storable(Serde.to_dict(_event(subject, datasets, what, error)))
     moment = "start" if what == "START" else "end"
     return Message(f"lineage/{subject.run_key}/{subject.step}/{subject.attempt_id}/{moment}", KIND, body)
+
+
+def _storable(value: Any) -> Any:
+    # A message with NUL could not be asked for its key, and neither could any other with it.
+    if isinstance(value, dict):
+        return {name: _storable(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_storable(each) for each in value]
+    return storable(value, len(value)) if isinstance(value, str) else value
 
 
 def _event(subject: Subject, datasets: Datasets, what: str, error: str) -> RunEvent:

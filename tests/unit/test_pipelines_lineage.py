@@ -145,6 +145,15 @@ def test_no_other_end_is_complete(state):
     assert body["run"]["facets"]["errorMessage"]["message"] == "why"
 
 
+def test_no_text_of_an_event_is_one_that_postgresql_cannot_keep():
+    datasets = Datasets((Dataset("p", "d.\udfff"),), (), "SELECT '\0'")
+    body = json.dumps(ended(SUBJECT, datasets, State.FAILED, "a\0b\ud800c").body, ensure_ascii=False)
+
+    assert "a\N{REPLACEMENT CHARACTER}b?c" in body
+    assert "\\u0000" not in body
+    assert body.encode()
+
+
 def message(number: int) -> Taken:
     return Taken(number, f"key {number}", "lineage", {"n": number}, 1)
 
