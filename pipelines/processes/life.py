@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import os
 import time
 from pathlib import Path
 
 from workbench.security.secrets import private_folder, write_private
+
+logger = logging.getLogger(__name__)
 
 FRESH_SECONDS = 30.0
 NO_STORE = "the store of pipelines does not answer"
@@ -24,13 +28,21 @@ class Sign:
         self._said: str | None = None
 
     def give(self, obstacle: str = "") -> None:
-        """Say that the process lives now, and what keeps it from its work, in words that everybody may read."""
-        if obstacle != self._said or not self._path.exists():
-            private_folder(self._path.parent)
-            write_private(self._path, obstacle)
-            self._said = obstacle
-        else:
-            self._path.touch(mode=0o600)
+        """Say that the process lives now, and what keeps it from its work, in words that everybody may read.
+
+        On a disk without room it still lives; what keeps it from its work is then said later.
+        """
+        try:
+            if obstacle != self._said or not self._path.exists():
+                private_folder(self._path.parent)
+                write_private(self._path, obstacle)
+                self._said = obstacle
+            else:
+                self._path.touch(mode=0o600)
+        except OSError as error:
+            logger.warning("the sign of life cannot be written: %s", error)
+            with contextlib.suppress(OSError):
+                os.utime(self._path)
 
     def take_away(self) -> None:
         """Forget what an earlier process has said."""

@@ -51,10 +51,19 @@ def remove_attempt(home: Path, path: Path) -> bool:
     # Of a run whose other attempts are still used, the folder stays.
     with suppress(OSError):
         folder.parent.rmdir()
-    is_gone = not folder.exists()
+    is_gone = not is_there(folder)
     if not is_gone:
         logger.warning("%s could not be removed: check who owns it", folder)
     return is_gone
+
+
+def is_there(folder: Path) -> bool:
+    """Whether there is such a folder; True also when nobody here may look."""
+    try:
+        return folder.exists()
+    except OSError as error:
+        logger.warning("%s cannot be looked at: %s", folder, error)
+        return True
 
 
 def log_of(folder: Path, *, encrypted: bool) -> Path:

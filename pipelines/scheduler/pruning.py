@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 
 from pipelines.processes.naming import is_here
-from pipelines.runner.folders import remove_attempt, runs_folder
+from pipelines.runner.folders import is_there, remove_attempt, runs_folder
 from pipelines.store.database import Store
 from pipelines.store.retention import OldRun, due_removals, let_go, remove_later, removed
 from workbench.errors import AuditError
@@ -74,7 +74,7 @@ def _ours(store: Store, below: str) -> Iterator[str]:
         with store.transaction() as connection:
             due = due_removals(connection, below, after=after)
         # Another machine may have a home of the same name, and the file: what is not there, and not ours, is not gone.
-        yield from (each.path for each in due if is_here(each.worker) or Path(each.path).parent.exists())
+        yield from (each.path for each in due if is_here(each.worker) or is_there(Path(each.path).parent))
         after = due[-1].path if due else None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 import time
@@ -15,9 +16,10 @@ import yaml
 
 from pipelines.definition import Project
 from pipelines.definition.triggers import FileTrigger
-from pipelines.processes import signing
+from pipelines.processes import life, signing
 from pipelines.processes.life import NO_STORE, Sign
 from pipelines.processes.naming import is_here, new_id
+from pipelines.runner.folders import is_there, remove_attempt
 from pipelines.scheduler import scheduler as scheduling
 from pipelines.scheduler.agenda import Agenda
 from pipelines.scheduler.catalog import Catalog
@@ -146,6 +148,34 @@ def test_a_sign_of_life_is_fresh_until_it_is_taken_away(tmp_path):
 
     sign.take_away()
     assert not sign.is_fresh
+
+
+def test_a_sign_that_cannot_be_written_ends_nobody_and_is_fresh(tmp_path, monkeypatch, caplog):
+    def write(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    sign = Sign(tmp_path, "scheduler")
+    sign.give()
+    file = tmp_path / "run" / "scheduler.alive"
+    os.utime(file, (0, 0))
+    monkeypatch.setattr(life, "write_private", write)
+
+    sign.give(NO_STORE)
+
+    assert sign.is_fresh
+    assert "No space left" in caplog.text
+    monkeypatch.undo()
+    sign.give(NO_STORE)
+    assert sign.obstacle == NO_STORE
+
+
+def test_a_folder_that_nobody_may_look_at_is_not_gone_and_ends_nobody(tmp_path, caplog):
+    folder = tmp_path / "pipelines" / "runs" / "7" / ("a" * 300)
+    (folder.parent / "b.1-2").mkdir(parents=True)
+
+    assert is_there(folder)
+    assert not remove_attempt(tmp_path, folder / "output.ipynb")
+    assert "cannot be looked at" in caplog.text
 
 
 def test_a_backlog_asks_about_a_thousand_at_once_and_keeps_what_is_not_done():
