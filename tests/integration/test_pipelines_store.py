@@ -420,6 +420,21 @@ def test_a_backfill_runs_what_is_missing_what_failed_or_all_but_never_what_runs(
     assert backfill(store, "abcd", Reprocess.FAILED)[1] == 2
 
 
+def test_a_partition_whose_older_run_is_repaired_is_not_run_beside_it(store):
+    runs = []
+    for reprocess in (Reprocess.ALL, Reprocess.FAILED):
+        backfill(store, "a", reprocess)
+        taken = claim(store)
+        end(store, taken, Outcome(state=State.FAILED))
+        runs.append(taken.run_id)
+    with store.transaction() as connection:
+        repair(connection, min(runs), by="ann")
+        (planned,) = preview(connection, "p", "a", Reprocess.ALL)
+
+    assert (planned.state, planned.runs) == (State.QUEUED, False)
+    assert backfill(store, "a", Reprocess.FAILED)[1] == 0
+
+
 def test_a_backfill_keeps_to_its_pool_and_is_paused_resumed_and_cancelled(store):
     number, _ = backfill(store, "abcde", Reprocess.MISSING)
     first, second = claim(store), claim(store)

@@ -15,12 +15,13 @@ from pipelines.store.runs.making import make_runs, pause_pool, set_pool
 from pipelines.store.tables import BACKFILLS, PIPELINES, RUNS
 from workbench.errors import NoSuchRun, StoreError
 
+# One that was repaired runs again, whatever has become of those after it.
 LATEST = sa.text("""
 SELECT wanted.partition, latest.state
 FROM unnest(CAST(:partitions AS text[])) WITH ORDINALITY AS wanted (partition, place)
 LEFT JOIN LATERAL (
   SELECT state FROM pipelines.runs r WHERE r.pipeline = :pipeline AND r.partition = wanted.partition
-  ORDER BY r.id DESC LIMIT 1
+  ORDER BY (r.ended_at IS NULL) DESC, r.id DESC LIMIT 1
 ) latest ON true
 ORDER BY wanted.place
 """)
@@ -31,7 +32,7 @@ class Planned:
     """What a backfill does with one partition."""
 
     partition: str
-    state: State | None  #: of its last run; None when there was none
+    state: State | None  #: of its run that has not ended, else of its last run; None when there was none
     runs: bool
 
 
