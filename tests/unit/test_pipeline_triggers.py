@@ -71,6 +71,7 @@ def test_a_log_that_was_truncated_is_counted_on_from_there():
 
 def test_a_broker_that_does_not_know_a_partition_yet_moves_nothing():
     assert records(ends(100, 50), ends(100), ends(100, 59), ends(100, 60)) == [None, None, None, "t 10"]
+    assert records(ends(100, 50), ends(110), ends(110, 59), ends(110, 60)) == [None, "t 10", None, "t 10"]
 
 
 @given(st.lists(st.integers(0, 30), max_size=40))

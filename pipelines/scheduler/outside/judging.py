@@ -47,10 +47,13 @@ def judge_records(rule: KafkaTrigger, position: Json, found: TopicEnds) -> Verdi
     has gone back in a topic that is the same, its log was truncated: it is counted on from there.
     """
     assert rule.records is not None, "it is a trigger by records"
-    now = {"topic_id": found.topic_id, "offsets": {str(number): end for number, end in sorted(found.ends.items())}}
+    is_known = position is not None and position["topic_id"] == found.topic_id
+    seen = position["offsets"] if is_known else {}
+    # What a broker does not know at this moment is not new when it knows it again.
+    offsets = {**seen, **{str(number): end for number, end in sorted(found.ends.items())}}
+    now = {"topic_id": found.topic_id, "offsets": offsets}
     if position is None:
         return Verdict(position=now)
-    seen = position["offsets"] if position["topic_id"] == found.topic_id else {}
     new = sum(max(end - seen.get(str(number), 0), 0) for number, end in found.ends.items())
     if new >= rule.records:
         return Verdict(position=now, event=f"{rule.topic} {new}")
