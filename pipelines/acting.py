@@ -16,7 +16,7 @@ from pipelines.parameters import Parameter, parse_texts, validate
 from pipelines.planning.partitions import partition_runs
 from pipelines.planning.registering import ensure_registered
 from pipelines.planning.runs import Start
-from pipelines.store.claims.reaping import reap
+from pipelines.store.claims.reaping import end_stopped
 from pipelines.store.database import Store, notify
 from pipelines.store.flows.asking import want_running, want_stopped
 from pipelines.store.flows.listing import read_flow_row
@@ -128,7 +128,7 @@ def cancel_backfill(store: Store, by: str, *, backfill: int) -> Row:
     """End all of its runs that have not ended."""
     with store.transaction() as connection:
         count = backfills.stop_backfill(connection, backfill, f"backfill {backfill} was cancelled by {by}")
-    reap(store, limit=count + 1)
+    end_stopped(store, backfill)
     return {"backfill": backfill, "cancelled": count}
 
 

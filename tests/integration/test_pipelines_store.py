@@ -11,8 +11,10 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from pydantic import SecretStr
 
+from pipelines.acting import cancel_backfill
 from pipelines.states import State
 from pipelines.store import migrations
+from pipelines.store.claims import reaping
 from pipelines.store.claims.beating import beat
 from pipelines.store.claims.reaping import reap
 from pipelines.store.claims.writing import find_reusable, finish, point_output, record_events
@@ -457,6 +459,30 @@ def test_a_backfill_keeps_to_its_pool_and_is_paused_resumed_and_cancelled(store)
     with store.transaction() as connection:
         (found,) = read_backfills(connection)
     assert found.states == {"succeeded": 1, "cancelled": 4}
+
+
+def test_a_lost_step_waits_for_no_cancelled_runs_and_who_cancels_leaves_it_to_those_who_tell(store, monkeypatch):
+    monkeypatch.setattr(reaping, "OTHERS_AT_ONCE", 1)
+    number, _ = backfill(store, "abcd", Reprocess.MISSING)
+    first, second = claim(store), claim(store)
+    run = new_run(store, NewStep(name="live", retries=Retries(limits={})))
+    live = claim(store)
+    with store.transaction() as connection:
+        assert stop_backfill(connection, number, "enough") == 4
+    lose(store, first)
+    lose(store, live)
+    told = []
+
+    assert reap(store, messages=lambda lost: told.append(lost.attempt_id) or ()) == 3
+    assert told == [first.attempt_id, live.attempt_id]
+    assert run_state(store, run) == "lost"
+    lose(store, second)
+    cancel_backfill(store, "ann", backfill=number)
+
+    count = "SELECT count(*) FROM pipelines.runs WHERE ended_at IS NULL"
+    assert ask(store, count) == [(1,)], "of the second step others are to be told, too"
+    assert reap(store) == 1
+    assert ask(store, count) == [(0,)]
 
 
 def test_pages_show_what_there_is(store):

@@ -24,15 +24,21 @@ from workbench.logs.context import bound
 
 logger = logging.getLogger(__name__)
 
-NEGLECTED = sa.text("""
-SELECT run_id FROM pipelines.queue WHERE worker IS NOT NULL AND lease_until < statement_timestamp()
-UNION
+OTHERS_AT_ONCE = 100  # so that thousands of cancelled runs keep no lost step, and no claim, waiting
+EXPIRED = sa.text("""
+SELECT DISTINCT run_id FROM pipelines.queue WHERE worker IS NOT NULL AND lease_until < statement_timestamp()
+ORDER BY 1 LIMIT :limit
+""")
+STOPPED = """
 SELECT r.id FROM pipelines.runs r WHERE r.stop IS NOT NULL AND r.ended_at IS NULL
   AND EXISTS (SELECT FROM pipelines.queue q WHERE q.run_id = r.id AND q.worker IS NULL)
-UNION
+"""
+OTHERS = sa.text(f"""
+{STOPPED} UNION
 SELECT id FROM pipelines.runs WHERE ended_at IS NULL AND stop IS NULL AND deadline < statement_timestamp()
 ORDER BY 1 LIMIT :limit
 """)
+OF_BACKFILL = sa.text(f"{STOPPED} AND r.backfill_id = :backfill ORDER BY 1")
 
 
 def reap(
@@ -42,28 +48,52 @@ def reap(
     chance: Callable[[], float] = random.random,
     messages: Callable[[LostAttempt], Sequence[Message]] = lambda _: (),
 ) -> int:
-    """See to at most *limit* runs, each in a transaction of its own; returns how many there were.
+    """See to runs whose claims have ended, then to a hundred others, each in a transaction of its own.
 
     Args:
         store: entered.
-        limit: of runs.
+        limit: of runs whose claims have ended.
         chance: between 0 and 1, for delays.
         messages: what others are told of an attempt that is lost.
+
+    Returns:
+        How many runs there were.
 
     Raises:
         StoreError: when the store refuses or does not answer; what was seen to stays so.
     """
     with store.transaction() as connection:
-        run_ids = connection.execute(NEGLECTED, {"limit": limit}).scalars().all()
+        expired = connection.execute(EXPIRED, {"limit": limit}).scalars().all()
+        others = connection.execute(OTHERS, {"limit": OTHERS_AT_ONCE}).scalars().all()
+    run_ids = [*dict.fromkeys([*expired, *others])]
     for run_id in run_ids:
         with store.transaction() as connection:
-            # Who holds the run sees to it.
-            found = sa.select(RUNS).where(RUNS.c.id == run_id).with_for_update(key_share=True, skip_locked=True)
-            if (run := connection.execute(found).one_or_none()) is not None:
+            if (run := _held(connection, run_id)) is not None:
                 with bound(run=run_id):
                     logger.info("a step of the run is nobody's any more, or its time is over")
                     _see_to(connection, run, chance, messages)
     return len(run_ids)
+
+
+def end_stopped(store: Store, backfill_id: int) -> None:
+    """End what waits of the stopped runs of a backfill, each run in a transaction of its own; what is claimed is left.
+
+    Raises:
+        StoreError: when the store refuses or does not answer; what was ended stays so.
+    """
+    with store.transaction() as connection:
+        run_ids = connection.execute(OF_BACKFILL, {"backfill": backfill_id}).scalars().all()
+    for run_id in run_ids:
+        with store.transaction() as connection:
+            run = _held(connection, run_id)
+            if run is not None and run.ended_at is None:
+                settle(connection, run)
+
+
+def _held(connection: sa.Connection, run_id: int) -> sa.Row[Any] | None:
+    # Who holds the run sees to it.
+    found = sa.select(RUNS).where(RUNS.c.id == run_id).with_for_update(key_share=True, skip_locked=True)
+    return connection.execute(found).one_or_none()
 
 
 def _see_to(

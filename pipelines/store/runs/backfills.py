@@ -91,7 +91,7 @@ def pause_backfill(connection: sa.Connection, backfill_id: int, *, paused: bool)
 
 
 def stop_backfill(connection: sa.Connection, backfill_id: int, reason: str) -> int:
-    """Cancel what has not ended; returns how many runs. They end when `claims.reaping.reap` comes by, or their workers beat.
+    """Cancel what has not ended; returns how many runs. They end when `end_stopped` or `reap` of `claims.reaping` comes by, or their workers beat.
 
     Raises:
         NoSuchRun: when there is none.
