@@ -77,9 +77,10 @@ def repair_run(store: Store, by: str, *, run: int, steps: Sequence[str] = (), fr
 
     Raises:
         NoSuchRun: when there is no such run or step.
-        StoreError: when it has not ended, or all of it succeeded.
+        StoreError: when it has not ended, all of it succeeded, or another scheduler runs it.
     """
     with store.transaction() as connection:
+        stopping.demand_ours(connection, run)
         again = stopping.repair(connection, run, by=by, steps=steps, from_start=from_start)
     return {"run": run, "steps": sorted(again)}
 

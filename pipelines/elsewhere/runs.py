@@ -8,10 +8,8 @@ from pipelines.elsewhere.order import Cause, Order
 from pipelines.planning.registering import ensure_registered
 from pipelines.planning.runs import Plan, Start
 from pipelines.store.database import Store
-from pipelines.store.records import NewRun, Trigger
+from pipelines.store.records import ELSEWHERE, NewRun, Trigger
 from pipelines.store.runs.making import ensure_pools, find_run, make_runs
-
-POOL = "elsewhere"  #: has no slot, so no worker claims what is in it
 
 
 def ensure_run(store: Store, plan: Plan, order: Order, *, requested_by: str) -> int:
@@ -26,7 +24,7 @@ def ensure_run(store: Store, plan: Plan, order: Order, *, requested_by: str) -> 
     with store.transaction() as connection:
         if (found := find_run(connection, run.key)) is not None:
             return found
-        ensure_pools(connection, [POOL], size=0)
+        ensure_pools(connection, [ELSEWHERE], size=0)
         ensure_registered(connection, plan.pipeline, plan.run_as)
         made = make_runs(connection, [run])
         # Of two that begin at once one makes it, and the other has waited for that.
@@ -46,4 +44,4 @@ def _run(plan: Plan, order: Order, requested_by: str) -> NewRun:
     )
     run = plan.run(start, given)
     instant = order.instant if order.cause is Cause.SCHEDULE else None
-    return replace(run, instant=instant, steps=tuple(replace(each, pools=(POOL,)) for each in run.steps))
+    return replace(run, instant=instant, steps=tuple(replace(each, pools=(ELSEWHERE,)) for each in run.steps))

@@ -17,6 +17,7 @@ from pipelines.states import State
 LEASE_SECONDS = 18.0  #: a claim that is not renewed for so long is another's to take
 BEAT_SECONDS = 5.0  #: how often a worker renews its claims
 SILENT_SECONDS = 9.0  #: after which a connection that renews is given up: what comes then is still within the lease
+ELSEWHERE = "elsewhere"  #: pool of steps that another scheduler runs; it has no slot, so no worker claims them
 Json = Any  #: what json.dumps takes
 
 

@@ -11,7 +11,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from pydantic import SecretStr
 
-from pipelines.acting import cancel_backfill
+from pipelines.acting import cancel_backfill, repair_run
 from pipelines.states import State
 from pipelines.store import migrations
 from pipelines.store.claims import reaping
@@ -24,10 +24,10 @@ from pipelines.store.migrations import read_revision
 from pipelines.store.outbox import post, sent, take_messages
 from pipelines.store.pages.overview import list_pipelines, list_skips, list_workers, read_queue
 from pipelines.store.pages.runs import page_of_runs, read_run, run_matrix
-from pipelines.store.records import Event, Message, NewRun, NewStep, Outcome, Reprocess, Retries, Trigger
+from pipelines.store.records import ELSEWHERE, Event, Message, NewRun, NewStep, Outcome, Reprocess, Retries, Trigger
 from pipelines.store.retention import Removal, due_removals, let_go, old_runs, removed
 from pipelines.store.runs.backfills import make_backfill, pause_backfill, preview, read_backfills, stop_backfill
-from pipelines.store.runs.making import PipelineLimits, make_runs, register
+from pipelines.store.runs.making import PipelineLimits, make_runs, register, set_pool
 from pipelines.store.runs.schedules import (
     Tick,
     advance,
@@ -342,6 +342,21 @@ def test_repair_runs_what_did_not_succeed_and_keeps_what_did(store):
     assert run_state(store, run) == "succeeded"
     with store.transaction() as connection, pytest.raises(StoreError, match="succeeded"):
         repair(connection, run, by="ann")
+
+
+def test_a_run_of_another_scheduler_is_repaired_there_alone(store):
+    with store.transaction() as connection:
+        set_pool(connection, ELSEWHERE, 0)
+    run = new_run(store, NewStep(name="a", pools=(ELSEWHERE,)))
+    with store.transaction() as connection:
+        stop(connection, run, "enough")
+
+    with pytest.raises(StoreError, match=f"run {run} is of another scheduler") as refused:
+        repair_run(store, "ann", run=run)
+    assert "Clear the task there" in refused.value.remedy
+    assert run_state(store, run) == "cancelled"
+    with store.transaction() as connection:
+        assert repair(connection, run, by="the scheduler there") == {"a"}
 
 
 def test_a_step_of_the_same_hash_reuses_the_output(store):

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from pipelines.states import State
 from pipelines.store.database import notify
 from pipelines.store.events import append_events
-from pipelines.store.records import Event
+from pipelines.store.records import ELSEWHERE, Event
 from pipelines.store.runs.moves import GOOD, with_followers
 from pipelines.store.runs.settling import lock_run, read_steps, settle
 from pipelines.store.tables import RUNS, STEPS
@@ -39,6 +39,20 @@ def stop(connection: sa.Connection, run_id: int, reason: str, *, state: State = 
     settle(connection, connection.execute(stopped.returning(RUNS)).one())
     notify(connection, "stop")
     return True
+
+
+def demand_ours(connection: sa.Connection, run_id: int) -> None:
+    """Let a run pass that our workers run.
+
+    Raises:
+        StoreError: when another engine runs its steps: queued here, they would wait for ever.
+    """
+    elsewhere = sa.exists().where(STEPS.c.run_id == run_id, STEPS.c.pools.contains([ELSEWHERE]))
+    if connection.execute(sa.select(elsewhere)).scalar_one():
+        raise StoreError(
+            f"run {run_id} is of another scheduler, and no worker here takes its steps",
+            remedy="Clear the task there, with those that follow; on Kubernetes, create a new Job.",
+        )
 
 
 def repair(
