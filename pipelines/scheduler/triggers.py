@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -102,11 +102,14 @@ class TriggerWatch:
             self._watch_outside(rule, schedule, plan)
             return 0
         backlog = self._backlogs.setdefault((schedule.pipeline, schedule.name), Backlog())
+        # A walk through many folders takes longer than a transaction may stand idle.
+        files = [] if backlog or rule.file is None else [*watch_files(rule.file, self._root, schedule.cursor)]
         with self._store.transaction() as connection:
             if self._put_back(connection, rule, schedule):
                 return 0
             if not backlog:
-                backlog.see(self._happenings(connection, rule, schedule.cursor))
+                ends = () if rule.pipeline is None else watch_pipeline(rule.pipeline, connection, schedule.cursor)
+                backlog.see([*files, *ends])
             new = backlog.first(most, partial(known_events, connection, schedule.pipeline))
             if not new:
                 return 0
@@ -184,12 +187,6 @@ class TriggerWatch:
             if each.name == seen.name:
                 self._agenda.put(each)
         return None
-
-    def _happenings(self, connection: Connection, rule: TriggerRule, cursor: datetime) -> list[Happening]:
-        if rule.file is not None:
-            return [*watch_files(rule.file, self._root, cursor)]
-        assert rule.pipeline is not None, "the others are watched elsewhere"
-        return [*watch_pipeline(rule.pipeline, connection, cursor)]
 
 
 def _event_run(plan: Plan, rule: TriggerRule, happening: Happening) -> NewRun:

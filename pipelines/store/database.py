@@ -21,12 +21,14 @@ from workbench.warehouse.engine import url
 from workbench.warehouse.libpq import TRY_AGAIN, is_refusal, libpq_options, silence_options
 
 CHANNEL = "pipelines"  #: of NOTIFY
+IDLE_SECONDS = 10  #: shorter than a lease: whoever takes over a step waits for no lock of who had it
 SESSION = {
     "search_path": SCHEMA,  # tables of the warehouse that have our names are out of the way
     "timezone": "UTC",
     "lock_timeout": "30s",
-    # A transaction that is left open would keep vacuum from the queue.
-    "idle_in_transaction_session_timeout": "30s",
+    # A transaction that is left open would keep vacuum from the queue, and one of a process that was stopped
+    # (SIGSTOP) others from its step. Nothing of ours thinks for so long in the midst of one.
+    "idle_in_transaction_session_timeout": f"{IDLE_SECONDS}s",
     # The queue changes faster than its statistics: without them PostgreSQL sorts all that waits to find what is first,
     # instead of taking the first of the index.
     "enable_sort": "off",

@@ -326,6 +326,21 @@ def test_a_lost_step_whose_retries_are_used_up_ends_lost(store):
     assert reap(store) == 0
 
 
+def test_a_lost_step_that_somebody_has_locked_keeps_no_other_waiting(store):
+    runs = [new_run(store, NewStep(name="a", retries=Retries(limits={}))) for _ in range(2)]
+    taken = [claim(store) for _ in runs]
+    for each in taken:
+        lose(store, each)
+    with store.transaction() as stopped:
+        locked = "SELECT FROM pipelines.queue WHERE attempt_id = %s FOR UPDATE"
+        stopped.exec_driver_sql(locked, (taken[0].attempt_id,))
+        assert reap(store) == 2
+        assert [run_state(store, run) for run in runs] == ["running", "lost"]
+
+    assert reap(store) == 1
+    assert run_state(store, runs[0]) == "lost"
+
+
 def test_repair_runs_what_did_not_succeed_and_keeps_what_did(store):
     run = new_run(store, NewStep(name="a"), NewStep(name="b", after=("a",)), NewStep(name="c", after=("b",)))
     end(store, claim(store))

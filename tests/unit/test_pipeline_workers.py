@@ -251,6 +251,11 @@ def test_a_connection_that_beats_is_given_up_in_time_for_another_beat():
     assert int(options["connect_timeout"]) < LEASE_SECONDS
 
 
+def test_a_transaction_of_a_stopped_process_is_over_before_its_lease():
+    assert database.SESSION["idle_in_transaction_session_timeout"] == f"{database.IDLE_SECONDS}s"
+    assert database.IDLE_SECONDS < LEASE_SECONDS
+
+
 def test_a_store_that_is_to_notice_silence_connects_so(monkeypatch):
     given = []
     monkeypatch.setattr(database, "url", lambda *_: "postgresql+psycopg://")

@@ -108,7 +108,9 @@ def _see_to(
         .where(QUEUE.c.run_id == run.id, QUEUE.c.worker.is_not(None))
         .where(QUEUE.c.lease_until < sa.func.statement_timestamp())
     )
-    for claim in connection.execute(expired.order_by(QUEUE.c.step_id).with_for_update(of=QUEUE)).all():
+    # One that is locked is being renewed or ended at this moment, or by who was stopped meanwhile: the next look sees it.
+    unlocked = expired.order_by(QUEUE.c.step_id).with_for_update(of=QUEUE, skip_locked=True)
+    for claim in connection.execute(unlocked).all():
         reason = f"worker {claim.worker} does not beat any more"
         lost = LostAttempt(
             pipeline=run.pipeline,
