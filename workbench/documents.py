@@ -133,7 +133,8 @@ def _value(node: yaml.Node, place: Place, lines: dict[Place, int]) -> Any:
         return _mapping(node, place, lines)
     if isinstance(node, yaml.SequenceNode):
         return [_value(each, (*place, number), lines) for number, each in enumerate(node.value)]
-    _demand_storable(node)
+    if isinstance(node, yaml.ScalarNode):
+        _demand_storable(node)
     constructor = yaml.constructor.SafeConstructor()
     return constructor.construct_object(node)
 

@@ -23,11 +23,12 @@ def decode_guarded(decoder: Decoder, values: Values) -> Decoded:
 
     Raises:
         WorkbenchError: as `Decoder.decode` does.
+        MemoryError: when there was none; what did not fit now may fit next time.
         Exception: what broke the decoder, when that is no single record.
     """
     try:
         return decoder.decode(values)
-    except WorkbenchError:
+    except (WorkbenchError, MemoryError):
         raise
     except Exception:  # noqa: BLE001 whatever a decoder does not expect
         broken = _broken(decoder, values, range(len(values)))
@@ -47,7 +48,7 @@ def _broken(decoder: Decoder, values: Values, positions: range) -> dict[int, Exc
     """The records that break the decoder by themselves, found by halves."""
     try:
         decoder.decode(values[positions.start : positions.stop])
-    except WorkbenchError:
+    except (WorkbenchError, MemoryError):
         raise
     except Exception as error:  # noqa: BLE001 as above
         if len(positions) == 1:
