@@ -6,9 +6,10 @@ what they are depends on the field. In YAML 1.1, `on` is true and `1:30` is 90.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -58,6 +59,7 @@ class Document:
     path: Path
     value: Mapping[str, Any]
     lines: Mapping[Place, int] = field(default_factory=dict)
+    sha256: str = ""  #: of the bytes that were read, in hexadecimal; empty of a text that came from no file
 
     def names(self, field: str) -> tuple[str, ...]:
         """The keys of a field that is a mapping; none of any other."""
@@ -83,10 +85,11 @@ def read_document(path: Path, form: str) -> Document:
         DocumentProblem: with the line, when it cannot be read or is no such YAML.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        content = path.read_bytes()
+        text = content.decode().replace("\r\n", "\n").replace("\r", "\n")
     except (OSError, UnicodeDecodeError) as error:
         raise _refused(path, 1, f"the file cannot be read: {error}") from None
-    return parse_document(path, text, form)
+    return replace(parse_document(path, text, form), sha256=hashlib.sha256(content).hexdigest())
 
 
 def parse_document(path: Path, text: str, form: str) -> Document:

@@ -23,8 +23,8 @@ from workbench.runtime.state import State as ComponentState
 from workbench.runtime.state import read_status
 from workbench.security.audit import MEANINGS, Action, AuditLog, Outcome
 from workbench.security.audit.event import Event
-from workbench.security.audit.proof.checkpointer import Checkpointer
-from workbench.security.audit.proof.checkpoints import LAST_BYTES, Checkpoint
+from workbench.security.audit.proof.checkpointer import LAST_BYTES, Checkpointer
+from workbench.security.audit.proof.checkpoints import Checkpoint
 from workbench.security.audit.reading import Search, follow_events
 from workbench.settings import Settings
 from workbench.warehouse.backup.status import read_status as read_backup_status

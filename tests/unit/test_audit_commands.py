@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import socket
+import stat
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -81,6 +82,19 @@ def test_search_finds_by_pattern_and_time_and_says_when_there_is_nothing(log):
     assert (nothing.exit_code, nothing.output) == (1, "")
     for wrong in ("yesterday", "99999999999d", "12", "2026-13-01"):
         assert "is no time" in run("search", "--since", wrong).exception.message
+
+
+def test_an_export_into_a_file_that_others_may_read_takes_that_from_them(log, tmp_path):
+    file = tmp_path / "all.jsonl"
+    file.write_text("x" * 100_000)
+    file.chmod(0o644)
+
+    assert run("export", str(file)).exit_code == 0
+
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert "xxx" not in file.read_text()
+    assert run("export", "/dev/null").exit_code == 0
+    assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
 
 
 def test_an_export_is_private_recorded_and_runs_no_formula(log, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import json
 import random
 from pathlib import Path
@@ -154,6 +155,15 @@ def test_a_text_is_one_literal_whatever_is_in_it(text):
 
 
 # --- the file
+
+
+def test_what_was_applied_is_told_by_the_bytes_that_were_read(tmp_path):
+    found = read(tmp_path, "version: 1\r\nroles: {}\r\n")
+    path = tmp_path / "policies.yaml"
+    content = path.read_bytes()
+    path.write_text("version: 1\nroles: {a: {}}\n")
+
+    assert found.document.sha256 == hashlib.sha256(content).hexdigest()
 
 
 def test_the_example_fits_the_flights(tmp_path):
@@ -483,6 +493,14 @@ def test_who_holds_what_does_not_go_together_gets_none_of_it(tmp_path):
         ("role wb_u_y", "member of wb_users (INHERIT)"),
         ("role wb_u_y", "member of wb_p_b (INHERIT)"),
     ]
+
+
+def test_a_denial_and_a_role_that_is_called_so_have_policies_of_their_own(tmp_path):
+    text = two("{columns: [id], deny: {rows: id = 1}}", "{columns: [id]}", "{}").replace("  b:", "  a_deny:")
+
+    names = [each.name for each in compile_policies(resolved(tmp_path, text), AROUND).row_policies]
+
+    assert sorted(names) == ["wb_p_a", "wb_p_a_deny", "wb_p_a~deny"]
 
 
 def test_views_have_the_conditions_of_every_role(tmp_path):

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TextIO
 
 import typer
 
@@ -118,8 +121,7 @@ def export(  # noqa: PLR0917 - typer
     if str(file) == "-":
         write_events(events, form, sys.stdout.write)
         return
-    file.touch(mode=0o600)
-    with file.open("w", encoding="utf-8", newline="") as out:
+    with _open_private(file) as out:
         count = write_events(events, form, out.write)
     typer.echo(f"{count} events are in {file}.")
 
@@ -234,3 +236,20 @@ def remove(
         names = ", ".join(each.name for each in files)
         typer.confirm(f"{names} will be removed. Go on?", abort=True)
     typer.echo(f"Removed lines 1 to {remove_segments(checkpointer, files, operator())}.")
+
+
+def _open_private(file: Path) -> TextIO:
+    """The file, emptied, which nobody else may read before there is something in it; also when it was there."""
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    out = os.fdopen(descriptor, "w", encoding="utf-8", newline="")
+    # Not the mode of a pipe or of a device.
+    if stat.S_ISREG(os.fstat(out.fileno()).st_mode):
+        try:
+            os.fchmod(out.fileno(), 0o600)
+        except PermissionError:
+            out.close()
+            raise AuditError(
+                f"{file} belongs to somebody else, who could read it", remedy="Name another file."
+            ) from None
+        out.truncate(0)
+    return out

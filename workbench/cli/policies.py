@@ -5,7 +5,6 @@ Drivers are imported by the command that uses them.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shlex
 from collections.abc import Sequence
@@ -81,7 +80,7 @@ def apply(file: Path | None = FILE, as_json: bool = AS_JSON) -> None:
     policies = read_file(settings, file)
     path = policies.document.path
     with recording(settings.home, Action.POLICIES_APPLIED, str(path)) as details:
-        details["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+        details["sha256"] = policies.document.sha256
         found = apply(_administration(settings), policies)
         details["changes"] = len(found.changes)
     _print_changes(found, nothing="Nothing to do.", as_json=as_json)

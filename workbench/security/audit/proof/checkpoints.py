@@ -11,7 +11,6 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import logging
 import re
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -21,13 +20,7 @@ from workbench.security.audit.lines import canonical
 from workbench.security.audit.proof.signing import SigningKey, is_signed
 
 ORIGIN = "workbench-audit/1"
-SECONDS = 60.0  #: between two checkpoints, at most
-EVENTS = 1000  #: the same, in events
-LOOK_SECONDS = 5.0
 CHECKPOINT = re.compile(rb'(\{"hash":"[^ ]{1,600}\}) ([A-Za-z0-9+/]{86}==)')
-LAST_BYTES = 1 << 14
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
