@@ -23,7 +23,7 @@ ABOUT_THE_PERSON = {
     *("bad_refresh_token", "bad_verification_code", "not_allowed"),
 }
 # What GitHub says beside a 403: of a person, and of a limit, which needs no header ("Rate limits for the REST API").
-OF_THE_PERSON = re.compile(r"suspended|SAML", re.IGNORECASE)
+OF_THE_PERSON = re.compile(r"account\b.*\bsuspended|SAML", re.IGNORECASE)
 OF_A_LIMIT = re.compile(r"rate limit|abuse", re.IGNORECASE)
 BEARER_ERROR = re.compile(r'^Bearer\b.*\berror="([^"]*)"', re.IGNORECASE)  # RFC 6750 §3
 LATER = "Try again in a few minutes."

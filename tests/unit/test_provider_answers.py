@@ -47,6 +47,7 @@ def meaning(status: int, body: Any = b"", *, at_api: bool = True, **headers: str
         (403, LIMIT, {"X-RateLimit-Remaining": "14"}),
         (403, ABUSE, {}),
         (403, SUSPENDED, {"Retry-After": "60"}),
+        (403, {"message": "This installation has been suspended"}, {}),
         (403, GOOGLES_LIMIT, {}),
         (403, PAGE, {}),
         (403, b"", {}),
