@@ -54,6 +54,7 @@ ON CONFLICT (path) DO NOTHING
 """)
 # A file and an end of a run are there as long as they are, and a trigger sees again what is not long before its
 # cursor. That stands where it is while nothing happens, or the trigger is paused, and the runs need not be kept so long.
+# Its time of an event is not after that of the run, but for a file whose clock is ahead: then it is the instant.
 SEEN_AGAIN = """
   SELECT least(now(), min(s.cursor)) - make_interval(secs => :event_seconds) FROM pipelines.schedules s
   WHERE s.pipeline = e.pipeline AND (starts_with(s.name, 'file ') OR starts_with(s.name, 'pipeline '))

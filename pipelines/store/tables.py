@@ -203,7 +203,8 @@ OUTBOX = _table(
     sa.UniqueConstraint("key", name="outbox_key"),
 )
 REMOVALS = _table("removals", _text("path", key=True), _text("worker"), _time("not_before", null=False))
-# `key` is that of the run; `at` is not before the time by which a trigger would see the event again.
+# `key` is that of the run. `at` is when the run was made, or when its file changed, as far as a clock of files is ahead
+# of ours: never before the time that the trigger has of the event, by which it sees it again.
 PAST_EVENTS = _table("past_events", _text("key", key=True), _text("pipeline"), _time("at", null=False))
 TROUBLES = _table(
     "troubles",
