@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 AT_ONCE = 500  # of one channel; those of one pipeline or one alert are one message
 CHANNELS_AT_ONCE = 8
+MOST_REFUSED = 20  # of one channel at once: after so many it is the channel, and no message
 LOOK_SECONDS = 2.0
 BEGIN_SECONDS = TAKEN_SECONDS - SEND_SECONDS - 2  # a message is ours for half a minute
 
@@ -79,33 +80,56 @@ def _deliver_to(store: Store, post: Post, name: str) -> int:
     until = time.monotonic() + BEGIN_SECONDS
     with store.transaction() as connection:
         taken = take_messages(connection, AT_ONCE, kind=TO + name)
-    arrived = 0
+    arrived, refused = 0, list[int]()
+    failure: Outcome | None = None
     for group in _by_subject(taken):
-        if time.monotonic() > until:
+        if time.monotonic() > until or len(refused) >= MOST_REFUSED:
             break
-        outcome = post.send(name, as_notification(group, post.site))
-        if outcome.result is not Result.SENT:
-            late = len(taken) - arrived
-            logger.warning("%s alerts wait for a channel: %s. %s", late, outcome.reason, outcome.remedy)
+        outcome = _send(post, name, group)
+        if outcome.result is Result.SENT:
             with store.transaction() as connection:
-                wait_together(connection, name)
-            return arrived
-        with store.transaction() as connection:
-            sent(connection, [each.id for each in group])
-        arrived += len(group)
-    if arrived:
-        with store.transaction() as connection:
-            wait_no_longer(connection, name)
+                sent(connection, [each.id for each in group])
+            arrived += len(group)
+            continue
+        failure = outcome
+        if outcome.result is Result.RETRY:
+            break
+        # It may be this message alone: one that a channel does not take holds up no other.
+        refused += [each.id for each in group]
+    _wait(store, name, failure, has_arrived=arrived > 0, refused=refused, left=len(taken) - arrived)
     return arrived
 
 
+def _wait(
+    store: Store, name: str, failure: Outcome | None, *, has_arrived: bool, refused: Sequence[int], left: int
+) -> None:
+    """Say when what is left of a channel is tried again."""
+    if failure is not None:
+        logger.warning("%s alerts wait for a channel: %s. %s", left, failure.reason, failure.remedy)
+    is_down = failure is not None and (failure.result is Result.RETRY or not has_arrived)
+    with store.transaction() as connection:
+        if is_down:
+            wait_together(connection, name)
+        elif has_arrived:
+            wait_no_longer(connection, name, but=refused)
+
+
+def _send(post: Post, name: str, group: Sequence[Taken]) -> Outcome:
+    try:
+        notification = as_notification(group, post.site)
+    except Exception:
+        logger.exception("a message for the channel %s cannot be worded", name)
+        return Outcome(Result.REFUSED, f"a message for channel {name} cannot be worded", "This is a defect; report it.")
+    return post.send(name, notification)
+
+
 def _by_subject(taken: Sequence[Taken]) -> list[list[Taken]]:
-    """Runs of one pipeline, and messages of one alert from its beginning to its end."""
+    """Runs of one pipeline, and messages of one alert from its beginning to its end; first what was tried least."""
     groups: dict[tuple[str, str], list[Taken]] = {}
     for each in taken:
         subject = ("alert", each.body["key"]) if "alert" in each.body else ("pipeline", each.body["pipeline"])
         groups.setdefault(subject, []).append(each)
-    return list(groups.values())
+    return sorted(groups.values(), key=lambda group: min(each.tries for each in group))
 
 
 def courier(store: Store, post: Post) -> Background:

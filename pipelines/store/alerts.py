@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from typing import Any
 
 import sqlalchemy as sa
@@ -70,9 +71,12 @@ def wait_together(connection: sa.Connection, channel: str) -> None:
     connection.execute(sa.update(OUTBOX).where(OUTBOX.c.kind == TO + channel).values(not_before=last))
 
 
-def wait_no_longer(connection: sa.Connection, channel: str) -> None:
-    """A channel is there again: what has been tried before is due now."""
-    waits = sa.and_(OUTBOX.c.kind == TO + channel, OUTBOX.c.tries > 0, OUTBOX.c.not_before > sa.func.now())
+def wait_no_longer(connection: sa.Connection, channel: str, *, but: Collection[int] = ()) -> None:
+    """A channel is there again: what has been tried before is due now, *but* for messages that it has just refused."""
+    waits = sa.and_(
+        *(OUTBOX.c.kind == TO + channel, OUTBOX.c.tries > 0, OUTBOX.c.not_before > sa.func.now()),
+        OUTBOX.c.id.not_in(but),
+    )
     connection.execute(sa.update(OUTBOX).where(waits).values(not_before=sa.func.now()))
 
 

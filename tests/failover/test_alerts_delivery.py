@@ -256,6 +256,24 @@ def test_what_waited_is_due_once_a_newer_message_has_arrived(site, store, slack)
     assert waiting(store) == 0
 
 
+def test_a_message_that_a_channel_does_not_take_holds_up_no_other(site, store, slack):
+    post = Post(site.project.alerts, References(variables(slack=slack)))
+    run(store, pipeline="refused")
+    run(store, pipeline="taken")
+    slack.refuses = "refused"
+
+    assert deliver(store, post) == 1
+    assert [body["title"].partition(":")[0] for _, body in slack.requests] == ["taken"]
+    run(store, pipeline="later")
+    query(store, DUE)
+    assert deliver(store, post) == 1
+
+    slack.refuses = ""
+    query(store, DUE)
+    assert deliver(store, post) == 1
+    assert waiting(store) == 0
+
+
 def test_a_channel_that_hangs_does_not_hold_up_another(site, store, slack, email):
     post = Post(site.project.alerts, References(variables(slack=slack, email=email)))
     slack.hangs = threading.Event()

@@ -19,6 +19,7 @@ class Endpoint:
     status: int = 200
     port: int = 0
     requests: list[tuple[str, dict]] = field(default_factory=list)
+    refuses: str = ""  #: what has it in its title is answered with 400, and not kept
     hangs: threading.Event | None = None  #: until it is set
 
     @property
@@ -34,12 +35,14 @@ def http_endpoint() -> Iterator[Endpoint]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            endpoint.requests.append((self.path, body))
+            is_refused = bool(endpoint.refuses) and endpoint.refuses in body["title"]
+            if not is_refused:
+                endpoint.requests.append((self.path, body))
             if endpoint.hangs is not None:
                 endpoint.hangs.wait(60)
                 return
             answer = b"ok" if "/services/" in self.path else b'{"status": "success"}'
-            self.send_response(endpoint.status)
+            self.send_response(400 if is_refused else endpoint.status)
             self.send_header("Content-Length", str(len(answer)))
             if 300 <= endpoint.status < 400:
                 self.send_header("Location", f"{endpoint.url}/elsewhere")

@@ -21,6 +21,7 @@ from workbench.observability.notifications import (
     read_channels,
     send,
 )
+from workbench.observability.notifications.sending import body_for, read_service
 from workbench.observability.notifications.transport import transport_of
 from workbench.resolving import References
 
@@ -137,6 +138,17 @@ def test_what_waited_is_one_message_with_a_count():
     assert many.key == "alert/0/0/slack"
     assert many.body.startswith("2 earlier runs are not shown.\n\nRun 2 of daily")
     assert as_notification([taken(1, "succeeded")], "").severity is Severity.INFO
+
+
+@pytest.mark.parametrize(("address", "most"), [(f"pagerduty://{'a' * 32}@{'b' * 20}", 1024), ("discord://123/abc", 2000)])
+def test_a_message_is_no_longer_than_its_channel_takes(address, most):
+    long = Notification(title="t" * 100, body="b" * 9000, key="k")
+    service = read_service(address)
+    made = body_for(service, long)
+
+    assert len(made) + (102 if service.title_maxlen <= 0 else 0) == most
+    assert made.endswith("b\n… cut: 9,000 characters in all\n\nKey: k")
+    assert body_for(service, MESSAGE) == "b\n\nKey: k"
 
 
 @pytest.mark.parametrize(

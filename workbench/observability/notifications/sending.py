@@ -66,7 +66,7 @@ def _notify(channel: Channel, service: apprise.NotifyBase, notification: Notific
     sender.add(service)
     result = sender.notify(
         title=notification.title,
-        body=f"{notification.body}\n\nKey: {notification.key}",
+        body=body_for(service, notification),
         notify_type=NotifyType("success" if notification.is_resolved else KINDS[notification.severity]),
         body_format=NotifyFormat.TEXT,
         timeout=SEND_SECONDS,
@@ -77,6 +77,21 @@ def _notify(channel: Channel, service: apprise.NotifyBase, notification: Notific
     if result.status is AppriseResultStatus.TIMEOUT:
         return Outcome(Result.RETRY, f"channel {channel.name} did not answer within {SEND_SECONDS:.0f} s")
     return _failure(channel, [str(entry) for entry in result.logs()])
+
+
+def body_for(service: apprise.NotifyBase, notification: Notification) -> str:
+    """The body with its key at the end, cut to what the service takes: what is longer would be refused for ever.
+
+    PagerDuty takes 1,024 characters, Discord 2,000, Telegram 4,096 (`body_maxlen` of Apprise's plugins).
+    """
+    end = f"\n\nKey: {notification.key}"
+    # Who knows no titles gets them within the body.
+    title = len(notification.title) + len("\r\n") if service.title_maxlen <= 0 else 0
+    room = service.body_maxlen - title - len(end)
+    if len(notification.body) <= room:
+        return f"{notification.body}{end}"
+    left_out = f"\n… cut: {len(notification.body):,} characters in all"
+    return f"{notification.body[: max(0, room - len(left_out))]}{left_out}{end}"
 
 
 def _failure(channel: Channel, lines: list[str]) -> Outcome:
@@ -91,7 +106,8 @@ def _failure(channel: Channel, lines: list[str]) -> Outcome:
         return Outcome(
             Result.REFUSED,
             f"channel {channel.name} refused the message with status {codes[-1]}",
-            f"Correct the address at {channel.reference}: the token, or what it names, is not valid there.",
+            f"Correct the address at {channel.reference}: the token, or what it names, is not valid there. "
+            "When other messages arrive, it is this one that it does not take.",
         )
     return Outcome(Result.RETRY, f"channel {channel.name} answered with status {codes[-1]}")
 
@@ -105,6 +121,8 @@ def read_service(address: str) -> apprise.NotifyBase | None:
         return None
     made.socket_connect_timeout = min(made.socket_connect_timeout or CONNECT_SECONDS, CONNECT_SECONDS)
     made.socket_read_timeout = min(made.socket_read_timeout or ANSWER_SECONDS, ANSWER_SECONDS)
+    # `body_for` cuts what is too long; what escapes make longer still is cut by Apprise.
+    made.overflow_mode = library.OverflowMode.TRUNCATE
     # Another address is never given our token.
     made.redirects = False
     return made
