@@ -140,7 +140,9 @@ def test_what_waited_is_one_message_with_a_count():
     assert as_notification([taken(1, "succeeded")], "").severity is Severity.INFO
 
 
-@pytest.mark.parametrize(("address", "most"), [(f"pagerduty://{'a' * 32}@{'b' * 20}", 1024), ("discord://123/abc", 2000)])
+@pytest.mark.parametrize(
+    ("address", "most"), [(f"pagerduty://{'a' * 32}@{'b' * 20}", 1024), ("discord://123/abc", 2000)]
+)
 def test_a_message_is_no_longer_than_its_channel_takes(address, most):
     long = Notification(title="t" * 100, body="b" * 9000, key="k")
     service = read_service(address)
