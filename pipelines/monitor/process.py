@@ -183,14 +183,18 @@ class Monitor:
         return int(self._clock() * 1000)
 
 
+#: Goes on while the machine sleeps, where there is such a clock: macOS has none of that name.
+STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
 class _Passed:
     """Compares the clock with the time that has passed, sleep of the machine included."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._last = (clock(), time.clock_gettime(time.CLOCK_BOOTTIME))
+        self._last = (clock(), time.clock_gettime(STEADY))
 
     def jump(self) -> float:
         """Seconds by which the clock was set since the last call."""
-        before, self._last = self._last, (self._clock(), time.clock_gettime(time.CLOCK_BOOTTIME))
+        before, self._last = self._last, (self._clock(), time.clock_gettime(STEADY))
         return (self._last[0] - before[0]) - (self._last[1] - before[1])

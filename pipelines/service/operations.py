@@ -60,7 +60,7 @@ FROM_START = {
 }
 SILENCE: Mapping[str, Row] = {
     "alert": {"type": "string", "pattern": r"^(\*|[a-z][a-z0-9_]{0,63})$", "description": "Its name; * is every one."},
-    "duration": {"type": "string", "pattern": "^[0-9]{1,5}[mhd]$", "description": "Such as 30m, 2h or 1d; at most 30 days."},
+    "duration": {"type": "string", "description": "Such as 30m, 1h30m or 1d; at most 30 days."},
     "reason": {**TEXT, "minLength": 1, "description": "For those who ask later."},
     "labels": {"type": "object", "additionalProperties": TEXT, "maxProperties": 20, "description": "That an alert has to have."},
 }  # fmt: skip

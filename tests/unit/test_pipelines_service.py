@@ -9,6 +9,8 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
+from tornado.httputil import HTTPHeaders, HTTPServerRequest, RequestStartLine
+from tornado.web import Application, HTTPError
 
 from pipelines.engine.record.events import Event, Kind
 from pipelines.engine.record.keeping import new_sealer, write_file
@@ -17,6 +19,8 @@ from pipelines.engine.record.publishing import publish_notebook
 from pipelines.parameters import REQUIRED, Parameter, form_schema, parse_hint, parse_texts
 from pipelines.runner.folders import log_of, output_of
 from pipelines.service.application import build_templates
+from pipelines.service.entrance.hub import HubAddress, HubEntrance
+from pipelines.service.entrance.path_only import PathOnly
 from pipelines.service.openapi import openapi
 from pipelines.service.operations import OPERATIONS, check
 from pipelines.service.rights import Forbidden, Person, Right, demand, right_of_groups
@@ -137,6 +141,36 @@ def test_a_form_that_is_sent_as_it_is_shown_means_the_defaults():
 
 def test_ends_of_lines_are_those_that_were_typed():
     assert given_texts({"p.query": ["SELECT 1\r\nFROM t"]}, {}) == {"query": "SELECT 1\nFROM t"}
+
+
+@pytest.mark.parametrize("error", [HTTPError(403, "no"), RuntimeError("boom")])
+def test_no_log_of_a_request_has_what_stands_behind_its_path(error, caplog):
+    connection = SimpleNamespace(set_close_callback=id, context=None)
+    line = RequestStartLine("GET", "/oauth_callback?code=c4n4ry", "HTTP/1.1")
+    handler = PathOnly(
+        Application(),
+        HTTPServerRequest(start_line=line, headers=HTTPHeaders({"Host": "localhost"}), connection=connection),
+    )
+
+    handler.log_exception(type(error), error, None)
+
+    assert "GET /oauth_callback" in caplog.text
+    assert "c4n4ry" not in caplog.text
+
+
+def test_a_long_address_is_not_kept_for_who_is_not_signed_in():
+    hub = {"hub_prefix": "/hub/", "host": "", "hub_host": "", "api_url": "http://localhost/", "token": "t"}
+    entrance, kept = HubEntrance(HubAddress(port=1, prefix="/services/p/", rights={}, **hub)), []
+    entrance._auth = SimpleNamespace(
+        generate_pkce_code_challenge=lambda: ("v", "c", "S256"),
+        set_state_cookie=lambda _, next_url, code_verifier: kept.append(next_url) or "s",
+        login_url="/hub/login",
+    )
+
+    for uri in ("/services/p/runs/1", "/services/p/?" + "x" * 3000):
+        entrance.sign_in(SimpleNamespace(request=SimpleNamespace(uri=uri)))
+
+    assert kept == ["/services/p/runs/1", "/services/p/"]
 
 
 @given(some.integers(0, 2**62), some.dictionaries(some.integers(1, 2**62), some.integers(0, 2**62), max_size=5))

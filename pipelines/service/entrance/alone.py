@@ -10,6 +10,7 @@ from typing import Any
 
 from tornado.web import RequestHandler
 
+from pipelines.service.entrance.path_only import PathOnly
 from pipelines.service.rights import Person
 from workbench.security.audit.commands import not_audited
 
@@ -51,7 +52,7 @@ class AloneEntrance:
         return None
 
 
-class _SignIn(RequestHandler):
+class _SignIn(PathOnly):
     """Puts the token into a cookie, out of the address."""
 
     def initialize(self, entrance: AloneEntrance, prefix: str) -> None:

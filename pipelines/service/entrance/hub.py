@@ -12,10 +12,12 @@ from jupyterhub.services.auth import HubOAuth, HubOAuthCallbackHandler
 from tornado.httputil import url_concat
 from tornado.web import RequestHandler
 
+from pipelines.service.entrance.path_only import PathOnly
 from pipelines.service.rights import Person, Right, right_of_groups
 from workbench.logs.context import HEADER, log_context
 from workbench.security.audit.commands import not_audited
 
+MOST_ADDRESS = 2000  #: characters of an address to which a login leads back
 KNOWN_SECONDS = 30  # whoever was shown out of the hub is out here, too
 
 
@@ -50,7 +52,7 @@ class HubEntrance:
     """
 
     def __init__(self, address: HubAddress) -> None:
-        self._rights = address.rights
+        self._rights, self._prefix = address.rights, address.prefix
         name = address.prefix.strip("/").rpartition("/")[2]
         self._auth = _Hub(
             api_url=address.api_url,
@@ -88,7 +90,10 @@ class HubEntrance:
     def sign_in(self, handler: RequestHandler) -> str | None:
         """See `Entrance`: OAuth with state and PKCE, as `HubAuthenticated.get_login_url` begins it."""
         verifier, challenge, method = self._auth.generate_pkce_code_challenge()
-        state = self._auth.set_state_cookie(handler, next_url=handler.request.uri, code_verifier=verifier)
+        # It is kept until somebody comes back with it: a stranger's long address takes no room.
+        here = handler.request.uri or self._prefix
+        next_url = here if len(here) <= MOST_ADDRESS else self._prefix
+        state = self._auth.set_state_cookie(handler, next_url=next_url, code_verifier=verifier)
         asked = {"state": state, "code_challenge": challenge, "code_challenge_method": method}
         return url_concat(self._auth.login_url, asked)
 
@@ -106,7 +111,7 @@ class _Hub(HubOAuth):  # type: ignore[misc] # jupyterhub has no types
         return await super()._api_request(method, url, **options)
 
 
-class _Callback(HubOAuthCallbackHandler):  # type: ignore[misc] # jupyterhub has no types
+class _Callback(PathOnly, HubOAuthCallbackHandler):  # type: ignore[misc] # jupyterhub has no types
     """JupyterHub's own, with our client."""
 
     def initialize(self, auth: HubOAuth) -> None:
@@ -115,4 +120,4 @@ class _Callback(HubOAuthCallbackHandler):  # type: ignore[misc] # jupyterhub has
     @not_audited("A visit by who is logged in at the hub, which has recorded the login.")
     async def get(self) -> None:
         """Called by tornado."""
-        await super().get()
+        await HubOAuthCallbackHandler.get(self)

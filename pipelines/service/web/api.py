@@ -49,7 +49,10 @@ class Api(Handler):
             self.set_header("Allow", ", ".join(self._operations))
             self.send_error(HTTPStatus.METHOD_NOT_ALLOWED)
             return
-        given = _as_numbers(operation, {**in_path, **(self._body() if operation.changes else self._query())})
+        sent = self._body() if operation.changes else self._query()
+        if doubled := sorted(sent.keys() & in_path.keys()):
+            raise ParametersRefused([f"{', '.join(doubled)}: is in the address, and nowhere else."])
+        given = _as_numbers(operation, {**in_path, **sent})
         self.write_json(await self.perform(operation.name, given))
 
     def _query(self) -> Row:

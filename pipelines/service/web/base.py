@@ -16,10 +16,11 @@ from http import HTTPStatus
 from typing import Any, TypeVar
 
 import jinja2
-from tornado.web import Finish, RequestHandler
+from tornado.web import Finish
 
 from pipelines.processes.life import Sign
 from pipelines.service.entrance import Entrance
+from pipelines.service.entrance.path_only import PathOnly
 from pipelines.service.operations import OPERATIONS, Done, perform
 from pipelines.service.rights import (
     Forbidden,
@@ -95,7 +96,7 @@ class Service:
     key: bytes = field(repr=False)  #: signs cookies and the tokens of forms
 
 
-class Handler(RequestHandler):
+class Handler(PathOnly):
     """Knows who asks before anything else happens. A request that changes something has to come from our page."""
 
     person: Person
