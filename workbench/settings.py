@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -81,6 +82,9 @@ class Settings(BaseModel):
             SettingsError: with every problem found, not only the first.
         """
         home = find_home()
+        if problem := _foreign_file(env_file):
+            # Nothing of it is read: it would decide where our passwords go.
+            raise SettingsError([problem])
         files = [home / EMBEDDED_ENV, env_file] if embedded else [env_file]
         problems = _unknown_variables(env_file)
         sections: dict[str, Any] = {}
@@ -110,6 +114,8 @@ def log_settings(env_file: Path = Path(".env")) -> LogSettings:
         files = [find_home() / EMBEDDED_ENV, env_file]
     except SettingsError:
         files = [env_file]
+    if _foreign_file(env_file):
+        files.remove(env_file)
     return _read(LogSettings, [file for file in files if file.is_file()])[0]
 
 
@@ -133,6 +139,20 @@ def find_home() -> Path:
     if home in found and home.stat().st_uid != os.geteuid():
         raise SettingsError([f"{home} belongs to another user. Set WORKBENCH_HOME to a folder of your own."])
     return home
+
+
+def _foreign_file(env_file: Path) -> str:
+    """Why another user may have written *env_file*; empty when none can have, or there is none."""
+    try:
+        found = env_file.stat()
+    except OSError:
+        return ""
+    path = env_file.absolute()
+    if found.st_uid not in {os.geteuid(), 0}:
+        return f"{path} belongs to another user (uid {found.st_uid}). Remove it, or work in a folder of your own."
+    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return f"{path} may be written by others (mode {stat.S_IMODE(found.st_mode):04o}). Run `chmod 600 {path}`."
+    return ""
 
 
 def _exposure_problems(hub: HubSettings, login: LoginSettings) -> list[str]:

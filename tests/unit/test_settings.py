@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,8 @@ from pipelines.components import contribute
 from pipelines.store.database import store_address
 from workbench.errors import SettingsError
 from workbench.runtime.process import _inherited
-from workbench.sections import is_loopback, variables, without_keys
-from workbench.settings import Settings
+from workbench.sections import LogSettings, is_loopback, variables, without_keys
+from workbench.settings import Settings, log_settings
 
 PLAN = {
     "KAFKA_BROKERS": "localhost:9092",
@@ -192,6 +193,25 @@ def test_clusters_by_name_do_not_replace_the_embedded_broker(monkeypatch, tmp_pa
     monkeypatch.setenv("WORKBENCH_KAFKA_CLUSTERS_FILE", "clusters.yaml")
 
     assert Settings.load().kafka.clusters_file == tmp_path / "clusters.yaml"
+
+
+@pytest.mark.parametrize("mode", [0o620, 0o602])
+def test_an_env_file_that_others_may_write_is_refused(monkeypatch, tmp_path: Path, mode: int):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text("DW_HOST=thief.example.com\nWORKBENCH_LOG_LEVEL=debug\n")
+    (tmp_path / ".env").chmod(mode)
+
+    assert f"{tmp_path}/.env may be written by others (mode {mode:04o})" in problems(monkeypatch)
+    assert log_settings() == LogSettings()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_an_env_file_of_another_user_is_refused(monkeypatch, tmp_path: Path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text("DW_HOST=thief.example.com\n")
+    os.chown(tmp_path / ".env", 65534, 65534)
+
+    assert f"{tmp_path}/.env belongs to another user (uid 65534)" in problems(monkeypatch)
 
 
 def test_environment_wins_over_env_file_which_wins_over_embedded(monkeypatch, tmp_path: Path):
