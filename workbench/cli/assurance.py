@@ -8,9 +8,9 @@ from functools import partial
 from importlib.metadata import entry_points
 from socket import create_connection
 
-from rich.console import Console
 from rich.table import Table
 
+from workbench.cli.shown import plain_console
 from workbench.observability.notifications import Channel, find_address, load_channels
 from workbench.observability.notifications.transport import transport_of
 from workbench.resolving import References
@@ -49,10 +49,10 @@ def show(rows: Iterable[Row]) -> None:
         mark = BROKEN if row.is_broken else MARKS[row.state]
         table.add_row(mark, f"{row.kind}: {row.subject}", row.state, "; ".join((*row.proved, *_lacks(row))))
         remedies += [f"{row.subject}: {lack.remedy}" for lack in row.lacks if lack.remedy]
-    console = Console(highlight=False)
-    console.print(table, markup=False)
+    console = plain_console()
+    console.print(table)
     for remedy in remedies:
-        console.print(remedy, markup=False, soft_wrap=True)
+        console.print(remedy)
 
 
 def _lacks(row: Row) -> Iterator[str]:

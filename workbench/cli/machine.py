@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from workbench.cli.foreground import run_until_stopped
+from workbench.cli.shown import plain_console
 from workbench.errors import ComponentError, WorkbenchError
 from workbench.runtime.process import is_lock_held, wait_for_lock
 from workbench.runtime.state import WorkbenchStatus, read_status, supervisor_lock
@@ -122,7 +123,7 @@ def _print_status(found: WorkbenchStatus) -> None:
         memory = f"{each.memory_bytes / 1e6:.0f} MB" if each.memory_bytes else ""
         ready = "yes" if each.ready else "no"
         table.add_row(each.name, each.state, ready, each.address, str(each.pid or ""), memory, str(each.restarts or ""))
-    console = Console(soft_wrap=True, highlight=False)
+    console = plain_console()
     console.print(f"{found.url}  (pid {found.pid}, {found.memory_bytes / 1e6:.0f} MB in all)", markup=False)
     console.print(table)
     for each in found.components:

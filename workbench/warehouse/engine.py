@@ -102,6 +102,8 @@ def read_frame(settings: WarehouseSettings, query: str, parameters: Mapping[str,
     """
     import pandas as pd
 
+    from workbench.warehouse.frames import exact_frame
+
     if settings.dialect == "duckdb":
         from workbench.warehouse.dialects.duckdb_file import make_file_engine, reported_file
 
@@ -115,7 +117,7 @@ def read_frame(settings: WarehouseSettings, query: str, parameters: Mapping[str,
             result = connection.execute(statement, dict(parameters))
             if not result.returns_rows:
                 return pd.DataFrame({"rows": [result.rowcount]})
-            return pd.DataFrame(result.fetchall(), columns=list(result.keys()))
+            return exact_frame(result.fetchall(), list(result.keys()))
     finally:
         engine.dispose()
 

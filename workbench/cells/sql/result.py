@@ -66,9 +66,9 @@ class SqlResult:
         Example:
             >>> _sql.frame().describe()
         """
-        import pandas as pd
+        from workbench.warehouse.frames import exact_frame
 
-        return pd.DataFrame(self.rows, columns=[column.name for column in self.columns])
+        return exact_frame(self.rows, [column.name for column in self.columns])
 
     def plot(self, kind: str = "line", *, x: str = "", y: str | tuple[str, ...] = ()) -> Plot:
         """Draw the rows that were fetched.

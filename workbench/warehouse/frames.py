@@ -1,0 +1,23 @@
+"""Rows of an answer as a pandas DataFrame that holds the very values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+
+def exact_frame(rows: Sequence[Sequence[Any]], names: Sequence[str]) -> pd.DataFrame:
+    """The rows under these names; whole numbers among which a NULL is are of type `Int64`.
+
+    By itself pandas makes floats of them, which are exact up to 2**53 only.
+    """
+    frame = pd.DataFrame(list(rows), columns=list(names))
+    for place, kind in enumerate(frame.dtypes):
+        if kind.kind != "f":
+            continue
+        values = [row[place] for row in rows]
+        if None in values and all(value is None or isinstance(value, int) for value in values):
+            frame.isetitem(place, pd.array(values, dtype="Int64"))
+    return frame
