@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import subprocess
 import threading
@@ -115,6 +116,8 @@ class Keeper(threading.Thread):
             if self._is_final:
                 raise
             return error.message
+        except OSError as error:
+            return self._told(error)
         try:
             process.start()
             return self._wait_until_healthy(process) or self._complete(process) or self._watch(process)
@@ -123,8 +126,20 @@ class Keeper(threading.Thread):
             if not self.settled.is_set():
                 raise
             return error.message
+        except OSError as error:
+            return self._told(error)
+        except Exception as error:
+            if self._is_final:
+                raise
+            logger.exception("a run of %s failed", self.component.name)
+            return repr(error)
         finally:
             process.stop()
+
+    def _told(self, error: OSError) -> str:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            return f"no room under {Path(error.filename or self.component.lock).parent}"
+        return str(error)
 
     def _wait_until_healthy(self, process: GuardedProcess) -> str:
         deadline = time.monotonic() + self.component.start_seconds

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import threading
 import time
@@ -11,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from workbench.errors import ComponentError
+from workbench.errors import ComponentError, WorkbenchError
 from workbench.logs.rotation import LogKeeper, LogLimits
 from workbench.runtime.external import ExternalServer
 from workbench.runtime.keeper import STARTING_POLL_SECONDS, Keeper, Listener
@@ -24,6 +25,7 @@ from workbench.runtime.state import (
     write_status,
 )
 
+logger = logging.getLogger(__name__)
 PREVIOUS_RUN_SECONDS = 30.0  # how long the servers of a killed run may take to end
 
 
@@ -135,15 +137,19 @@ class Supervisor:
         return {*own, *(self._home / "logs").glob("*.log"), *(self._home / "servers" / "logs").glob("*.log")}
 
     def _publish(self, status: ComponentStatus) -> None:
-        self._listener(status)
         self._write_status()
+        try:
+            self._listener(status)
+        except (Exception, SystemExit):  # rich ends the process so when its pipe is broken
+            # It would end the thread that keeps the component.
+            logger.exception("nobody could be told that %s is %s", status.name, status.state)
 
     def _write_status(self) -> None:
         external = (server.status for server in self._external)
         components = (*external, *(keeper.status for group in self._groups for keeper in group))
         status = WorkbenchStatus(pid=os.getpid(), url=self._url, ready=self._ready, components=components)
         # A full disk must not end servers that run.
-        with self._publishing, contextlib.suppress(OSError):
+        with self._publishing, contextlib.suppress(OSError, WorkbenchError):
             write_status(self._home, status)
 
 
