@@ -72,6 +72,9 @@ def _finding(subject: str, check: Callable[[], str]) -> Finding:
         return Finding(subject=subject, ok=False, detail="; ".join(error.problems))
     except WorkbenchError as error:
         return Finding(subject=subject, ok=False, detail=error.message, remedy=error.remedy)
+    except OSError as error:
+        remedy = "Make it readable and writable for this user, on a disk with room."
+        return Finding(subject=subject, ok=False, detail=f"it cannot be looked at: {error}", remedy=remedy)
 
 
 def _settings() -> str:

@@ -82,6 +82,16 @@ def _detach(home: Path) -> None:
             stderr=log,
             start_new_session=True,
         )
+    try:
+        _wait_until_up(home, process, log_path)
+    except BaseException:
+        # Ctrl-C, too: whoever gave up would find it running later. It stops its servers in its own time.
+        process.terminate()
+        process.wait()
+        raise
+
+
+def _wait_until_up(home: Path, process: subprocess.Popen[bytes], log_path: Path) -> None:
     deadline = time.monotonic() + DETACHED_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None:
@@ -93,7 +103,6 @@ def _detach(home: Path) -> None:
             typer.echo(f"Running (pid {found.pid}): {found.url}")
             return
         time.sleep(0.2)
-    process.terminate()
     raise ComponentError(f"the workbench was not up after {DETACHED_SECONDS:.0f} s", remedy=f"See {log_path}.")
 
 

@@ -6,6 +6,7 @@ function that takes the typer application.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from importlib.metadata import entry_points
@@ -75,8 +76,8 @@ def main() -> None:
     """Run the command line; exit 0 when it worked, 1 when something was found, 2 when it could not be tried."""
     # Whatever we and the servers that we start write is private, users' notebooks included.
     os.umask(0o077)
-    begin_logs("command", log_settings().options, default_level="warning", is_brief=sys.stderr.isatty())
     try:
+        begin_logs("command", log_settings().options, default_level="warning", is_brief=sys.stderr.isatty())
         make_application()(standalone_mode=True)
     except WorkbenchError as error:
         console = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -84,13 +85,27 @@ def main() -> None:
         if error.remedy:
             console.print("Remedy:", error.remedy, markup=False)
         sys.exit(error.exit_code)
-    except PermissionError as error:
+    except OSError as error:
         console = Console(stderr=True, highlight=False, soft_wrap=True)
-        console.print(f"Error: {error.filename} may not be read or written by this user", style="red", markup=False)
-        console.print("Remedy: run the command as the user who made that folder, or set WORKBENCH_HOME to another.")
+        message, remedy = system_error(error)
+        console.print(f"Error: {message}", style="red", markup=False)
+        console.print(f"Remedy: {remedy}", markup=False)
         sys.exit(WorkbenchError.exit_code)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
+
+
+def system_error(error: OSError) -> tuple[str, str]:
+    """What the system refused, and the remedy."""
+    place = error.filename or "a file"
+    if isinstance(error, PermissionError):
+        remedy = "run the command as the user who made that folder, or set WORKBENCH_HOME to another."
+        return f"{place} may not be read or written by this user", remedy
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return f"there is no room for {place}", "free some space, or set WORKBENCH_HOME to a folder on another disk."
+    if error.errno == errno.EROFS:
+        return f"{place} is on a disk that is read only", "set WORKBENCH_HOME to a folder that can be written."
+    return str(error), "see what `workbench doctor` finds."
 
 
 @not_audited("It prints the version.")

@@ -27,6 +27,13 @@ KEPT_SECONDS = 30 * 86400
 
 def ensure_archive(settings: Settings, tell: Callable[[str], None] = lambda _: None) -> None:
     """Make the archive of this Java and these jars when it is not there; when that fails, Spark starts without."""
+    try:
+        _make_archive(settings, tell)
+    except (WorkbenchError, OSError, TimeoutError) as error:
+        logger.warning("Spark starts without an archive of its classes: %s", error)
+
+
+def _make_archive(settings: Settings, tell: Callable[[str], None]) -> None:
     # On the disk of the jars: at the end the archive is moved there.
     with tempfile.TemporaryDirectory(dir=(settings.home / "jars").resolve(), prefix=".archive-") as name:
         folder = Path(name)
@@ -38,14 +45,10 @@ def ensure_archive(settings: Settings, tell: Callable[[str], None] = lambda _: N
             return
         tell("Preparing Spark for quick starts, once…")
         fresh, target = folder / "fresh.jsa", server.jars[0].parent.parent
-        try:
-            _train(replace(server, training=fresh))
-            fresh.chmod(0o600)
-            archive = target / f"{server.archive_name}-{fresh.stat().st_size}.jsa"
-            fresh.replace(archive)
-        except (WorkbenchError, OSError, TimeoutError) as error:
-            logger.warning("Spark starts without an archive of its classes: %s", error)
-            return
+        _train(replace(server, training=fresh))
+        fresh.chmod(0o600)
+        archive = target / f"{server.archive_name}-{fresh.stat().st_size}.jsa"
+        fresh.replace(archive)
     for old in target.glob("spark-*.jsa"):
         # Another checkout, with another path of PySpark, may use a newer one.
         if old != archive and time.time() - old.stat().st_mtime > KEPT_SECONDS:
