@@ -114,6 +114,15 @@ def _wait(server: subprocess.Popen[bytes], lifeline: int, wakeup: int) -> None:
                     return
                 if {signal.SIGTERM, signal.SIGINT, signal.SIGHUP} & set(os.read(wakeup, 64)):
                     return
+                _reap_orphans(server.pid)
+
+
+def _reap_orphans(server: int) -> None:
+    """Reap what came to the guard and has ended; the server's own end is for whoever asks for its code."""
+    for child in _children():
+        if child != server:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(child, os.WNOHANG)
 
 
 def _stop(server: subprocess.Popen[bytes], stop_signal: int, seconds: float) -> None:
