@@ -7,6 +7,7 @@ import pytest
 
 from pipelines.components import contribute
 from pipelines.store.database import store_address
+from workbench.embedded.machine import _line
 from workbench.errors import SettingsError
 from workbench.runtime.process import _inherited
 from workbench.sections import LogSettings, is_loopback, variables, without_keys
@@ -343,3 +344,20 @@ def test_addresses_of_channels_are_not_read_from_a_file_of_settings(tmp_path):
     with pytest.raises(SettingsError, match="is an address of alerts, and none is read from") as refused:
         Settings.load()
     assert "Put it into the environment of `workbench up`" in str(refused.value)
+
+
+@pytest.mark.parametrize("password", ["plain", 'it\'s \\ "quoted" #1 $HOME $(x) `y`', "\\'"])
+def test_what_is_written_for_other_processes_is_read_back_as_it_was(tmp_path: Path, password: str):
+    (tmp_path / "env").write_text(_line("DW_PASSWORD", password))
+
+    found = Settings.load(embedded=False, env_file=tmp_path / "env")
+
+    assert found.warehouse.password.get_secret_value() == password
+
+
+def test_what_would_be_read_back_as_a_variable_is_refused_without_its_value():
+    with pytest.raises(SettingsError) as caught:
+        _line("DW_PASSWORD", "a${HOME}b")
+
+    assert "DW_PASSWORD contains `${`" in str(caught.value)
+    assert "HOME" not in str(caught.value)

@@ -17,7 +17,7 @@ from workbench.embedded.kafka import KafkaBroker
 from workbench.embedded.postgres import PostgresServer
 from workbench.embedded.programs import java_and_jars, make_spark
 from workbench.embedded.spark_readiness import spark_obstacle
-from workbench.errors import ComponentError, NoDiskSpace, SparkError
+from workbench.errors import ComponentError, NoDiskSpace, SettingsError, SparkError
 from workbench.ingestion.cluster.connection import KafkaConnection
 from workbench.ingestion.cluster.readiness import check_cluster
 from workbench.runtime.ports import LOOPBACK, any_free, choose
@@ -94,7 +94,7 @@ def plan_machine(settings: Settings, tell: Callable[[str], None] = lambda _: Non
         spark.append(server)
         found |= {"WORKBENCH_SPARK_REMOTE": server.address, "WORKBENCH_SPARK_TOKEN": server.token}
     private_folder(home / "run")
-    write_private(home / EMBEDDED_ENV, "".join(f"{name}={_quoted(value)}\n" for name, value in found.items()))
+    write_private(home / EMBEDDED_ENV, "".join(_line(name, value) for name, value in found.items()))
     return Machine(home, tuple(data), tuple(spark), external, tuple(later), external_checks(settings))
 
 
@@ -179,10 +179,18 @@ def _warehouse_variables(warehouse: PostgresServer) -> dict[str, str]:
     }
 
 
-def _quoted(value: str) -> str:
-    """A value as python-dotenv reads it back, whatever is in it."""
+def _line(name: str, value: str) -> str:
+    """A line from which python-dotenv reads the very value back.
+
+    Raises:
+        SettingsError: when it would read another one: it puts in variables, and knows no way around that.
+    """
+    if "${" in value:
+        raise SettingsError(
+            [f"{name} contains `${{`, after which other processes would read a variable. Choose another."]
+        )
     escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
+    return f"{name}='{escaped}'\n"
 
 
 @contextmanager
