@@ -130,7 +130,11 @@ def _mask_secrets(sections: Iterable[Section]) -> None:
 def find_home() -> Path:
     """WORKBENCH_HOME, else the nearest `.workbench` at or above the working folder, else a new one here."""
     if value := os.environ.get("WORKBENCH_HOME"):
-        return Path(value).expanduser().absolute()
+        home = Path(value).expanduser().absolute()
+        if home.is_dir() and home.stat().st_mode & stat.S_ISVTX:
+            # It is made private, which would lock everybody else out of /tmp.
+            raise SettingsError([f"WORKBENCH_HOME is {home}, a folder for all users. Name a folder in it of your own."])
+        return home
     here = Path.cwd()
     found = [folder / ".workbench" for folder in (here, *here.parents) if (folder / ".workbench").is_dir()]
     # Somebody else's folder, in /tmp for one, would decide where our passwords go.

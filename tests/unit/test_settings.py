@@ -361,3 +361,11 @@ def test_what_would_be_read_back_as_a_variable_is_refused_without_its_value():
 
     assert "DW_PASSWORD contains `${`" in str(caught.value)
     assert "HOME" not in str(caught.value)
+
+
+def test_a_folder_for_all_users_is_no_home(monkeypatch, tmp_path: Path):
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o1777)
+
+    assert f"WORKBENCH_HOME is {shared}, a folder for all users" in problems(monkeypatch, WORKBENCH_HOME=str(shared))
