@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from types import ModuleType
+from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workbench.errors import SettingsError, StepRefused
@@ -18,7 +20,7 @@ from workbench.loading import ORIGIN, Target
 from workbench.spark_lane.stepped import PIECE, PIECE_SCHEMA, _met
 from workbench.transformation import steps
 from workbench.transformation.composition import bind_step
-from workbench.warehouse.filtered import COLUMNS, pack, read_filtered
+from workbench.warehouse.filtered import COLUMNS, forget_filtered, pack, read_filtered
 
 FIELDS = {"topic": "t", "into": "s.t", "columns": {"n": "int64"}, "engine": "spark"}
 
@@ -97,7 +99,27 @@ def test_what_was_left_out_is_kept_in_bits_and_read_again(found):
     assert sorted(unpacked(packed)) == sorted(found)
 
 
-def unpacked(packed: pa.Table) -> list[tuple[int, int]]:
+@settings(max_examples=20)
+@given(coordinates, st.dictionaries(st.integers(0, 3), st.integers(0, 5_000_000)))
+def test_what_a_replay_has_read_again_is_not_left_out_any_more(found, since):
+    target = Target(table="s.t", topic="t")
+    arrays = [pa.array([each[index] for each in found], field.type) for index, field in enumerate(ORIGIN)]
+    packed = pack(target, pa.Table.from_arrays(arrays, schema=pa.schema(list(ORIGIN))))
+
+    kept = unpacked(packed, lambda connection: forget_filtered(connection, target, since))
+
+    assert sorted(kept) == sorted(each for each in found if each[0] not in since or each[1] < since[each[0]])
+
+
+def test_of_one_flow_everything_is_forgotten_and_nothing_of_others():
+    target, other = Target(table="s.t", topic="t"), Target(table="s.other", topic="t")
+    packed = pack(target, pa.table({"_partition": pa.array([0], pa.int32()), "_offset": [7]}))
+
+    assert unpacked(packed, lambda connection: forget_filtered(connection, target)) == []
+    assert unpacked(packed, lambda connection: forget_filtered(connection, other)) == [(0, 7)]
+
+
+def unpacked(packed: pa.Table, change: Callable[[Any], None] = lambda _: None) -> list[tuple[int, int]]:
     """What a database would give back, by SQLite: its tables have no schema, so one is attached."""
     import sqlalchemy as sa
 
@@ -108,6 +130,7 @@ def unpacked(packed: pa.Table) -> list[tuple[int, int]]:
         names = ", ".join(f":{name}" for name in packed.schema.names)
         if rows := packed.to_pylist():
             connection.execute(sa.text(f"INSERT INTO workbench.filtered VALUES ({names})"), rows)
+        change(connection)
         batches = list(read_filtered(connection, Target(table="s.t", topic="t")))
     engine.dispose()
     return [tuple(row.values()) for batch in batches for row in batch.to_pylist()]

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from workbench.errors import WarehouseError
 from workbench.loading import Mode, Target
+from workbench.warehouse.filtered import forget_filtered
 from workbench.warehouse.ledger import LEDGER
 from workbench.warehouse.schema import literal, quoted, read_columns, split_name, sql_type
 
@@ -19,6 +20,7 @@ def forget(connection: sa.Connection, target: Target) -> None:
     connection.execute(literal(f"DROP TABLE IF EXISTS {quoted(*split_name(target.table))}"))
     if sa.inspect(connection).has_table("offsets", "workbench"):
         connection.execute(sa.delete(LEDGER).where(_of(target)))
+    forget_filtered(connection, target)
     schema, name = split_name(target.dead_letters)
     if sa.inspect(connection).has_table(name, schema):
         letters = _escaped(quoted(schema, name))
@@ -64,6 +66,8 @@ def take_place(connection: sa.Connection, live: Target, shadow: Target, keep: st
         # merged begins anew: a row may have come from a record that is gone.
         since = "" if live.mode is Mode.MERGE else f" AND _offset >= {int(first)}"
         connection.execute(literal(f"DELETE FROM {table} WHERE _partition = {int(partition)}{since}"))
+    # Steps that the flow had before: what they left out was read again.
+    forget_filtered(connection, live, dict.fromkeys(begun, 0) if live.mode is Mode.MERGE else begun)
     columns = _common_columns(connection, shadow, live)
     connection.execute(literal(f"INSERT INTO {table} ({columns}) SELECT {columns} FROM {source}"))
     connection.execute(literal(f"DROP TABLE {source}"))
