@@ -66,6 +66,14 @@ def set_limits(bulk: Any, limits: Mapping[str, str] = LIMITS) -> None:
     bulk.commit()
 
 
+def take_all_the_time(cursor: Any) -> None:
+    """Have no limit of time for the transaction that is open: it rewrites a table, and would be ended each time."""
+    cursor.execute(
+        "SELECT set_config(name, '0', true) FROM pg_settings WHERE name = 'transaction_timeout' AND context = 'user'"
+    )
+    cursor.fetchall()
+
+
 @contextmanager
 def reported_bulk(settings: WarehouseSettings) -> Iterator[None]:
     """Turn ADBC's errors into ours.

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from workbench.errors import WarehouseError
 from workbench.loading import DEAD_LETTERS, JSON, ORIGIN, Load, Target
 from workbench.sections import WarehouseSettings
-from workbench.warehouse.copy import LOCK_SECONDS, copy_rows, open_bulk, reported_bulk
+from workbench.warehouse.copy import LOCK_SECONDS, copy_rows, open_bulk, reported_bulk, take_all_the_time
 from workbench.warehouse.dialects.base import MINE, BaseWarehouse, coordinates_query, last_coordinates
 from workbench.warehouse.dialects.evolution import find_changes, fitted, inexact, inexact_query
 from workbench.warehouse.engine import make_engine, reported
@@ -185,6 +185,7 @@ class PostgresqlWarehouse(BaseWarehouse):
         if column.name not in columns:
             change = f"ALTER TABLE {target} ADD COLUMN {name} {kind}"
         else:
+            take_all_the_time(cursor)
             change = f"ALTER TABLE {target} ALTER COLUMN {name} TYPE {kind}"
             if columns[column.name] == pa.int64():
                 cursor.execute(inexact_query(target, column.name))
