@@ -42,6 +42,7 @@ from workbench.errors import NotebookFailed, WorkbenchError
 
 COUNTING = "import time\nfor second in range(600):\n    print('line', second, flush=True)\n    time.sleep(0.05)"
 GONE_SECONDS = 20
+STREAMS = ("stdout", "stderr")
 
 
 def is_gone(pid: int) -> bool:
@@ -69,12 +70,20 @@ def test_a_notebook_runs_with_its_parameters_and_its_output_is_private(tmp_path)
 
 
 def test_what_the_end_of_python_puts_out_and_writes_belongs_to_the_run(tmp_path):
-    leaving = "import atexit\natexit.register(lambda: print('bye', flush=True))\nkept = open('late.txt', 'w')\nkept.write('flushed')"
+    leaving = (
+        "import atexit, sys, threading, time\n"
+        "def work():\n    for line in range(2000):\n        print(line)\n    time.sleep(0.01)\n    print('last')\n"
+        "atexit.register(lambda: print('bye'))\natexit.register(lambda: print('bye', file=sys.stderr))\n"
+        "threading.Thread(target=work).start()\nkept = open('late.txt', 'w')\nkept.write('flushed')"
+    )
 
     job = make_job(tmp_path, leaving)
     ran(job)
 
-    assert printed(read_output(job.output), 0) == "bye\n"
+    streams = [each for each in read_output(job.output)["cells"][0]["outputs"] if each["output_type"] == "stream"]
+    texts = ["".join(line for each in streams if each["name"] == name for line in each["text"]) for name in STREAMS]
+    assert texts[0].splitlines() == [*map(str, range(2000)), "last", "bye"]
+    assert texts[1] == "bye\n"
     assert (tmp_path / "late.txt").read_text() == "flushed"
 
 

@@ -24,7 +24,9 @@ SOCKET = "handover"
 # The trace of a crash goes where the process wrote before ipykernel took its streams, which it cannot serve then.
 _CODE = '''\
 def _workbench_take_over(path):
-    import faulthandler, json, os, socket, sys, types
+    import atexit, faulthandler, json, os, socket, sys, types
+    # Handlers run from the last to the first: what the notebook's print, and its threads before them, is sent, too.
+    atexit.register(lambda: (sys.stdout.flush(), sys.stderr.flush()))
     faulthandler.enable(getattr(sys.stderr, "_original_stdstream_copy", 2), all_threads=False)
     with socket.socket(socket.AF_UNIX) as channel:
         channel.connect(path)
