@@ -497,6 +497,19 @@ def test_the_hash_of_a_notebook_is_that_of_what_executes(tmp_path):
     assert read_notebook(path).sha256 != before
 
 
+@pytest.mark.parametrize("tag", ["skip-execution", "raises-exception", "injected-parameters", "parameters"])
+def test_tags_that_decide_how_a_cell_runs_are_in_the_hash_and_others_are_not(tmp_path, tag):
+    path = write_notebook(tmp_path / "n.ipynb", "x = 1")
+    book = nbformat.read(path, as_version=4)
+    hashes = []
+    for tags in ([], ["setup"], [tag]):
+        book.cells[-1].metadata["tags"] = tags
+        nbformat.write(book, path)
+        hashes.append(read_notebook(path).sha256)
+
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
 def test_the_words_of_ends_are_states():
     assert set(get_args(End)) == {each.value for each in State if each.is_end}
     assert set(get_args(Cause)) < set(get_args(End))

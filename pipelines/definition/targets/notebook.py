@@ -14,6 +14,7 @@ from pipelines.parameters import Parameter, read_cell
 from pipelines.parameters.carried import read_carried
 
 PARAMETERS = "parameters"
+DECIDING = {"injected-parameters", "skip-execution", "raises-exception"}  # tags by which a cell runs otherwise
 
 
 @dataclass(frozen=True)
@@ -36,11 +37,12 @@ class Notebook:
 
     @property
     def sha256(self) -> str:
-        """Of what executes: the kernel, the sources of the cells of code, and which one has the parameters.
+        """Of what executes: the kernel, the sources of the cells of code, and those of their tags that decide how.
 
         Outputs, texts, ids and other metadata do not count.
         """
-        content = {"kernel": self.kernel, "cells": [[each.source, PARAMETERS in each.tags] for each in self.cells]}
+        cells = [[each.source, PARAMETERS in each.tags, *sorted(each.tags & DECIDING)] for each in self.cells]
+        content = {"kernel": self.kernel, "cells": cells}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     @property
