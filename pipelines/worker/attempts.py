@@ -163,8 +163,9 @@ class Attempt:
         return _Prepared(assignment, code, known, reused if is_there else None, lineage)
 
     def _known(self, prepared: _Prepared, result: Result) -> str | None:
-        """The hash under which the result may be found: none when the code is not that any more which it had before."""
-        if prepared.hash is None or result.state is not State.SUCCEEDED:
+        """The hash under which the result may be found: none when other code than that of before may have made it."""
+        # What a checkpoint brings was made by the code of an earlier attempt.
+        if prepared.hash is None or result.state is not State.SUCCEEDED or result.resumed_from is not None:
             return None
         assignment = prepared.assignment
         try:

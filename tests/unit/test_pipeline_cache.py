@@ -134,6 +134,7 @@ def test_a_result_is_found_again_only_when_its_code_was_the_same_to_the_end(root
 
     assert attempt._known(prepared, result) == known
     assert attempt._known(prepared, replace(result, state=State.FAILED)) is None
+    assert attempt._known(prepared, replace(result, resumed_from=1)) is None
     assert attempt._known(replace(prepared, code=None, hash=None), result) is None
 
 
