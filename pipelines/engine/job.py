@@ -59,6 +59,7 @@ class NotebookJob:
     log: Path  #: JSON lines, one for each event; appended while the notebook runs
     parameters: Mapping[str, object] = field(default_factory=dict)
     injected: str = ""
+    keeps_injected: bool = False  #: of a notebook that papermill has prepared; else what was injected before is dropped
     secrets: Mapping[str, SecretStr] = field(default_factory=dict, repr=False)
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)  #: over that of the pool
     hidden: Mapping[str, SecretStr] = field(default_factory=dict, repr=False)  #: in it, and in nothing that is kept

@@ -72,7 +72,13 @@ def _job(nb_man: NotebookExecutionManager, kernel: str, folder: Path, limits: Jo
     log = beside / f".{Path(output or 'output').stem}.running.jsonl"
     log.unlink(missing_ok=True)
     return NotebookJob(
-        notebook=notebook, output=folder / "output.ipynb", log=log, folder=Path.cwd(), kernel=kernel, limits=limits
+        notebook=notebook,
+        output=folder / "output.ipynb",
+        log=log,
+        folder=Path.cwd(),
+        kernel=kernel,
+        keeps_injected=True,
+        limits=limits,
     )
 
 

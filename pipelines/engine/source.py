@@ -47,6 +47,8 @@ def read_source(job: NotebookJob) -> Source:
     injected = job.injected or _codified(job, source)
     if injected:
         _inject(source, job.notebook.name, injected)
+    elif not job.keeps_injected and (index := _find(source, INJECTED)) is not None:
+        del notebook["cells"][index]  # the values of another run
     about_run = notebook["metadata"].setdefault("papermill", {})
     about_run.update(input_path=str(job.notebook), output_path=str(job.output), parameters=json_ready(job.parameters))
     return source

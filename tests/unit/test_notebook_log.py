@@ -26,8 +26,10 @@ from pipelines.engine.record.notebook import build_notebook, read_notebook
 from pipelines.engine.record.publishing import notebook_bytes, publish_notebook
 from pipelines.engine.record.recorder import Recorder
 from pipelines.engine.record.redaction import Redactor
+from pipelines.engine.running.cells import CellRunner
 from pipelines.engine.source import read_source
 from pipelines.runner.folders import log_of
+from pipelines.states import State
 from tests.services.keysets import make_keys
 from tests.services.notebooks import printed, secrets, statuses, write_notebook
 from workbench.errors import WorkbenchError
@@ -401,3 +403,35 @@ def test_nothing_of_an_execution_begins_when_the_input_is_wrong(tmp_path):
         asyncio.run(execute(job(tmp_path), kernels=KernelPool(environment={}), cancel=asyncio.Event()))
 
     assert [*tmp_path.iterdir()] == []
+
+
+def test_a_cell_injected_for_another_run_is_not_executed_unless_papermill_has_just_written_it(tmp_path):
+    write_notebook(tmp_path / "n.ipynb", "print(a)", parameters="a = 1")
+    (tmp_path / "n.ipynb").write_bytes(notebook_bytes(read_source(job(tmp_path, parameters={"a": 2})).notebook))
+
+    sources = [
+        [cell["source"] for cell in read_source(job(tmp_path, keeps_injected=keeps)).notebook["cells"]]
+        for keeps in (False, True)
+    ]
+
+    assert sources == [["a = 1", "print(a)"], ["a = 1", "# Parameters\na = 2", "print(a)"]]
+
+
+@pytest.mark.parametrize(
+    ("kept", "state", "value"),
+    [
+        (None, State.SUCCEEDED, ""),
+        (False, State.SUCCEEDED, ""),
+        (True, State.SUCCEEDED, ""),
+        (0, State.SUCCEEDED, ""),
+        (1, State.FAILED, "1"),
+        ("bad data", State.FAILED, "bad data"),
+    ],
+)
+def test_exit_with_a_value_is_a_failure_as_with_sys_exit(kept, state, value):
+    reply = {"status": "ok", "execution_count": 3, "payload": [{"source": "ask_exit", "keepkernel": kept}]}
+
+    verdict = CellRunner._verdict(None, 0, TWO_CELLS["cells"][0], reply, None)
+
+    assert (verdict.state, verdict.error_value) == (state, value)
+    assert verdict.error_name == ("SystemExit" if value else "")

@@ -208,10 +208,13 @@ class CellRunner:
             return replace(at, state=stop.state, limit=stop.limit, message=message)
         if not reply:
             return replace(at, state=State.KERNEL_DIED)
-        if reply["status"] == "ok":
-            has_left = any(each.get("source") == "ask_exit" for each in reply.get("payload", ()))
-            return replace(at, state=State.SUCCEEDED) if has_left else None
         name, value = reply.get("ename", reply["status"]), reply.get("evalue", "")
+        if reply["status"] == "ok":
+            left = [each.get("keepkernel") for each in reply.get("payload", ()) if each.get("source") == "ask_exit"]
+            if not left:
+                return None
+            # IPython's exit takes True and False for whether the kernel stays, and says all else as it was given.
+            name, value = "SystemExit", "" if isinstance(left[-1], bool) else str(left[-1])
         if name == "SystemExit" and value in {"", "0", "None"}:
             return replace(at, state=State.SUCCEEDED)  # as with papermill: the notebook says that it is done
         if MAY_RAISE in tags(cell):
