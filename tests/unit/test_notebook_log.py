@@ -323,6 +323,13 @@ def test_a_secret_in_pieces_is_not_in_the_last_lines_of_what_was_left_out(record
     assert recorder.last_lines == ("abcdef [secret s] end",)
 
 
+def test_a_secret_that_the_cut_of_a_line_divides_is_not_in_the_last_lines(record):
+    limits = JobLimits(cell_output_bytes=3)
+    _, recorder = record(out("x" * 1990 + "canary-0123-long\n"), limits=limits, s="canary-0123-long")
+
+    assert recorder.last_lines == ("x" * 1990 + "[secret s]",)
+
+
 def test_an_error_is_kept_whatever_was_put_out_before(record):
     error = {"ename": "E", "evalue": "no", "traceback": ["E: no"]}
     log, _ = record(out("x" * 50), (0, "error", error), limits=JobLimits(cell_output_bytes=10))

@@ -30,6 +30,7 @@ class Recorder:
     def __init__(self, log: EventLog, redactor: Redactor, limits: JobLimits, on_event: OnEvent) -> None:
         self._log, self._redactor, self._limits, self._on_event = log, redactor, limits, on_event
         self._held: dict[str, tuple[int, str]] = {}  # by stream: the cell, and what may begin a secret
+        self._held_lines: dict[str, str] = {}  # the same, of what is left out
         self._cell_bytes: dict[int, int] = {}
         self._left_out: dict[int, int] = {}
         self._run_bytes = 0
@@ -85,26 +86,33 @@ class Recorder:
 
     def note_lines(self, text: str) -> None:
         """Add *text* to the last lines without putting it out."""
-        self._keep_lines(text)
+        self._keep_lines(self._redactor.redacted(text))
 
     def _take_stream(self, cell: int, name: str, text: str) -> None:
         held_cell, held = self._held.pop(name, (cell, ""))
         if held and held_cell != cell:
             self._put_stream(held_cell, name, held)
             held = ""
-        room = self._room(cell)
+        # What goes on with what was left out is left out, too.
+        room = 0 if name in self._held_lines else self._room(cell)
         text = held + text
         if len(text) > room:
             # What is cut off may go on with a secret that begins before.
             kept, end = self._redactor.split(self._redactor.redacted(text[:room]))
             self._put_stream(cell, name, kept)
             self._leave_out(cell, _size(end) + _size(text[room:]))
-            self._keep_lines(end + text[room:])
+            self._keep_left_out(name, end + text[room:])
             return
         text, end = self._redactor.split(self._redactor.redacted(text))
         if end:
             self._held[name] = (cell, end)
         self._put_stream(cell, name, text)
+
+    def _keep_left_out(self, name: str, text: str) -> None:
+        # Lines are cut: of a secret that comes in pieces, none may be in them before it is whole.
+        text, end = self._redactor.split(self._redactor.redacted(self._held_lines.pop(name, "") + text))
+        self._held_lines[name] = end
+        self._keep_lines(text)
 
     def _put_stream(self, cell: int, name: str, text: str) -> None:
         if not text:
@@ -149,6 +157,8 @@ class Recorder:
         for name, (cell, held) in [*self._held.items()]:
             del self._held[name]
             self._put_stream(cell, name, held)
+        for name in [*self._held_lines]:
+            self._keep_lines(self._held_lines.pop(name))
 
     def _room(self, cell: int) -> int:
         of_cell = self._limits.cell_output_bytes - self._cell_bytes.get(cell, 0)
