@@ -58,8 +58,6 @@ def airflow_refusals(pipeline: Pipeline, options: Options) -> Iterator[Refusal]:
     rule = definition.schedule
     if rule is not None and rule.catch_up.mode == "all" and options.since is None:
         yield ("schedule", "catch_up"), "Airflow has to be told from when on it catches up: --since 2013-01-31."
-    if rule is not None and _is_odd(rule.cron):
-        yield ("schedule", "cron"), "a day of the month and a weekday, one with a star, are `and` here and `or` there."
     if rule is not None and definition.triggers:
         yield ("triggers",), "a schedule and triggers in one are not compiled; make two pipelines of it."
     elif len(definition.triggers) > 1 and any(each.parameters for each in definition.triggers):
@@ -194,10 +192,3 @@ def _argument(name: str, value: Any) -> str:
 
 def _seconds(seconds: float) -> str:
     return f"timedelta(seconds={seconds:g})" if seconds < 1e6 else f"timedelta(seconds={seconds!r})"
-
-
-def _is_odd(cron: str) -> bool:
-    """Whether Debian's rule for stars decides which days fit: the field of days or of weekdays is such as */2."""
-    days, weekdays = cron.split()[2], cron.split()[4]
-    stepped = [each for each in (days, weekdays) if each.startswith("*") and each != "*"]
-    return bool(stepped) and "*" not in {days, weekdays}

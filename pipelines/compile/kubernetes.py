@@ -7,6 +7,7 @@ name of the Job is that of the run: a pod that takes another's place goes on wit
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +16,7 @@ import yaml
 from pipelines.compile.compiled import Compiled, Options, header
 from pipelines.compile.refusals import Refusal
 from pipelines.definition import Pipeline
+from pipelines.definition.rules import ScheduleRule
 from pipelines.planning.runs import DEFAULT_POOL
 from pipelines.planning.secret_references import secret_references
 
@@ -35,9 +37,8 @@ def kubernetes_refusals(pipeline: Pipeline, options: Options) -> Iterator[Refusa
     definition = pipeline.definition
     for number, each in enumerate(definition.triggers):
         yield ("triggers", number), f"a CronJob knows the clock alone, and no {each.kind}; take a schedule."
-    rule = definition.schedule
-    if rule is not None and rule.catch_up.mode == "all":
-        yield ("schedule", "catch_up"), "a CronJob makes up for the last instant at most; write last or none."
+    if definition.schedule is not None:
+        yield from _schedule_refusals(definition.schedule)
     if definition.concurrency.over == "skip" and definition.concurrency.runs > 1:
         yield ("concurrency", "runs"), "a CronJob skips a run when there is one already, not when there are several."
     if definition.priority:
@@ -50,6 +51,13 @@ def kubernetes_refusals(pipeline: Pipeline, options: Options) -> Iterator[Refusa
             yield place, f"a pod sees files of secrets in {FILES} alone; put it into workbench-files, or take env:NAME."
         if secret.scheme in {"keyset", "vault"}:
             yield place, f"a pod has no {secret.scheme}; put the secret into workbench-pipelines, and take env:NAME."
+
+
+def _schedule_refusals(rule: ScheduleRule) -> Iterator[Refusal]:
+    if rule.catch_up.mode == "all":
+        yield ("schedule", "catch_up"), "a CronJob makes up for the last instant at most; write last or none."
+    if re.search(r"(?<!/)\b7\b", rule.cron.split()[4]):
+        yield ("schedule", "cron"), "Kubernetes has no weekday 7; write 0 for Sunday."
 
 
 def compile_kubernetes(pipeline: Pipeline, options: Options, commit: str | None) -> Compiled:

@@ -152,6 +152,9 @@ def test_what_airflow_has_no_way_to_do_is_refused_with_its_line(project, fields,
         ({"concurrency": {"runs": 2, "over": "skip"}}, "5: concurrency.runs"),
         ({"steps": {"a": {**STEP, "pool": "spark"}}}, "4: steps.a.pool"),
         ({"schedule": {"cron": "0 0 * * *", "zone": "UTC", "catch_up": "all"}}, "7: schedule.catch_up"),
+        ({"schedule": {"cron": "0 6 */2 * 1", "zone": "UTC"}}, "5: schedule.cron"),
+        ({"schedule": {"cron": "0 6 * * 7", "zone": "UTC"}}, "5: schedule.cron"),
+        ({"schedule": {"cron": "0 6 * * 1/2", "zone": "UTC"}}, "5: schedule.cron"),
     ],
 )
 def test_what_kubernetes_has_no_way_to_do_is_refused_with_its_line(project, fields, where):
