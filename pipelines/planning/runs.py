@@ -100,8 +100,10 @@ class Plan:
         return UTC if rule is None else ZoneInfo(rule.zone)
 
 
-def partition_name(by: Literal["hour", "day", "month"], value: object) -> str:
-    """The name of the partition that a parameter names, whatever its type."""
+def partition_name(by: Literal["hour", "day", "month"], value: object, zone: tzinfo = UTC) -> str:
+    """The name of the partition that a parameter names, whatever its type; a time is that of the clock in *zone*."""
+    if isinstance(value, datetime) and value.tzinfo is not None:
+        value = value.astimezone(zone)
     if isinstance(value, date | datetime):
         return value.strftime(PARTITION_NAMES[by])
     return str(value)
@@ -109,7 +111,7 @@ def partition_name(by: Literal["hour", "day", "month"], value: object) -> str:
 
 def _partition(definition: Definition, values: Mapping[str, Any]) -> str | None:
     rule = definition.partitions
-    return None if rule is None else partition_name(rule.by, values[rule.parameter])
+    return None if rule is None else partition_name(rule.by, values[rule.parameter], ZoneInfo(rule.zone))
 
 
 def _new_step(planned: PlannedStep) -> NewStep:

@@ -20,7 +20,7 @@ from pipelines.planning.bindings import read_bindings, write_bindings
 from pipelines.planning.partitions import partition_runs
 from pipelines.planning.pins import Pins, read_pins
 from pipelines.planning.run_as import RunAsRule, run_as_problems
-from pipelines.planning.runs import Plan, Start
+from pipelines.planning.runs import Plan, Start, partition_name
 from pipelines.planning.unsupported import unsupported
 from pipelines.states import State
 from pipelines.store.records import Retries, Trigger
@@ -215,3 +215,9 @@ def test_decimals_keep_their_digits():
     kept = write_bindings([Parameter("x", parse_hint("Decimal"))], {"x": Decimal("1.10")})
 
     assert kept == {"x": ["Decimal", "1.10"]}
+
+
+def test_a_time_has_the_name_of_its_partition_in_the_zone_of_the_rule():
+    instant = datetime(2013, 1, 1, 4, tzinfo=UTC)
+
+    assert partition_name("hour", instant, ZoneInfo("America/New_York")) == "2012-12-31T23-0500"
