@@ -144,7 +144,9 @@ def _job_spec(pipeline: Pipeline, options: Options) -> dict[str, Any]:
             ]
         },
     }
-    if pipeline.definition.timeout_seconds is not None:
+    # A run that waits for room in its pod is in that time, too, and would be killed before it could begin.
+    is_bounded = pipeline.definition.concurrency.over == "skip"
+    if pipeline.definition.timeout_seconds is not None and is_bounded:
         spec["activeDeadlineSeconds"] = int(pipeline.definition.timeout_seconds) + MARGIN_SECONDS
     spec["template"] = {"metadata": {"labels": _labels(pipeline)}, "spec": _pod(pipeline, options)}
     return spec
