@@ -200,9 +200,9 @@ def test_staging_tables_of_dead_jobs_are_removed_those_of_others_stay(settings, 
     fields = write_fields([("id", "bigint")])
     alive = staging.make_owner()
     owners = {
-        "dead": replace(alive, started=alive.started - 100),
+        "dead": replace(alive, started="another"),
         "alive": alive,
-        "elsewhere": Owner(machine="another", pid=1, started=1.0),
+        "elsewhere": Owner(machine="another", pid=1, started="1.0"),
     }
     writes = {
         name: Write(

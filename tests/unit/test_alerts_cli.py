@@ -123,7 +123,7 @@ def test_series_end_with_their_process_and_one_that_was_killed_is_missed_for_a_w
     # The port is closed, as of a process that was killed: its file says which one it was.
     assert targets.scrape() == [(*up, 0.0), ("workbench_things", a, None)]
     target_file(tmp_path, "flow:f").write_text(
-        Target(job="flow:f", address=f"127.0.0.1:{port}", pid=1, born=1.0).as_json()
+        Target(job="flow:f", address=f"127.0.0.1:{port}", pid=1, born="1.0").as_json()
     )
     assert targets.scrape() == [(*up, 0.0)]
     monkeypatch.setattr(reading, "FORGET_SECONDS", -1.0)

@@ -27,7 +27,7 @@ READ = WorkbenchRead(
     settings=WarehouseSettings(), plan=Plan(columns=(), statements=(), what=""), schema=pa.schema([("n", pa.int64())])
 )
 STAGE = WorkbenchStage(
-    settings=WarehouseSettings(), job=Job(prefix="", owner=Owner(machine="", pid=1, started=0.0), fields=())
+    settings=WarehouseSettings(), job=Job(prefix="", owner=Owner(machine="", pid=1, started="0"), fields=())
 )
 
 

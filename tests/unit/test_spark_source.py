@@ -154,9 +154,9 @@ def test_an_owner_that_has_ended_is_dead_one_elsewhere_unknown():
     alive = staging.make_owner()
 
     assert alive.is_dead() is False
-    assert Owner(machine=alive.machine, pid=alive.pid, started=alive.started - 60).is_dead() is True
-    assert Owner(machine=alive.machine, pid=2**22 + 1, started=1.0).is_dead() is True
-    assert Owner(machine="another", pid=1, started=1.0).is_dead() is None
+    assert Owner(machine=alive.machine, pid=alive.pid, started="another").is_dead() is True
+    assert Owner(machine=alive.machine, pid=2**22 + 1, started="1.0").is_dead() is True
+    assert Owner(machine="another", pid=1, started="1.0").is_dead() is None
 
 
 @given(st.lists(st.one_of(st.none(), st.text())))

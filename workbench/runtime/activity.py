@@ -16,14 +16,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-import psutil
-
+from workbench.living import birth_of, lives
 from workbench.security.secrets import private_folder, write_private
 
 FOLDER_VARIABLE = "JUPYTER_RUNTIME_DIR"  # Jupyter's own: kernels and terminals inherit it from the server
 REPORT_SECONDS = 60.0
 LOOK_SECONDS = (1.0, 60.0)
-SAME_START_SECONDS = 1.0  # psutil's clock of a process is that exact
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,8 +74,7 @@ def mark_busy(name: str) -> Iterator[None]:
     slug = re.sub(r"[^A-Za-z0-9-]+", "-", name)[:60]
     # The same notebook may run twice at once, each with a mark of its own.
     mark = private_folder(marks_folder(Path(runtime))) / f"{slug}.{secrets.token_hex(4)}.json"
-    process = psutil.Process()
-    write_private(mark, json.dumps({"name": name, "pid": process.pid, "started": process.create_time()}))
+    write_private(mark, json.dumps({"name": name, "pid": os.getpid(), "started": birth_of(os.getpid())}))
     try:
         yield
     finally:
@@ -95,22 +92,13 @@ def read_marks(folder: Path) -> list[str]:
     for mark in sorted(folder.glob("[!.]*.json")):
         try:
             content = json.loads(mark.read_text(encoding="utf-8"))
-            name, lives = str(content["name"]), _lives(int(content["pid"]), float(content["started"]))
+            name, is_alive = str(content["name"]), lives(int(content["pid"]), str(content["started"]))
         except FileNotFoundError:
             continue
         except (OSError, ValueError, KeyError, TypeError):
-            name, lives = "", False
-        if lives:
+            name, is_alive = "", False
+        if is_alive:
             names.append(name)
         else:
             mark.unlink(missing_ok=True)
     return names
-
-
-def _lives(pid: int, started: float) -> bool:
-    try:
-        process = psutil.Process(pid)
-        # A process id is given out again.
-        return abs(process.create_time() - started) < SAME_START_SECONDS and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
-        return False

@@ -9,12 +9,13 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
+from workbench.living import birth_of, lives
 
 logger = logging.getLogger(__name__)
 
@@ -32,32 +33,28 @@ class Target:
         address: host and port.
         path: of the metrics.
         pid: of the process.
-        born: when the system started it, in seconds since 1970: another process may get its number.
+        born: of `workbench.living`: another process may get its number.
     """
 
     job: str
     address: str
     path: str = "/metrics"
     pid: int
-    born: float
+    born: str
 
     @classmethod
     def of_this_process(cls, job: str, address: str, *, path: str = "/metrics") -> Target:
         """Of the process that asks."""
-        process = psutil.Process()
-        return cls(job=job, address=address, path=path, pid=process.pid, born=process.create_time())
+        return cls(job=job, address=address, path=path, pid=os.getpid(), born=birth_of(os.getpid()))
 
     @property
     def is_alive(self) -> bool:
         """Whether its process is still there."""
-        try:
-            return abs(psutil.Process(self.pid).create_time() - self.born) < 1
-        except psutil.Error:
-            return False
+        return lives(self.pid, self.born)
 
     def as_json(self) -> str:
         """As Prometheus reads it."""
-        labels = {"job": self.job, "__metrics_path__": self.path, PID: str(self.pid), BORN: str(self.born)}
+        labels = {"job": self.job, "__metrics_path__": self.path, PID: str(self.pid), BORN: self.born}
         return json.dumps([{"targets": [self.address], "labels": labels}])
 
 
@@ -96,7 +93,7 @@ def read_target(file: Path) -> Target | None:
             address=str(address),
             path=str(labels["__metrics_path__"]),
             pid=int(labels[PID]),
-            born=float(labels[BORN]),
+            born=str(labels[BORN]),
         )
     except FileNotFoundError:
         return None

@@ -14,13 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import psutil
-
 from workbench.errors import KeysetError
+from workbench.living import birth_of, lives
 from workbench.security.secrets import sync_folder
 
 BUSY_SECONDS = 30.0
-CLOCK_SECONDS = 5.0
 REBUILD = (
     "Restore inventory.db from a backup, or make it anew of what is there: `workbench keys rewrap --rebuild FOLDER`."
 )
@@ -253,27 +251,22 @@ def _opened(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def _entry(number: int, kind: Kind, name: str, version: int, writer: str | None) -> Entry:
-    lives = writer is not None and _lives(writer)
+    is_alive = writer is not None and _lives(writer)
     return Entry(
         id=number,
         kind=kind,
         name=name,
         version=version,
-        is_being_written=lives,
-        is_cut_off=writer is not None and not lives,
+        is_being_written=is_alive,
+        is_cut_off=writer is not None and not is_alive,
     )
 
 
 def _me() -> str:
-    process = psutil.Process()
-    return f"{process.pid} {process.create_time():.0f}"
+    return f"{os.getpid()} {birth_of(os.getpid())}"
 
 
 def _lives(writer: str) -> bool:
     """Whether the process that noted itself so still runs; its number may be another's by now."""
-    number, _, created = writer.partition(" ")
-    try:
-        # The clock may have been set since.
-        return abs(psutil.Process(int(number)).create_time() - float(created)) < CLOCK_SECONDS
-    except psutil.Error:
-        return False
+    number, _, birth = writer.partition(" ")
+    return lives(int(number), birth)

@@ -24,6 +24,7 @@ import pyarrow.compute as pc
 import sqlalchemy as sa
 
 from workbench.errors import RowsRefused, WarehouseError
+from workbench.living import birth_of, lives
 from workbench.sections import WarehouseSettings
 from workbench.warehouse.copy import KEEPALIVES, open_bulk, reported_bulk
 from workbench.warehouse.schema import literal, lock_ddl, quoted
@@ -43,16 +44,13 @@ class Owner:
 
     machine: str  #: boot and process namespace
     pid: int
-    started: float  #: seconds since 1970
+    started: str  #: of `workbench.living`
 
     def is_dead(self) -> bool | None:
         """Whether it is known to have ended; None on another machine."""
         if self.machine != _machine():
             return None
-        try:
-            return abs(psutil.Process(self.pid).create_time() - self.started) > 1
-        except psutil.Error:
-            return True
+        return not lives(self.pid, str(self.started))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +74,7 @@ def make_owner() -> Owner:
     """The Java process above this one, which is the driver; without one, this process."""
     me = psutil.Process()
     above = next((each for each in me.parents() if "java" in each.name()), me)
-    return Owner(machine=_machine(), pid=above.pid, started=above.create_time())
+    return Owner(machine=_machine(), pid=above.pid, started=birth_of(above.pid))
 
 
 def batch_prefix() -> str:
