@@ -68,7 +68,7 @@ def test_a_full_disk_of_backups_is_waited_for(warehouse):
         assert whole_segments(spool)
         wait_until(lambda: read_waiting_since(warehouse.home), SECONDS, "the lag to be noted")
         create = ("nsenter", f"--target={process.pid}", "--mount", "--")
-        assert "No space left on device" in warehouse.run("create", code=1, before=create)
+        assert "No space left on device" in warehouse.run("create", code=2, before=create)
         assert "No space left on device" in read_status(warehouse.home).problem
         assert repository.names() == backups
         assert process.poll() is None

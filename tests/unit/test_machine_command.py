@@ -39,7 +39,7 @@ def test_ctrl_c_at_a_detached_start_ends_it(monkeypatch: pytest.MonkeyPatch, tmp
     ("number", "message"),
     [
         (errno.EACCES, "Error: /disk/x may not be read or written by this user"),
-        (errno.ENOSPC, "Error: there is no room for /disk/x"),
+        (errno.ENOSPC, "Error: there is no room for /disk/x: "),
         (errno.EROFS, "Error: /disk/x is on a disk that is read only"),
         (errno.EIO, "Error: [Errno 5] broken: '/disk/x'"),
     ],

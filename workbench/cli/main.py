@@ -102,7 +102,10 @@ def system_error(error: OSError) -> tuple[str, str]:
         remedy = "run the command as the user who made that folder, or set WORKBENCH_HOME to another."
         return f"{place} may not be read or written by this user", remedy
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return f"there is no room for {place}", "free some space, or set WORKBENCH_HOME to a folder on another disk."
+        return (
+            f"there is no room for {place}: {error.strerror}",
+            "free some space there, or set WORKBENCH_HOME to a folder on another disk.",
+        )
     if error.errno == errno.EROFS:
         return f"{place} is on a disk that is read only", "set WORKBENCH_HOME to a folder that can be written."
     return str(error), "see what `workbench doctor` finds."
