@@ -48,6 +48,7 @@ class Machine:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._expiries: dict[str, float] = {}  # of certificates
 
     def look(self) -> None:
         """Set the metrics to what is so now. What cannot be read keeps its last value, and the log says so."""
@@ -87,10 +88,11 @@ class Machine:
         files = {f"{name}-{file.stem}": file for name in ("hub", "kafka") for file in (keys / name).glob("*.pem")}
         if hub.tls_certificate_file is not None:
             files["hub"] = hub.tls_certificate_file
+        found = {name: _expiry(file, self._expiries.get(name)) for name, file in files.items()}
+        self._expiries = {name: at for name, at in found.items() if at is not None}
         metrics.CERTIFICATE_EXPIRY.clear()
-        for name, file in files.items():
-            certificate, *_ = x509.load_pem_x509_certificates(file.read_bytes())
-            metrics.CERTIFICATE_EXPIRY.labels(name).set(certificate.not_valid_after_utc.timestamp())
+        for name, at in self._expiries.items():
+            metrics.CERTIFICATE_EXPIRY.labels(name).set(at)
 
     def _checkpoint(self) -> None:
         path = Checkpointer.of(self._settings.home).path
@@ -117,6 +119,16 @@ class Machine:
             gauge.labels(name).set(value)
 
 
+def _expiry(certificate: Path, before: float | None) -> float | None:
+    """When a certificate ends, in seconds since 1970; as *before*, when it cannot be read."""
+    try:
+        first, *_ = x509.load_pem_x509_certificates(certificate.read_bytes())
+    except (OSError, ValueError) as error:
+        logger.warning("the certificate %s cannot be read: %s", certificate, error)
+        return before
+    return first.not_valid_after_utc.timestamp()
+
+
 class Pipelines:
     """Runs, the queue and the outbox."""
 
@@ -131,18 +143,17 @@ class Pipelines:
             StoreError: when it does not answer or refuses.
         """
         with store.transaction() as connection:
-            ended, measures = read_ended(connection, self._since), read_measures(connection, MOST_PIPELINES)
+            ended, now = read_ended(connection, self._since)
+            measures = read_measures(connection, MOST_PIPELINES)
         self._set(measures)
-        is_first = self._since is None
+        # By the database's clock, of which ours knows nothing; it may have been set.
+        is_first, self._since = self._since is None, now
         for each in ended:
             # Those of before the monitor was started are not news.
             if not is_first and self._seen.get(each.id) != each.at:
                 name = each.pipeline if each.pipeline in measures.pipelines else OTHER
                 metrics.RUNS_ENDED.labels(name, each.state).inc()
             self._seen[each.id] = each.at  # a run that is repaired ends again
-            self._since = max(self._since or each.at, each.at)
-        if self._since is None:
-            self._since = datetime.now().astimezone()
         for old in list(self._seen)[:-MOST_SEEN]:
             del self._seen[old]
 

@@ -12,6 +12,7 @@ from alembic.script import ScriptDirectory
 from pydantic import SecretStr
 
 from pipelines.acting import cancel_backfill, repair_run
+from pipelines.monitor.own import Pipelines
 from pipelines.states import State
 from pipelines.store import migrations
 from pipelines.store.claims import reaping
@@ -22,6 +23,7 @@ from pipelines.store.database import Store
 from pipelines.store.events import read_events
 from pipelines.store.migrations import read_revision
 from pipelines.store.outbox import post, sent, take_messages
+from pipelines.store.pages.measures import read_ended
 from pipelines.store.pages.overview import list_pipelines, list_skips, list_workers, read_queue
 from pipelines.store.pages.runs import page_of_runs, read_run, run_matrix
 from pipelines.store.records import ELSEWHERE, Event, Message, NewRun, NewStep, Outcome, Reprocess, Retries, Trigger
@@ -51,6 +53,7 @@ from tests.services.pipelines_store import (
 )
 from tests.services.postgres_server import DATABASE
 from workbench.errors import ClaimLost, NoSuchRun, StoreError, StoreTooNew, StoreUnavailable
+from workbench.observability import metrics
 from workbench.runtime.ports import any_free
 from workbench.sections import WarehouseSettings
 
@@ -636,6 +639,33 @@ def test_retention_keeps_the_last_success_of_a_pipeline_that_only_fails(store):
 
     with store.transaction() as connection:
         assert [each.id for each in let_go(connection)] == [runs[0], runs[2]]
+
+
+def test_a_run_that_ends_is_counted_once_also_after_the_clock_was_ahead(store):
+    def ended(after="0 s"):
+        number = new_run(store)
+        with store.transaction() as connection:
+            at = f"now() + interval '{after}'"
+            connection.exec_driver_sql(
+                f"UPDATE pipelines.runs SET state = 'failed', ended_at = {at} WHERE id = {number}"
+            )
+
+    def counted():
+        pipelines.look(store)
+        return metrics.RUNS_ENDED.labels("p", State.FAILED)._value.get()
+
+    pipelines = Pipelines()
+    ended()
+    before = counted()
+    ended(after="1 hour")
+    assert [counted() - before, counted() - before] == [1, 1]
+    ended()
+    ended()
+    assert [counted() - before, counted() - before] == [3, 3]
+
+    with store.transaction() as connection:
+        found, _ = read_ended(connection, None, at_once=2)
+    assert len({each.id for each in found}) == len(found) == 4
 
 
 def test_who_waits_is_told_of_a_new_run(store):

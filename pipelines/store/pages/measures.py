@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
+OVERLAP = timedelta(minutes=1)  #: a transaction that ends a run is committed later than the time that it wrote
+AT_ONCE = 5000
 ENDED = sa.text("""
 SELECT id, pipeline, state, ended_at FROM pipelines.runs
-WHERE ended_at > coalesce(CAST(:since AS timestamptz), clock_timestamp()) - interval '10 seconds'
-ORDER BY ended_at, id LIMIT 5000
+WHERE ended_at >= :at AND (ended_at, id) > (:at, :id) ORDER BY ended_at, id LIMIT :most
 """)
 SUCCEEDED = sa.text("""
 SELECT p.name, (
@@ -50,9 +51,26 @@ class Measures:
     undelivered: int  #: messages that have been tried in vain
 
 
-def read_ended(connection: sa.Connection, since: datetime | None) -> list[Ended]:
-    """Runs that ended since a moment before *since*, or before now: some are read twice, since commits come later."""
-    return [Ended(*row) for row in connection.execute(ENDED, {"since": since})]
+def read_ended(
+    connection: sa.Connection, since: datetime | None, *, at_once: int = AT_ONCE
+) -> tuple[list[Ended], datetime]:
+    """Runs that ended since a minute before *since*, of which some are read twice; and the time of the database.
+
+    Args:
+        connection: to the store.
+        since: the time that the last look has given; without, now. A clock that was ahead then counts as that of now.
+        at_once: rows that are asked for at once.
+    """
+    now: datetime = connection.execute(sa.text("SELECT clock_timestamp()")).scalar_one()
+    ended: list[Ended] = []
+    after = (min(since or now, now) - OVERLAP, 0)
+    while True:
+        page = connection.execute(ENDED, {"at": after[0], "id": after[1], "most": at_once})
+        found = [Ended(*row) for row in page]
+        ended += found
+        if len(found) < at_once:
+            return ended, now
+        after = (found[-1].at, found[-1].id)
 
 
 def read_measures(connection: sa.Connection, most: int) -> Measures:
