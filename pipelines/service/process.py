@@ -93,6 +93,7 @@ async def _serve(settings: Settings, options: ServiceOptions, ready: Callable[[]
             hints=hints,
             webhooks=Webhooks(site, references_of(settings, os.environ)),
             sign=sign,
+            rendering=ThreadPoolExecutor(1, thread_name_prefix="output"),
             key=ensure_token(settings.home / "keys" / "pipelines-service").encode(),
         )
         # Behind a proxy that puts on its own headers: nothing here believes X-Forwarded-For.

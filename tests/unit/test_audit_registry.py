@@ -133,6 +133,7 @@ def test_every_route_of_the_service_of_pipelines_is_audited_or_says_why_not():
         hints=None,
         webhooks=None,
         sign=None,
+        rendering=None,
         key=b"k",
     )
     application = build_application(service)

@@ -24,7 +24,7 @@ from pipelines.service.entrance.path_only import PathOnly
 from pipelines.service.openapi import openapi
 from pipelines.service.operations import OPERATIONS, check
 from pipelines.service.rights import Forbidden, Person, Right, demand, right_of_groups
-from pipelines.service.site.outputs import read_output, render
+from pipelines.service.site.outputs import _with_few_colours, read_output, render
 from pipelines.service.site.tails import BEGIN_BYTES, Tail, items_of, plain
 from pipelines.service.web.forms import form_fields, given_texts
 from pipelines.service.web.live import Cursor
@@ -263,6 +263,18 @@ def test_an_output_is_decrypted_for_the_page_and_for_nobody_without_keys(tmp_pat
     assert not [each for each in tmp_path.iterdir() if each.is_file() and b"canary" in each.read_bytes()]
     with pytest.raises(KeysetError, match="is encrypted, and there is no keyset"):
         read_output(output, None)
+
+
+def test_a_long_output_with_colours_is_shown_soon_and_in_one_colour():
+    def notebook(text):
+        output = {"output_type": "stream", "name": "stdout", "text": text}
+        cell = {"cell_type": "code", "source": "", "metadata": {}, "id": "a", "outputs": [output], "execution_count": 1}
+        return {**NOTEBOOK, "cells": [cell]}
+
+    red = "\x1b[31mred\x1b[0m "
+    assert _with_few_colours(notebook(red * 10)) == notebook(red * 10)
+    assert _with_few_colours(notebook(red * 100_000)) == notebook("red " * 100_000)
+    assert _with_few_colours(notebook([red] * 100_000)) == notebook(["red "] * 100_000)
 
 
 def test_the_output_of_another_attempt_is_refused_in_its_place(tmp_path):

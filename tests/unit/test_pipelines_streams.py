@@ -64,7 +64,7 @@ def _quick(monkeypatch):
 async def serving(entrance: Any, home: Path) -> AsyncIterator[str]:
     service = Service(
         site=SimpleNamespace(home=home), entrance=entrance, prefix="/", templates=build_templates(),
-        hints=Hints(asyncio.get_running_loop()), webhooks=None, sign=None, key=b"k",
+        hints=Hints(asyncio.get_running_loop()), webhooks=None, sign=None, rendering=None, key=b"k",
     )  # fmt: skip
     application: Application = build_application(service)
     server, (socket,) = HTTPServer(application), bind_sockets(0, "127.0.0.1")

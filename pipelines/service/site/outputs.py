@@ -12,11 +12,15 @@ from pipelines.engine.record.notebook import read_notebook
 from pipelines.engine.record.publishing import notebook_bytes
 from pipelines.runner.folders import is_notebook, log_beside
 from pipelines.service.site.site import Site
+from pipelines.service.site.tails import TERMINAL
 from workbench.errors import NoSuchRun, WorkbenchError
 from workbench.security.keyset.opening import Keys
 
 LARGEST_BYTES = 64 * 1024 * 1024  #: of a notebook that is shown; a larger one can be fetched
 KEPT = 8  # pages of HTML
+MOST_COLOURED = (
+    100_000  # characters of an output; the time that nbconvert takes for colours grows with the square of them
+)
 STYLE = """
 :root { color-scheme: light }
 body { margin: 0; padding: .75rem; font: 14px/1.5 system-ui, sans-serif; background: #fff; color: #1c2733 }
@@ -93,6 +97,7 @@ def render(path: Path, keys: Keys | None) -> str:
         raise WorkbenchError(
             f"the notebook is gone: {error}", remedy="The pipeline's retention may have removed it."
         ) from None
+    _demand_room(stamp.st_size)
     return _rendered(path, stamp.st_mtime_ns, keys)
 
 
@@ -106,11 +111,34 @@ def _as_html(content: bytes) -> str:
     from nbconvert import HTMLExporter
     from pygments.formatters import HtmlFormatter
 
-    if len(content) > LARGEST_BYTES:
-        raise WorkbenchError(
-            f"the notebook has {len(content):,} bytes, more than a page can show", remedy="Fetch it as a file."
-        )
-    notebook = nbformat.from_dict(json.loads(content))
+    _demand_room(len(content))
+    notebook = nbformat.from_dict(_with_few_colours(json.loads(content)))
     body, _ = HTMLExporter(template_name="basic").from_notebook_node(notebook)
     style = f"{STYLE}\n{HtmlFormatter(style='default').get_style_defs('.highlight')}"
     return f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Output</title><style>{style}</style><body>{body}</body></html>'
+
+
+def _demand_room(size_bytes: int) -> None:
+    if size_bytes > LARGEST_BYTES:
+        raise WorkbenchError(
+            f"the notebook has {size_bytes:,} bytes, more than a page can show", remedy="Fetch it as a file."
+        )
+
+
+def _with_few_colours(notebook: dict[str, Any]) -> dict[str, Any]:
+    """The notebook with long outputs in one colour."""
+    for cell in notebook.get("cells", ()):
+        for output in cell.get("outputs", ()):
+            for texts in (output, output.get("data", {})):
+                for name in ("text", "text/plain", "traceback"):
+                    if name in texts:
+                        texts[name] = _in_one_colour(texts[name])
+    return notebook
+
+
+def _in_one_colour(text: str | list[str]) -> str | list[str]:
+    whole = text if isinstance(text, str) else "".join(text)
+    if len(whole) <= MOST_COLOURED or "\x1b" not in whole:
+        return text
+    # What a traceback has is lines, which only together may be long.
+    return TERMINAL.sub("", text) if isinstance(text, str) else [TERMINAL.sub("", line) for line in text]

@@ -93,6 +93,7 @@ class Service:
     hints: Hints
     webhooks: Webhooks
     sign: Sign  #: of this process
+    rendering: Executor  #: where notebooks become HTML, one after the other
     key: bytes = field(repr=False)  #: signs cookies and the tokens of forms
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Executor
 from typing import Any
 
 from pipelines.service.site.outputs import output_path, read_output, render
@@ -22,7 +23,8 @@ class Output(Handler):
     @not_audited("It only looks, as far as the rights of who asks go.")
     async def get(self, run: str, attempt: str) -> None:
         """Called by tornado."""
-        body = await _of(self, run, attempt, render)
+        # In a thread of its own: what takes long there holds up outputs, and no other page.
+        body = await _of(self, run, attempt, render, self.service.rendering)
         self.set_header("Content-Security-Policy", OUTPUT_POLICY)
         self.set_header("X-Frame-Options", "SAMEORIGIN")
         self.set_header("Content-Type", "text/html; charset=utf-8")
@@ -42,7 +44,7 @@ class NotebookFile(Handler):
         self.finish(body)
 
 
-async def _of(handler: Handler, run: str, attempt: str, read: Any) -> Any:
+async def _of(handler: Handler, run: str, attempt: str, read: Any, threads: Executor | None = None) -> Any:
     found = await handler.perform("show_run", {"run": int(run)})
     site = handler.service.site
-    return await handler.beside(lambda: read(output_path(site, found, int(attempt)), site.keys))
+    return await handler.beside(lambda: read(output_path(site, found, int(attempt)), site.keys), threads)
