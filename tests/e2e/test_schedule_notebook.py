@@ -121,6 +121,12 @@ def overwrite(page, file: Path) -> None:
     dialog.get_by_label("Name", exact=True).fill("nightly")
     agreement.wait_for(timeout=WAIT)
     agreement.check()
+    file.write_text(edited := f"{before}# edited\n")  # nor to what somebody else makes of it
+    dialog.get_by_role("button", name="Write it").click()
+    dialog.get_by_text("nobody has agreed to replace it").wait_for(timeout=WAIT)
+    assert file.read_text() == edited
+    assert not agreement.is_checked()
+    agreement.check()
     dialog.get_by_role("button", name="Write it").click()
     dialog.wait_for(state="detached", timeout=WAIT)
     assert "cron: 0 6 * * *" in file.read_text()

@@ -69,13 +69,14 @@
     return make('select', { 'data-place': place }, ...options);
   }
 
-  /** A box to tick, with its label behind it; hidden until there is something to agree to. Another question, another tick. */
+  /** A box to tick, with its label behind it; hidden until there is something to agree to. Another question, or the same of something else, wants another tick. */
   function agreement() {
     const box = make('input', { type: 'checkbox', id: `${NAME}-${++numberOfIds}` });
     const label = make('label', { htmlFor: box.id });
     const row = make('div', { className: 'agreement', hidden: true }, box, label);
-    const ask = question => {
-      box.checked = box.checked && question === label.textContent;
+    const ask = (question, about = '') => {
+      box.checked = box.checked && question === label.textContent && about === row.dataset.about;
+      row.dataset.about = about;
       row.hidden = !question;
       label.textContent = question;
     };
@@ -219,7 +220,8 @@
       this.project.ask(
         answer.is_project ? '' : `${answer.notebook} is in no project: no folder above it has pipelines/jobs. Make ${folder} one.`
       );
-      this.replacing.ask(answer.found ? `${answer.file} is there already. Replace it.` : '');
+      // The tick is for the file as it was then: somebody else may have changed it since.
+      this.replacing.ask(answer.found ? `${answer.file} is there already. Replace it.` : '', answer.found);
       if (!this.parameters) {
         this.showParameters(answer.parameters);
       }
