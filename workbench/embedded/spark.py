@@ -16,7 +16,7 @@ from workbench.answering import answers
 from workbench.embedded.asking import Asking
 from workbench.embedded.clusters import StartLog, check_cluster, conf_folders, find_refusal
 from workbench.embedded.jars import pyspark_home
-from workbench.embedded.java import Java
+from workbench.embedded.java import Java, file_names
 from workbench.embedded.profiles import Profile
 from workbench.embedded.spark_readiness import spark_obstacle
 from workbench.embedded.spark_ui import SparkUI
@@ -153,6 +153,7 @@ class SparkConnectServer:
 
     def _environment(self) -> Mapping[str, str]:
         return {
+            **file_names(os.environ),
             "SPARK_HOME": str(pyspark_home()),
             "JAVA_HOME": str(self.java.home),
             "SPARK_CONNECT_AUTHENTICATE_TOKEN": self.token,
