@@ -66,7 +66,8 @@ def frame_as_json(frame: pd.DataFrame) -> str:
             f"two columns of the answer are called {doubled!r}", remedy="Name one of them otherwise with AS."
         )
     rows = frame.itertuples(index=False, name=None)
-    return json.dumps([dict(zip(names, map(_as_json, row), strict=True)) for row in rows], ensure_ascii=False)
+    objects = [dict(zip(names, map(_as_json, row), strict=True)) for row in rows]
+    return json.dumps(objects, ensure_ascii=False, separators=(",", ":"))
 
 
 def _as_json(value: Any) -> Any:
