@@ -123,7 +123,7 @@ def test_a_request_has_one_id_at_the_proxy_the_service_and_the_hub(hub: ProxiedH
 
     wait_until(lambda: told(site.log("pipelines.service")), 20, "the line of the service")
     assert told(site.log("pipelines.service"))[-1].startswith("404 POST ")
-    assert any("GET /hub/api/user" in each for each in told(hub.log)), "the hub was asked who that is"
+    wait_until(lambda: any("GET /hub/api/user" in each for each in told(hub.log)), 20, "the hub to tell who asked")
     assert token not in hub.log + site.log("pipelines.service")
 
 
