@@ -73,6 +73,14 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(masking, "_MASKS", masking.Masks())
 
 
+@pytest.fixture(autouse=True)
+def usual_umask() -> Iterator[None]:
+    """Files of a test begin with a mode that others can read, whatever a command that ran in this process has set."""
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
+
+
 @pytest.fixture(scope="session")
 def workbench_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """WORKBENCH_HOME of the workbench that the session shares."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,10 +20,8 @@ def last_lines(folder: Path, since: float) -> Iterator[tuple[Path, str]]:
         since: in seconds since the epoch.
     """
     written = [(changed, path) for path in logs(folder) if (changed := changed_at(path)) >= since]
-    for _, path in sorted(written, reverse=True)[:MOST_FILES]:
-        lines = ending(path).splitlines()[-LAST_LINES:]
-        if lines:
-            yield path, "\n".join(lines)
+    told = ((path, "\n".join(ending(path).splitlines()[-LAST_LINES:])) for _, path in sorted(written, reverse=True))
+    return itertools.islice(((path, lines) for path, lines in told if lines), MOST_FILES)
 
 
 def logs(folder: Path) -> Iterator[Path]:
@@ -40,10 +39,11 @@ def changed_at(path: Path) -> float:
 
 
 def ending(path: Path) -> str:
-    """The end of a file; empty when it is gone."""
+    """The end of a file; empty when it is gone, or is not text: a segment of a topic has the name of a log, too."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - MOST_BYTES))
-            return file.read().decode("utf-8", errors="replace")
+            content = file.read()
     except OSError:
         return ""
+    return "" if b"\0" in content else content.decode("utf-8", errors="replace")
