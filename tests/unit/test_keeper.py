@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import errno
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
+from tests.services.workbench import wait_until
 from workbench.errors import ComponentError
 from workbench.runtime import keeper
+from workbench.runtime import supervisor as supervising
 from workbench.runtime.process import Launch
-from workbench.runtime.state import ComponentStatus, State, read_status
+from workbench.runtime.state import ComponentStatus, State, WorkbenchStatus, read_status, write_status
 from workbench.runtime.supervisor import Supervisor
 
 FULL = OSError(errno.ENOSPC, "No space left on device", "/disk/server/server.properties")
@@ -82,6 +85,35 @@ def test_a_run_that_fails_unforeseen_is_tried_again(supervise, heard, tmp_path: 
     reasons = [each.reason for each in heard if each.state is State.RESTARTING]
     assert reasons == ["no room under /disk/server", "ValueError('odd')", "no room under /disk/server"]
     assert heard[-1].state is State.RUNNING
+
+
+def test_what_is_given_up_is_tried_again_later_and_its_state_is_written_when_there_is_room(
+    supervise, heard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(keeper, "FAILED_INTERVAL_SECONDS", 0.001)
+    monkeypatch.setattr(keeper, "HEALTH_INTERVAL_SECONDS", 0.001)
+    monkeypatch.setattr(supervising, "STATUS_AGAIN_SECONDS", 0.001)
+    is_full = threading.Event()
+
+    def write(home: Path, status: WorkbenchStatus) -> None:
+        if is_full.is_set():
+            raise FULL
+        write_status(home, status)
+
+    monkeypatch.setattr(supervising, "write_status", write)
+    sleeper = Sleeper(tmp_path)
+    (kept,) = supervise().launch([sleeper])
+    wait_until(lambda: kept.status.state is State.RUNNING, 20, "the first start")
+    is_full.set()
+    sleeper.failures += [("is_healthy", FULL), *[("prepare", FULL)] * 8, ("prepare", ValueError("odd"))]
+
+    wait_until(lambda: heard[-1].state is State.RUNNING and not sleeper.failures, 20, "another start")
+    failed = [each.reason for each in heard if each.state is State.FAILED]
+    assert "was started 6 times without an answer: no room under /disk/server" in failed[0]
+    assert kept.error is None
+    assert read_status(tmp_path, memory=False).components[0].restarts == 0
+    is_full.clear()
+    wait_until(lambda: read_status(tmp_path, memory=False).components == (heard[-1],), 20, "the state to be written")
 
 
 def test_a_full_disk_at_the_first_start_is_told_in_words(supervise, tmp_path: Path):

@@ -23,6 +23,7 @@ HEALTH_INTERVAL_SECONDS = 5.0
 RENEWAL_INTERVAL_SECONDS = 60.0
 FAILED_CHECKS_TO_RESTART = 6  # half a minute and more: a busy two-core machine is no dead server
 RESTART_DELAYS_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0)
+FAILED_INTERVAL_SECONDS = 60.0  # between tries of what was started again and again without an answer
 RESTARTS_FORGOTTEN_AFTER_SECONDS = 300.0
 
 Listener = Callable[[ComponentStatus], None]
@@ -89,18 +90,26 @@ class Keeper(threading.Thread):
             if self._stopping.is_set():
                 break
             ended = 1 if time.monotonic() - started > RESTARTS_FORGOTTEN_AFTER_SECONDS else ended + 1
-            # What answers is of use however often it is killed; what never answers needs a person.
+            # What answers is of use however often it is killed; what never answers most likely needs a person.
             unanswered = 0 if self._answered else unanswered + 1
             if self._is_final:
                 raise start_error(self.component, self._process, reason)
-            if unanswered > len(RESTART_DELAYS_SECONDS):
-                raise start_error(
-                    self.component, self._process, f"it was started {unanswered} times without an answer: {reason}"
-                )
-            logger.warning("%s: %s; restarting", self.component.name, reason)
-            self._change(State.RESTARTING, reason=reason, restarts=self.status.restarts + 1)
-            self._stopping.wait(RESTART_DELAYS_SECONDS[min(ended, len(RESTART_DELAYS_SECONDS)) - 1])
+            self._pause(ended, unanswered, reason)
         self._change(State.STOPPED)
+
+    def _pause(self, ended: int, unanswered: int, reason: str) -> None:
+        """Say why it has ended, and wait before the next start."""
+        restarts = self.status.restarts + 1
+        if unanswered <= len(RESTART_DELAYS_SECONDS):
+            logger.warning("%s: %s; restarting", self.component.name, reason)
+            self._change(State.RESTARTING, reason=reason, restarts=restarts)
+            self._stopping.wait(RESTART_DELAYS_SECONDS[min(ended, len(RESTART_DELAYS_SECONDS)) - 1])
+            return
+        told = f"it was started {unanswered} times without an answer: {reason}"
+        self._fail(start_error(self.component, self._process, told), restarts=restarts)
+        self.settled.set()
+        # Nobody may be there, and a disk that was full has room again.
+        self._stopping.wait(FAILED_INTERVAL_SECONDS)
 
     @property
     def _is_final(self) -> bool:
@@ -116,8 +125,8 @@ class Keeper(threading.Thread):
             if self._is_final:
                 raise
             return error.message
-        except OSError as error:
-            return self._told(error)
+        except Exception as error:
+            return self._unforeseen(error)
         try:
             process.start()
             return self._wait_until_healthy(process) or self._complete(process) or self._watch(process)
@@ -126,20 +135,21 @@ class Keeper(threading.Thread):
             if not self.settled.is_set():
                 raise
             return error.message
-        except OSError as error:
-            return self._told(error)
         except Exception as error:
-            if self._is_final:
-                raise
-            logger.exception("a run of %s failed", self.component.name)
-            return repr(error)
+            return self._unforeseen(error)
         finally:
             process.stop()
 
-    def _told(self, error: OSError) -> str:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            return f"no room under {Path(error.filename or self.component.lock).parent}"
-        return str(error)
+    def _unforeseen(self, error: Exception) -> str:
+        """The reason for the end of a run that nobody foresaw; raises *error* when it is final."""
+        if isinstance(error, OSError):
+            if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+                return f"no room under {Path(error.filename or self.component.lock).parent}"
+            return str(error)
+        if self._is_final:
+            raise error
+        logger.error("a run of %s failed", self.component.name, exc_info=error)
+        return repr(error)
 
     def _wait_until_healthy(self, process: GuardedProcess) -> str:
         deadline = time.monotonic() + self.component.start_seconds
@@ -159,7 +169,7 @@ class Keeper(threading.Thread):
             raise
         except WorkbenchError as error:
             return error.message
-        self._answered = True
+        self._answered, self.error = True, None
         obstacle = obstacle_of(self.component)
         self._change(State.RUNNING, pid=process.pid, ready=not obstacle, reason=obstacle)
         self.settled.set()
@@ -201,11 +211,11 @@ class Keeper(threading.Thread):
             self.status = status
             self._note()
 
-    def _fail(self, error: WorkbenchError) -> None:
+    def _fail(self, error: WorkbenchError, **fields: int) -> None:
         self.error = error
         # The person who reads it, in a notebook for one, does not see the error itself.
         remedy = f". {error.remedy}" if isinstance(error, ClusterError) else ""
-        self._change(State.FAILED, reason=f"{error.message}{remedy}")
+        self._change(State.FAILED, reason=f"{error.message}{remedy}", **fields)
 
     def _change(self, state: State, **fields: int | str | None) -> None:
         self.status = replace(self.status, **{"state": state, "pid": None, "reason": "", "ready": False, **fields})  # type: ignore[arg-type]

@@ -24,7 +24,7 @@ class State(StrEnum):
     RUNNING = "running"  #: answered its last health check
     RESTARTING = "restarting"  #: it died or stopped answering; another start follows
     EXTERNAL = "external"  #: configured to be somebody else's; nothing is started
-    FAILED = "failed"  #: could not be started, or died too often
+    FAILED = "failed"  #: could not be started, or was started again and again without an answer
     STOPPED = "stopped"  #: ended on request
 
 

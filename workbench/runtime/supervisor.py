@@ -26,6 +26,7 @@ from workbench.runtime.state import (
 )
 
 logger = logging.getLogger(__name__)
+STATUS_AGAIN_SECONDS = 5.0  # between tries to write the status
 PREVIOUS_RUN_SECONDS = 30.0  # how long the servers of a killed run may take to end
 
 
@@ -51,6 +52,8 @@ class Supervisor:
         self._external: list[ExternalServer] = []
         self._lock = contextlib.ExitStack()
         self._publishing = threading.Lock()
+        self._again: threading.Timer | None = None  #: when the status could not be written
+        self._is_over = False
 
     def __enter__(self) -> Self:
         path = supervisor_lock(self._home)
@@ -74,6 +77,10 @@ class Supervisor:
     ) -> None:
         self.stop()
         self._log_keeper.__exit__(kind, error, trace)
+        with self._publishing:
+            self._is_over = True
+            if self._again:
+                self._again.cancel()
         status_file(self._home).unlink(missing_ok=True)
         self._lock.close()
 
@@ -145,12 +152,28 @@ class Supervisor:
             logger.exception("nobody could be told that %s is %s", status.name, status.state)
 
     def _write_status(self) -> None:
+        # What is true now, not what was when another thread began to write.
+        with self._publishing:
+            if self._is_over:
+                return
+            try:
+                write_status(self._home, self._status())
+            except (OSError, WorkbenchError):
+                # A full disk must not end servers that run. What has become of them is told when there is room.
+                if self._again is None:
+                    self._again = threading.Timer(STATUS_AGAIN_SECONDS, self._write_again)
+                    self._again.daemon = True
+                    self._again.start()
+
+    def _write_again(self) -> None:
+        with self._publishing:
+            self._again = None
+        self._write_status()
+
+    def _status(self) -> WorkbenchStatus:
         external = (server.status for server in self._external)
         components = (*external, *(keeper.status for group in self._groups for keeper in group))
-        status = WorkbenchStatus(pid=os.getpid(), url=self._url, ready=self._ready, components=components)
-        # A full disk must not end servers that run.
-        with self._publishing, contextlib.suppress(OSError, WorkbenchError):
-            write_status(self._home, status)
+        return WorkbenchStatus(pid=os.getpid(), url=self._url, ready=self._ready, components=components)
 
 
 def wait_for_previous_run(folder: Path) -> None:
