@@ -21,7 +21,8 @@ def birth_of(pid: int) -> str:
     Raises:
         psutil.Error: when there is none.
     """
-    return f"{_boot()}/{_fields(pid)[START]}" if psutil.LINUX else f"{psutil.Process(pid).create_time():.2f}"
+    boot = boot_id()
+    return f"{boot}/{_fields(pid)[START]}" if boot else f"{psutil.Process(pid).create_time():.2f}"
 
 
 def lives(pid: int, birth: str) -> bool:
@@ -32,17 +33,21 @@ def lives(pid: int, birth: str) -> bool:
         birth: of `birth_of`; or seconds since 1970, as earlier versions noted them.
     """
     try:
-        if psutil.LINUX and "/" in birth:
+        if "/" in birth:
             fields = _fields(pid)
-            return birth == f"{_boot()}/{fields[START]}" and fields[STATE] != "Z"
+            return birth == f"{boot_id()}/{fields[START]}" and fields[STATE] != "Z"
         process = psutil.Process(pid)
         return abs(process.create_time() - float(birth)) < CLOCK_SECONDS and process.status() != psutil.STATUS_ZOMBIE
     except (psutil.Error, ValueError):
         return False
 
 
-def _boot() -> str:
-    return BOOT.read_text(encoding="ascii").strip()
+def boot_id() -> str:
+    """What the system calls the time since it was booted; empty where it does not tell: not Linux, or some sandboxes."""
+    try:
+        return BOOT.read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
 
 
 def _fields(pid: int) -> list[str]:
@@ -50,5 +55,7 @@ def _fields(pid: int) -> list[str]:
         text = Path(f"/proc/{pid}/stat").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
         raise psutil.NoSuchProcess(pid) from None
+    except PermissionError:
+        raise psutil.AccessDenied(pid) from None
     # The name may hold blanks and brackets.
     return text.rpartition(b")")[2].decode("ascii").split()

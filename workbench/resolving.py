@@ -48,7 +48,8 @@ class References:
             found = SecretStr(self.environment.get(reference.name, ""))
             reason = "is not set"
         elif reference.scheme == "file":
-            self._refuse(reference, Path(reference.name).resolve())
+            # A loop of links is what opening it tells.
+            self._refuse(reference, Path(os.path.realpath(reference.name)))
             found = self._from_file(reference, is_private=is_private, remedy=remedy)
             reason = "is empty"
         elif reader := self.readers.get(reference.scheme):

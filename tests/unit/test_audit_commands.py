@@ -88,8 +88,9 @@ def test_an_export_into_a_file_that_others_may_read_takes_that_from_them(log, tm
     file = tmp_path / "all.jsonl"
     file.write_text("x" * 100_000)
     file.chmod(0o644)
-
-    assert run("export", str(file)).exit_code == 0
+    with file.open() as of_another:
+        assert run("export", str(file)).exit_code == 0
+        assert of_another.read() == "x" * 100_000
 
     assert file.stat().st_mode & 0o777 == 0o600
     assert "xxx" not in file.read_text()

@@ -9,6 +9,7 @@ import sys
 import psutil
 import pytest
 
+from workbench import living
 from workbench.living import birth_of, lives
 
 pytestmark = pytest.mark.skipif(not psutil.LINUX, reason="births are counted from the boot on Linux alone")
@@ -55,3 +56,13 @@ def test_what_earlier_versions_noted_is_read(earlier, expected):
 @pytest.mark.parametrize("birth", ["", "x", "/", "None"])
 def test_what_is_no_birth_is_nobodys(birth):
     assert not lives(os.getpid(), birth)
+
+
+def test_where_the_system_does_not_tell_its_boot_the_time_of_birth_counts(monkeypatch, tmp_path):
+    monkeypatch.setattr(living, "BOOT", tmp_path / "nowhere")
+
+    birth = living.birth_of(os.getpid())
+
+    assert float(birth)
+    assert living.lives(os.getpid(), birth)
+    assert not living.lives(os.getpid(), "another-boot/12")

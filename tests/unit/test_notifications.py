@@ -141,15 +141,23 @@ def test_what_waited_is_one_message_with_a_count():
 
 
 @pytest.mark.parametrize(
-    ("address", "most"), [(f"pagerduty://{'a' * 32}@{'b' * 20}", 1024), ("discord://123/abc", 2000)]
+    ("address", "most"),
+    [
+        (f"pagerduty://{'a' * 32}@{'b' * 20}", 1024),  # within which it has no title
+        ("discord://123/abc", 2000 - 112),  # as much is kept for the title
+        ("ntfy://topic", 7800 - 112),
+        ("slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ", 35000),
+    ],
 )
 def test_a_message_is_no_longer_than_its_channel_takes(address, most):
-    long = Notification(title="t" * 100, body="b" * 9000, key="k")
+    long = Notification(title="t" * 100, body="b" * 90_000, key="k")
     service = read_service(address)
     made = body_for(service, long)
 
     assert len(made) + (102 if service.title_maxlen <= 0 else 0) == most
-    assert made.endswith("b\n… cut: 9,000 characters in all\n\nKey: k")
+    assert made.endswith("b\n… cut: 90,000 characters in all\n\nKey: k")
+    (sent,) = service._apply_overflow(made, long.title, overflow="truncate", body_format="text")
+    assert sent["body"].endswith(made[-100:])
     assert body_for(service, MESSAGE) == "b\n\nKey: k"
 
 

@@ -189,3 +189,10 @@ def test_secrets_come_under_a_new_version_with_rewrap(home, kept):
     retired = CliRunner().invoke(make_application(), ["keys", "retire", "1", "--destroy"])
     assert retired.exit_code == 0, retired.exception
     assert kept.read("a").get_secret_value() == CANARY
+
+
+def test_a_loop_of_links_is_told(tmp_path):
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+
+    with pytest.raises(SecretUnavailable, match="cannot be read: Too many levels"):
+        References().read(SecretReference("file", str(tmp_path / "loop")))

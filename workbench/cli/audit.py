@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
-import os
-import stat
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TextIO
 
@@ -25,6 +25,7 @@ from workbench.errors import AuditError
 from workbench.security.audit import Action, AuditLog, Search, read_last_events, search_events
 from workbench.security.audit.commands import audits_itself, not_audited, operator
 from workbench.security.audit.reading import follow_events
+from workbench.security.secrets import replacing_private
 from workbench.settings import Settings, find_home
 
 LOOKS = "It only reads the log, whose file says by its mode who may."
@@ -238,18 +239,15 @@ def remove(
     typer.echo(f"Removed lines 1 to {remove_segments(checkpointer, files, operator())}.")
 
 
-def _open_private(file: Path) -> TextIO:
-    """The file, emptied, which nobody else may read before there is something in it; also when it was there."""
-    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    out = os.fdopen(descriptor, "w", encoding="utf-8", newline="")
-    # Not the mode of a pipe or of a device.
-    if stat.S_ISREG(os.fstat(out.fileno()).st_mode):
-        try:
-            os.fchmod(out.fileno(), 0o600)
-        except PermissionError:
-            out.close()
-            raise AuditError(
-                f"{file} belongs to somebody else, who could read it", remedy="Name another file."
-            ) from None
-        out.truncate(0)
-    return out
+@contextlib.contextmanager
+def _open_private(file: Path) -> Iterator[TextIO]:
+    """The file, anew, which nobody else may read; a pipe or a device as it is."""
+    if file.exists() and not file.is_file():
+        with file.open("w", encoding="utf-8", newline="") as out:
+            yield out
+        return
+    # Not the file that was there: others may have it open, or own it.
+    with replacing_private(file.resolve()) as whole:
+        out = io.TextIOWrapper(whole, encoding="utf-8", newline="")
+        yield out
+        out.detach()

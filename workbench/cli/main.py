@@ -98,7 +98,7 @@ def main() -> None:
 def system_error(error: OSError) -> tuple[str, str]:
     """What the system refused, and the remedy."""
     place = error.filename or "a file"
-    if isinstance(error, PermissionError):
+    if isinstance(error, PermissionError) and error.filename:
         remedy = "run the command as the user who made that folder, or set WORKBENCH_HOME to another."
         return f"{place} may not be read or written by this user", remedy
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:

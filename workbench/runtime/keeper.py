@@ -125,7 +125,7 @@ class Keeper(threading.Thread):
             if self._is_final:
                 raise
             return error.message
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, it must not end the keeper
             return self._unforeseen(error)
         try:
             process.start()
@@ -135,7 +135,7 @@ class Keeper(threading.Thread):
             if not self.settled.is_set():
                 raise
             return error.message
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, it must not end the keeper
             return self._unforeseen(error)
         finally:
             process.stop()

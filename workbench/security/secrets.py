@@ -10,6 +10,7 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 TOKEN_BYTES = 32
 # Letters and digits that nobody confuses on a screen (no 0, O, 1, I, L, U).
@@ -25,11 +26,21 @@ def private_folder(path: Path) -> Path:
 
 def write_private(path: Path, content: str | bytes) -> None:
     """Replace *path* with *content* at mode 0600: readers see the old file or the new one, never a part."""
+    with replacing_private(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+@contextlib.contextmanager
+def replacing_private(path: Path) -> Iterator[BinaryIO]:
+    """A new file of mode 0600 that takes the place of *path* at the end of the context, unless an error ends it.
+
+    Who has the old one open keeps that, and reads nothing of the new one.
+    """
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     fresh = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         fresh.replace(path)

@@ -85,13 +85,21 @@ def body_for(service: apprise.NotifyBase, notification: Notification) -> str:
     PagerDuty takes 1,024 characters, Discord 2,000, Telegram 4,096 (`body_maxlen` of Apprise's plugins).
     """
     end = f"\n\nKey: {notification.key}"
-    # Who knows no titles gets them within the body.
-    title = len(notification.title) + len("\r\n") if service.title_maxlen <= 0 else 0
-    room = service.body_maxlen - title - len(end)
+    room = service.body_maxlen - _title_room(service, len(notification.title)) - len(end)
     if len(notification.body) <= room:
         return f"{notification.body}{end}"
     left_out = f"\n… cut: {len(notification.body):,} characters in all"
     return f"{notification.body[: max(0, room - len(left_out))]}{left_out}{end}"
+
+
+def _title_room(service: apprise.NotifyBase, title: int) -> int:
+    """Of the body's characters those that a title of that length takes, as Apprise counts when it cuts."""
+    if service.title_maxlen <= 0:
+        # Who knows no titles gets them within the body.
+        return title + len("\r\n")
+    if service.overflow_amalgamate_title:
+        return min(title + service.overflow_max_display_count_width, service.title_maxlen) + service.overflow_buffer
+    return 0
 
 
 def _failure(channel: Channel, lines: list[str]) -> Outcome:

@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 import sqlalchemy as sa
 
 from workbench.errors import RowsRefused, WarehouseError
-from workbench.living import birth_of, lives
+from workbench.living import birth_of, boot_id, lives
 from workbench.sections import WarehouseSettings
 from workbench.warehouse.copy import KEEPALIVES, open_bulk, reported_bulk
 from workbench.warehouse.schema import literal, lock_ddl, quoted
@@ -164,9 +164,9 @@ def _is_left_over(row: Any) -> bool:
 
 
 def _machine() -> str:
-    with suppress(OSError):
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        return f"{boot}/{Path('/proc/self/ns/pid').readlink()}"
+    if boot := boot_id():
+        with suppress(OSError):
+            return f"{boot}/{Path('/proc/self/ns/pid').readlink()}"
     return socket.gethostname()
 
 
