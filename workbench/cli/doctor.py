@@ -73,7 +73,9 @@ def _finding(subject: str, check: Callable[[], str]) -> Finding:
     except WorkbenchError as error:
         return Finding(subject=subject, ok=False, detail=error.message, remedy=error.remedy)
     except OSError as error:
-        remedy = "Make it readable and writable for this user, on a disk that has room and no faults (`dmesg` tells them)."
+        remedy = (
+            "Make it readable and writable for this user, on a disk that has room and no faults (`dmesg` tells them)."
+        )
         return Finding(subject=subject, ok=False, detail=f"it cannot be looked at: {error}", remedy=remedy)
 
 
