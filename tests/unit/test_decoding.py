@@ -210,3 +210,32 @@ def test_what_is_no_fault_of_a_record_is_raised_as_before():
         decode_guarded(_Fragile(), [b"0", b"registry"])
     with pytest.raises(RuntimeError, match="too many"):
         decode_guarded(_Fragile(together=b"1"), [b"1", b"1"])
+
+
+class _Lacking:
+    """Breaks at every record."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def decode(self, values: Sequence[bytes | None]) -> Decoded:
+        if values:
+            raise self._error
+        return Decoded(pa.table({}), (), ())
+
+
+@pytest.mark.parametrize("error", [ModuleNotFoundError("No module named 'fastavro'"), OSError(24, "Too many open")])
+@pytest.mark.parametrize("are_leftovers", [False, True])
+def test_what_the_machine_lacks_makes_no_dead_letter(error, are_leftovers):
+    with pytest.raises(type(error)):
+        decode_guarded(_Lacking(error), [b"1"], are_leftovers=are_leftovers)
+
+
+def test_what_breaks_at_every_record_is_no_fault_of_a_record():
+    lacking = _Lacking(AttributeError("no such function"))
+
+    with pytest.raises(AttributeError):
+        decode_guarded(lacking, [b"1"] * 11)
+    assert len(decode_guarded(lacking, [b"1"] * 10).undecodable) == 10
+    assert len(decode_guarded(lacking, [b"1"] * 11, are_leftovers=True).undecodable) == 11  # chosen for being bad
+    assert len(decode_guarded(_Fragile(), [b"x"] * 11 + [b"1"]).undecodable) == 11

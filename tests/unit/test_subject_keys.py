@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sqlite3
 
 import pyarrow as pa
@@ -23,6 +25,7 @@ from workbench.errors import (
 )
 from workbench.ingestion.decoding import parse_schema
 from workbench.ingestion.decoding.contract import Contract
+from workbench.ingestion.decoding.guarded import decode_guarded
 from workbench.ingestion.decoding.json import JsonDecoder
 from workbench.ingestion.protection import ProtectingDecoder
 from workbench.security.encryption.data_keys import writing_data_keys
@@ -236,6 +239,21 @@ def test_a_record_that_says_not_whose_it_is_is_no_row(subjects):
     assert read(decoded.rows, subjects) == ["a@b", None, None]
     assert [each.position for each in decoded.undecodable] == [1, 2, 4]
     assert "who is null, which says whose key" in decoded.undecodable[1].reason
+
+
+def test_keys_that_cannot_be_used_make_no_dead_letter_whatever_the_reason(subjects, monkeypatch):
+    def no_more_files(*_):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    columns = parse_schema({"who": "int64", "mail": "string"})
+    decoder = ProtectingDecoder(JsonDecoder(columns, Contract.IGNORE), [RULE], subjects)
+    monkeypatch.setattr(subjects, "ensure", no_more_files)
+
+    with pytest.raises(KeysetError, match="Too many open files"):
+        decode_guarded(decoder, [b'{"who":1,"mail":"a@b"}'])
+    monkeypatch.setattr(subjects, "ensure", lambda *_: {}["a@b"])
+    with pytest.raises(KeysetError, match=r"KeyError \(unexpected\)"):
+        decode_guarded(decoder, [b'{"who":1,"mail":"a@b"}'])
 
 
 @pytest.mark.parametrize(

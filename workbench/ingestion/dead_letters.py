@@ -124,7 +124,7 @@ class Loading:
             offsets=np.array([record.offset() for record in records], np.int64),
             spans=(),
         )
-        decoded = decode_guarded(self._decoder, batch.values)
+        decoded = decode_guarded(self._decoder, batch.values, are_leftovers=True)
         if self._refused:
             decoded = refuse(decoded, batch, self._refused)
         self._made = load = self._loads.build(batch, decoded)

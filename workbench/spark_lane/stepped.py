@@ -133,7 +133,7 @@ class CommitPieces:
         _check(batch, partition, rows, positions)
         absent = np.setdiff1d(np.arange(len(batch.messages)), positions)
         left = [batch.values[each] for each in absent]
-        undecodable = decode_guarded(decoder, left).undecodable if left else ()
+        undecodable = decode_guarded(decoder, left, are_leftovers=True).undecodable if left else ()
         letters = [replace(each, position=int(absent[each.position])) for each in undecodable]
         left_out = batch.offsets[np.setdiff1d(absent, [each.position for each in letters])]
         origin = [pa.array(np.full(len(left_out), partition, np.int32)), pa.array(left_out)]
