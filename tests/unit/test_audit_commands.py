@@ -261,6 +261,34 @@ def test_a_syslog_that_takes_nothing_stops_no_checkpoint(monkeypatch):
         anchors.SyslogAnchor(f"tcp://127.0.0.1:{port}").send(b"x" * (32 << 20) + b"\n")
 
 
+@pytest.mark.parametrize("kind", [socket.SOCK_DGRAM, socket.SOCK_STREAM])
+def test_a_syslog_at_a_path_that_takes_nothing_stops_no_checkpoint(tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(anchors, "SECONDS", 0.05)
+    path = str(tmp_path / "log")
+    with socket.socket(socket.AF_UNIX, kind) as frozen, ExitStack() as stack:
+        frozen.bind(path)
+        if kind == socket.SOCK_STREAM:
+            frozen.listen(0)
+        with suppress(BlockingIOError):
+            while True:  # until its queue is full
+                sender = stack.enter_context(socket.socket(socket.AF_UNIX, kind))
+                sender.setblocking(False)
+                sender.connect(path)
+                sender.send(b"x")
+        with pytest.raises(AuditError, match=r"timed out|temporarily unavailable"):
+            anchors.SyslogAnchor(path).send(b"a checkpoint\n")
+
+
+def test_a_syslog_that_nobody_listens_to_is_told_by_its_cause(tmp_path):
+    path = tmp_path / "log"
+    with pytest.raises(AuditError, match="No such file"):
+        anchors.SyslogAnchor(str(path)).send(b"a checkpoint\n")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as gone:
+        gone.bind(str(path))
+    with pytest.raises(AuditError, match="refused"):
+        anchors.SyslogAnchor(str(path)).send(b"a checkpoint\n")
+
+
 # --- what is recorded of commands -------------------------------------------------------
 
 

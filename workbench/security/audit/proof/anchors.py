@@ -155,8 +155,24 @@ class _Syslog(logging.handlers.SysLogHandler):
             self.socket = socket.create_connection(self.address, timeout=SECONDS)
             return
         super().createSocket()
-        if self.socket is not None:
+        if not self.unixsocket:
             self.socket.settimeout(SECONDS)
+
+    def _connect_unixsocket(self, address: str) -> None:
+        # Called again when a message was not taken: that socket waits no longer than the first.
+        kinds = (socket.SOCK_DGRAM, socket.SOCK_STREAM) if self.socktype is None else (self.socktype,)
+        for kind in kinds:
+            self.socket = socket.socket(socket.AF_UNIX, kind)
+            self.socket.settimeout(SECONDS)
+            try:
+                self.socket.connect(address)
+            except OSError:
+                self.socket.close()
+                if kind == kinds[-1]:
+                    raise
+            else:
+                self.socktype = kind
+                return
 
     append_nul = False  # lines end in a line feed over TCP, and with the message elsewhere (RFC 6587 §3.4.2)
 
