@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+from contextlib import closing
 from datetime import date
 from decimal import Decimal
 from uuid import uuid4
@@ -11,8 +12,8 @@ import pytest
 from pydantic import SecretStr
 
 import workbench
-from workbench.errors import WarehouseError
-from workbench.warehouse.copy import open_bulk, replace_table, reported_bulk
+from workbench.errors import WarehouseError, WarehouseUnavailable
+from workbench.warehouse.copy import LIMITS, all_the_time, open_bulk, replace_table, reported_bulk
 from workbench.warehouse.engine import read_frame
 
 
@@ -90,6 +91,21 @@ def test_a_bulk_connection_that_fails_after_it_was_opened_is_closed(settings):
         open_bulk(settings.warehouse, limits={"transaction_timeout": "'"})
 
     gc.collect()  # an open connection would warn here, and warnings are errors
+
+
+def test_after_all_the_time_the_limit_of_a_transaction_counts_anew(settings, monkeypatch):
+    monkeypatch.setitem(LIMITS, "transaction_timeout", "200ms")
+    with (
+        pytest.raises(WarehouseUnavailable, match="transaction timeout"),
+        reported_bulk(settings.warehouse),
+        closing(open_bulk(settings.warehouse)) as bulk,
+        bulk.cursor() as cursor,
+    ):
+        with all_the_time(cursor):
+            cursor.execute("SELECT pg_sleep(0.3)")
+            cursor.fetchall()
+        cursor.execute("SELECT pg_sleep(60)")
+        cursor.fetchall()
 
 
 def test_a_pandas_frame_replaces_rows_without_spark(schema):

@@ -66,10 +66,19 @@ def set_limits(bulk: Any, limits: Mapping[str, str] = LIMITS) -> None:
     bulk.commit()
 
 
-def take_all_the_time(cursor: Any) -> None:
-    """Have no limit of time for the transaction that is open: it rewrites a table, and would be ended each time."""
+@contextmanager
+def all_the_time(cursor: Any) -> Iterator[None]:
+    """Have no limit of time while a table is rewritten, which would be ended each time; then that of `LIMITS` anew."""
+    _limit(cursor, "0")
+    yield
+    _limit(cursor, LIMITS["transaction_timeout"])
+
+
+def _limit(cursor: Any, value: str) -> None:
+    """Limit the transaction that is open, as far as the server can: from now on, not from when it began."""
     cursor.execute(
-        "SELECT set_config(name, '0', true) FROM pg_settings WHERE name = 'transaction_timeout' AND context = 'user'"
+        f"SELECT set_config(name, '{value}', true) FROM pg_settings "
+        "WHERE name = 'transaction_timeout' AND context = 'user'"
     )
     cursor.fetchall()
 

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from workbench.errors import WarehouseError
 from workbench.loading import DEAD_LETTERS, JSON, ORIGIN, Load, Target
 from workbench.sections import WarehouseSettings
-from workbench.warehouse.copy import LOCK_SECONDS, copy_rows, open_bulk, reported_bulk, take_all_the_time
+from workbench.warehouse.copy import LOCK_SECONDS, all_the_time, copy_rows, open_bulk, reported_bulk
 from workbench.warehouse.dialects.base import MINE, BaseWarehouse, coordinates_query, last_coordinates
 from workbench.warehouse.dialects.evolution import find_changes, fitted, inexact, inexact_query
 from workbench.warehouse.engine import make_engine, reported
@@ -184,14 +184,15 @@ class PostgresqlWarehouse(BaseWarehouse):
         kind = sa.types.to_instance(sql_type(column)).compile(self.engine.dialect)
         if column.name not in columns:
             change = f"ALTER TABLE {target} ADD COLUMN {name} {kind}"
-        else:
-            take_all_the_time(cursor)
-            change = f"ALTER TABLE {target} ALTER COLUMN {name} TYPE {kind}"
+            cursor.execute(change)
+            return change
+        change = f"ALTER TABLE {target} ALTER COLUMN {name} TYPE {kind}"
+        with all_the_time(cursor):
             if columns[column.name] == pa.int64():
                 cursor.execute(inexact_query(target, column.name))
                 if cursor.fetchone()[0]:
                     raise inexact(self._target.table, column.name, kind)
-        cursor.execute(change)
+            cursor.execute(change)
         return change
 
     def _merge(self, cursor: Any, target: str, rows: pa.Table, deleted: pa.Table | None) -> None:
