@@ -508,6 +508,19 @@ def test_a_tombstone_that_was_a_dead_letter_deletes_no_newer_row(settings, conne
     assert rows(table, "id, v") == [("a", "new")]
 
 
+def test_a_replay_of_a_merge_replaces_rows_from_before_the_flow(settings, connection, topic, table):
+    workbench.sql(f"CREATE SCHEMA {table.partition('.')[0]}")
+    workbench.sql(f"CREATE TABLE {table} (id text PRIMARY KEY, v text, _partition integer, _offset bigint)")
+    flow = flow_of(topic, table, columns={"id": "string", "v": "string"}, mode="merge", key=["id"])
+    send(connection, topic, [(b"a", b'{"id":"a","v":"new"}')])
+    run(settings, flow)
+    workbench.sql(f"DELETE FROM {table}")
+    workbench.sql(f"INSERT INTO {table} (id, v) VALUES ('a', 'old'), ('b', 'old')")
+
+    assert replay_flow(settings, flow, "earliest", lambda _: None, keep=False).rows == 2
+    assert rows(table, "id, v, _offset IS NULL AS is_old") == [("a", "new", False), ("b", "old", True)]
+
+
 def test_names_with_colons_and_percents_are_only_names(settings, connection, topic, table):
     odd = {":x": "int64", "100%": "string", 'a "b"': "string"}
     flow = flow_of(topic, table, columns=odd)

@@ -66,6 +66,11 @@ def take_place(connection: sa.Connection, live: Target, shadow: Target, keep: st
         # merged begins anew: a row may have come from a record that is gone.
         since = "" if live.mode is Mode.MERGE else f" AND _offset >= {int(first)}"
         connection.execute(literal(f"DELETE FROM {table} WHERE _partition = {int(partition)}{since}"))
+    if live.mode is Mode.MERGE:
+        # Rows that were there before the flow are replaced like others; they are of no partition.
+        same = " AND ".join(f"mine.{quoted(name)} = theirs.{quoted(name)}" for name in live.key)
+        others = f"mine._partition IS NULL AND {same}"
+        connection.execute(literal(f"DELETE FROM {table} AS mine USING {source} AS theirs WHERE {others}"))
     # Steps that the flow had before: what they left out was read again.
     forget_filtered(connection, live, dict.fromkeys(begun, 0) if live.mode is Mode.MERGE else begun)
     columns = _common_columns(connection, shadow, live)
