@@ -60,6 +60,15 @@ def test_whole_numbers_beside_a_null_stay_whole_in_columns_of_one_name_too():
     assert frame.iloc[0, 0] == LARGE
 
 
+@pytest.mark.parametrize("value", [2**63 - 1, 2**63, 2**64 - 1, 2**64, -(2**63) - 1])
+def test_whole_numbers_beside_a_null_may_be_larger_than_a_bigint(value):
+    frame = exact_frame([(value,), (None,)], ["n"])
+
+    assert frame.iloc[0, 0] == value
+    assert frame["n"].isna().tolist() == [False, True]
+    assert json.loads(frame_as_json(frame)) == [{"n": value}, {"n": None}]
+
+
 def test_in_a_pipe_a_value_is_printed_whole(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setenv("WORKBENCH_HOME", str(tmp_path))
     monkeypatch.setattr(engine, "read_frame", lambda *_: exact_frame([("x" * 200, None)], ["text", "n"]))
