@@ -25,6 +25,7 @@ from tests.services.hub_user import hub_user
 from tests.services.policies import governed_warehouse
 from tests.services.redshift import RedshiftDouble
 from workbench.cli.main import make_application
+from workbench.errors import PoliciesRefused
 from workbench.sections import EMBEDDED_SUPERUSER
 from workbench.security.audit import Action, AuditLog, read_events
 from workbench.security.secrets import private_folder, write_private
@@ -281,3 +282,25 @@ def test_tables_of_redshift_are_read_with_their_types(warehouse, tmp_path):
     found = read_redshift_tables(double.settings, double.driver)
 
     assert found["raw.people"].columns == {"id": "integer", "name": "character varying(20)", "born": "date"}
+
+
+def test_enumerations_and_domains_are_masked_by_what_writes_them(server):
+    server.own("""
+        CREATE TYPE raw.mood AS ENUM ('glad', 'sad'); CREATE DOMAIN raw.code AS varchar(9);
+        CREATE DOMAIN raw.postcode AS raw.code; CREATE DOMAIN raw.day AS date;
+        CREATE TABLE raw.visits (mood raw.mood, postcode raw.postcode, day raw.day, about jsonb);
+        INSERT INTO raw.visits VALUES ('glad', '8001', '2026-01-02', '{"a": 1}')""")
+    masked = "{mood: {partial: 2}, postcode: {partial: 2}, about: {partial: 2}, day: %s}"
+    policies = f"version: 1\nroles: {{visitor: {{tables: {{raw.visits: {{masks: {masked}}}}}}}}}\nbindings: {{visitors: [visitor]}}\n"
+    try:
+        with pytest.raises(PoliciesRefused, match=r"raw\.visits\.day is raw\.day, whose text may depend") as caught:
+            server.apply(policies % "{partial: 2}")
+        assert len(caught.value.problems) == 1
+        server.apply(policies % "'null'")
+        assert not server.plan(policies % "'null'").changes
+        with server.person(policies % "'null'", "gh-ann", ["visitors"]) as person:
+            query = "SELECT mood, postcode, about, day FROM raw_masked.visits"
+            assert person.execute(query).fetchall() == [("***ad", "***01", "***1}", None)]
+    finally:
+        server.apply("version: 1\nroles: {}\n")
+        server.own("DROP TABLE raw.visits; DROP TYPE raw.mood; DROP DOMAIN raw.day, raw.postcode, raw.code")

@@ -35,8 +35,13 @@ KINDS = {
     "time": ("date", "timestamp without time zone", "timestamp with time zone", "timestamp", "timestamptz"),
 }
 
-#: Whose text is the same whatever DateStyle, TimeZone, bytea_output and extra_float_digits a reader has set.
-STEADY = (*KINDS["text"], "smallint", "integer", "bigint", "numeric", "decimal", "boolean", "uuid", "citext")
+#: Whose text is the same whatever DateStyle, TimeZone, bytea_output and extra_float_digits a reader has set; so is
+#: that of arrays of them. Types that are not named here are taken for others.
+STEADY = (
+    *KINDS["text"], '"char"', "smallint", "integer", "bigint", "numeric", "decimal", "boolean", "uuid",
+    "json", "jsonb", "inet", "cidr", "macaddr", "macaddr8", "bit", "bit varying",
+)  # fmt: skip
+EXTENSIONS = ("citext",)  # as those: of whatever schema
 
 
 def kind_of(type_name: str) -> str:
@@ -50,9 +55,16 @@ def _bare(type_name: str) -> str:
     return whole.strip().lower()
 
 
-def misfits(policies: Policies, tables: Mapping[str, Columns]) -> list[Problem]:
-    """Every column that is not there, every table of tags, and every condition that compares what cannot be compared."""
+def misfits(policies: Policies, tables: Mapping[str, Columns], written_as: Mapping[str, Columns]) -> list[Problem]:
+    """Every column that is not there, every table of tags, and every condition that compares what cannot be compared.
+
+    Args:
+        policies: what is looked at.
+        tables: their columns.
+        written_as: types that write the values of columns, where those are others (`LiveTable.written_as`).
+    """
     found = [each for role in policies.file.roles for each in _of_role(policies, role, tables)]
+    found += _of_masks(policies, tables, written_as)
     for name, tag in policies.file.tags.items():
         for number, path in enumerate(tag.columns):
             table, _, column = path.rpartition(".")
@@ -62,10 +74,6 @@ def misfits(policies: Policies, tables: Mapping[str, Columns]) -> list[Problem]:
                 found.append((place, no_table(table)))
             elif column not in tables[table]:
                 found.append((place, _missing(column, table, tables[table])))
-            elif tag.others != "deny":
-                found += (
-                    (place, each) for each in _not_maskable(tag.others, f"{table}.{column}", tables[table][column])
-                )
     return [policies.problem(*each) for each in found]
 
 
@@ -82,7 +90,6 @@ def _of_role(policies: Policies, role: str, tables: Mapping[str, Columns]) -> It
         for inner, name in _named(grant):
             if name not in columns:
                 yield (*place, *inner), _missing(name, table, columns)
-        yield from _of_masks(grant, (*place, "masks"), table, columns)
         for inner, condition in ((("rows",), grant.rows), (("deny", "rows"), grant.deny.rows)):
             if condition is not None:
                 for problem in _of_condition(parse(condition), table, columns):
@@ -91,11 +98,27 @@ def _of_role(policies: Policies, role: str, tables: Mapping[str, Columns]) -> It
                     yield (*place, *inner), problem
 
 
-def _of_masks(grant: TableGrant, place: Place, table: str, columns: Columns) -> Iterator[tuple[Place, str]]:
-    for name, mask in grant.masks.items():
-        if name in columns:
-            for problem in _not_maskable(mask, f"{table}.{name}", columns[name]):
-                yield (*place, name), problem
+def _of_masks(
+    policies: Policies, tables: Mapping[str, Columns], written_as: Mapping[str, Columns]
+) -> Iterator[tuple[Place, str]]:
+    """Masks of values whose text the reader chooses: several settings would show more of one value than the mask does."""
+    for place, mask, table, column in _masks(policies):
+        kind = tables.get(table, {}).get(column)
+        is_of_text = mask == "hash" or isinstance(mask, Partial)
+        if kind is not None and is_of_text and not _is_steady(written_as.get(table, {}).get(column, kind)):
+            why = "whose text may depend on settings of the reader"
+            yield place, f"{table}.{column} is {kind}, {why}; write null or constant as its mask."
+
+
+def _masks(policies: Policies) -> Iterator[tuple[Place, Mask | str, str, str]]:
+    for role, rules in policies.file.roles.items():
+        for table, grant in rules.tables.items():
+            for name, mask in grant.masks.items():
+                yield ("roles", role, "tables", table, "masks", name), mask, table, name
+    for name, tag in policies.file.tags.items():
+        for number, path in enumerate(tag.columns):
+            table, _, column = path.rpartition(".")
+            yield ("tags", name, "columns", number), tag.others, table, column
 
 
 def _named(grant: TableGrant) -> Iterator[tuple[Place, str]]:
@@ -125,11 +148,9 @@ def _not_numbers(predicate: Predicate, policies: Policies, columns: Columns) -> 
                     yield f"{left.name} is a number, and user.{right.name} of {user} is {value!r}; correct one of both."
 
 
-def _not_maskable(mask: Mask, column: str, type_name: str) -> Iterator[str]:
-    """Values whose text the reader chooses: several settings would show more of one value than the mask does."""
-    is_of_text = mask == "hash" or isinstance(mask, Partial)
-    if is_of_text and _bare(type_name).rpartition(".")[2] not in STEADY:
-        yield f"{column} is {type_name}, whose text depends on settings of the reader; write null or constant as its mask."
+def _is_steady(type_name: str) -> bool:
+    bare = _bare(type_name).removesuffix("[]")
+    return bare in STEADY or bare.rpartition(".")[2] in EXTENSIONS
 
 
 def _missing(column: str, table: str, columns: Columns) -> str:

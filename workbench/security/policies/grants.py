@@ -22,6 +22,8 @@ class LiveTable:
     name: str  #: schema.table
     owner: str
     columns: Mapping[str, str]  #: types, in the words of the warehouse
+    #: Types that write the values of columns, where those are others: that of a domain, `text` of an enumeration.
+    written_as: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def parts(self) -> tuple[str, str]:

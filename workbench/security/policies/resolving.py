@@ -32,7 +32,11 @@ def resolve(policies: Policies, tables: Mapping[str, LiveTable]) -> Resolved:
     """
     named = {table: place for role in policies.file.roles for table, place in _places(policies, role)}
     problems = [policies.problem(place, no_table(table)) for table, place in named.items() if table not in tables]
-    problems += misfits(policies, {name: table.columns for name, table in tables.items()})
+    problems += misfits(
+        policies,
+        {name: table.columns for name, table in tables.items()},
+        {name: table.written_as for name, table in tables.items()},
+    )
     if problems:
         raise PoliciesRefused(sorted(set(problems), key=lambda each: (each.line, str(each))))
     resolved = resolve_loosely(policies, tables)

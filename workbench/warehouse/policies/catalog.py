@@ -29,7 +29,11 @@ OURS = f"({{0}} = '{USERS}' OR starts_with({{0}}, '{POLICY}') OR starts_with({{0
 SYSTEM = "({0} LIKE 'pg\\_%' OR {0} = 'information_schema')"
 WORDS = {"v": "view", "m": "view", "S": "sequence"}
 TABLES = f"""
-SELECT n.nspname, c.relname, pg_get_userbyid(c.relowner), a.attname, format_type(a.atttypid, a.atttypmod)
+SELECT n.nspname, c.relname, pg_get_userbyid(c.relowner), a.attname, format_type(a.atttypid, a.atttypmod),
+(WITH RECURSIVE base AS (
+  SELECT t.oid, t.typtype, t.typbasetype FROM pg_type t WHERE t.oid = a.atttypid
+  UNION ALL SELECT t.oid, t.typtype, t.typbasetype FROM pg_type t JOIN base ON t.oid = base.typbasetype
+) SELECT CASE typtype WHEN 'e' THEN 'text' ELSE format_type(oid, NULL) END FROM base WHERE typtype <> 'd')
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 WHERE c.relkind IN ('r', 'p') AND NOT {SYSTEM.format("n.nspname")} AND n.nspname <> '{SCHEMA}'
@@ -110,10 +114,12 @@ WHERE c.relkind = 'v' AND (obj_description(c.oid, 'pg_class') = '{VIEW_COMMENT}'
 def read_tables(connection: Connection) -> Mapping[str, LiveTable]:
     """Every table of the warehouse, by `schema.table`."""
     columns: dict[tuple[str, str, str], dict[str, str]] = defaultdict(dict)
-    for schema, table, owner, column, kind in connection.execute(TABLES):
+    written_as: dict[tuple[str, str, str], dict[str, str]] = defaultdict(dict)
+    for schema, table, owner, column, kind, base in connection.execute(TABLES):
         columns[schema, table, owner][column] = kind
+        written_as[schema, table, owner][column] = base
     return {
-        f"{schema}.{table}": LiveTable(f"{schema}.{table}", owner, found)
+        f"{schema}.{table}": LiveTable(f"{schema}.{table}", owner, found, written_as[schema, table, owner])
         for (schema, table, owner), found in columns.items()
         if "." not in schema
     }
