@@ -169,9 +169,7 @@ class _Session:
 
         The cluster is asked by a client of its own: the one that reads may be what is stuck.
         """
-        state = read_topic_state(self._run.connection, self._run.topic)
-        if (state.cluster_id, state.topic_id) != (self._state.cluster_id, self._state.topic_id):
-            raise Stalled(f"{self._run.topic} was made anew while it was read")
+        state = self._same_topic()
         positions = dict(source.positions)
         self._refuse_cut_off(positions, state)
         behind = {each: state.next_offsets.get(each, 0) - position for each, position in positions.items()}
@@ -182,6 +180,13 @@ class _Session:
         if stuck:
             told = ", ".join(f"{count} in partition {each}" for each, count in sorted(stuck.items()))
             raise Stalled(f"{self._run.topic} has records that have not come for {LOOK_SECONDS:.0f} s: {told}")
+
+    def _same_topic(self) -> TopicState:
+        """The topic as it is now; raises Stalled when it is another than the session began with."""
+        state = read_topic_state(self._run.connection, self._run.topic)
+        if (state.cluster_id, state.topic_id) != (self._state.cluster_id, self._state.topic_id):
+            raise Stalled(f"{self._run.topic} was made anew while it was read")
+        return state
 
     def _refuse_cut_off(self, next_offsets: Mapping[int, int], state: TopicState) -> None:
         refuse_cut_off(self._run.connection, self._run.topic, next_offsets, state.next_offsets)
@@ -207,7 +212,10 @@ class _Session:
             self._first = {**self._first, **{each: state.first_offsets[each] for each in unknown}}
         wanted = {each: self._first[each] for each in partitions}
         claims = self._run.warehouse.claim(self._state.cluster_id, self._state.topic_id, wanted)
-        self._refuse_cut_off({each.partition: each.next_offset for each in claims}, self._state)
+        positions = {each.partition: each.next_offset for each in claims}
+        if any(offset > self._state.next_offsets.get(each, 0) for each, offset in positions.items()):
+            # Others have read on since; or the topic was made anew, and its end says nothing of what was read.
+            self._refuse_cut_off(positions, self._same_topic())
         return claims
 
     def _committed(self, load: Load, batch: Batch, seconds: float) -> None:
