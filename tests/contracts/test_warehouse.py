@@ -629,6 +629,19 @@ def test_to_widen_a_column_may_take_as_long_as_it_takes(world):
     assert world.query("SELECT n FROM {s}.rows ORDER BY _offset") == [(1,), (2**40,), (3,)]
 
 
+def test_a_row_that_no_page_holds_is_told_without_its_values(world):
+    if world.dialect != "postgresql":
+        pytest.skip("pages are PostgreSQL's")
+    columns = pa.schema([*(pa.field(f"c{n}", pa.int64()) for n in range(1100)), *ORIGIN])
+    warehouse = world.open()
+    claim = begin(warehouse, columns)
+
+    with pytest.raises(
+        WarehouseError, match=r"refused the query: row is too big: size \d+, maximum size \d+\n  Remedy"
+    ):
+        warehouse.commit(make_load(claim, 1, table(columns, [(*range(1100), 0, 0)])))
+
+
 def test_rows_that_are_refused_beside_a_new_column_are_told_one_by_one(world):
     if not world.capabilities.enforces_checks:
         pytest.skip("CHECK is not kept there")

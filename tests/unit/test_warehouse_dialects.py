@@ -157,6 +157,26 @@ def test_what_waiting_may_cure_is_an_outage(monkeypatch, error, kind):
 
 
 @pytest.mark.parametrize(
+    ("error", "kind", "told"),
+    [
+        (psycopg.errors.LockNotAvailable("canceling statement due to lock timeout"), WarehouseUnavailable, "asks to try again: canceling statement due to lock"),
+        (psycopg.errors.QueryCanceled("canceling statement due to statement timeout"), WarehouseUnavailable, "asks to try again: canceling statement due to s"),
+        (psycopg.errors.ProgramLimitExceeded("row is too big"), WarehouseError, "refused the query: row is too big"),
+        (psycopg.OperationalError("server closed the connection"), WarehouseUnavailable, "did not let workbench in or did not answer"),
+        (psycopg.OperationalError("password authentication failed"), WarehouseError, "did not let workbench in or did not answer"),
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_what_the_server_answers_is_not_called_silence(monkeypatch, error, kind, told):
+    settings = load(monkeypatch, {"DW_USER": "workbench"}).warehouse
+
+    with pytest.raises(kind, match=told) as caught, reported(settings):
+        raise sa.exc.DBAPIError.instance("UPDATE", {}, error, psycopg.Error)
+
+    assert type(caught.value) is kind
+
+
+@pytest.mark.parametrize(
     "error",
     [psycopg.errors.ReadOnlySqlTransaction("read-only transaction"), psycopg.errors.IoError("could not read block")],
     ids=repr,

@@ -17,7 +17,7 @@ from workbench.warehouse.libpq import TRY_AGAIN, is_refusal, libpq_options
 from workbench.warehouse.schema import ensure_table, quoted, split_name
 
 # Classes of SQLSTATE (postgresql.org, "PostgreSQL Error Codes"): data exception, integrity constraint violation,
-# a text that is too long for an index or a row for a page, RAISE in a trigger.
+# a text that is too long for an index, RAISE in a trigger. A row that no page holds is of them; it has no stage either.
 OF_A_ROW = ("22", "23", "54000", "P0001")
 # What follows in a message of the server on what was wrong: a row's values, in which line of a COPY.
 OF_THE_ROW = re.compile(r"\n(?:DETAIL|CONTEXT|QUERY):.*", re.DOTALL)

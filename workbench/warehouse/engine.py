@@ -57,22 +57,8 @@ def reported(settings: WarehouseSettings) -> Iterator[None]:
     """Turn the driver's errors into WarehouseError, which says where, what and what to do."""
     try:
         yield
-    except (exc.OperationalError, exc.InterfaceError) as error:
-        where = f"{settings.host}:{settings.port}/{settings.database}"
-        kind = WarehouseError if is_refusal(_message(error)) else WarehouseUnavailable
-        raise kind(
-            f"the warehouse at {where} did not let {settings.user} in or did not answer: {_first_line(error)}",
-            remedy="`workbench status` shows whether it runs; otherwise check DW_HOST, DW_PORT, DW_USER and DW_PASSWORD.",
-        ) from None
     except exc.DBAPIError as error:
-        if str(getattr(error.orig, "sqlstate", "")).startswith(TRY_AGAIN):
-            raise WarehouseUnavailable(
-                f"the warehouse at {settings.host}:{settings.port}/{settings.database} asks to try again: {_first_line(error)}",
-                remedy="Try again. While a server recovers, or stands by for another one, it can only be read.",
-            ) from None
-        raise WarehouseError(
-            f"the warehouse refused the query: {_message(error)}", remedy="Correct the query."
-        ) from None
+        raise _told(settings, error) from None
     except exc.StatementError as error:
         raise WarehouseError(
             f"the query could not be sent: {_first_line(error)}", remedy="Give a value for each :name in the query."
@@ -120,6 +106,24 @@ def read_frame(settings: WarehouseSettings, query: str, parameters: Mapping[str,
             return exact_frame(result.fetchall(), list(result.keys()))
     finally:
         engine.dispose()
+
+
+def _told(settings: WarehouseSettings, error: exc.DBAPIError) -> WarehouseError:
+    where, state = f"{settings.host}:{settings.port}/{settings.database}", getattr(error.orig, "sqlstate", None) or ""
+    # psycopg's OperationalError is also a lock that did not come in time, a query that took too long, a row too big.
+    is_of_connection = isinstance(error, exc.OperationalError | exc.InterfaceError)
+    if is_of_connection and (not state or is_refusal(_message(error))):
+        kind = WarehouseError if is_refusal(_message(error)) else WarehouseUnavailable
+        return kind(
+            f"the warehouse at {where} did not let {settings.user} in or did not answer: {_first_line(error)}",
+            remedy="`workbench status` shows whether it runs; otherwise check DW_HOST, DW_PORT, DW_USER and DW_PASSWORD.",
+        )
+    if state.startswith(TRY_AGAIN):
+        return WarehouseUnavailable(
+            f"the warehouse at {where} asks to try again: {_first_line(error)}",
+            remedy="Try again. While a server recovers, or stands by for another one, it can only be read.",
+        )
+    return WarehouseError(f"the warehouse refused the query: {_message(error)}", remedy="Correct the query.")
 
 
 def _first_line(error: exc.StatementError) -> str:

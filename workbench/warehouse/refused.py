@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+import psycopg
 import pyarrow as pa
 import sqlalchemy as sa
 from sqlalchemy import exc
 
 from workbench.errors import RowsRefused
 from workbench.loading import JSON, Target
-from workbench.warehouse.copy import OF_A_ROW
+from workbench.warehouse.copy import OF_A_ROW, OF_THE_ROW
 from workbench.warehouse.merge import delete_statement, merge_statement
 from workbench.warehouse.schema import literal, quoted, split_name
 
@@ -144,9 +145,14 @@ def _stage(connection: sa.Connection, stage: str, table: str, rows: pa.Table) ->
     columns = [
         (column.combine_chunks().storage if column.type == JSON else column).to_pylist() for column in rows.columns
     ]
-    with (
-        driver.cursor() as cursor,
-        cursor.copy(f"COPY pg_temp.{stage} ({names}, workbench_row) FROM STDIN") as copy,
-    ):
-        for number, values in enumerate(zip(*columns, strict=True)):
-            copy.write_row((*values, number))
+    try:
+        with (
+            driver.cursor() as cursor,
+            cursor.copy(f"COPY pg_temp.{stage} ({names}, workbench_row) FROM STDIN") as copy,
+        ):
+            for number, values in enumerate(zip(*columns, strict=True)):
+                copy.write_row((*values, number))
+    except psycopg.Error as error:
+        # Told where SQLAlchemy's are, without the line of the COPY, which is a record.
+        told = type(error)(OF_THE_ROW.sub("", str(error)))
+        raise exc.DBAPIError.instance(None, None, told, psycopg.Error) from None
