@@ -6,7 +6,9 @@ import asyncio
 import json
 import logging
 import stat
-from dataclasses import replace
+from collections.abc import Callable
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -33,6 +35,7 @@ from workbench.settings import Settings
 from workbench.warehouse.copy import replace_table
 from workbench.warehouse.engine import read_frame
 from workbench.warehouse.policies import applying, people
+from workbench.warehouse.policies.administration import Administration
 from workbench.warehouse.policies.redshift import read_redshift_tables
 
 POLICIES = """
@@ -245,6 +248,44 @@ def test_a_stop_that_comes_late_ends_no_newer_password(warehouse):
     assert not people.close(warehouse.administration, "gh-kim", first.valid_until)
     warehouse.connect(second.user, second.password.get_secret_value()).close()
     assert people.close(warehouse.administration, "gh-kim", second.valid_until)
+
+
+@dataclass(frozen=True)
+class Overtaken(Administration):
+    """Lets another password be handed out right after the look at the one that is to be ended."""
+
+    hand_out: Callable[[], None] = lambda: None
+
+    @contextmanager
+    def transaction(self, *, is_urgent=False):
+        with super().transaction(is_urgent=is_urgent) as connection:
+
+            def execute(query, *values):
+                found = connection.execute(query, *values)
+                if "rolvaliduntil" in str(query):
+                    self.hand_out()
+                return found
+
+            yield SimpleNamespace(execute=execute, rollback=connection.rollback)
+
+
+def test_a_stop_that_is_not_alone_ends_no_password_that_comes_between(warehouse):
+    command("apply")
+    policies = warehouse.policies(POLICIES)
+    first = people.hand_out(warehouse.administration, policies, "gh-una", [], hours=1)
+    handed_out = []
+
+    def hand_out():  # as one that holds the lock for longer than a stop waits
+        with warehouse.superuser() as connection:
+            connection.execute("SET lock_timeout = '50ms'")
+            with suppress(psycopg.errors.LockNotAvailable):
+                connection.execute(f"ALTER ROLE \"{first.user}\" VALID UNTIL '2099-01-01'")
+                handed_out.append("2099")
+
+    there = warehouse.administration
+    overtaken = Overtaken(there.warehouse, there.user, there.password, hand_out=hand_out)
+    assert people.close(overtaken, "gh-una", first.valid_until)
+    assert not handed_out
 
 
 def test_who_is_off_boarded_has_no_role_any_more(warehouse):

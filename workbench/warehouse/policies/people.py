@@ -120,6 +120,11 @@ def close(administration: Administration, name: str, valid_until: datetime) -> b
     """
     user = user_role(name)
     with administration.transaction(is_urgent=True) as connection:
+        if not _exists(connection, user):
+            return False
+        # Changes nothing, and from here on nobody changes the role before us: we may not be alone, and would end
+        # a password that is handed out between the look and the change.
+        connection.execute(sql.SQL("ALTER ROLE {} INHERIT").format(sql.Identifier(user)))
         query = "SELECT 1 FROM pg_roles WHERE rolname = %s AND rolvaliduntil = %s"
         if connection.execute(query, [user, valid_until]).fetchone() is None:
             return False
