@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from decimal import Decimal
 
 import pyarrow as pa
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from workbench.errors import KafkaUnavailable, SettingsError
 from workbench.ingestion.decoding import Decoded, Undecodable, parse_schema
 from workbench.ingestion.decoding.contract import Contract
+from workbench.ingestion.decoding.enforced import EnforcedDecoder
 from workbench.ingestion.decoding.guarded import decode_guarded
 from workbench.ingestion.decoding.json import JsonDecoder
 
@@ -157,6 +159,85 @@ def test_a_flow_may_have_nothing_but_json_columns():
 
     assert decoded.rows["payload"].to_pylist() == ['{"a":[1,"x"]}', None, "5"]
     assert [each.position for each in decoded.undecodable] == [2]
+
+
+EXACT = [
+    "18446744073709551616",
+    "-12345678901234567890123",
+    "0.1234567890123456789",
+    "1.10",
+    "1e5",
+    "1e-400",
+    "-0",
+    '[1,{"x":1e-400,"y":"\\u00e9 z"}]',
+    '{"x":1,"x":2}',
+]
+
+
+@pytest.mark.parametrize("text", EXACT)
+def test_a_json_column_has_what_is_there_digit_by_digit(text):
+    columns = parse_schema({"a": "int64", "c": "json"})
+
+    decoded = JsonDecoder(columns).decode([b'{"a": 1, "c" : %s }' % text.encode(), b'{"c": null}', b'{"a":2}'])
+    kept = JsonDecoder(columns, Contract.QUARANTINE).decode([b'{"a":1,"n": %s, "m":null}' % text.encode()])
+
+    assert decoded.rows["c"].to_pylist() == [text, None, None]
+    assert kept.rows["_quarantine"].to_pylist() == [f'{{"n":{text},"m":null}}']
+
+
+def test_fields_of_other_formats_without_a_column_are_kept_as_an_object():
+    everything = parse_schema({"a": "int64", "n": "float64", "s": "string"})
+    decoder = EnforcedDecoder(
+        parse_schema({"a": "int64"}), Contract.QUARANTINE, lambda columns: JsonDecoder(columns or everything)
+    )
+
+    decoded = decoder.decode([b'{"a":1,"n":0.5,"s":"x"}', b'{"a":2}'])
+
+    assert decoded.rows["_quarantine"].to_pylist() == ['{"n":0.5,"s":"x"}', None]
+
+
+def test_fields_that_become_json_columns_have_what_is_there_digit_by_digit():
+    decoder = JsonDecoder(parse_schema({"a": "int64", "c": "json"}), Contract.EVOLVE)
+
+    decoded = decoder.decode([b'{"a":1,"n":{"x":[0.1234567890123456789]},"m":9007199254740993}'])
+
+    assert decoded.rows.select(["n", "m"]).to_pylist() == [
+        {"n": '{"x":[0.1234567890123456789]}', "m": 9007199254740993}
+    ]
+
+
+def test_a_json_field_that_occurs_twice_does_not_fit_and_one_that_holds_its_own_name_does():
+    decoder = JsonDecoder(parse_schema({"c": "json"}))
+    good = [b'{"c":{"c":[{"c":1}]}}', b'{"d":{"c":1}}', b'{"d":{"c":1},"c":"\\"c\\""}']
+
+    decoded = decoder.decode([good[0], b'{"c":1,"c":2}', good[1], b'{"c":{"c":1},"c":2}', good[2]])
+
+    assert decoded.rows["c"].to_pylist() == ['{"c":[{"c":1}]}', None, '"\\"c\\""']
+    assert [(each.position, each.reason) for each in decoded.undecodable] == [
+        (1, "column c was specified twice"),
+        (3, "column c was specified twice"),
+    ]
+
+
+def test_what_is_nested_too_deep_for_a_json_column_is_told_apart():
+    decoded = JsonDecoder(parse_schema({"c": "json"})).decode([b'{"c":%b%b}' % (b"[" * 5000, b"]" * 5000), b'{"c":1}'])
+
+    assert decoded.rows["c"].to_pylist() == ["1"]
+    assert [each.position for each in decoded.undecodable] == [0]
+
+
+def test_decimals_are_exact_or_do_not_fit():
+    decoder = JsonDecoder(pa.schema([("d", pa.decimal128(4, 2)), ("n", pa.decimal128(38, 0))]))
+
+    decoded = decoder.decode([
+        b'{"d":12.5,"n":12345678901234567890123}', b'{"d":1234.5}', b'{"d":12345}', b'{"d":0.001}', b'{"d":-1e1}',
+    ])  # fmt: skip
+
+    assert decoded.rows.to_pylist() == [
+        {"d": Decimal("12.50"), "n": 12345678901234567890123},
+        {"d": Decimal("-10.00"), "n": None},
+    ]
+    assert [each.position for each in decoded.undecodable] == [1, 2, 3]
 
 
 @pytest.mark.parametrize("name", ["", "_offset", "x" * 64, "a\\u0000b"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -48,10 +49,11 @@ class EnforcedDecoder:
         return _frozen(self._declared.decode(values), found, impossible)
 
     def _quarantined(self, declared: Decoded, found: Decoded, unknown: Sequence[str]) -> Decoded:
-        fields: dict[int, dict[str, object]] = {}
+        texts: dict[int, bytes] = {}
         for position, row in zip(found.positions, found.rows.select(unknown).to_pylist(), strict=True):
-            fields[position] = {name: _plain(value) for name, value in row.items() if value is not None}
-        column = as_json([fields.get(position) or None for position in declared.positions])
+            if fields := {name: _plain(value) for name, value in row.items() if value is not None}:
+                texts[position] = orjson.dumps(fields)
+        column = as_json([texts.get(position) for position in declared.positions])
         return Decoded(declared.rows.append_column(QUARANTINE, column), declared.positions, declared.undecodable)
 
 

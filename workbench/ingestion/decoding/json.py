@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from workbench.ingestion.decoding import Decoded, Undecodable
 from workbench.ingestion.decoding.contract import QUARANTINE, Contract, column_fault, widened
-from workbench.ingestion.decoding.json_reader import as_json, read_records
+from workbench.ingestion.decoding.json_reader import as_json, as_object, other_fields, read_records
 from workbench.ingestion.decoding.suspects import certain_fault, find_suspects
 from workbench.loading import JSON
 
@@ -115,8 +115,9 @@ class JsonDecoder:
             return None
         try:
             table = self._parse(self._of(values, positions), quick=quick)
-        # pyarrow.ArrowInvalid and orjson's error are ValueErrors; a tombstone cannot be joined with bytes.
-        except (ValueError, TypeError) as error:
+        # pyarrow.ArrowInvalid and msgspec's error are ValueErrors, but for what is nested too deep; a tombstone
+        # cannot be joined with bytes.
+        except (ValueError, TypeError, RecursionError) as error:
             return error.with_traceback(None)  # its frames hold the records
         attempt.tables.append(table)
         attempt.good.extend(positions)
@@ -233,8 +234,4 @@ def _undeclared(value: bytes, schema: pa.Schema) -> str:
 
 
 def _unknown_fields(values: Sequence[bytes], schema: pa.Schema) -> pa.Array:
-    known = set(schema.names)
-    unknown = [
-        {name: found for name, found in orjson.loads(value).items() if name not in known} or None for value in values
-    ]
-    return as_json(unknown)
+    return as_json([as_object(fields) if fields else None for fields in other_fields(values, schema)])

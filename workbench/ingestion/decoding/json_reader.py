@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from itertools import chain
+from typing import Any
 
+import msgspec
 import numpy as np
 import orjson
 import pyarrow as pa
@@ -47,6 +51,7 @@ def read_records(values: Sequence[bytes], schema: pa.Schema, unexpected: str, *,
     else:
         table = _read_wrapped(values, plain, behaviour)
     _check_times(table)
+    _check_decimals(table)
     # What follows costs more than a look for the bytes that it is about.
     if not joined.isascii() or (b"\\" in joined and b"\\u" in joined) or b"\0" in joined:
         _check_text(table)
@@ -70,29 +75,79 @@ def _with_texts(
     table: pa.Table, values: Sequence[bytes], schema: pa.Schema, texts: Sequence[str], unexpected: str
 ) -> pa.Table:
     """The table with its JSON columns, and with the fields beyond the schema when they are to be inferred."""
-    documents = [orjson.loads(value) for value in values]
-    arrays = [
-        as_json([document.get(field.name) for document in documents]) if field.name in texts else table[field.name]
-        for field in schema
-    ]
+    found = dict(zip(texts, _read_texts(values, texts), strict=True))
+    arrays = [found[field.name] if field.name in found else table[field.name] for field in schema]
     table = pa.Table.from_arrays(arrays, schema=schema)
     if unexpected == "ignore":
         return table
-    known = set(schema.names)
-    others = [{name: value for name, value in document.items() if name not in known} for document in documents]
+    others = other_fields(values, schema)
     if any(others):
         if unexpected == "error":
             raise ValueError("unexpected field")
-        inferred = _read(b"\n".join(map(orjson.dumps, others)), pa.schema([]), "infer")
+        inferred = _read(b"\n".join(map(as_object, others)), pa.schema([]), "infer")
         for name in inferred.column_names:
             table = table.append_column(inferred.schema.field(name), inferred[name])
     return table
 
 
-def as_json(values: Sequence[object]) -> pa.Array:
-    """The JSON text of each value; null for None."""
-    texts = [None if value is None else orjson.dumps(value).decode() for value in values]
-    return pa.ExtensionArray.from_storage(JSON, pa.array(texts, pa.string()))
+def _read_texts(values: Sequence[bytes], names: Sequence[str]) -> list[pa.Array]:
+    """What stands in these fields, as JSON columns. Nothing becomes an object of Python, which would round numbers."""
+    records = list(map(_texts_reader(tuple(names)), values))
+    columns = []
+    for number in range(len(names)):
+        found = [getattr(record, f"f{number}") for record in records]
+        columns.append([None if raw is None else compact(raw) for raw in found])
+    for name, column in zip(names, columns, strict=True):
+        _check_once(values, name, len(column) - column.count(None), columns)
+    return list(map(as_json, columns))
+
+
+@lru_cache(maxsize=16)
+def _texts_reader(names: tuple[str, ...]) -> Callable[[bytes], Any]:
+    fields = [(f"f{number}", msgspec.Raw, None) for number in range(len(names))]
+    renamed = {f"f{number}": name for number, name in enumerate(names)}
+    return msgspec.json.Decoder(msgspec.defstruct("Texts", fields, rename=renamed, gc=False)).decode
+
+
+def _check_once(values: Sequence[bytes], name: str, count: int, columns: Sequence[Sequence[bytes | None]]) -> None:
+    """Raise for a record that has the field twice: Arrow does not look at it, and msgspec takes the last."""
+    key = orjson.dumps(name)
+    more = sum(value.count(key) for value in values) - count
+    # It may also stand further within, in what was taken or in what was not.
+    if more <= 0 or more <= sum(text.count(key) for column in columns for text in column if text):
+        return
+    for value in values:
+        if value.count(key) > 1 and [found for found, _ in json.loads(value, object_pairs_hook=list)].count(name) > 1:
+            raise ValueError(f"column {name} was specified twice")
+
+
+_read_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+def other_fields(values: Sequence[bytes], schema: pa.Schema) -> list[dict[str, msgspec.Raw]]:
+    """The fields of each record that *schema* has not, with the text of what is in them."""
+    known = set(schema.names)
+    return [{name: raw for name, raw in _read_fields(value).items() if name not in known} for value in values]
+
+
+def as_object(fields: Mapping[str, msgspec.Raw]) -> bytes:
+    """The fields as the JSON object of just these."""
+    return b"{%b}" % b",".join(orjson.dumps(name) + b":" + compact(raw) for name, raw in fields.items())
+
+
+def compact(raw: msgspec.Raw) -> bytes:
+    """The text without the spaces between its tokens, which stay as they are: each digit of a number, for one."""
+    return msgspec.json.format(bytes(raw), indent=-1)
+
+
+def as_json(texts: Sequence[bytes | None]) -> pa.Array:
+    """A JSON column of compact texts; null for None and for `null`.
+
+    Raises:
+        ValueError: when one is not UTF-8.
+    """
+    storage = pa.array([None if text == b"null" else text for text in texts], pa.string())
+    return pa.ExtensionArray.from_storage(JSON, storage)
 
 
 def _read(joined: bytes, schema: pa.Schema, unexpected: str) -> pa.Table:
@@ -154,6 +209,16 @@ def _check_times(rows: pa.Table) -> None:
             ends = pc.min_max(rows[field.name].cast(pa.int64()))
             if ends["min"].is_valid and not (ends["min"].as_py() >= FIRST_TIME and ends["max"].as_py() <= LAST_TIME):
                 raise ValueError(f"column {field.name} holds a time outside the years 1 to 9999")
+
+
+def _check_decimals(rows: pa.Table) -> None:
+    """Raise for decimals with more digits than their column has: Arrow counts them before it adds those of the scale."""
+    for field in rows.schema:
+        if pa.types.is_decimal(field.type):
+            try:
+                rows[field.name].validate(full=True)
+            except pa.ArrowInvalid:
+                raise ValueError(f"column {field.name} holds a number that does not fit into {field.type}") from None
 
 
 def _check_text(rows: pa.Table) -> None:
