@@ -19,6 +19,7 @@ from pydantic import SecretStr
 from tests.services.schema_registry import RunningRegistry, running_registry
 from workbench.errors import KafkaError
 from workbench.ingestion.decoding import Decoded
+from workbench.ingestion.decoding.casting import as_json_text, cast_column
 from workbench.ingestion.decoding.registry import SchemaRegistry, make_decoder
 from workbench.sections import SchemaRegistrySettings
 
@@ -251,6 +252,33 @@ def test_integers_become_decimals_that_have_room_for_them(server, registry):
 
     assert decoded.rows["n"].to_pylist() == [Decimal("5.00"), None]
     assert set(reasons(decoded)) == {1, 3}
+
+
+DECIMAL = pa.decimal128(30, 2)
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted", "fit", "unfit"),
+    [
+        (pa.float64(), DECIMAL, {0.1: Decimal("0.10"), -1e20: Decimal(-(10**20))}, [0.125, 1e-10, 1e29, float("nan")]),
+        (DECIMAL, pa.float64(), {Decimal("0.1"): 0.1, Decimal(10**20): 1e20}, [Decimal(2**53 + 1), Decimal("12345678901234567.89")]),
+        (TIME, pa.date32(), {datetime(1960, 1, 1, tzinfo=UTC): date(1960, 1, 1)}, [NOON, datetime(1960, 1, 1, 1, tzinfo=UTC)]),
+    ],
+)  # fmt: skip
+def test_a_value_is_what_it_was_or_does_not_fit(given, wanted, fit, unfit):
+    cast, faults = cast_column("c", pa.array([None, *fit, *unfit], given), wanted)
+
+    assert cast.to_pylist() == [None, *fit.values(), *[None] * len(unfit)]
+    assert sorted(faults) == list(range(1 + len(fit), len(cast)))
+
+
+def test_what_is_no_number_is_text_in_json():
+    array = pa.array([[1.5, None], [float("nan"), None], [float("-inf")]], pa.list_(pa.float64()))
+
+    cast, faults = cast_column("c", array, JSON)
+
+    assert (cast.to_pylist(), faults) == (["[1.5,null]", '["NaN",null]', '["-Infinity"]'], {})
+    assert as_json_text({"inf": None, "x": {"y": float("inf")}}) == '{"inf":null,"x":{"y":"Infinity"}}'
 
 
 def test_what_is_nested_too_deep_for_json_is_told_apart(server, registry):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import math
+import re
 from datetime import UTC, datetime
 
 import orjson
@@ -13,6 +15,7 @@ from workbench.loading import JSON
 
 # A backslash may itself be escaped: only an odd one begins the escape of NUL.
 ESCAPED_NUL = r"(?:^|[^\\])(?:\\\\)*\\u0000"
+NO_NUMBER = re.compile(r"\b(?:nan|inf)\b")
 FIRST_YEAR = datetime(1, 1, 1, tzinfo=UTC)
 LAST_YEAR = datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
 VALUE_CHARACTERS = 100
@@ -21,8 +24,8 @@ VALUE_CHARACTERS = 100
 def cast_column(name: str, array: pa.Array, wanted: pa.DataType) -> tuple[pa.Array, dict[int, str]]:
     """The column with another type, and by number of the row why a value does not fit.
 
-    Numbers become other numbers if that changes nothing, and anything becomes text. Text becomes a
-    time, a date or a decimal; it never becomes another number or a boolean.
+    Numbers become other numbers, and times dates, if that changes nothing; anything becomes text. Text
+    becomes a time, a date or a decimal; it never becomes another number or a boolean.
     """
     if array.type == wanted:
         return array, {}
@@ -61,8 +64,23 @@ def find_unstorable(name: str, array: pa.Array) -> dict[int, str]:
 
 
 def as_json_text(value: object) -> str:
-    """What is nested, as JSON: times in RFC 3339, decimals as text, bytes in base64."""
-    return orjson.dumps(value, default=_plain, option=orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z).decode()
+    """What is nested, as JSON: times in RFC 3339, decimals as text, bytes in base64, NaN and infinity as text."""
+    text = orjson.dumps(value, default=_plain, option=orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z).decode()
+    # What is no number has become null; to look at the text of a value is quicker than to walk through it.
+    if "null" in text and NO_NUMBER.search(repr(value)) and (told := _finite(value)) != value:
+        return as_json_text(told)
+    return text
+
+
+def _finite(value: object) -> object:
+    """The value with the words of Protobuf's JSON for what is no number."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, dict):
+        return {name: _finite(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return value
 
 
 def _plain(value: object) -> object:
@@ -111,7 +129,21 @@ def _cast(array: pa.Array, wanted: pa.DataType) -> pa.Array:
     if pa.types.is_integer(array.type) and pa.types.is_decimal(wanted):
         # Arrow refuses a decimal that could not hold every integer, whatever the values are.
         return array.cast(pa.decimal256(76, wanted.scale)).cast(wanted)
-    return array.cast(wanted)
+    if pa.types.is_floating(array.type) and pa.types.is_decimal(wanted):
+        # By the shortest text that is this number: Arrow itself would round to the scale.
+        return array.cast(pa.string()).cast(wanted)
+    if pa.types.is_decimal(array.type) and pa.types.is_floating(wanted):
+        cast = array.cast(pa.string()).cast(wanted)
+        return _unchanged(array, cast, cast.cast(pa.string()))
+    cast = array.cast(wanted)
+    # Arrow would leave out the time of the day.
+    return _unchanged(array, cast, cast) if pa.types.is_date(wanted) and pa.types.is_timestamp(array.type) else cast
+
+
+def _unchanged(array: pa.Array, cast: pa.Array, back: pa.Array) -> pa.Array:
+    if not back.cast(array.type).equals(array):
+        raise pa.ArrowInvalid("a value would be another")
+    return cast
 
 
 def _parse_times(array: pa.Array, wanted: pa.DataType) -> pa.Array:
