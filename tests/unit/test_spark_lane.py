@@ -91,6 +91,19 @@ def test_who_has_read_further_than_the_topic_goes_does_not_go_on(monkeypatch):
         watermarks.refuse_cut_off(connection, "t", {0: 5, 1: 8}, {0: 5})
 
 
+def test_an_offset_that_is_refused_was_removed_only_where_the_partition_begins_behind_it(monkeypatch):
+    state = watermarks.TopicState(cluster_id="c", topic_id="t", first_offsets={0: 5}, next_offsets={0: 7})
+    monkeypatch.setattr(watermarks, "read_topic_state", lambda *_: state)
+    connection: Any = None
+
+    removed = watermarks.offset_missing(connection, "t", 0, 3)
+    assert removed.message == "partition 0 of t begins at offset 5; the warehouse asks for 3"
+    assert "retention" in removed.remedy
+    beyond = watermarks.offset_missing(connection, "t", 0, 9)
+    assert isinstance(beyond, KafkaUnavailable)  # a worker begins again, and is told why
+    assert "refused the offset 9 of partition 0 of t, whose records are 5 to 7" in beyond.message
+
+
 @given(
     offsets=st.lists(st.integers(0, 200), min_size=1, unique=True).map(sorted),
     start=st.integers(0, 250),

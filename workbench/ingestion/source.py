@@ -15,7 +15,7 @@ import numpy as np
 from workbench.ingestion.batch import Batch, BatchLimits, Chunk
 from workbench.ingestion.certificate_watch import CertificateWatch
 from workbench.ingestion.cluster.connection import KafkaConnection
-from workbench.ingestion.cluster.watermarks import cut_off, records_removed
+from workbench.ingestion.cluster.watermarks import cut_off, offset_missing
 from workbench.ingestion.offset_mirror import OffsetMirror
 from workbench.ingestion.stalled import Stalled
 from workbench.loading import Claim, Span
@@ -290,9 +290,9 @@ class Source:
             if message.partition() in self._claims:
                 self._advance(message.partition(), message.offset())
         elif error.code() in {Code._AUTO_OFFSET_RESET, Code.OFFSET_OUT_OF_RANGE}:
-            raise records_removed(f"{self._topic} no longer has the offset that the warehouse asks for: {error.str()}")
+            raise offset_missing(self._connection, self._topic, message.partition(), message.offset())
         elif error.code() == Code._LOG_TRUNCATION:
-            raise cut_off(f"partition {message.partition()} of {self._topic} was cut off: {error.str()}")
+            raise cut_off(f"partition {message.partition()} of {self._topic} was cut off or made anew: {error.str()}")
         elif error.code() == Code._MAX_POLL_EXCEEDED:
             raise Stalled(f"the consumer of {self._topic} was put out of its group: {error.str()}")
         elif not error.retriable() and error.code() not in {Code._ALL_BROKERS_DOWN, Code._TRANSPORT, Code._RESOLVE}:

@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
-from workbench.errors import KafkaError, NoSuchTopic
+from workbench.errors import KafkaError, KafkaUnavailable, NoSuchTopic
 from workbench.ingestion.cluster.connection import ANSWER_SECONDS, KafkaConnection
 
 # Past librdkafka's own limit, so that its error is the one that is told.
@@ -50,6 +50,27 @@ def cut_off(what: str) -> KafkaError:
     return KafkaError(
         what,
         remedy="The cluster has lost records that it had given out, and gives their offsets to those that come now: a flow would leave these out. Remove rows, dead letters and offsets as docs/ingestion.md says under Offsets, and begin anew.",
+    )
+
+
+def offset_missing(connection: KafkaConnection, topic: str, partition: int, offset: int) -> KafkaError:
+    """The error of who reads at an offset that the cluster refuses.
+
+    Retention is the cause only when the partition begins behind it. Else who begins again learns it: that the topic
+    is another, that it ends before the offset, or that all is well by now.
+
+    Raises:
+        KafkaError: when the cluster does not answer, or has no such topic.
+    """
+    state = read_topic_state(connection, topic)
+    first, end = state.first_offsets.get(partition, 0), state.next_offsets.get(partition, 0)
+    if offset < first:
+        return records_removed(
+            f"partition {partition} of {topic} begins at offset {first}; the warehouse asks for {offset}"
+        )
+    return KafkaUnavailable(
+        f"the cluster has refused the offset {offset} of partition {partition} of {topic}, whose records are {first} to {end}",
+        remedy="Run the flow again. When the topic was made anew, or has lost its last records, that says so.",
     )
 
 
