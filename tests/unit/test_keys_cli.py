@@ -18,6 +18,7 @@ from workbench.security.encryption.values import encrypt_value
 from workbench.security.kept_secrets import KeptSecrets
 from workbench.security.keyset.file import KeysetFile
 from workbench.security.keyset.opening import Keys
+from workbench.security.secrets import locked, write_private
 from workbench.warehouse.backup.repository import Repository
 
 
@@ -127,6 +128,25 @@ def test_a_backup_can_be_restored_with_the_copy_of_the_keyset_beside_it_whenever
     assert KeysetFile(repository.keyset, mine.file.root).read().version(2)
     assert answer("rewrap")["moved"] == 1
     assert with_the_copy() == b"text"
+
+
+def test_nobody_changes_the_keyset_while_its_copy_is_written(home: Path, monkeypatch: pytest.MonkeyPatch):
+    keys("init")
+    mine = open_keys(home)
+    may_change: list[bool] = []
+
+    def write(path: Path, content: str | bytes) -> None:
+        with locked(mine.file.path.with_suffix(".lock"), waits=False) as is_alone:
+            may_change.append(is_alone)
+        write_private(path, content)
+
+    monkeypatch.setattr("workbench.warehouse.backup.repository.write_private", write)
+    repository = Repository(home.parent / "backups" / "0123")
+
+    repository.refresh_keyset(mine)
+
+    assert may_change == [False]
+    assert repository.keyset.read_bytes() == mine.file.path.read_bytes()
 
 
 def test_a_backup_whose_keyset_is_another_by_now_is_not_moved_to_ours(home: Path):

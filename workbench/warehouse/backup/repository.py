@@ -140,12 +140,13 @@ class Repository:
         Raises:
             KeysetError, EncryptionError: when the present one cannot be used; the copy stays.
         """
-        keys.file.read()
-        content = keys.file.path.read_bytes()
-        if not self.keyset.exists() or self.keyset.read_bytes() != content:
-            private_folder(self.folder)
-            write_private(self.keyset, content)
-            sync_folder(self.folder)
+        # Nobody changes the keyset meanwhile: the copy of who had read it before would replace that of who did after.
+        with keys.file.writing_key():
+            content = keys.file.path.read_bytes()
+            if not self.keyset.exists() or self.keyset.read_bytes() != content:
+                private_folder(self.folder)
+                write_private(self.keyset, content)
+                sync_folder(self.folder)
 
     @contextmanager
     def writing(self, keys: Keys) -> Iterator[None]:
