@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
+import threading
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -31,9 +33,11 @@ from workbench.ingestion.protection import ProtectingDecoder
 from workbench.security.encryption.data_keys import writing_data_keys
 from workbench.security.encryption.rewrapping import retire
 from workbench.security.policies.reading import read_policies
+from workbench.security.secrets import locked
 from workbench.security.subjects.columns import EncryptedColumns, decrypt_values, encrypt_columns
 from workbench.security.subjects.keys import SubjectKey, SubjectKeys, context
 from workbench.security.subjects.sealing import BEGIN, seal, unseal
+from workbench.warehouse.backup import subject_keys
 from workbench.warehouse.backup.repository import Repository
 from workbench.warehouse.backup.subject_keys import (
     COPY,
@@ -208,6 +212,52 @@ def test_of_a_copy_the_newest_alone_comes_back_and_others_lose_the_key_too(subje
     (mine.folder / COPY).write_bytes((mine.folder / COPY).read_bytes()[:-1])
     with pytest.raises((Corrupt, Truncated)):
         check_subject_keys(mine, subjects.keys)
+
+
+def test_of_two_who_write_a_copy_at_once_none_brings_a_destroyed_key_back(subjects, tmp_path, monkeypatch):
+    repository = Repository(tmp_path / "backups" / "1")
+    table, _ = encrypt_columns(rows((1, "a@b", None), (2, "c@d", None)), RULE, subjects)
+    late: list[threading.Thread] = []
+    encrypt = subject_keys.encrypt_file
+
+    def erase() -> None:
+        other = again(subjects)
+        other.destroy([("customer", other.fingerprints.of("customer", "1"))])
+        erased.set()
+        refresh_subject_keys(repository, other.keys)
+
+    def encrypt_late(*arguments: Any) -> None:
+        if not late:
+            late.append(threading.Thread(target=erase))
+            late[0].start()
+            assert erased.wait(30)
+            if not is_locked():  # without the lock the other comes first
+                late[0].join(30)
+        encrypt(*arguments)
+
+    def is_locked() -> bool:
+        with locked(repository.folder / subject_keys.LOCK, waits=False) as is_alone:
+            return not is_alone
+
+    erased = threading.Event()
+    monkeypatch.setattr(subject_keys, "encrypt_file", encrypt_late)
+    refresh_subject_keys(repository, subjects.keys)
+    late[0].join(30)
+    subjects.store.path.unlink()
+    restore_subject_keys(repository, subjects.keys)
+
+    assert read(table, again(subjects), skips_erased=True) == [None, "c@d"]
+
+
+def test_each_change_is_counted_in_the_file_and_in_its_copy(subjects, tmp_path):
+    encrypt_columns(rows((1, "a@b", None)), RULE, subjects)
+    made = subjects.store.changes()
+    turn(subjects.keys)
+    subjects.rewrap()
+    moved = subjects.store.changes()
+    subjects.destroy([("customer", subjects.fingerprints.of("customer", "1"))])
+
+    assert made < moved < subjects.store.changes() == subjects.store.copy(tmp_path / "copy")
 
 
 def test_with_another_key_of_fingerprints_nothing_is_encrypted(subjects):

@@ -100,6 +100,7 @@ class SubjectStore:
                 "INSERT OR IGNORE INTO subjects VALUES (?, ?, ?, ?)",
                 [(kind, bytes.fromhex(each), stored.id, stored.header) for each, stored in keys.items()],
             )
+            _count_change(connection)
             return _found(connection, kind, keys)
 
     def destroy(self, named: Iterable[tuple[str, str]]) -> int:
@@ -112,6 +113,7 @@ class SubjectStore:
                 destroyed += connection.execute(held, subject).rowcount
                 connection.execute("INSERT OR IGNORE INTO subjects (kind, fingerprint) VALUES (?, ?)", subject)
             connection.execute("UPDATE about SET erasures = erasures + 1")
+            _count_change(connection)
         return destroyed
 
     def erased(self) -> set[tuple[str, str]]:
@@ -135,6 +137,7 @@ class SubjectStore:
             connection.executemany(
                 "UPDATE subjects SET key = ?4 WHERE kind = ?1 AND fingerprint = ?2 AND key = ?3", changed
             )
+            _count_change(connection)
 
     def counts(self) -> tuple[int, int]:
         """How many subjects have a key, and how many were erased."""
@@ -142,16 +145,28 @@ class SubjectStore:
             row = connection.execute("SELECT count(key), count(*) - count(key) FROM subjects").fetchone()
         return int(row[0]), int(row[1])
 
-    def change_counter(self) -> int:
-        """SQLite's own counter of changes (sqlite.org/fileformat.html, 1.3.7)."""
-        with self.path.open("rb") as file:
-            return int.from_bytes(file.read(28)[24:], "big")
+    def changes(self) -> int:
+        """How often keys were made, destroyed or moved."""
+        with _opened(self.path) as connection:
+            return _changes(connection)
 
-    def copy(self, target: Path) -> None:
-        """A whole copy at *target*, which is not there yet, whoever writes meanwhile."""
+    def copy(self, target: Path) -> int:
+        """A whole copy at *target*, which is not there yet, whoever writes meanwhile; returns the `changes` in it."""
         os.close(os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         with _opened(self.path) as connection, closing(sqlite3.connect(target)) as copy:
             connection.backup(copy)
+            return _changes(copy)
+
+
+def _changes(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _count_change(connection: sqlite3.Connection) -> None:
+    # In the transaction of the change. SQLite's own counter could be read only by opening the file beside it, which
+    # takes away the locks that the process has on it (sqlite.org/howtocorrupt.html, 2.2).
+    if connection.in_transaction:  # else nothing was given to change
+        connection.execute(f"PRAGMA user_version = {_changes(connection) + 1}")
 
 
 def _found(connection: sqlite3.Connection, kind: str, fingerprints: Iterable[str]) -> dict[str, StoredKey]:

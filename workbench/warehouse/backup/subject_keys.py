@@ -8,19 +8,20 @@ holds what they encrypt. Keys are only ever added and destroyed, so the newest c
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from workbench.security.encryption.files import decrypt_file, decrypted_stream, encrypt_file
 from workbench.security.keyset.opening import Keys
-from workbench.security.secrets import private_folder, write_private
+from workbench.security.secrets import locked, private_folder, write_private
 from workbench.security.subjects.fingerprints import KEY
 from workbench.security.subjects.store import SubjectStore
 from workbench.warehouse.backup.home import scratch_folder
 from workbench.warehouse.backup.repository import Repository
 
 COPY = "subjects.db.enc"
-NOTED = "subjects.changes"  #: how often the file had changed when it was copied
+NOTED = "subjects.changes"  #: how often keys in the copy were changed
+LOCK = ".subjects.lock"
 
 
 def refresh_subject_keys(repository: Repository, keys: Keys) -> None:
@@ -34,14 +35,14 @@ def refresh_subject_keys(repository: Repository, keys: Keys) -> None:
     if not store.exists:
         return
     noted = repository.folder / NOTED
-    changes = f"{store.change_counter()}\n"
-    if target.exists() and noted.exists() and noted.read_text() == changes:
-        return
-    private_folder(repository.folder)
-    with _scratch(keys) as scratch:
-        store.copy(scratch)
-        encrypt_file(keys, scratch, target, _context(repository))
-    write_private(noted, changes)
+    # One at a time: the copy of who had read the keys before would replace that of who has destroyed some since.
+    with _alone(repository):
+        if target.exists() and noted.exists() and noted.read_text() == _note(store.changes()):
+            return
+        with _scratch(keys) as scratch:
+            changes = store.copy(scratch)
+            encrypt_file(keys, scratch, target, _context(repository))
+        write_private(noted, _note(changes))
 
 
 def destroy_in_copy(repository: Repository, keys: Keys, named: Collection[tuple[str, str]]) -> None:
@@ -52,7 +53,7 @@ def destroy_in_copy(repository: Repository, keys: Keys, named: Collection[tuple[
     """
     target = repository.folder / COPY
     if target.exists():
-        with _scratch(keys) as scratch:
+        with _alone(repository), _scratch(keys) as scratch:
             decrypt_file(keys, target, scratch, _context(repository))
             SubjectStore(scratch).destroy(named)
             encrypt_file(keys, scratch, target, _context(repository))
@@ -81,6 +82,14 @@ def restore_subject_keys(repository: Repository, keys: Keys) -> None:
         decrypt_file(keys, source, store.path, _context(repository))
         # It may be younger than all else that was in the home.
         write_private(store.path.with_name(KEY), f"{store.fingerprint_key()}\n")
+
+
+def _alone(repository: Repository) -> AbstractContextManager[bool]:
+    return locked(private_folder(repository.folder) / LOCK)
+
+
+def _note(changes: int) -> str:
+    return f"{changes} changes\n"  # a number alone was SQLite's counter
 
 
 @contextmanager
