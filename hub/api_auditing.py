@@ -54,9 +54,17 @@ class NameKeepingHandler(UserAPIHandler):  # type: ignore[misc]
     async def patch(self, user_name: str) -> None:
         """Change what may be changed of somebody."""
         body = self.get_json_body()
-        if isinstance(body, dict) and body.get("name", user_name) != user_name:
+        if isinstance(body, dict) and "name" in body:
             raise web.HTTPError(403, "A name is given at the first login and stays: nobody is renamed.")
         await super().patch(user_name)
+
+    def get_json_body(self) -> Any:
+        """The body of the request, without a name that is the one in the address."""
+        body = super().get_json_body()
+        # The page Admin sends it each time, and JupyterHub 6.1 writes NULL for a name that does not change.
+        if isinstance(body, dict) and body.get("name") == self.path_args[0]:
+            del body["name"]
+        return body
 
 
 #: Handlers of ours that do what JupyterHub's do, and more.

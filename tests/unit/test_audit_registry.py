@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import json
+import logging
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import click
 import pytest
 import typer
-from jupyterhub import apihandlers, handlers
-from jupyterhub.apihandlers.users import UserAPIHandler
+from jupyterhub import apihandlers, handlers, orm
+from jupyterhub.apihandlers import users
+from jupyterhub.scopes import Scope
+from jupyterhub.user import User
 from tornado.web import HTTPError, RequestHandler, StaticFileHandler
 
 from hub import health, kernels, status
@@ -104,24 +109,39 @@ def test_every_request_of_jupyterhub_that_changes_something_is_audited_or_says_w
             assert issubclass(replaced[pattern], handler)
 
 
-def test_nobody_is_renamed(monkeypatch):
-    asked = []
+@pytest.mark.parametrize("body", [{"admin": True}, {"name": "gh-ada", "admin": True}, {"name": "gh-grace"}])
+def test_nobody_is_renamed_and_nobody_loses_their_name(monkeypatch, body):
+    # The page Admin sends the name each time it changes a right.
+    handler = next(each for _, each, *_ in audited_handlers() if each.__name__ == "AuditedUserAPIHandler")
+    database = orm.new_session_factory("sqlite:///:memory:")()
+    known = orm.User(name="gh-ada")
+    database.add(known)
+    database.commit()
+    asked = {
+        "request": SimpleNamespace(body=json.dumps(body).encode(), path="/hub/api/users/gh-ada"),
+        "path_args": ["gh-ada"],
+        "parsed_scopes": {"admin:users": Scope.ALL},
+        "expanded_scopes": set(),
+        "current_user": SimpleNamespace(admin=True, name="gh-root"),
+        "db": database,
+        "log": logging.getLogger("asked"),
+        "find_user": lambda self, name: User(known, db=database),
+        "user_model": lambda self, user: {"name": user.name},
+        "write": lambda self, answer: None,
+        "__init__": lambda self: None,
+    }
+    monkeypatch.setattr(users, "assign_default_roles", lambda database, entity: None)
+    request = type("Asked", (handler,), asked)()
 
-    async def patch(self: Any, user_name: str) -> None:
-        asked.append(user_name)
-
-    monkeypatch.setattr(UserAPIHandler, "patch", patch)
-    handlers_by_name = {handler.__name__: handler for _, handler, *_ in audited_handlers()}
-    request = object.__new__(handlers_by_name["AuditedUserAPIHandler"])
-
-    for body in ({"admin": True}, {"name": "gh-ada", "admin": True}):
-        monkeypatch.setattr(request, "get_json_body", lambda body=body: body, raising=False)
+    if "admin" in body:
         asyncio.run(request.patch("gh-ada"))
-    monkeypatch.setattr(request, "get_json_body", lambda: {"name": "gh-grace"})
-    with pytest.raises(HTTPError, match="nobody is renamed"):
-        asyncio.run(request.patch("gh-ada"))
+    else:
+        with pytest.raises(HTTPError, match="nobody is renamed"):
+            asyncio.run(request.patch("gh-ada"))
 
-    assert asked == ["gh-ada", "gh-ada"]
+    database.refresh(known)
+    assert (known.name, bool(known.admin)) == ("gh-ada", "admin" in body)
+    database.close()
 
 
 def test_every_route_of_the_service_of_pipelines_is_audited_or_says_why_not():
