@@ -13,6 +13,7 @@ from pathlib import Path
 
 from hub.addresses import HubPorts, local_url, public_url
 from hub.proxy import ensure_hub_certificates
+from hub.spawning.configuration import check_env_file
 from workbench.resources import resource
 from workbench.runtime.ports import any_free, choose
 from workbench.runtime.process import Contribution, Launch
@@ -93,7 +94,9 @@ def contribute(settings: Settings) -> Contribution:
 
     Raises:
         PortTaken: when the hub's port was asked for, or is registered with a real provider, and is in use.
+        WorkbenchError: when people's servers could read the secrets in `.env`.
     """
+    check_env_file(settings)
     asked_for = "port" in settings.hub.model_fields_set or not settings.login.is_demo
     ports = HubPorts(
         proxy=choose(settings.hub.port, variable="WORKBENCH_HUB_PORT", asked_for=asked_for, host=settings.hub.host),

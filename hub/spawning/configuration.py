@@ -46,8 +46,8 @@ def set_spawner(c: Any, settings: Settings) -> None:
     Raises:
         WorkbenchError: when that way does not work on this machine.
     """
-    if settings.hub.spawner in SEPARATING:
-        check_env_file(ENV_FILE)
+    # Of a JupyterHub that is started by hand: that of `workbench up` works in another folder.
+    check_env_file(settings)
     c.Spawner.cmd = list(SERVER)
     c.Spawner.default_url = f"/lab/tree/{FIRST_NOTEBOOK}"
     c.Spawner.env_keep = KEPT_VARIABLES
@@ -60,16 +60,20 @@ def set_spawner(c: Any, settings: Settings) -> None:
     _setter(settings)(c, settings)
 
 
-def check_env_file(path: Path) -> None:
+def check_env_file(settings: Settings) -> None:
     """See that the secrets of the settings are not for everybody: neither a wall nor a unit hides the file.
+
+    It is looked for in the working folder, as `Settings.load` does.
 
     Raises:
         WorkbenchError: when others than its owner may read or change it.
     """
-    if path.is_file() and (mode := stat.S_IMODE(path.stat().st_mode)) & 0o077:
+    if settings.hub.spawner not in SEPARATING or not ENV_FILE.is_file():
+        return
+    if (mode := stat.S_IMODE(ENV_FILE.stat().st_mode)) & 0o077:
         raise WorkbenchError(
-            f"{path.absolute()} has the mode {mode:04o}: people's servers could read the secrets in it",
-            remedy=f"chmod 600 {path.absolute()}",
+            f"{ENV_FILE.absolute()} has the mode {mode:04o}: people's servers could read the secrets in it",
+            remedy=f"chmod 600 {ENV_FILE.absolute()}",
         )
 
 

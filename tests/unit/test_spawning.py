@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from jupyterhub.spawner import SpawnException
 from traitlets.config import Config
 
+from hub.components import contribute
 from hub.departure import archive_home, offboard_account, remove_unfinished_archives
 from hub.spawning import admission, configuration, limits, os_users
 from hub.spawning.configuration import set_spawner
@@ -430,10 +431,14 @@ def test_where_people_are_kept_apart_the_secrets_of_the_settings_are_not_for_all
         with pytest.raises(WorkbenchError, match=f"has the mode {mode:04o}") as refused:
             set_spawner(Config(), settings)
         assert refused.value.remedy == f"chmod 600 {tmp_path / '.env'}"
+        # The hub's process has another working folder: what `workbench up` itself does counts.
+        with pytest.raises(WorkbenchError, match=f"has the mode {mode:04o}"):
+            contribute(settings)
     monkeypatch.setattr(configuration, "_setter", lambda settings: lambda c, settings: None)
     Path(".env").chmod(0o600)
 
     set_spawner(Config(), settings)
+    assert contribute(settings).components
 
 
 def test_the_doctor_looks_at_the_file_of_the_settings(tmp_path, monkeypatch):
