@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from functools import partial
@@ -125,11 +126,12 @@ async def stopped(audit: AuditTrail, hook: Hook | None, settings: Settings, spaw
     """After each stop of a server: the spawner's own hook, a line in the audit log, and no more way to the warehouse."""
     if hook:
         await maybe_future(hook(spawner))
+    recording = asyncio.ensure_future(record_stop(audit, spawner))
     try:
-        await record_stop(audit, spawner)
-    finally:
-        # What ends access does not wait for room on a disk.
+        # What ends access does not wait for the disk of the log.
         await warehouse_roles.close_role(settings, spawner)
+    finally:
+        await recording
 
 
 def _tell_configuration(audit: AuditTrail, settings: Settings) -> None:

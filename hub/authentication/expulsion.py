@@ -101,12 +101,29 @@ async def _stop_servers(app: Any, user: Any) -> list[str]:
         if not (spawner.active or spawner.pending):
             continue
         try:
-            # A server that is starting ends when its start does.
-            await exponential_backoff(lambda: not spawner.pending, "it is still starting", timeout=STOP_SECONDS)  # noqa: B023
-            await app.proxy.delete_user(user, name)
-            if spawner.active:
-                await asyncio.wait_for(user.stop(name), STOP_SECONDS)
+            await _stop_server(app, user, name, spawner)
             steps.append(f"server {name or 'default'} stopped")
         except Exception as error:  # noqa: BLE001 - whatever it was, the other steps are done
             steps.append(f"server {name or 'default'} was not stopped ({error})")
     return steps
+
+
+async def _stop_server(app: Any, user: Any, name: str, spawner: Any) -> None:
+    """Stop one server.
+
+    Raises:
+        TimeoutError: when it still starts or stops after `STOP_SECONDS`; a stop goes on.
+    """
+    doing = "stopping" if spawner.pending == "stop" else "starting"
+    # A server that is starting ends when its start does.
+    await exponential_backoff(lambda: not spawner.pending, f"it is still {doing}", timeout=STOP_SECONDS)
+    await app.proxy.delete_user(user, name)
+    if not spawner.active:
+        return
+    # It goes on though we wait no more: JupyterHub takes a stop that was cancelled for one under way for ever.
+    # Kept where JupyterHub keeps its own.
+    stopping = spawner._stop_future = asyncio.ensure_future(user.stop(name))  # noqa: SLF001
+    done, _ = await asyncio.wait({stopping}, timeout=STOP_SECONDS)
+    if not done:
+        raise TimeoutError("it is still stopping")
+    await stopping

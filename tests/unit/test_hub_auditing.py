@@ -15,8 +15,9 @@ from types import SimpleNamespace
 import pytest
 from jupyterhub.spawner import SpawnException
 
+from hub import warehouse_roles
 from hub.auditing import SCHEMA, AuditTrail, ServerStarts, record_stop
-from hub.operations import starting
+from hub.operations import starting, stopped
 from workbench.errors import WorkbenchError
 from workbench.security.audit import Action, AuditLog, Event
 from workbench.security.audit import read_events as read_all_events
@@ -97,6 +98,27 @@ def test_events_are_written_in_their_order_though_nobody_waits_for_a_start(log, 
     events = read_events(log.path)[1:]
     assert [each.action for each in events] == [Action.SERVER_STARTED, Action.SERVER_STOPPED]
     assert {each.resource for each in events} == {"server:gh-ada/"}
+
+
+def test_the_password_of_a_server_ends_with_it_though_the_disk_hangs(log, disk, monkeypatch):
+    closed = asyncio.Event()
+    spawner = SimpleNamespace(name="", user=SimpleNamespace(name="gh-ada"))
+
+    async def close_role(settings: Settings, spawner: SimpleNamespace) -> None:
+        closed.set()
+
+    monkeypatch.setattr(warehouse_roles, "close_role", close_role)
+
+    async def act() -> None:
+        stopping = asyncio.ensure_future(stopped(AuditTrail(log), None, None, spawner))
+        await asyncio.wait_for(closed.wait(), 5)
+        assert not stopping.done()
+        disk.set()
+        await stopping
+
+    asyncio.run(asyncio.wait_for(act(), 20))
+
+    assert [each.action for each in read_events(log.path)][1:] == [Action.SERVER_STOPPED]
 
 
 def test_whoever_stops_waiting_takes_no_event_out_of_the_log(log, disk):

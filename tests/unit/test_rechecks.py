@@ -219,3 +219,56 @@ def test_who_is_shown_out_does_not_stay_while_the_disk_of_the_audit_log_hangs(tw
     assert "has not taken it yet" in caplog.text
     writing.set_exception(AuditError("the disk is full"))
     assert "gh-ada: the disk is full" in caplog.text
+
+
+class Server:
+    """As much of a spawner as JupyterHub's own stop asks for; what comes after the stop takes as long as it is told."""
+
+    _spawn_pending = _start_pending = _check_pending = _stop_pending = will_resume = False
+    _spawn_future = _stop_future = server = authenticator = None
+    _log_name = api_token = oauth_client_id = ""
+    active = True
+
+    def __init__(self) -> None:
+        self.orm_spawner = SimpleNamespace()
+        self.may_end = asyncio.Event()
+
+    @property
+    def pending(self) -> str | None:
+        return "stop" if self._stop_pending else None
+
+    async def poll(self) -> int:
+        return 0
+
+    async def run_post_stop_hook(self) -> None:
+        await self.may_end.wait()
+
+    def stop_polling(self) -> None:
+        """Nothing polls."""
+
+    def clear_state(self) -> None:
+        self.active = False
+
+    def get_state(self) -> dict[str, Any]:
+        return {}
+
+
+def test_a_stop_that_takes_long_is_not_broken_off(user, monkeypatch):
+    async def delete_user(user: User, name: str) -> None:
+        """There is no route."""
+
+    monkeypatch.setattr(expulsion, "STOP_SECONDS", 0.01)
+    app = SimpleNamespace(proxy=SimpleNamespace(delete_user=delete_user), log=logging.getLogger("app"))
+
+    async def act() -> None:
+        server = user.spawners[""] = Server()
+
+        for _ in range(2):
+            assert await expulsion._stop_servers(app, user) == ["server default was not stopped (it is still stopping)"]
+
+        server.may_end.set()
+        await server._stop_future
+        assert (server.pending, server.active) == (None, False)
+        assert "" not in user.spawners
+
+    asyncio.run(asyncio.wait_for(act(), 20))
