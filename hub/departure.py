@@ -19,15 +19,14 @@ from workbench.settings import Settings
 END_SECONDS = 5.0
 
 
-def offboard_account(settings: Settings, name: str, *, keep_home: bool) -> list[str]:
-    """End what still runs of somebody on this machine, lock their OS user, and archive their home; returns the steps.
+def close_account(settings: Settings, name: str) -> list[str]:
+    """End what still runs of somebody on this machine, and lock their OS user; returns the steps. Takes seconds.
 
     Raises:
-        WorkbenchError: when processes are left, or the home cannot be archived; it is then untouched. Also when
-            it is archived and cannot be removed.
+        WorkbenchError: when processes are left.
     """
     if settings.hub.spawner == "kubernetes":
-        return ["the volume of the home is left in the cluster"]
+        return []
     home = users_folder(settings) / name
     steps = []
     # With OS users too: a server may be left from a time when the spawner was `simple`.
@@ -40,9 +39,23 @@ def offboard_account(settings: Settings, name: str, *, keep_home: bool) -> list[
         ended += os_users.end_processes(account.pw_name)
     if ended:
         steps.append(f"{ended} processes ended")
-    if home.is_dir() and not keep_home:
-        steps.append(f"home archived to {archive_home(settings.home, home)}")
     return steps
+
+
+def archive_account(settings: Settings, name: str) -> list[str]:
+    """Archive the home of somebody whose account is closed; returns the steps. May take hours; one at a time.
+
+    Raises:
+        WorkbenchError: when processes are left, or the home cannot be archived; it is then untouched. Also when
+            it is archived and cannot be removed.
+    """
+    if settings.hub.spawner == "kubernetes":
+        return ["the volume of the home is left in the cluster"]
+    home = users_folder(settings) / name
+    if not home.is_dir():
+        return []
+    # It may have waited for hours, and nothing may write while a home is archived and removed.
+    return [*close_account(settings, name), f"home archived to {archive_home(settings.home, home)}"]
 
 
 def readmit_account(settings: Settings, name: str) -> list[str]:

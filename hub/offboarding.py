@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import asdict
@@ -20,7 +21,7 @@ from tornado import web
 from tornado.iostream import StreamClosedError
 
 from hub.authentication.expulsion import expel
-from hub.departure import offboard_account, readmit_account
+from hub.departure import archive_account, close_account, readmit_account
 from hub.identities import LinkedAccount
 from hub.status import read_people
 from hub.warehouse_roles import remove_role
@@ -35,7 +36,10 @@ SCOPE = "custom:workbench:people"
 CUSTOM_SCOPES = {SCOPE: {"description": "List people, off-board them, let them in again, and unlink accounts."}}
 ROLE = {"name": "workbench-operator", "scopes": [SCOPE], "services": [SERVICE]}
 
-_one_at_a_time = asyncio.Lock()
+# OS users are changed one at a time, which takes seconds; an archive may take hours.
+_accounts, _archives = asyncio.Lock(), asyncio.Lock()
+#: Who is being off-boarded, and by how many commands.
+_leaving: Counter[str] = Counter()
 
 
 def operator_token(home: Path) -> str:
@@ -148,18 +152,24 @@ class People(_Handler):
 class Offboard(_Handler):
     """POST /hub/api/workbench/users/NAME/offboard."""
 
+    _is_closed = False  #: whether nothing of the person runs on this machine any more
+
     @audits_itself(Action.USER_OFFBOARDED)
     async def post(self, name: str) -> None:
         """Answers a line for each step as it is done, and for each problem; the last says `done`."""
         user = self.check_known(name)
-        keeps_home = bool(self.body.get("keep_home"))
-        # Whoever was blocked first cannot come back while the rest is done.
-        steps, problems = await self.carry_out(
-            partial(self._block, name),
-            partial(self.expel, user, "off-boarded"),
-            partial(remove_role, self.workbench, name),
-            partial(self._leave_machine, name, keeps_home),
-        )
+        _leaving[name] += 1
+        try:
+            # Whoever was blocked first cannot come back while the rest is done.
+            steps, problems = await self.carry_out(
+                partial(self._block, name),
+                partial(self.expel, user, "off-boarded"),
+                partial(remove_role, self.workbench, name),
+                partial(self._close_account, name),
+                partial(self._archive, name),
+            )
+        finally:
+            _leaving[name] -= 1
         details = {"steps": "; ".join(steps), "problems": "; ".join(problems)}
         await self.authenticator.audit.record(
             Action.USER_OFFBOARDED,
@@ -182,10 +192,19 @@ class Offboard(_Handler):
             )
         return ["sign-in blocked"]
 
-    async def _leave_machine(self, name: str, keeps_home: bool) -> list[str]:
-        # An archive may take hours; what ends somebody's access does not wait for it.
-        async with _one_at_a_time:
-            return await asyncio.to_thread(offboard_account, self.workbench, name, keep_home=keeps_home)
+    async def _close_account(self, name: str) -> list[str]:
+        async with _accounts:
+            steps = await asyncio.to_thread(close_account, self.workbench, name)
+        self._is_closed = True
+        return steps
+
+    async def _archive(self, name: str) -> list[str]:
+        # A home is left alone while something of its owner may write there.
+        if not self._is_closed or self.body.get("keep_home"):
+            return []
+        # What ends the access of others does not wait for it.
+        async with _archives:
+            return await asyncio.to_thread(archive_account, self.workbench, name)
 
 
 class Readmit(_Handler):
@@ -195,18 +214,33 @@ class Readmit(_Handler):
     async def post(self, name: str) -> None:
         """Let somebody in again, as far as provider and rules do; answers like off-boarding."""
         self.check_known(name)
-        steps = []
+        self._check_stays(name)
         audit, who = self.authenticator.audit, {"actor": self.actor, "resource": name}
         await audit.record(Action.USER_UNBLOCKED, **who, outcome=Outcome.BEGUN)
-        if self.authenticator.identities.is_blocked(name):
-            self.authenticator.identities.unblock(name)
-            steps.append("sign-in unblocked")
-        steps += await asyncio.to_thread(readmit_account, self.workbench, name)
+        async with _accounts:
+            steps = await self._let_in(name)
         details = {"steps": "; ".join(steps)}
         await audit.record(Action.USER_UNBLOCKED, **who, **details)
         for step in steps:
             await self.tell(step=step)
         await self.tell(done=True)
+
+    async def _let_in(self, name: str) -> list[str]:
+        # An off-boarding that begins after this line blocks again, and closes the account after us.
+        self._check_stays(name)
+        steps = []
+        if self.authenticator.identities.is_blocked(name):
+            self.authenticator.identities.unblock(name)
+            steps.append("sign-in unblocked")
+        return steps + await asyncio.to_thread(readmit_account, self.workbench, name)
+
+    def _check_stays(self, name: str) -> None:
+        if _leaving[name]:
+            raise web.HTTPError(
+                409,
+                f"{name} is being off-boarded, and the rest of it would undo this. "
+                "Do it again when their home is archived",
+            )
 
 
 class Unlink(_Handler):

@@ -20,7 +20,7 @@ from jupyterhub.spawner import SpawnException
 from traitlets.config import Config
 
 from hub.components import contribute
-from hub.departure import archive_home, offboard_account, remove_unfinished_archives
+from hub.departure import archive_home, close_account, remove_unfinished_archives
 from hub.spawning import admission, configuration, limits, os_users
 from hub.spawning.configuration import set_spawner
 from hub.spawning.environment import (
@@ -408,7 +408,7 @@ def test_off_boarding_ends_servers_of_a_time_when_the_spawner_was_simple(tmp_pat
         subprocess.Popen(["sleep", "60"], env={"PATH": os.environ["PATH"], **marks}) for marks in (of, *others)
     ]
     try:
-        steps = offboard_account(settings, "gh-ada", keep_home=True)
+        steps = close_account(settings, "gh-ada")
 
         assert steps == ["1 processes ended"]
         assert server.wait(5) == -signal.SIGTERM
