@@ -13,7 +13,7 @@ from typing import Any
 from tornado.httpclient import HTTPClientError
 from tornado.iostream import StreamClosedError
 
-from workbench.errors import ProviderRefused, ProviderUnavailable
+from workbench.errors import IdentityError, ProviderRefused, ProviderUnavailable
 
 UNAUTHORIZED, FORBIDDEN, TIMEOUT, TOO_MANY_REQUESTS = 401, 403, 408, 429
 # Error codes that are about the person or the grant (RFC 6749 §5.2, RFC 6750 §3.1; GitHub's and Keycloak's beside them).
@@ -27,6 +27,10 @@ OF_THE_PERSON = re.compile(r"account\b.*\bsuspended|SAML", re.IGNORECASE)
 OF_A_LIMIT = re.compile(r"rate limit|abuse", re.IGNORECASE)
 BEARER_ERROR = re.compile(r'^Bearer\b.*\berror="([^"]*)"', re.IGNORECASE)  # RFC 6750 §3
 LATER = "Try again in a few minutes."
+
+
+class TokenNotTaken(ProviderUnavailable):
+    """An API answered 401 to somebody's access token: it may have run out, or a firewall stands before the API."""
 
 
 def is_outage(status: int, headers: Mapping[str, str], body: bytes = b"") -> bool:
@@ -54,9 +58,13 @@ def check_code(provider: str, code: str) -> None:
         ProviderRefused: when it is about the person or the grant, such as `invalid_grant`.
         ProviderUnavailable: when it is about the hub's own client, which says nothing about anybody.
     """
+    raise _of_code(provider, code)
+
+
+def _of_code(provider: str, code: str) -> IdentityError:
     if code in ABOUT_THE_PERSON:
-        raise ProviderRefused(f"{provider} says {code!r}")
-    raise ProviderUnavailable(
+        return ProviderRefused(f"{provider} says {code!r}")
+    return ProviderUnavailable(
         f"{provider} refuses this workbench itself: {code[:80]!r}",
         remedy="Try again in a few minutes; then an administrator has to check the client's id, secret, scopes and callback address.",
     )
@@ -74,27 +82,35 @@ async def asked(provider: str, answer: Awaitable[Any], *, with_persons_token: bo
     Raises:
         ProviderRefused: when it said no to the person: an error code that is about them or their grant, a 401 of
             an API to their token, GitHub's 403 for who is suspended.
+        TokenNotTaken: when an API answered 401 to their token, and not why.
         ProviderUnavailable: when it did not answer, or with what says nothing about the person, such as
             the 404 of a proxy before an issuer that starts, or the 403 of a firewall.
     """
     try:
         return await answer
     except HTTPClientError as error:
-        headers: Mapping[str, str] = error.response.headers if error.response else {}
-        body: bytes = error.response.body or b"" if error.response else b""
-        if is_outage(error.code, headers, body):
-            raise ProviderUnavailable(
-                f"{provider} does not answer: {error.code} {error.message}", remedy=LATER
-            ) from None
-        if code := _protocol_error(headers, body):
-            check_code(provider, code)
-        if with_persons_token and _is_no(error.code, headers, body):
-            raise ProviderRefused(f"{provider} said {error.code}") from None
-        raise ProviderUnavailable(f"{provider} answered {error.code}, which means nothing here", remedy=LATER) from None
+        raise _meaning(provider, error, with_persons_token=with_persons_token) from None
     except (OSError, StreamClosedError) as error:  # TLS errors are OSErrors
         raise ProviderUnavailable(f"{provider} cannot be reached: {error}", remedy=LATER) from None
     except (ValueError, AttributeError):
         raise ProviderUnavailable(f"{provider} sent something that is no JSON", remedy=LATER) from None
+
+
+def _meaning(provider: str, error: HTTPClientError, *, with_persons_token: bool) -> IdentityError:
+    headers: Mapping[str, str] = error.response.headers if error.response else {}
+    body: bytes = error.response.body or b"" if error.response else b""
+    if is_outage(error.code, headers, body):
+        return ProviderUnavailable(f"{provider} does not answer: {error.code} {error.message}", remedy=LATER)
+    code, is_401_to_token = _protocol_error(headers, body), with_persons_token and error.code == UNAUTHORIZED
+    # One that we do not know, such as Spring's `Unauthorized`, is about the hub's client only where that has asked.
+    if code and (code in ABOUT_THE_PERSON or not is_401_to_token):
+        return _of_code(provider, code)
+    if with_persons_token and not code and _is_no(error.code, headers, body):
+        return ProviderRefused(f"{provider} said {error.code}")
+    if is_401_to_token:
+        told = f" ({code[:80]!r})" if code else ""
+        return TokenNotTaken(f"{provider} answered 401 to an access token, and not why{told}", remedy=LATER)
+    return ProviderUnavailable(f"{provider} answered {error.code}, which means nothing here", remedy=LATER)
 
 
 def _is_no(status: int, headers: Mapping[str, str], body: bytes) -> bool:

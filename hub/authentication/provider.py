@@ -16,7 +16,7 @@ from oauthenticator.oauth2 import OAuthenticator
 from tornado.httpclient import AsyncHTTPClient
 from traitlets import Set, Unicode, default
 
-from hub.authentication.answers import asked, check_code
+from hub.authentication.answers import TokenNotTaken, asked, check_code
 from hub.authentication.flows import Flow
 from hub.identities import Account
 from workbench.errors import ProviderRefused, ProviderUnavailable
@@ -108,7 +108,8 @@ class Provider(OAuthenticator):  # type: ignore[misc]
         try:
             # Also when it must have run out: a refresh token that is good once is not sent to who does not answer.
             return await self._model(token)
-        except ProviderRefused:
+        except (ProviderRefused, TokenNotTaken):
+            # The answer to the refresh token tells a no from a firewall, too.
             if not refresh_token:
                 raise
         fresh = await self.get_token_info(None, self.build_refresh_token_request_params(refresh_token))

@@ -11,7 +11,7 @@ import pytest
 from tornado.httpclient import HTTPClientError, HTTPRequest, HTTPResponse
 from tornado.httputil import HTTPHeaders
 
-from hub.authentication.answers import asked
+from hub.authentication.answers import TokenNotTaken, asked
 from hub.authentication.github import GitHub
 from workbench.errors import ProviderRefused, ProviderUnavailable
 
@@ -23,6 +23,7 @@ GOOGLES_NO = {"error": {"code": 401, "message": "Invalid Credentials", "status":
 SUSPENDED = {"message": "Sorry. Your account was suspended."}
 SAML = {"message": "Resource protected by organization SAML enforcement."}
 CREDENTIALS = {"message": "Bad credentials", "documentation_url": "https://docs.github.com/rest"}
+SPRINGS_NO = {"status": 401, "error": "Unauthorized", "path": "/userinfo"}
 BEARER = {"WWW-Authenticate": 'Bearer realm="staff", error="invalid_token", error_description="it is too old"'}
 
 
@@ -52,15 +53,26 @@ def meaning(status: int, body: Any = b"", *, at_api: bool = True, **headers: str
         (403, PAGE, {}),
         (403, b"", {}),
         (403, {"message": "Request forbidden by administrative rules."}, {}),
-        (401, PAGE, {}),
-        (401, b"", {}),
-        (401, b"", {"WWW-Authenticate": 'Basic realm="proxy"'}),
-        (401, {"error": "invalid_client"}, {}),
         (400, {"error": "invalid_request"}, {}),
     ],
 )
 def test_what_is_not_about_the_person_is_no_answer(status, body, headers):
     assert meaning(status, body, **headers) is ProviderUnavailable
+
+
+@pytest.mark.parametrize(
+    ("body", "headers"),
+    [
+        (PAGE, {}),
+        (b"", {}),
+        (b"", {"WWW-Authenticate": 'Basic realm="proxy"'}),
+        ({"error": "invalid_client"}, {}),
+        (SPRINGS_NO, {}),
+    ],
+)
+def test_a_401_of_an_api_that_does_not_say_why_is_no_answer_yet(body, headers):
+    assert meaning(401, body, **headers) is TokenNotTaken
+    assert issubclass(TokenNotTaken, ProviderUnavailable)
 
 
 @pytest.mark.parametrize(
@@ -87,6 +99,42 @@ def test_a_no_to_the_person_is_a_no(status, body, headers):
 )
 def test_a_401_of_a_token_endpoint_is_about_the_client(body, expected):
     assert meaning(401, body, at_api=False) is expected
+
+
+@pytest.mark.parametrize(
+    ("exchanged", "expected"),
+    [
+        ((200, {"access_token": "fresh", "refresh_token": "next"}), None),
+        ((400, {"error": "invalid_grant"}), ProviderRefused),
+        ((401, PAGE), ProviderUnavailable),
+    ],
+)
+def test_what_a_401_of_an_api_means_is_asked_with_the_refresh_token(monkeypatch, exchanged, expected):
+    github = GitHub(github_url="https://github.example")
+    kept: list[dict[str, Any]] = []
+
+    async def httpfetch(address: str, *_: Any, headers: dict[str, str], **__: Any) -> Any:
+        is_exchange = address == github.token_url
+        is_good = "fresh" in headers.get("Authorization", "")
+        status, body = exchanged if is_exchange else (200, {"id": 1, "login": "ada"}) if is_good else (401, SPRINGS_NO)
+        if status != 200:
+            raise HTTPClientError(status, response=response(status, body, {}))
+        return body
+
+    async def keep(state: dict[str, Any]) -> None:
+        kept.append(state)
+
+    monkeypatch.setattr(github, "httpfetch", httpfetch)
+    state = {"token_response": {"access_token": "old", "token_type": "Bearer"}, "refresh_token": "good once"}
+    asking = github.refresh(state, keep)
+
+    if expected:
+        with pytest.raises(expected):
+            asyncio.run(asking)
+        assert kept == []
+    else:
+        assert asyncio.run(asking)["account"].login == "ada"
+        assert kept[0]["refresh_token"] == "next"
 
 
 @pytest.mark.parametrize(
