@@ -22,9 +22,10 @@ ABOUT_THE_PERSON = {
     *("invalid_grant", "invalid_token", "access_denied", "insufficient_scope"),
     *("bad_refresh_token", "bad_verification_code", "not_allowed"),
 }
-# What GitHub says beside a 403: of a person, and of a limit, which needs no header ("Rate limits for the REST API").
+# What GitHub says beside a 403: of a person, and of the hub: of a limit, which needs no header ("Rate limits for the
+# REST API"), and of its address ("Managing allowed IP addresses for your organization").
 OF_THE_PERSON = re.compile(r"account\b.*\bsuspended|SAML", re.IGNORECASE)
-OF_A_LIMIT = re.compile(r"rate limit|abuse", re.IGNORECASE)
+OF_THE_HUB = re.compile(r"rate limit|abuse|IP allow list", re.IGNORECASE)
 BEARER_ERROR = re.compile(r'^Bearer\b.*\berror="([^"]*)"', re.IGNORECASE)  # RFC 6750 §3
 LATER = "Try again in a few minutes."
 
@@ -34,15 +35,14 @@ class TokenNotTaken(ProviderUnavailable):
 
 
 def is_outage(status: int, headers: Mapping[str, str], body: bytes = b"") -> bool:
-    """Whether an HTTP status says nothing about the person: the provider is down, or has been asked too often.
+    """Whether an HTTP status says nothing about the person: the provider is down, or it is the hub that may not ask.
 
-    599 is tornado's for a connection that failed. GitHub limits rates with 403
-    (docs.github.com, "Rate limits for the REST API").
+    599 is tornado's for a connection that failed. GitHub limits rates and addresses with 403.
     """
-    is_limited = status == FORBIDDEN and (
-        headers.get("X-RateLimit-Remaining") == "0" or "Retry-After" in headers or bool(OF_A_LIMIT.search(said(body)))
+    is_refused_to_us = status == FORBIDDEN and (
+        headers.get("X-RateLimit-Remaining") == "0" or "Retry-After" in headers or bool(OF_THE_HUB.search(said(body)))
     )
-    return status >= 500 or status in {TIMEOUT, TOO_MANY_REQUESTS} or is_limited
+    return status >= 500 or status in {TIMEOUT, TOO_MANY_REQUESTS} or is_refused_to_us
 
 
 def said(body: bytes) -> str:

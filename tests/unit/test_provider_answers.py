@@ -17,6 +17,10 @@ from workbench.errors import ProviderRefused, ProviderUnavailable
 
 PAGE = b"<html><h1>Request blocked</h1></html>"
 LIMIT = {"message": "You have exceeded a secondary rate limit. Please wait a few minutes before you try again."}
+ADDRESS = {
+    "message": "Although you appear to have the correct authorization credentials, the `example` organization has an "
+    "IP allow list enabled, and your IP address is not permitted to access this resource."
+}
 ABUSE = {"message": "You have triggered an abuse detection mechanism."}
 GOOGLES_LIMIT = {"error": {"code": 403, "errors": [{"reason": "rateLimitExceeded"}], "message": "Rate Limit Exceeded"}}
 GOOGLES_NO = {"error": {"code": 401, "message": "Invalid Credentials", "status": "UNAUTHENTICATED"}}
@@ -47,6 +51,7 @@ def meaning(status: int, body: Any = b"", *, at_api: bool = True, **headers: str
     [
         (403, LIMIT, {"X-RateLimit-Remaining": "14"}),
         (403, ABUSE, {}),
+        (403, ADDRESS, {}),
         (403, SUSPENDED, {"Retry-After": "60"}),
         (403, {"message": "This installation has been suspended"}, {}),
         (403, GOOGLES_LIMIT, {}),
@@ -142,6 +147,7 @@ def test_what_a_401_of_an_api_means_is_asked_with_the_refresh_token(monkeypatch,
     [
         (403, LIMIT, False),
         (403, ABUSE, False),
+        (403, ADDRESS, False),
         (403, PAGE, False),
         (404, PAGE, False),
         (403, {"message": "the `example` organization has enabled OAuth App access restrictions"}, True),
