@@ -128,7 +128,7 @@ class Callback(_Page):
                 400, f"This login is not known here, has been used, or is older than ten minutes. {AGAIN}"
             )
         if error := self.get_argument("error", ""):
-            await self.failed(error[:80])
+            await (self._refused(flow, reason=error[:80]) if flow.link else self.failed(error[:80]))
             raise web.HTTPError(400, f"{self.provider.label} ended the login: {_safe(error)}. {AGAIN}")
         if not self.get_argument("code", "") or self._is_too_long():
             raise web.HTTPError(400, f"{self.provider.label} sent no code. {AGAIN}")
@@ -138,7 +138,7 @@ class Callback(_Page):
             await self.failed(error.message)
             raise web.HTTPError(503, _escaped(error)) from error
         except IdentityError as error:
-            await self.audit(Action.LOGIN_REFUSED, reason=error.message)
+            await self._refused(flow, reason=error.message)
             raise web.HTTPError(403, _escaped(error)) from error
 
     async def _log_in(self, flow: Flow) -> None:
@@ -162,24 +162,25 @@ class Callback(_Page):
     async def _link(self, flow: Flow) -> None:
         user = self.current_user
         if user is None or user.name != flow.link:
-            await self._link_refused(flow, reason=f"{user.name if user else 'nobody'} is logged in")
+            await self._refused(flow, reason=f"{user.name if user else 'nobody'} is logged in")
             raise web.HTTPError(403, f"The account was to be linked to {flow.link}, who is not logged in any more.")
         model = await self.authenticator.sign_in(flow, self.get_argument("code"), self.get_argument("iss", ""))
         account = model["account"]
         if not await self.authenticator.check_allowed(user.name, model):
-            await self._link_refused(flow, reason="no rule lets the account in", login=account.login)
+            await self._refused(flow, reason="no rule lets the account in", login=account.login)
             raise web.HTTPError(403, f"No rule of this workbench lets in that {self.provider.label} account.")
         await self.audit(Action.ACCOUNT_LINKED, actor=user.name, outcome=Outcome.BEGUN, login=account.login)
         try:
             self.authenticator.identities.link(user.name, account, label=str(self.provider.label))
         except AccountTaken as error:
-            await self._link_refused(flow, reason="it is somebody else's", login=account.login)
+            await self._refused(flow, reason="it is somebody else's", login=account.login)
             raise web.HTTPError(409, _escaped(error)) from error
         await self.audit(Action.ACCOUNT_LINKED, actor=user.name, login=account.login)
         self.redirect(url_path_join(self.hub.base_url, "accounts"))
 
-    async def _link_refused(self, flow: Flow, **details: str) -> None:
-        await self.audit(Action.ACCOUNT_LINKED, actor=flow.link, outcome=Outcome.REFUSED, **details)
+    async def _refused(self, flow: Flow, **details: str) -> None:
+        action = Action.ACCOUNT_LINKED if flow.link else Action.LOGIN_REFUSED
+        await self.audit(action, actor=flow.link, outcome=Outcome.REFUSED, **details)
 
     def _flow(self) -> Flow | None:
         """The flow of the state in the URL, if this browser began it and it comes back for the first time."""

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import time
+from types import SimpleNamespace
 
 import pytest
+from tornado.web import HTTPError
 
 from hub.authentication.flows import FLOW_SECONDS, STATE, Flow, cookie_name, seal, unseal
+from hub.authentication.handlers import Callback
+from workbench.errors import ProviderRefused
+from workbench.security.audit import Action
 
 SECRET = b"state-secret"
 
@@ -75,3 +81,46 @@ def test_the_challenge_is_that_of_rfc_7636_appendix_b():
 
 def test_the_name_of_the_cookie_keeps_tabs_and_providers_apart():
     assert len({cookie_name(provider, state) for provider in ("a", "b") for state in ("1", "2")}) == 4
+
+
+class Returned(Callback):
+    """A browser that comes back from the provider with a flow of ours; notes what is recorded."""
+
+    def __init__(self, flow: Flow, **sent: str) -> None:
+        self.flow, self.sent, self.provider = flow, sent, SimpleNamespace(key="github", label="GitHub")
+        self.recorded: list[tuple[str, str, str]] = []
+
+    def _flow(self) -> Flow:
+        return self.flow
+
+    def get_argument(self, name: str, default: str = "") -> str:
+        return self.sent.get(name, default)
+
+    async def audit(self, action: Action, *, actor: str = "", outcome: str = "", **details: str) -> None:
+        self.recorded.append((action, actor, details["reason"]))
+
+    async def failed(self, reason: str) -> None:
+        await self.audit(Action.LOGIN_FAILED, reason=reason)
+
+    async def _link(self, flow: Flow) -> None:
+        raise ProviderRefused("it proves nothing")
+
+    _log_in = _link
+
+
+@pytest.mark.parametrize(
+    ("link", "sent", "recorded"),
+    [
+        ("gh-ada", {"error": "access_denied"}, (Action.ACCOUNT_LINKED, "gh-ada", "access_denied")),
+        ("gh-ada", {"code": "x"}, (Action.ACCOUNT_LINKED, "gh-ada", "it proves nothing")),
+        ("", {"error": "access_denied"}, (Action.LOGIN_FAILED, "", "access_denied")),
+        ("", {"code": "x"}, (Action.LOGIN_REFUSED, "", "it proves nothing")),
+    ],
+)
+def test_a_link_that_comes_to_nothing_is_in_the_log_as_the_persons_own(link, sent, recorded):
+    callback = Returned(Flow(provider="github", link=link), **sent)
+
+    with pytest.raises(HTTPError):
+        asyncio.run(callback.get())
+
+    assert callback.recorded == [recorded]
