@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -9,6 +10,8 @@ from pathlib import Path
 
 from pipelines.definition import Pipeline, Problem, Project, check_files
 from pipelines.definition.targets.function import read_function
+
+logger = logging.getLogger(__name__)
 
 Stamp = tuple[int, int] | None  #: time of the last change and size; None when there is no such file
 
@@ -40,11 +43,18 @@ class Catalog:
                 continue
             # Before it is read: what changes meanwhile is read again.
             self._stamps[path] = {path: _stamp(path)}
-            checked = check_files([path], self._project)
+            try:
+                checked = check_files([path], self._project)
+                stamps = {each: _stamp(each) for found in checked.pipelines for each in self._files(found)}
+            except Exception as error:
+                # What nobody has thought of in one file keeps no other pipeline from its schedule.
+                logger.exception("%s cannot be checked", path)
+                told = f"it cannot be checked: {type(error).__name__}. This is a defect; report it."
+                problems.append(Problem(path, 1, "", told))
+                continue
+            self._stamps[path] |= stamps
             problems += checked.problems
-            for pipeline in checked.pipelines:
-                self._stamps[path] |= {each: _stamp(each) for each in self._files(pipeline)}
-                changed[pipeline.name] = pipeline
+            changed |= {each.name: each for each in checked.pipelines}
         there = set(files)
         gone = frozenset(path.stem for path in self._stamps if path not in there)
         self._stamps = {path: stamps for path, stamps in self._stamps.items() if path in there}

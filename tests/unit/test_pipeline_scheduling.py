@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import json
 import os
 import socket
 import time
@@ -12,14 +13,17 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
+import pytest
 import yaml
 
-from pipelines.definition import Project
+from pipelines.definition import Project, check_files
+from pipelines.definition.targets.notebook import read_notebook
 from pipelines.definition.triggers import FileTrigger
 from pipelines.processes import life, signing
 from pipelines.processes.life import NO_STORE, Sign
 from pipelines.processes.naming import is_here, new_id
 from pipelines.runner.folders import is_there, remove_attempt
+from pipelines.scheduler import catalog as catalogs
 from pipelines.scheduler import scheduler as scheduling
 from pipelines.scheduler.agenda import Agenda
 from pipelines.scheduler.catalog import Catalog
@@ -96,14 +100,26 @@ def test_files_are_read_when_they_or_what_they_run_change(tmp_path):
     assert catalog.pipelines == {}
 
 
-def test_what_nobody_has_thought_of_in_one_file_ends_no_scheduler(tmp_path, monkeypatch, caplog):
-    class Pretended(Store):
-        @contextmanager
-        def transaction(self):
-            yield None
+class Pretended(Store):
+    """Has connections to nothing."""
 
+    @contextmanager
+    def transaction(self):
+        yield None
+
+
+@pytest.fixture
+def scheduler(tmp_path, monkeypatch) -> Scheduler:
+    """One of a project in `tmp_path` that has no pipelines yet; its store takes everything."""
     (tmp_path / "pipelines" / "jobs").mkdir(parents=True)
-    scheduler = Scheduler(Pretended(WarehouseSettings()), Project((tmp_path,)))
+    monkeypatch.setattr(scheduling, "database_time", lambda _: NOON)
+    monkeypatch.setattr(scheduling, "read_schedules", lambda _: [])
+    for each in ("ensure_registered", "ensure_schedules", "remove_schedules"):
+        monkeypatch.setattr(scheduling, each, lambda *_: None)
+    return Scheduler(Pretended(WarehouseSettings()), Project((tmp_path,)))
+
+
+def test_what_nobody_has_thought_of_in_one_file_ends_no_scheduler(scheduler, monkeypatch, caplog):
     scheduler._catalog.pipelines["daily"] = SimpleNamespace(name="daily")
     monkeypatch.setattr(scheduling, "ensure_registered", lambda *_: "\ud800".encode())
 
@@ -111,6 +127,57 @@ def test_what_nobody_has_thought_of_in_one_file_ends_no_scheduler(tmp_path, monk
 
     assert scheduler._catalog.pipelines == {}
     assert "daily is not scheduled until its file changes" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["sql", "notebook"])
+def test_a_path_that_cannot_be_looked_for_is_a_problem_of_its_file_alone(tmp_path, scheduler, caplog, kind):
+    jobs = tmp_path / "pipelines" / "jobs"
+    (tmp_path / "good.sql").write_text("SELECT 1")
+    (jobs / "good.yaml").write_text("steps: {a: {sql: good.sql}}")
+    (jobs / "bad.yaml").write_text(f"steps: {{a: {{{kind}: {'x' * 300}.{'sql' if kind == 'sql' else 'ipynb'}}}}}")
+
+    scheduler.sync()
+
+    assert list(scheduler._catalog.pipelines) == ["good"]
+    assert "bad.yaml:1: steps.a" in caplog.text
+    assert "cannot be looked for: File name too long" in caplog.text
+
+
+def test_tags_of_a_notebook_that_are_no_texts_are_none(tmp_path, scheduler):
+    cells = [{"cell_type": "code", "source": "1", "metadata": {"tags": [["x"], {}, "kept"]}}]
+    book = {"nbformat": 4, "metadata": {"kernelspec": {"name": "python3"}}, "cells": cells}
+    (tmp_path / "odd.ipynb").write_text(json.dumps(book))
+    (tmp_path / "pipelines" / "jobs" / "odd.yaml").write_text("steps: {a: {notebook: odd.ipynb}}")
+
+    scheduler.sync()
+
+    assert list(scheduler._catalog.pipelines) == ["odd"]
+    assert read_notebook(tmp_path / "odd.ipynb").marks == {"kept"}
+
+
+def test_a_file_whose_check_fails_unforeseen_leaves_its_last_good_form_in_force(
+    tmp_path, scheduler, monkeypatch, caplog
+):
+    def check(paths, project):
+        if (path := paths[0]).stem == "bad" and "unforeseen" in path.read_text():
+            raise TypeError("nobody has thought of it")
+        return check_files(paths, project)
+
+    monkeypatch.setattr(catalogs, "check_files", check)
+    jobs = tmp_path / "pipelines" / "jobs"
+    (tmp_path / "good.sql").write_text("SELECT 1")
+    for name in ("bad", "good"):
+        (jobs / f"{name}.yaml").write_text("steps: {a: {sql: good.sql}}")
+    scheduler.sync()
+    before = scheduler._catalog.pipelines["bad"]
+
+    (jobs / "bad.yaml").write_text("steps: {a: {sql: good.sql}}\ndescription: unforeseen")
+    (jobs / "later.yaml").write_text("steps: {a: {sql: good.sql}}")
+    scheduler.sync()
+
+    assert sorted(scheduler._catalog.pipelines) == ["bad", "good", "later"]
+    assert scheduler._catalog.pipelines["bad"] is before
+    assert "it cannot be checked: TypeError" in caplog.text
 
 
 def test_files_that_have_settled_are_seen_with_what_tells_their_versions_apart(tmp_path):

@@ -129,7 +129,7 @@ def _cell(number: int, raw: Mapping[str, object]) -> Cell:
     return Cell(
         number,
         source if isinstance(source, str) else "".join(map(str, source)) if isinstance(source, list) else "",
-        frozenset(tags) if isinstance(tags, list) else frozenset(),
+        frozenset(each for each in tags if isinstance(each, str)) if isinstance(tags, list) else frozenset(),
         str(raw.get("id") or ""),
     )
 

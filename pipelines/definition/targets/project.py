@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -56,14 +57,18 @@ class Project:
         """The file at *path*.
 
         Raises:
-            ValueError: when no root has it, or the path leads out of the project.
+            ValueError: when no root has it, it cannot be looked for, or the path leads out of the project.
         """
         parts = PurePosixPath(path)
         if parts.is_absolute() or ".." in parts.parts:
             raise ValueError(f"{path} is no path within the project; write it from the project's folder on")
-        for root in self.roots:
-            if (root / path).is_file():
-                return root / path
+        try:
+            found = next((root / path for root in self.roots if (root / path).is_file()), None)
+        except OSError as error:
+            # A name that is too long, or a folder of somebody else.
+            raise ValueError(f"{reprlib.repr(path)} cannot be looked for: {error.strerror}") from None
+        if found is not None:
+            return found
         raise ValueError(f"there is no file {path} in {' or '.join(map(str, self.roots))}")
 
     @property
