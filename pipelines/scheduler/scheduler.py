@@ -147,13 +147,14 @@ class Scheduler:
         except StoreUnavailable:
             self._put(due)
             raise
-        except WorkbenchError as error:
+        except Exception as error:
             if len(due) > 1:
                 for each in due:
                     self._tick_some([each], now)
                 return
             # It is taken up again by the next `sync`.
-            logger.error("%s: %s", due[0].pipeline, error)  # noqa: TRY400 - it says all
+            foreseen = isinstance(error, WorkbenchError)
+            logger.error("%s: %s", due[0].pipeline, error, exc_info=not foreseen)  # noqa: TRY400 - it says all
             return
         self._put(schedule for schedule, _ in ticked)
         self._tell([(schedule.pipeline, run) for schedule, runs in ticked for run in runs])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -10,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipelines.definition.triggers import FileTrigger
 from pipelines.definition.triggers import Trigger as TriggerRule
 from pipelines.planning.runs import Plan, Start
 from pipelines.scheduler.agenda import Agenda, Key
@@ -57,6 +59,7 @@ class TriggerWatch:
         self._store, self._agenda, self._root, self._outside, self._tell = store, agenda, root, outside, tell
         self._backlogs: dict[Key, Backlog] = {}
         self._left: Key | None = None  # the trigger with which the last watch ended early
+        self._told: set[Key] = set()  # triggers of which it was said that a file starts no run
 
     def watch(self, rules: Iterable[tuple[TriggerRule, Plan]]) -> bool:
         """Make runs of what has happened, at most `EVENTS_AT_ONCE`.
@@ -78,6 +81,10 @@ class TriggerWatch:
             except WorkbenchError as error:
                 logger.error("%s, trigger %s: %s", *key, error)  # noqa: TRY400 - it says all
                 continue
+            except Exception:
+                # What nobody has thought of in one trigger keeps no other from its runs.
+                logger.exception("%s, trigger %s", *key)
+                continue
             if not budget or self._backlogs.get(key):
                 self._left = key
                 return True
@@ -87,6 +94,7 @@ class TriggerWatch:
     def forget(self) -> None:
         """Keep nothing of triggers that are no longer on the agenda."""
         self._backlogs = {key: each for key, each in self._backlogs.items() if self._agenda.get(*key)}
+        self._told = {key for key in self._told if self._agenda.get(*key)}
 
     def _in_turn(self, rules: Iterable[tuple[TriggerRule, Plan]]) -> list[tuple[Key, TriggerRule, Plan]]:
         """All of them, those first that the last watch did not come to."""
@@ -103,7 +111,7 @@ class TriggerWatch:
             return 0
         backlog = self._backlogs.setdefault((schedule.pipeline, schedule.name), Backlog())
         # A walk through many folders takes longer than a transaction may stand idle.
-        files = [] if backlog or rule.file is None else [*watch_files(rule.file, self._root, schedule.cursor)]
+        files = [] if backlog or rule.file is None else self._files(rule.file, schedule)
         with self._store.transaction() as connection:
             if self._put_back(connection, rule, schedule):
                 return 0
@@ -124,6 +132,19 @@ class TriggerWatch:
             backlog.done(len(new))
             self._tell([(schedule.pipeline, run) for run in made])
         return len(new)
+
+    def _files(self, rule: FileTrigger, schedule: Schedule) -> list[Happening]:
+        """Those that have changed and whose names can be kept; of others it is said once that they start nothing."""
+        found = [*watch_files(rule, self._root, schedule.cursor)]
+        key = schedule.pipeline, schedule.name
+        if (odd := next((each for each in found if not each.is_text), None)) is None:
+            self._told.discard(key)
+            return found
+        if key not in self._told:
+            self._told.add(key)
+            told = "%s, trigger %s: %s starts no run: its name is not UTF-8. Rename it."
+            logger.warning(told, *key, os.fsencode(odd.event))
+        return [each for each in found if each.is_text]
 
     def _put_back(self, connection: Connection, rule: TriggerRule, schedule: Schedule) -> bool:
         """Put a cursor back that is ahead of the clock of its events; returns whether it was."""

@@ -25,6 +25,7 @@ from pipelines.processes.naming import is_here, new_id
 from pipelines.runner.folders import is_there, remove_attempt
 from pipelines.scheduler import catalog as catalogs
 from pipelines.scheduler import scheduler as scheduling
+from pipelines.scheduler import triggers, watching
 from pipelines.scheduler.agenda import Agenda
 from pipelines.scheduler.catalog import Catalog
 from pipelines.scheduler.scheduler import Scheduler
@@ -178,6 +179,89 @@ def test_a_file_whose_check_fails_unforeseen_leaves_its_last_good_form_in_force(
     assert sorted(scheduler._catalog.pipelines) == ["bad", "good", "later"]
     assert scheduler._catalog.pipelines["bad"] is before
     assert "it cannot be checked: TypeError" in caplog.text
+
+
+@pytest.fixture
+def made(monkeypatch) -> list[tuple[str, str]]:
+    """The pipeline and event of each run that a trigger has made; files have settled at once."""
+    runs: list[tuple[str, str]] = []
+
+    def advance(_connection, tick):
+        runs.extend((tick.pipeline, str(each.event_id).rpartition(" ")[0]) for each in tick.runs)
+        return {each.key: number for number, each in enumerate(tick.runs)}
+
+    monkeypatch.setattr(watching, "SETTLED_SECONDS", -1.0)
+    monkeypatch.setattr(triggers, "database_time", lambda _: datetime.now(UTC))
+    monkeypatch.setattr(triggers, "known_events", lambda *_: set())
+    monkeypatch.setattr(triggers, "advance", advance)
+    return runs
+
+
+def watch_folders(folder, monkeypatch, *names: str) -> None:
+    """For each name a pipeline of this name, which a file in the folder of this name starts."""
+    (folder / "good.sql").write_text("SELECT :path")
+    for name in names:
+        (folder / name).mkdir()
+        step = {"sql": "good.sql", "parameters": {"path": "${trigger.event}"}}
+        text = {"triggers": [{"file": {"path": f"{name}/*.csv"}}], "steps": {"a": step}}
+        (folder / "pipelines" / "jobs" / f"{name}.yaml").write_text(yaml.safe_dump(text))
+    now = datetime.now(UTC)
+    rows = [Schedule(name, f"file {name}/*.csv", now, None, False, None, None) for name in names]
+    monkeypatch.setattr(scheduling, "read_schedules", lambda _: rows)
+
+
+def test_a_file_whose_name_is_not_utf_8_starts_no_run_and_keeps_no_other_waiting(
+    tmp_path, scheduler, made, monkeypatch, caplog
+):
+    watch_folders(tmp_path, monkeypatch, "a", "b")
+    for name in (b"a/Ums\xe4tze.csv", b"a/good.csv", b"b/good.csv"):
+        (tmp_path / os.fsdecode(name)).write_text("x")
+    scheduler.sync()
+
+    for _ in range(2):
+        scheduler.watch()
+
+    assert made == [("a", "a/good.csv"), ("b", "b/good.csv")]
+    assert caplog.text.count("its name is not UTF-8") == 1
+    assert r"a/Ums\xe4tze.csv" in caplog.text
+
+
+def test_what_nobody_has_thought_of_in_one_trigger_keeps_no_other_from_its_runs(
+    tmp_path, scheduler, made, monkeypatch, caplog
+):
+    def watch(trigger, *given):
+        if trigger.path.startswith("a/"):
+            raise TypeError("nobody has thought of it")
+        return watch_files(trigger, *given)
+
+    monkeypatch.setattr(triggers, "watch_files", watch)
+    watch_folders(tmp_path, monkeypatch, "a", "b")
+    for name in "ab":
+        (tmp_path / name / "good.csv").write_text("x")
+    scheduler.sync()
+
+    scheduler.watch()
+
+    assert made == [("b", "b/good.csv")]
+    assert "a, trigger file a/*.csv" in caplog.text
+    assert "nobody has thought of it" in caplog.text
+
+
+def test_what_nobody_has_thought_of_in_one_schedule_keeps_no_other_from_its_runs(scheduler, monkeypatch, caplog):
+    def tick(_connection, schedules, _now):
+        if any(each.pipeline == "bad" for each, _ in schedules):
+            raise TypeError("nobody has thought of it")
+        return [(each, (7,)) for each, _ in schedules]
+
+    told: list[tuple[str, int]] = []
+    monkeypatch.setattr(scheduling, "tick_schedules", tick)
+    monkeypatch.setattr(scheduler, "_plan", lambda name: name)
+    monkeypatch.setattr(scheduler, "_tell", told.extend)
+
+    scheduler._tick_some([schedule(name, 1) for name in ("bad", "good")], NOON)
+
+    assert told == [("good", 7)]
+    assert "bad: nobody has thought of it" in caplog.text
 
 
 def test_files_that_have_settled_are_seen_with_what_tells_their_versions_apart(tmp_path):
