@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from pipelines.alerting.texts import as_notification
-from pipelines.store.alerts import TO, due_channels, hand_out, wait_no_longer, wait_together
+from pipelines.store.alerts import REFUSED, TO, due_channels, hand_out, park, wait_no_longer, wait_together
 from pipelines.store.database import Store
 from pipelines.store.outbox import TAKEN_SECONDS, Taken, sent, take_messages
 from workbench.background import Background
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 AT_ONCE = 500  # of one channel; those of one pipeline or one alert are one message
 CHANNELS_AT_ONCE = 8
-MOST_REFUSED = 20  # of one channel at once: after so many it is the channel, and no message
+MOST_REFUSED = 20  # groups of one channel at once: after so many it is the channel, and no message
 LOOK_SECONDS = 2.0
 BEGIN_SECONDS = TAKEN_SECONDS - SEND_SECONDS - 2  # a message is ours for half a minute
 
@@ -80,7 +80,8 @@ def _deliver_to(store: Store, post: Post, name: str) -> int:
     until = time.monotonic() + BEGIN_SECONDS
     with store.transaction() as connection:
         taken = take_messages(connection, AT_ONCE, kind=TO + name)
-    arrived, refused = 0, list[int]()
+    arrived: list[Taken] = []
+    refused: list[list[Taken]] = []
     failure: Outcome | None = None
     for group in _by_subject(taken):
         if time.monotonic() > until or len(refused) >= MOST_REFUSED:
@@ -89,29 +90,37 @@ def _deliver_to(store: Store, post: Post, name: str) -> int:
         if outcome.result is Result.SENT:
             with store.transaction() as connection:
                 sent(connection, [each.id for each in group])
-            arrived += len(group)
+            arrived += group
             continue
         failure = outcome
         if outcome.result is Result.RETRY:
             break
         # It may be this message alone: one that a channel does not take holds up no other.
-        refused += [each.id for each in group]
-    _wait(store, name, failure, has_arrived=arrived > 0, refused=refused, left=len(taken) - arrived)
-    return arrived
+        refused.append(group)
+    if failure is not None:
+        left = len(taken) - len(arrived)
+        logger.warning("%s alerts wait for a channel: %s. %s", left, failure.reason, failure.remedy)
+    if taken:
+        is_down = failure is not None and failure.result is Result.RETRY
+        _wait(store, name, arrived, refused, is_down=is_down)
+    return len(arrived)
 
 
 def _wait(
-    store: Store, name: str, failure: Outcome | None, *, has_arrived: bool, refused: Sequence[int], left: int
+    store: Store, name: str, arrived: Sequence[Taken], refused: Sequence[Sequence[Taken]], *, is_down: bool
 ) -> None:
     """Say when what is left of a channel is tried again."""
-    if failure is not None:
-        logger.warning("%s alerts wait for a channel: %s. %s", left, failure.reason, failure.remedy)
-    is_down = failure is not None and (failure.result is Result.RETRY or not has_arrived)
+    if is_all := not arrived and len(refused) >= MOST_REFUSED:
+        refused = ()
+    parked = [each for group in refused for each in group]
     with store.transaction() as connection:
-        if is_down:
+        park(connection, parked)
+        if is_down or is_all:
             wait_together(connection, name)
-        elif has_arrived:
-            wait_no_longer(connection, name, but=refused)
+        else:
+            # When one that it has refused arrives, the channel was corrected.
+            is_corrected = any(REFUSED in each.body for each in arrived)
+            wait_no_longer(connection, name, but=[each.id for each in parked], parked=is_corrected)
 
 
 def _send(post: Post, name: str, group: Sequence[Taken]) -> Outcome:

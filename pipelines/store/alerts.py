@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
 from pipelines.states import State
-from pipelines.store.outbox import post, sent, take_messages
+from pipelines.store.outbox import Taken, post, sent, take_messages
 from pipelines.store.records import Json, Message
 from pipelines.store.runs.moves import GOOD
 from pipelines.store.tables import ATTEMPTS, DEFINITIONS, OUTBOX, RUNS, STEPS
@@ -17,6 +17,8 @@ from pipelines.store.troubles import Trouble, end_trouble, note_trouble
 
 KIND = "alert"
 TO = "alert-to:"  #: a channel's name follows
+REFUSED = "refused"  #: in the body of a message that its channel has refused
+IS_PARKED = OUTBOX.c.body[REFUSED].astext.is_not(None)
 AT_ONCE = 100
 MOST_CAUSES = 3
 ERROR_CHARACTERS = 500
@@ -65,19 +67,32 @@ def due_channels(connection: sa.Connection) -> tuple[str, ...]:
     return tuple(sorted(kind.removeprefix(TO) for kind in connection.scalars(due)))
 
 
+def park(connection: sa.Connection, refused: Sequence[Taken]) -> None:
+    """A channel has refused these messages: they wait by themselves, and not with others for the channel."""
+    for each in refused:
+        body = {**each.body, REFUSED: True}
+        connection.execute(sa.update(OUTBOX).where(OUTBOX.c.id == each.id).values(body=body))
+
+
 def wait_together(connection: sa.Connection, channel: str) -> None:
     """A channel is down: all that waits for it waits until the last of it is due, so that it is tried at once."""
-    last = sa.select(sa.func.max(OUTBOX.c.not_before)).where(OUTBOX.c.kind == TO + channel).scalar_subquery()
-    connection.execute(sa.update(OUTBOX).where(OUTBOX.c.kind == TO + channel).values(not_before=last))
+    waits = OUTBOX.c.kind == TO + channel, ~IS_PARKED
+    last = sa.select(sa.func.max(OUTBOX.c.not_before)).where(*waits).scalar_subquery()
+    connection.execute(sa.update(OUTBOX).where(*waits).values(not_before=last))
 
 
-def wait_no_longer(connection: sa.Connection, channel: str, *, but: Collection[int] = ()) -> None:
-    """A channel is there again: what has been tried before is due now, *but* for messages that it has just refused."""
-    waits = sa.and_(
-        *(OUTBOX.c.kind == TO + channel, OUTBOX.c.tries > 0, OUTBOX.c.not_before > sa.func.now()),
-        OUTBOX.c.id.not_in(but),
-    )
-    connection.execute(sa.update(OUTBOX).where(waits).values(not_before=sa.func.now()))
+def wait_no_longer(connection: sa.Connection, channel: str, *, but: Collection[int] = (), parked: bool = False) -> None:
+    """A channel is there again: what has waited for it is due now.
+
+    Args:
+        connection: in a transaction.
+        channel: its name.
+        but: messages that it has just refused.
+        parked: whether those that it has refused before are due, too.
+    """
+    waits = [OUTBOX.c.kind == TO + channel, OUTBOX.c.tries > 0, OUTBOX.c.not_before > sa.func.now()]
+    waits += [OUTBOX.c.id.not_in(but), *([] if parked else [~IS_PARKED])]
+    connection.execute(sa.update(OUTBOX).where(*waits).values(not_before=sa.func.now()))
 
 
 def _channels(connection: sa.Connection, body: Json) -> tuple[str, ...]:

@@ -8,11 +8,11 @@ import uuid
 
 import pytest
 
-from pipelines.alerting.delivery import Post, deliver
+from pipelines.alerting.delivery import MOST_REFUSED, Post, deliver
 from pipelines.states import State
 from pipelines.store.claims.writing import finish
-from pipelines.store.outbox import take_messages
-from pipelines.store.records import NewRun, NewStep, Outcome, Trigger
+from pipelines.store.outbox import post, take_messages
+from pipelines.store.records import Message, NewRun, NewStep, Outcome, Trigger
 from pipelines.store.runs.making import PipelineLimits, make_runs, register
 from pipelines.store.runs.stopping import repair
 from pipelines.store.troubles import tell_too_long
@@ -77,6 +77,13 @@ def run(store, state=State.FAILED, to=("slack",), pipeline="daily", **rule):
         error = "ValueError: no\x00" if state is State.FAILED else None
         finish(connection, taken, Outcome(state=state, cell=2, error=error), chance=lambda: 0.5)
     return number
+
+
+def post_some(store, pipeline, count):
+    """Messages to the channel slack of so many runs of a pipeline that have failed."""
+    body = {"pipeline": pipeline, "run": 7, "state": "failed", "reason": None, "causes": []}
+    with store.transaction() as connection:
+        post(connection, [Message(f"{pipeline}/{number}", "alert-to:slack", body) for number in range(count)])
 
 
 def query(store, text):
@@ -272,6 +279,58 @@ def test_a_message_that_a_channel_does_not_take_holds_up_no_other(site, store, s
     query(store, DUE)
     assert deliver(store, post) == 1
     assert waiting(store) == 0
+
+
+def test_many_refused_messages_of_one_pipeline_are_one_group_and_hold_up_no_other(site, store, slack):
+    sender = Post(site.project.alerts, References(variables(slack=slack)))
+    post_some(store, "taken", 1)
+    query(store, "UPDATE pipelines.outbox SET tries = 3")
+    post_some(store, "refused", MOST_REFUSED)
+    slack.refuses = "refused"
+
+    assert deliver(store, sender) == 1
+
+    assert [body["title"].partition(":")[0] for _, body in slack.requests] == ["taken"]
+    assert waiting(store) == MOST_REFUSED
+
+
+def test_one_that_was_refused_and_those_that_wait_for_the_channel_do_not_wait_for_each_other(site, store, slack):
+    sender = Post(site.project.alerts, References(variables(slack=slack)))
+    slack.refuses = "refused"
+    post_some(store, "refused", 1)
+    deliver(store, sender)
+    query(store, "UPDATE pipelines.outbox SET not_before = now() + interval '50 minutes'")
+    post_some(store, "fresh", 1)
+    in_time = "SELECT key, not_before < now() + interval '40 seconds' FROM pipelines.outbox ORDER BY id"
+
+    slack.status = 503
+    deliver(store, sender)
+    assert ask(store, in_time) == [("refused/0", False), ("fresh/0", True)]
+
+    slack.status = 200
+    query(store, f"{DUE} WHERE key = 'fresh/0'")
+    assert deliver(store, sender) == 1
+    assert ask(store, in_time) == [("refused/0", False)], "what was refused before is not tried at each success"
+
+    # The channel was corrected: one arrives that it has refused, and none waits any longer.
+    query(store, DUE)
+    post_some(store, "refused-too", 1)
+    deliver(store, sender)
+    query(store, "UPDATE pipelines.outbox SET not_before = now() + interval '50 minutes' WHERE key = 'refused/0'")
+    slack.refuses = ""
+    query(store, f"{DUE} WHERE key = 'refused-too/0'")
+    assert (deliver(store, sender), deliver(store, sender)) == (1, 1)
+
+
+def test_a_channel_that_refuses_all_of_many_pipelines_is_down(site, store, slack):
+    sender = Post(site.project.alerts, References(variables(slack=slack)))
+    slack.refuses = "refused"
+    for number in range(MOST_REFUSED + 1):
+        post_some(store, f"refused-{number}", 1)
+
+    deliver(store, sender)
+
+    assert ask(store, "SELECT count(*), count(DISTINCT not_before) FROM pipelines.outbox") == [(MOST_REFUSED + 1, 1)]
 
 
 def test_a_channel_that_hangs_does_not_hold_up_another(site, store, slack, email):
