@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
+import subprocess
+import sys
 import threading
 from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
@@ -115,6 +118,42 @@ def test_a_claim_that_hung_with_the_store_is_taken_back_before_it_is_an_attempt(
         assert (steps.store.rolled_back, steps.ran, steps.lost) == (1, 0, 0)
 
     asyncio.run(work())
+
+
+HANGS = """
+import asyncio, threading
+from contextlib import nullcontext
+from pipelines.definition import Project
+from pipelines.worker import process
+from workbench.settings import Settings
+
+async def work(settings, options, stopping, environment):
+    print("works", flush=True)
+    await stopping.wait()
+    hangs = asyncio.create_task(asyncio.to_thread(threading.Event().wait))
+    await asyncio.wait({hangs}, timeout=0.01)
+
+process.END_SECONDS = 0.1
+process.measuring = lambda home: nullcontext({})
+process._work_measured = work
+process.run_worker(Settings.load(), process.WorkerOptions(slots=1, project=Project.installed()))
+"""
+
+
+def test_the_process_of_a_worker_that_is_told_to_end_ends_while_a_thread_hangs(tmp_path):
+    environment = {**os.environ, "WORKBENCH_HOME": str(tmp_path)}
+    with subprocess.Popen(
+        [sys.executable, "-c", HANGS], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as worker:
+        try:
+            assert worker.stdout.readline() == "works\n"
+            worker.terminate()
+            _, told = worker.communicate(timeout=10)
+        finally:
+            worker.kill()
+
+    assert worker.returncode == 1
+    assert "it leaves as it is" in told
 
 
 def test_a_worker_that_is_cut_off_ends_its_steps_and_itself_while_a_claim_hangs(monkeypatch, clock):
