@@ -25,7 +25,6 @@ HOME = "/var/lib/workbench"
 FILES = "/etc/workbench/files"  #: where the Secret workbench-files is
 SECRET = "workbench-pipelines"  # noqa: S105 - the name of the Secret with the variables that parameters refer to
 COMPONENT = "pipelines"
-MARGIN_SECONDS = 300  # in which our runner ends a run that takes too long, and writes down what it has put out
 LATE_SECONDS = 60  # after which an instant is not made up for when nothing is to be caught up
 POD_TRIES = 6  # for pods that are lost; what fails by itself is not tried again by Kubernetes
 KEEP_SECONDS = 7 * 86_400  # Jobs and what their pods have printed; our store and outputs keep longer
@@ -57,7 +56,7 @@ def _schedule_refusals(rule: ScheduleRule) -> Iterator[Refusal]:
     if rule.catch_up.mode == "all":
         yield ("schedule", "catch_up"), "a CronJob makes up for the last instant at most; write last or none."
     if re.search(r"(?<!/)\b7\b", rule.cron.split()[4]):
-        yield ("schedule", "cron"), "Kubernetes has no weekday 7; write 0 for Sunday."
+        yield ("schedule", "cron"), "Kubernetes has no weekday 7; write 0 for Sunday, * for 1-7, and 5,6,0 for 5-7."
 
 
 def compile_kubernetes(pipeline: Pipeline, options: Options, commit: str | None) -> Compiled:
@@ -144,10 +143,8 @@ def _job_spec(pipeline: Pipeline, options: Options) -> dict[str, Any]:
             ]
         },
     }
-    # A run that waits for room in its pod is in that time, too, and would be killed before it could begin.
-    is_bounded = pipeline.definition.concurrency.over == "skip"
-    if pipeline.definition.timeout_seconds is not None and is_bounded:
-        spec["activeDeadlineSeconds"] = int(pipeline.definition.timeout_seconds) + MARGIN_SECONDS
+    # No activeDeadlineSeconds: a run that waits for room in its pod would be killed before it could begin, and our
+    # store has its timeout.
     spec["template"] = {"metadata": {"labels": _labels(pipeline)}, "spec": _pod(pipeline, options)}
     return spec
 

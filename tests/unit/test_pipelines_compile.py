@@ -161,6 +161,14 @@ def test_what_kubernetes_has_no_way_to_do_is_refused_with_its_line(project, fiel
     assert refused(project, KUBERNETES, **fields) == [where]
 
 
+@pytest.mark.parametrize("concurrency", [{"over": "skip"}, {"over": "queue"}])
+def test_no_job_has_a_deadline_that_would_kill_a_run_which_waits_for_room(project, concurrency):
+    for schedule in ({}, {"schedule": {"cron": "0 0 * * *", "zone": "UTC"}}):
+        fields = {"steps": {"a": STEP}, "timeout": "1h", "concurrency": concurrency, **schedule}
+
+        assert "activeDeadlineSeconds" not in compiled(project, KUBERNETES, **fields).text
+
+
 def test_secrets_are_references_in_a_manifest_and_nowhere_else(project):
     (project.roots[0] / "steps_s.py").write_text("def a(token: 'secret', key: 'secret') -> None: ...\n")
     step = {"function": "steps_s:a", "parameters": {"token": "${token}", "key": "${key}"}}
