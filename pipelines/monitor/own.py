@@ -16,7 +16,7 @@ from cryptography import x509
 from pipelines.monitor.programs import read_programs
 from pipelines.states import State
 from pipelines.store.database import Store
-from pipelines.store.pages.measures import Measures, read_ended, read_measures
+from pipelines.store.pages.measures import OVERLAP, Measures, read_ended, read_measures
 from workbench.background import Background
 from workbench.observability import metrics
 from workbench.runtime.state import State as ComponentState
@@ -154,8 +154,13 @@ class Pipelines:
                 name = each.pipeline if each.pipeline in measures.pipelines else OTHER
                 metrics.RUNS_ENDED.labels(name, each.state).inc()
             self._seen[each.id] = each.at  # a run that is repaired ends again
+        self._forget(now - 2 * OVERLAP)
+
+    def _forget(self, before: datetime) -> None:
+        """Of more than so many the oldest ones, but for those that the next look may read again."""
         for old in list(self._seen)[:-MOST_SEEN]:
-            del self._seen[old]
+            if self._seen[old] < before:
+                del self._seen[old]
 
     @staticmethod
     def _set(measures: Measures) -> None:

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from pipelines.monitor.own import Machine
+from contextlib import nullcontext
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+
+from pipelines.monitor import own
+from pipelines.monitor.own import Machine, Pipelines
+from pipelines.store.pages.measures import OVERLAP, Ended, Measures
 from tests.services.certificates import Authority
 from workbench.observability import metrics
 from workbench.settings import Settings
@@ -31,3 +37,23 @@ def test_a_certificate_that_cannot_be_read_keeps_its_last_end_and_takes_no_other
 
     assert set(before) == {"hub-a", "hub-b"}
     assert expiries() == before
+
+
+def test_ends_that_are_read_again_are_counted_once_however_many_there_are(monkeypatch):
+    noon, ended = datetime(2026, 1, 1, 12, tzinfo=UTC), list[Ended]()
+    monkeypatch.setattr(own, "MOST_SEEN", 2)
+    monkeypatch.setattr(own, "read_measures", lambda *_: Measures({}, ("counted-once",), 0, 0, 0.0, 0))
+    store, pipelines = SimpleNamespace(transaction=nullcontext), Pipelines()
+
+    def look(at: datetime) -> None:
+        monkeypatch.setattr(own, "read_ended", lambda *_: ([each for each in ended if each.at >= at - OVERLAP], at))
+        pipelines.look(store)
+
+    look(noon)
+    ended += [Ended(number, "counted-once", "failed", noon) for number in range(5)]
+    for seconds in (15, 30, 45, 60):
+        look(noon + timedelta(seconds=seconds))
+    assert metrics.RUNS_ENDED.labels("counted-once", "failed")._value.get() == 5
+
+    look(noon + timedelta(hours=1))
+    assert len(pipelines._seen) == 2
