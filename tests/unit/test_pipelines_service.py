@@ -272,6 +272,9 @@ def test_a_long_output_with_colours_is_shown_soon_and_in_one_colour():
         return {**NOTEBOOK, "cells": [cell]}
 
     red = "\x1b[31mred\x1b[0m "
+    for other in ("\x1b[38:5:1mred\x1b[>0m ", "\x1b[<1=2mred\x1b[?25l ", "\x1b[31 qred\x1b "):
+        assert _with_few_colours(notebook(other * 100_000)) == notebook("red " * 100_000)
+    assert _with_few_colours(notebook(["red \x1b", "[31m"] * 50_000)) == notebook(["red ", "[31m"] * 50_000)
     assert _with_few_colours(notebook(red * 10)) == notebook(red * 10)
     assert _with_few_colours(notebook(red * 100_000)) == notebook("red " * 100_000)
     assert _with_few_colours(notebook([red] * 100_000)) == notebook(["red "] * 100_000)
@@ -307,6 +310,7 @@ def test_the_page_offers_notebooks_in_clear_and_encrypted(path, is_shown):
 
 def test_what_steers_a_terminal_is_taken_out_of_text():
     assert plain("\x1b[31mred\x1b[0m \x1b]8;;http://evil\x07link\x1b]8;;\x07") == "red link"
+    assert plain("\x1b[38:5:1mred\x1b[>0m") == "red"
 
 
 def test_markup_of_a_cell_is_never_shown_as_markup():

@@ -141,4 +141,9 @@ def _in_one_colour(text: str | list[str]) -> str | list[str]:
     if len(whole) <= MOST_COLOURED or "\x1b" not in whole:
         return text
     # What a traceback has is lines, which only together may be long.
-    return TERMINAL.sub("", text) if isinstance(text, str) else [TERMINAL.sub("", line) for line in text]
+    return _plain(text) if isinstance(text, str) else [_plain(line) for line in text]
+
+
+def _plain(text: str) -> str:
+    # nbconvert takes sequences for colours that are none, such as one that goes on in the next line.
+    return TERMINAL.sub("", text).replace("\x1b", "")

@@ -24,7 +24,7 @@ BEGIN_BYTES = 1024 * 1024  #: before the end of a log, for those who come late; 
 TEXT_CHARACTERS = 64 * 1024  #: of one output
 IMAGE_CHARACTERS = 2 * 1024 * 1024
 IMAGES = ("image/png", "image/jpeg")
-TERMINAL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(\x07|\x1b\\)")  # ECMA-48, 5.4 and 8.3.89
+TERMINAL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(\x07|\x1b\\)")  # ECMA-48, 5.4 and 8.3.89
 
 
 @dataclass
