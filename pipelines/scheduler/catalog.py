@@ -41,8 +41,9 @@ class Catalog:
         for path in files:
             if path in self._stamps and all(_stamp(each) == stamp for each, stamp in self._stamps[path].items()):
                 continue
-            # Before it is read: what changes meanwhile is read again.
-            self._stamps[path] = {path: _stamp(path)}
+            # Before it is read: what changes meanwhile is read again. What the form in force runs is looked at for as
+            # long as it is: a notebook that was broken for a moment is read again once it is whole.
+            self._stamps[path] = {each: _stamp(each) for each in {path, *self._stamps.get(path, ())}}
             try:
                 checked = check_files([path], self._project)
                 stamps = {each: _stamp(each) for found in checked.pipelines for each in self._files(found)}
@@ -52,9 +53,10 @@ class Catalog:
                 told = f"it cannot be checked: {type(error).__name__}. This is a defect; report it."
                 problems.append(Problem(path, 1, "", told))
                 continue
-            self._stamps[path] |= stamps
             problems += checked.problems
-            changed |= {each.name: each for each in checked.pipelines}
+            if checked.pipelines:
+                self._stamps[path] = {path: self._stamps[path][path], **stamps}
+                changed |= {each.name: each for each in checked.pipelines}
         there = set(files)
         gone = frozenset(path.stem for path in self._stamps if path not in there)
         self._stamps = {path: stamps for path, stamps in self._stamps.items() if path in there}

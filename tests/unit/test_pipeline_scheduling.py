@@ -101,6 +101,24 @@ def test_files_are_read_when_they_or_what_they_run_change(tmp_path):
     assert catalog.pipelines == {}
 
 
+def test_what_a_pipeline_runs_is_read_again_after_it_was_broken_for_a_moment(tmp_path):
+    jobs = tmp_path / "pipelines" / "jobs"
+    jobs.mkdir(parents=True)
+    (jobs / "p.yaml").write_text("steps: {a: {function: 'steps_of_moment:tell'}}")
+    module = tmp_path / "steps_of_moment.py"
+    module.write_text("def tell() -> None:\n    pass\n")
+    catalog = Catalog(Project((tmp_path,)))
+    before = catalog.refresh().changed["p"]
+
+    module.write_text("def tell(")
+    assert len(catalog.refresh().problems) == 1
+    assert catalog.pipelines["p"] is before
+
+    module.write_text("def tell() -> None:\n    print('more')\n")
+    assert list(catalog.refresh().changed) == ["p"]
+    assert catalog.refresh().changed == {}
+
+
 class Pretended(Store):
     """Has connections to nothing."""
 
