@@ -45,6 +45,29 @@ def next_instants(schedule: Schedule, now: datetime, count: int = 5) -> tuple[tu
     return tuple((each.astimezone(zone), each) for each in instants(schedule, now, limit=count))
 
 
+def first_touched(schedule: Schedule, begin: datetime, end: datetime) -> datetime | None:
+    """The first time on the wall of a job at fixed times that a change of the clocks leaves out or brings twice.
+
+    Args:
+        schedule: what is asked for.
+        begin: changes after it are looked at; a time with its zone.
+        end: those before it; a time with its zone.
+
+    Returns:
+        None when there is none, and for jobs that follow the clock on the wall whatever it shows.
+    """
+    for period in periods(zone_of(schedule.zone), begin.astimezone(UTC)):
+        if period.start >= end:
+            return None
+        change = _special(schedule, period.offset - period.before)
+        shown = period.wall(period.start)
+        first, last = sorted((shown, shown - change))
+        found = next(_walls(schedule.cron, first), last)
+        if found < last:
+            return found
+    return None
+
+
 def _instants(schedule: Schedule, after: datetime, until: datetime | None) -> Iterator[datetime]:
     zone, last = zone_of(schedule.zone), after
     # What a change does to a schedule is over when as much time has passed as the clocks were changed by.

@@ -9,10 +9,12 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import yaml
 
+from pipelines.calendar import first_touched
 from pipelines.compile.compiled import Compiled, Options, header
 from pipelines.compile.refusals import Refusal
 from pipelines.definition import Pipeline
@@ -29,6 +31,7 @@ LATE_SECONDS = 60  # after which an instant is not made up for when nothing is t
 POD_TRIES = 6  # for pods that are lost; what fails by itself is not tried again by Kubernetes
 KEEP_SECONDS = 7 * 86_400  # Jobs and what their pods have printed; our store and outputs keep longer
 GRACE_SECONDS = 60
+CHANGES_AHEAD = timedelta(days=3653)  # ten years, in which changes of the clocks are looked for
 
 
 def kubernetes_refusals(pipeline: Pipeline, options: Options) -> Iterator[Refusal]:
@@ -57,6 +60,10 @@ def _schedule_refusals(rule: ScheduleRule) -> Iterator[Refusal]:
         yield ("schedule", "catch_up"), "a CronJob makes up for the last instant at most; write last or none."
     if re.search(r"(?<!/)\b7\b", rule.cron.split()[4]):
         yield ("schedule", "cron"), "Kubernetes has no weekday 7; write 0 for Sunday, * for 1-7, and 5,6,0 for 5-7."
+    now = datetime.now(UTC)
+    if (touched := first_touched(rule.schedule, now, now + CHANGES_AHEAD)) is not None:
+        what = f"clocks of {rule.zone} show {touched:%H:%M on %Y-%m-%d} not at all or twice, and so a CronJob would run"
+        yield ("schedule", "cron"), f"{what}; take an hour that no change touches, zone: UTC, or --to airflow."
 
 
 def compile_kubernetes(pipeline: Pipeline, options: Options, commit: str | None) -> Compiled:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.calendar import Ambiguous, CatchUp, Schedule, due, instants, next_instants
+from pipelines.calendar import Ambiguous, CatchUp, Schedule, due, first_touched, instants, next_instants
 from tests.services.cron_oracle import expressions, fired, read_wall
 
 BERLIN = "Europe/Berlin"
@@ -45,6 +45,26 @@ def test_instants_are_those_of_debians_cron(zone):
             expected = [each for each in fired(cron, wall) if each > begin]
             found = list(instants(Schedule(cron=cron, zone=zone), begin, end - timedelta(minutes=1)))
             assert found == expected, (cron, zone, begin)
+
+
+@pytest.mark.parametrize(
+    ("cron", "zone", "touched"),
+    [
+        ("30 2 * * *", BERLIN, "2026-03-29T02:30"),
+        ("0 2 * 10 *", BERLIN, "2026-10-25T02:00"),
+        ("59 2 * 3 *", BERLIN, "2026-03-29T02:59"),
+        ("0 3 * * *", BERLIN, None),
+        ("59 1 * * *", BERLIN, None),
+        ("*/5 2 * * *", BERLIN, None),
+        ("45 1 * * *", "Australia/Lord_Howe", "2026-04-05T01:45"),
+        ("30 0 * * *", "America/Santiago", "2026-09-06T00:30"),
+        ("30 2 * * *", "UTC", None),
+    ],
+)
+def test_the_first_time_that_a_change_of_the_clocks_touches(cron, zone, touched):
+    found = first_touched(Schedule(cron=cron, zone=zone), at("2026-01-01"), at("2036-01-01"))
+
+    assert found == (None if touched is None else datetime.fromisoformat(touched))
 
 
 def test_a_time_that_is_skipped_runs_once_at_the_change():

@@ -169,6 +169,31 @@ def test_no_job_has_a_deadline_that_would_kill_a_run_which_waits_for_room(projec
         assert "activeDeadlineSeconds" not in compiled(project, KUBERNETES, **fields).text
 
 
+@pytest.mark.parametrize(
+    ("cron", "zone", "is_refused"),
+    [
+        ("30 2 * * *", "Europe/Berlin", True),
+        ("0 2 * * 0", "Europe/Berlin", True),
+        ("0 0 * * *", "America/Santiago", True),
+        ("30 2 28 3 *", "Europe/Berlin", True),
+        ("0 3 * * *", "Europe/Berlin", False),
+        ("30 2 * * 1-5", "Europe/Berlin", False),
+        ("30 2 28 2 *", "Europe/Berlin", False),
+        ("30 * * * *", "Europe/Berlin", False),
+        ("30 2 * * *", "UTC", False),
+        ("30 2 * * *", "Asia/Kolkata", False),
+    ],
+)
+def test_kubernetes_is_given_no_fixed_time_that_a_change_of_the_clocks_touches(project, cron, zone, is_refused):
+    fields = {"steps": {"a": STEP}, "schedule": {"cron": cron, "zone": zone}}
+
+    if is_refused:
+        assert refused(project, KUBERNETES, **fields) == ["5: schedule.cron"]
+    else:
+        assert compiled(project, KUBERNETES, **fields)
+    assert compiled(project, AIRFLOW, **fields)
+
+
 def test_secrets_are_references_in_a_manifest_and_nowhere_else(project):
     (project.roots[0] / "steps_s.py").write_text("def a(token: 'secret', key: 'secret') -> None: ...\n")
     step = {"function": "steps_s:a", "parameters": {"token": "${token}", "key": "${key}"}}
