@@ -15,10 +15,11 @@ from typing import Any, ClassVar
 
 import yaml
 
+from workbench.storable import UNSTORABLE, is_storable
+
 Place = tuple[str | int, ...]
 
 MOST_FIELDS = 100_000
-UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 RESOLVERS = (
     ("tag:yaml.org,2002:null", r"(?:~|null|)", ["~", "n", ""]),
     ("tag:yaml.org,2002:bool", r"(?:true|false)", list("tf")),
@@ -157,8 +158,8 @@ def _mapping(node: yaml.MappingNode, place: Place, lines: dict[Place, int]) -> d
 
 def _demand_storable(node: yaml.ScalarNode) -> None:
     # Escapes of double quotes may stand for what neither UTF-8 nor PostgreSQL has.
-    if UNSTORABLE.search(node.value):
-        problem = "a text has a character that cannot be stored: NUL, or half of a surrogate pair; take it out"
+    if not is_storable(node.value):
+        problem = f"a text has {UNSTORABLE}; take it out"
         raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
 
 

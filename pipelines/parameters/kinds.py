@@ -10,6 +10,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, Protocol
 
 from workbench.references import REFERENCE, SecretReference
+from workbench.storable import UNSTORABLE, is_storable
 
 MOST_DIGITS = 1000  # Python itself refuses to read numbers of more than 4300
 INTEGER = re.compile(r"[+-]?[0-9]+")
@@ -161,8 +162,8 @@ class Str:
     def read(self, raw: object) -> str:
         if not isinstance(raw, str):
             raise ValueError(f"{raw!r} is no text")
-        if "\0" in raw or any("\ud800" <= each <= "\udfff" for each in raw):
-            raise ValueError(f"{raw!r} has a character that cannot be stored: NUL, or half of a surrogate pair")
+        if not is_storable(raw):
+            raise ValueError(f"{raw!r} has {UNSTORABLE}")
         return raw
 
     def as_json(self, value: str) -> str:

@@ -17,6 +17,7 @@ from pipelines.service.site.site import Site
 from workbench.errors import AuditError, ParametersRefused
 from workbench.logs.context import bound
 from workbench.security.audit import Action, Outcome
+from workbench.storable import STORABLE
 
 logger = logging.getLogger(__name__)
 
@@ -25,8 +26,7 @@ Row = dict[str, Any]
 Call = Callable[..., Row]
 MOST = 2**63 - 1  # of PostgreSQL's bigint
 NUMBER = {"type": "integer", "minimum": 1, "maximum": MOST}
-# PostgreSQL's text has neither NUL nor halves of surrogate pairs.
-TEXT = {"type": "string", "maxLength": 1000, "pattern": r"^[^\u0000\ud800-\udfff]*$"}
+TEXT = {"type": "string", "maxLength": 1000, "pattern": STORABLE}
 VALUES = {
     "type": "object",
     "description": "Values by name, in their JSON form; the form of the pipeline has their schema.",

@@ -3,6 +3,7 @@ from __future__ import annotations
 import ast
 import json
 import math
+import unicodedata
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
@@ -26,7 +27,9 @@ from pipelines.parameters import (
     read_cell,
     validate,
 )
+from pipelines.service.operations import TEXT
 from workbench.errors import ParametersRefused
+from workbench.storable import UNSTORABLE, is_storable
 
 TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20)
 MOMENTS = st.datetimes(min_value=datetime(1850, 1, 1), max_value=datetime(2100, 1, 1), allow_imaginary=False, timezones=st.one_of(
@@ -178,6 +181,19 @@ def test_all_that_is_wrong_with_given_values_is_told_at_once():
     assert "month is missing" in text
     assert "'2013-02-30' is no date" in text
     assert "'fast' is no number" in text
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a\nb", "ü", "\ud7ff\ue000", "😀", "\0", "a\0b", "\ud800", "x\udfff", "\ude00\ud83d"]
+)
+def test_text_that_cannot_be_stored_is_refused_alike_as_a_value_and_by_the_schema_of_the_service(text):
+    fits = is_storable(text)
+
+    assert fits == jsonschema.Draft202012Validator(TEXT).is_valid(text)
+    assert fits == all(each != "\0" and unicodedata.category(each) != "Cs" for each in text)
+    if not fits:
+        with pytest.raises(ValueError, match=UNSTORABLE):
+            parse_hint("str").read(text)
 
 
 @pytest.mark.parametrize(
