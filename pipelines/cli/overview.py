@@ -46,6 +46,9 @@ def pipelines_list(as_json: bool = JSON) -> None:
         return
     rows = [[each["name"], _next(each), _last(each["runs"]), _states(each["runs"])] for each in found]
     print_table(["pipeline", "next", "last run", "last runs, newest first"], rows, typer.echo)
+    for each in found:
+        if each["problem"]:
+            typer.echo(f"{each['name']}: {each['problem']}")
 
 
 @not_audited("It only looks.")

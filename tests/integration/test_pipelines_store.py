@@ -24,7 +24,14 @@ from pipelines.store.events import read_events
 from pipelines.store.migrations import read_revision
 from pipelines.store.outbox import post, sent, take_messages
 from pipelines.store.pages.measures import read_ended
-from pipelines.store.pages.overview import list_pipelines, list_skips, list_workers, read_queue
+from pipelines.store.pages.overview import (
+    list_pipelines,
+    list_schedules,
+    list_skips,
+    list_workers,
+    read_owner,
+    read_queue,
+)
 from pipelines.store.pages.runs import page_of_runs, read_run, run_matrix
 from pipelines.store.records import ELSEWHERE, Event, Message, NewRun, NewStep, Outcome, Reprocess, Retries, Trigger
 from pipelines.store.retention import Removal, due_removals, let_go, old_runs, removed
@@ -40,6 +47,7 @@ from pipelines.store.runs.schedules import (
 )
 from pipelines.store.runs.stopping import repair, stop
 from pipelines.store.tables import METADATA
+from pipelines.store.troubles import tell_too_long
 from tests.services.pipelines_store import (
     WORKER,
     ask,
@@ -542,6 +550,40 @@ def test_pages_show_what_there_is(store):
         assert not read_run(connection, run, after_event=page.events[-1]["id"]).events
         with pytest.raises(NoSuchRun):
             read_run(connection, run + 1)
+
+
+def test_a_definition_that_postgresql_cannot_read_hides_no_other(store):
+    odd = {
+        "owner": "me",
+        "description": "a\0b",
+        "schedule": {"cron": "0 6 * * *"},
+        "alerts": {"late": "1s", "to": ["x"]},
+    }
+    with store.transaction() as connection:
+        for name, fields in {"good": {"description": "\\u0000"}, "late": {"steps": {"late": {}}}, "odd": odd}.items():
+            sha256 = register(connection, name, {"name": name, **fields})
+            ensure_schedule(connection, name, "s", cursor=datetime.now(UTC), next_at=None)
+            run = NewRun(
+                pipeline=name,
+                definition_sha256=sha256,
+                steps=(NewStep(name="a"),),
+                trigger=Trigger.MANUAL,
+                event_id=name,
+            )
+            make_runs(connection, [run])
+        connection.exec_driver_sql("UPDATE pipelines.runs SET created_at = created_at - interval '1 hour'")
+    with store.transaction() as connection:
+        shown = {
+            each["name"]: (each["owner"], each["description"], each["problem"]) for each in list_pipelines(connection)
+        }
+        crons = {each["pipeline"]: each["cron"] for each in list_schedules(connection)}
+        owner = read_owner(connection, "odd")
+        told = tell_too_long(connection, lambda _: 1.0)
+
+    assert shown["good"] == ("", "\\u0000", "")
+    assert shown["odd"][:2] == ("me", "a\N{REPLACEMENT CHARACTER}b")
+    assert "NUL" in shown["odd"][2]
+    assert (crons, owner, told) == ({"good": None, "late": None, "odd": "0 6 * * *"}, "me", 1)
 
 
 def test_retention_keeps_the_last_failure_and_outputs_that_are_reused(store):

@@ -68,7 +68,7 @@ def pipelines(site: Site) -> Row:
         rows = list_pipelines(connection)
     known = {each["name"] for each in rows}
     files = sorted({each.stem for each in site.project.jobs.glob("*.yaml")} - known)
-    unseen: Row = {"owner": "", "description": "", "runs": [], "next_at": None, "paused": False}
+    unseen: Row = {"owner": "", "description": "", "problem": "", "runs": [], "next_at": None, "paused": False}
     return {"pipelines": sorted([*rows, *({"name": name, **unseen} for name in files)], key=lambda each: each["name"])}
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -10,12 +12,15 @@ import sqlalchemy as sa
 
 from pipelines.store.records import LEASE_SECONDS
 from pipelines.store.tables import SKIPS
+from workbench.storable import UNSTORABLE
 
 Row = dict[str, Any]
+# NUL and halves of surrogate pairs as JSON writes them: behind an even number of backslashes, of which each pair is one of the text.
+ESCAPED = re.compile(r"(?<!\\)((?:\\\\)*)\\u(?:0000|d[89a-f][0-9a-f]{2})", re.IGNORECASE)
+# Definitions are read here: what PostgreSQL cannot read in one of them would end the whole query.
 PIPELINES = sa.text("""
 SELECT p.name, p.definition_sha256, p.max_runs, p.updated_at, coalesce(last.runs, '[]'::json) AS runs,
-       coalesce(d.body::json ->> 'owner', '') AS owner, coalesce(d.body::json ->> 'description', '') AS description,
-       (SELECT min(next_at) FROM pipelines.schedules s WHERE s.pipeline = p.name AND NOT s.paused) AS next_at,
+       d.body, (SELECT min(next_at) FROM pipelines.schedules s WHERE s.pipeline = p.name AND NOT s.paused) AS next_at,
        EXISTS (SELECT FROM pipelines.schedules s WHERE s.pipeline = p.name AND s.paused) AS paused
 FROM pipelines.pipelines p JOIN pipelines.definitions d ON d.sha256 = p.definition_sha256
 LEFT JOIN LATERAL (
@@ -25,11 +30,11 @@ LEFT JOIN LATERAL (
 ORDER BY p.name
 """)
 OWNER = sa.text("""
-SELECT coalesce(d.body::json ->> 'owner', '') FROM pipelines.pipelines p
+SELECT d.body FROM pipelines.pipelines p
 JOIN pipelines.definitions d ON d.sha256 = p.definition_sha256 WHERE p.name = :pipeline
 """)
 SCHEDULES = sa.text("""
-SELECT s.*, d.body::json #>> '{schedule,cron}' AS cron, d.body::json #>> '{schedule,zone}' AS zone
+SELECT s.*, d.body
 FROM pipelines.schedules s JOIN pipelines.pipelines p ON p.name = s.pipeline
 JOIN pipelines.definitions d ON d.sha256 = p.definition_sha256
 ORDER BY s.next_at, s.pipeline, s.name LIMIT :limit
@@ -64,13 +69,18 @@ class QueuePage:
 
 
 def list_pipelines(connection: sa.Connection, *, last: int = 10) -> list[Row]:
-    """All pipelines by name, each with owner, last `runs` (id and state, the newest first), and `next_at`."""
-    return _rows(connection, PIPELINES, last=last)
+    """All pipelines by name, each with owner, last `runs` (id and state, the newest first), and `next_at`.
+
+    `problem` says what is wrong with the definition that the store has, such as one of an earlier version; else it is
+    empty.
+    """
+    return [_pipeline(**row) for row in _rows(connection, PIPELINES, last=last)]
 
 
 def read_owner(connection: sa.Connection, pipeline: str) -> str | None:
     """The `owner` of the pipeline's definition, empty when it has none; None when there is no such pipeline."""
-    return connection.execute(OWNER, {"pipeline": pipeline}).scalar_one_or_none()
+    body = connection.execute(OWNER, {"pipeline": pipeline}).scalar_one_or_none()
+    return None if body is None else str(_definition(body)[0].get("owner", ""))
 
 
 def read_queue(connection: sa.Connection, *, limit: int = 200) -> QueuePage:
@@ -85,7 +95,7 @@ def list_workers(connection: sa.Connection) -> list[Row]:
 
 def list_schedules(connection: sa.Connection, *, limit: int = 500) -> list[Row]:
     """Schedules and triggers, the next to come first, each with `cron` and `zone` of its pipeline's schedule."""
-    return _rows(connection, SCHEDULES, limit=limit)
+    return [_schedule(**row) for row in _rows(connection, SCHEDULES, limit=limit)]
 
 
 def list_skips(
@@ -100,3 +110,23 @@ def list_skips(
 
 def _rows(connection: sa.Connection, query: sa.TextClause, **values: object) -> list[Row]:
     return [dict(row) for row in connection.execute(query, values).mappings()]
+
+
+def _pipeline(*, body: str, **row: Any) -> Row:
+    found, wrong = _definition(body)
+    problem = f"Its definition has {wrong}; correct pipelines/jobs/{row['name']}.yaml." if wrong else ""
+    return {**row, "owner": found.get("owner", ""), "description": found.get("description", ""), "problem": problem}
+
+
+def _schedule(*, body: str, **row: Any) -> Row:
+    rule = _definition(body)[0].get("schedule") or {}
+    return {**row, "cron": rule.get("cron"), "zone": rule.get("zone")}
+
+
+def _definition(body: str) -> tuple[Row, str]:
+    """A definition that can be shown, and what it has that keeps it from that; empty when there is nothing."""
+    shown, odd = ESCAPED.subn(r"\1\\ufffd", body)
+    try:
+        return json.loads(shown), UNSTORABLE if odd else ""
+    except ValueError:
+        return {}, "a form that is no JSON"
