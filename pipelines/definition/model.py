@@ -131,6 +131,10 @@ class Definition(Rule):
     def canonical(self) -> str:
         """JSON that is the same for the same pipeline, however its file is written; fields at their default are left out."""
         dumped = self.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+        for name, step in self.steps.items():
+            if "retries" in step.model_fields_set:
+                # With its defaults, a rule says never; without one, a step is tried again when its worker is lost.
+                dumped["steps"][name].setdefault("retries", {})
         return json.dumps(dumped, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
     @property

@@ -172,6 +172,20 @@ def test_the_canonical_form_does_not_depend_on_how_the_file_is_written(project):
     assert changed.pins["steps"].keys() == {"load", "clean", "book"}
 
 
+def test_a_rule_for_retries_that_says_never_is_in_the_hash_however_it_is_written(project):
+    none, one, other = (
+        read_pipeline(
+            write(project, f"steps: {{a: {{sql: sql/clean.sql, parameters: {{day: x, name: y}}{each}}}}}"), project
+        )
+        for each in ("", ", retries: {times: 0}", ", retries: {}")
+    )
+
+    assert one.definition.sha256 == other.definition.sha256 != none.definition.sha256
+    read = from_canonical(one.definition.canonical).steps["a"]
+    assert "retries" in read.model_fields_set
+    assert read.retries.times == 0
+
+
 def test_all_problems_of_a_file_are_told_at_once_with_their_lines(project):
     found = problems(
         project,
