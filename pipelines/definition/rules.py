@@ -77,7 +77,7 @@ Seconds = Annotated[
     PlainSerializer(_seconds_text),
     WithJsonSchema({"type": "string", "pattern": f"^{DURATION.pattern}$", "examples": ["90s", "30m", "1h30m"]}),
 ]
-Value = Annotated[Any, AfterValidator(_plain)]
+Value = Annotated[Any, PlainSerializer(_plain)]
 Whole = Annotated[int, Field(strict=True)]
 Flag = Annotated[bool, Field(strict=True)]
 Name = Annotated[str, Field(pattern=NAME)]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -184,6 +185,24 @@ def test_a_rule_for_retries_that_says_never_is_in_the_hash_however_it_is_written
     read = from_canonical(one.definition.canonical).steps["a"]
     assert "retries" in read.model_fields_set
     assert read.retries.times == 0
+
+
+def test_a_number_that_json_lacks_is_a_number_also_where_nobody_wrote_its_type(project):
+    values = {"zero": "-0.0", "most": ".inf", "list": "[1.5, -.inf]", "text": '"-0.0"'}
+    declared = "".join(f"  {name}: {{default: {value}}}\n" for name, value in values.items())
+    step = "steps: {a: {sql: sql/clean.sql, parameters: {day: .inf, name: x}}}\n"
+
+    pipeline = read_pipeline(write(project, f"parameters:\n{declared}{step}"), project)
+
+    kinds = {each.name: (each.kind.hint, each.default) for each in pipeline.parameters}
+    assert kinds["zero"] == ("float", 0.0)
+    assert math.copysign(1, kinds["zero"][1]) < 0
+    assert kinds["most"] == ("float", math.inf)
+    assert kinds["list"] == ("list[float]", [1.5, -math.inf])
+    assert kinds["text"] == ("str", "-0.0")
+    assert pipeline.steps["a"].values({})["day"] == math.inf
+    assert '"most":{"default":"inf"}' in pipeline.definition.canonical
+    assert problems(project, f"parameters: {{x: {{type: str, default: .inf}}}}\n{step}")
 
 
 def test_all_problems_of_a_file_are_told_at_once_with_their_lines(project):
