@@ -130,11 +130,19 @@ def _expiry(certificate: Path, before: float | None) -> float | None:
 
 
 class Pipelines:
-    """Runs, the queue and the outbox."""
+    """Runs, the queue and the outbox.
 
-    def __init__(self) -> None:
+    Args:
+        jobs: the folder of definitions. A pipeline is gone when it has neither a file there nor a schedule in the
+            store, as those have whose files are elsewhere: nobody is told how long ago it has succeeded.
+    """
+
+    def __init__(self, jobs: Path) -> None:
+        self._jobs = jobs
         self._seen: dict[int, datetime] = {}
         self._since: datetime | None = None
+        self._files: set[str] = set()  # names of definitions, as they could be read last
+        self._shown: set[str] = set()  # whose last success is among the metrics
 
     def look(self, store: Store) -> None:
         """Set the metrics to what the store says.
@@ -162,18 +170,30 @@ class Pipelines:
             if self._seen[old] < before:
                 del self._seen[old]
 
-    @staticmethod
-    def _set(measures: Measures) -> None:
+    def _set(self, measures: Measures) -> None:
         metrics.QUEUE_STEPS.set(measures.waiting)
         metrics.QUEUE_RUNNING.set(measures.running)
         metrics.QUEUE_SECONDS.set(measures.oldest_seconds)
         metrics.OUTBOX_MESSAGES.set(measures.undelivered)
-        for name, at in measures.succeeded.items():
-            metrics.RUN_SUCCESS.labels(name).set(at)
+        there = self._read_files() | measures.scheduled
+        before, self._shown = self._shown, there & set(measures.succeeded)
+        for name in self._shown:
+            metrics.RUN_SUCCESS.labels(name).set(measures.succeeded[name])
+        for name in before - self._shown:
+            metrics.RUN_SUCCESS.remove(name)
         for name in measures.pipelines:
             for state in State:
                 if state.is_end:
                     metrics.RUNS_ENDED.labels(name, state)  # of a counter that begins at 1, nobody sees that it grew
+
+    def _read_files(self) -> set[str]:
+        try:
+            self._files = {each.stem for each in self._jobs.iterdir() if each.suffix == ".yaml"}
+        except FileNotFoundError:
+            self._files = set()
+        except OSError as error:
+            logger.warning("definitions cannot be listed; they count as before: %s", error)
+        return self._files
 
 
 def counting_security_events(home: Path) -> Background:

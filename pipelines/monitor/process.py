@@ -112,7 +112,7 @@ class Monitor:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store, self._database, self._clock = store, database, clock
-        self._machine, self._pipelines = Machine(settings), Pipelines()
+        self._machine, self._pipelines = Machine(settings), Pipelines(options.project.jobs)
         scraper = Scraper(metrics_token(settings.home), is_wanted)
         self._targets = Targets(settings.home, scraper)
         self._samples = Samples()

@@ -683,7 +683,29 @@ def test_retention_keeps_the_last_success_of_a_pipeline_that_only_fails(store):
         assert [each.id for each in let_go(connection)] == [runs[0], runs[2]]
 
 
-def test_a_run_that_ends_is_counted_once_also_after_the_clock_was_ahead(store):
+def test_a_pipeline_whose_definition_is_gone_has_no_age(store, tmp_path):
+    def shown():
+        pipelines.look(store)
+        (family,) = metrics.RUN_SUCCESS.collect()
+        return {sample.labels["pipeline"] for sample in family.samples}
+
+    for name in ("by_hand", "scheduled", "gone"):
+        new_run(store, pipeline=name)
+        (tmp_path / f"{name}.yaml").touch()
+    with store.transaction() as connection:
+        connection.exec_driver_sql("UPDATE pipelines.runs SET state = 'succeeded', ended_at = now()")
+        ensure_schedule(connection, "scheduled", "s", cursor=datetime.now(UTC), next_at=None)
+    pipelines = Pipelines(tmp_path)
+    assert shown() == {"by_hand", "scheduled", "gone"}
+
+    (tmp_path / "gone.yaml").unlink()
+    (tmp_path / "scheduled.yaml").unlink()
+    assert shown() == {"by_hand", "scheduled"}  # its file may be elsewhere; else a scheduler takes the schedule away
+    ask_nothing(store, "DELETE FROM pipelines.schedules")
+    assert shown() == {"by_hand"}
+
+
+def test_a_run_that_ends_is_counted_once_also_after_the_clock_was_ahead(store, tmp_path):
     def ended(after="0 s"):
         number = new_run(store)
         with store.transaction() as connection:
@@ -696,7 +718,7 @@ def test_a_run_that_ends_is_counted_once_also_after_the_clock_was_ahead(store):
         pipelines.look(store)
         return metrics.RUNS_ENDED.labels("p", State.FAILED)._value.get()
 
-    pipelines = Pipelines()
+    pipelines = Pipelines(tmp_path)
     ended()
     before = counted()
     ended(after="1 hour")

@@ -18,7 +18,7 @@ SUCCEEDED = sa.text("""
 SELECT p.name, (
   SELECT extract(epoch FROM r.ended_at) FROM pipelines.runs r
   WHERE r.pipeline = p.name AND r.state = 'succeeded' ORDER BY r.id DESC LIMIT 1
-) FROM pipelines.pipelines p ORDER BY p.name LIMIT :most
+), EXISTS (SELECT FROM pipelines.schedules s WHERE s.pipeline = p.name) FROM pipelines.pipelines p ORDER BY p.name LIMIT :most
 """)
 QUEUE = sa.text("""
 SELECT count(*) FILTER (WHERE worker IS NULL AND not_before <= now()),
@@ -45,6 +45,7 @@ class Measures:
 
     succeeded: Mapping[str, float]  #: by pipeline, in seconds since 1970; only those that ever have
     pipelines: tuple[str, ...]
+    scheduled: frozenset[str]  #: those with a schedule or a trigger; a scheduler takes these away with their files
     waiting: int  #: steps that may run
     running: int
     oldest_seconds: float  #: of those that wait
@@ -75,8 +76,10 @@ def read_ended(
 
 def read_measures(connection: sa.Connection, most: int) -> Measures:
     """All of it; of pipelines the first by name, at most so many."""
-    found = {row[0]: row[1] for row in connection.execute(SUCCEEDED, {"most": most})}
+    rows = connection.execute(SUCCEEDED, {"most": most}).all()
+    found = {name: at for name, at, _ in rows}
+    scheduled = frozenset(name for name, _, is_scheduled in rows if is_scheduled)
     waiting, running, oldest = connection.execute(QUEUE).one()
     undelivered = connection.scalar(OUTBOX) or 0
     succeeded = {name: float(at) for name, at in found.items() if at is not None}
-    return Measures(succeeded, tuple(found), waiting, running, float(oldest), undelivered)
+    return Measures(succeeded, tuple(found), scheduled, waiting, running, float(oldest), undelivered)
