@@ -166,6 +166,25 @@ def test_a_channel_that_the_file_names_no_more_is_told_of_the_end_and_of_nothing
     assert group.last.channels == ("slack", "pager", "email")
 
 
+def test_a_channel_that_is_new_is_told_once_of_what_fires_and_the_others_are_not():
+    group = Group()
+    group.at(0, A)
+    group.rules = [replace(group.rules[0], channels=("slack", "pager", "email"))]
+
+    assert group.at(1, A) == ""
+    assert group.at(6, A) == "bad still fires"
+    assert (group.last.channels, group.last.number) == (("email",), 2)
+    assert group.at(7, A) == ""
+    assert group.at(8, A, B) == "bad fires (2)"
+    assert (group.last.channels, group.last.number) == (("slack", "pager", "email"), 3)
+
+    group.rules = [replace(group.rules[0], channels=("other",))]
+    group.silent = {A, B}
+    assert group.at(20, A, B) == ""
+    assert group.at(21) == "bad is resolved"
+    assert "other" in group.last.channels
+
+
 def test_an_alert_that_is_not_declared_any_more_is_resolved():
     group = Group()
     group.at(0, A)

@@ -7,7 +7,7 @@ interval, and nothing but that it goes on after the time for reminders.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -122,14 +122,18 @@ def _group(
     over = tuple(labels for labels in told.labels if labels not in firing)
     fresh = tuple(labels for labels in loud if labels not in told.labels)
     is_reminder = bool(loud) and at - told.at >= pace.remind_seconds * 1000
-    if is_early or not (over or fresh or is_reminder):
+    is_news = bool(over or fresh or is_reminder)
+    added = tuple(each for each in rule.channels if each not in told.channels) if rule is not None and loud else ()
+    if is_early or not (is_news or added):
         return None, told
     # Whoever was told that it fires is told that it is over, also when the file names others by now.
     channels = tuple(dict.fromkeys((*told.channels, *(rule.channels if rule is not None else ()))))
     known = Told(told.key, told.number + 1, at, (*still, *fresh), channels, told.severity)
     if rule is None or not known.labels:
         return _resolved(name, rule, known), Told(**{**vars(known), "labels": ()})
-    return _firing(rule, known, firing, over, is_reminder=not (over or fresh)), known
+    message = _firing(rule, known, firing, over, is_reminder=not (over or fresh))
+    # A channel that is new hears what fires; to the others nothing was told, and their times stay.
+    return (message, known) if is_news else (replace(message, channels=added), replace(known, at=told.at))
 
 
 def _firing(rule: Rule, told: Told, alerts: Alerts, over: Sequence[Labels], *, is_reminder: bool = False) -> Message:
