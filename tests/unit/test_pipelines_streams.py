@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
@@ -11,6 +12,7 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from tornado.httpclient import AsyncHTTPClient
@@ -61,16 +63,16 @@ def _quick(monkeypatch):
 
 
 @asynccontextmanager
-async def serving(entrance: Any, home: Path) -> AsyncIterator[str]:
+async def serving(entrance: Any, home: Path, hints: Hints | None = None) -> AsyncIterator[str]:
     service = Service(
-        site=SimpleNamespace(home=home), entrance=entrance, prefix="/", templates=build_templates(),
-        hints=Hints(asyncio.get_running_loop()), webhooks=None, sign=None, rendering=None, key=b"k",
+        site=SimpleNamespace(home=home, keys=None), entrance=entrance, prefix="/", templates=build_templates(),
+        hints=hints or Hints(asyncio.get_running_loop()), webhooks=None, sign=None, rendering=None, key=b"k",
     )  # fmt: skip
     application: Application = build_application(service)
-    server, (socket,) = HTTPServer(application), bind_sockets(0, "127.0.0.1")
-    server.add_sockets([socket])
+    server, sockets = HTTPServer(application), bind_sockets(0, "127.0.0.1")
+    server.add_sockets(sockets)
     try:
-        yield f"http://127.0.0.1:{socket.getsockname()[1]}/"
+        yield f"http://127.0.0.1:{sockets[0].getsockname()[1]}/"
     finally:
         server.stop()
         await server.close_all_connections()
@@ -179,5 +181,37 @@ def test_one_person_takes_no_more_than_their_places_and_gives_them_back(tmp_path
             await asyncio.wait_for(again.begun.wait(), 30)
             people.clear()
             assert [await other.code(), await again.code()] == [200, 200]
+
+    asyncio.run(follow())
+
+
+class EndingHints(Hints):
+    """Tells when somebody follows no more."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
+        self.ended = asyncio.Event()
+
+    @contextmanager
+    def watch(self, run: int, who: str) -> Iterator[asyncio.Event]:
+        with super().watch(run, who) as changed:
+            yield changed
+        self.ended.set()
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_who_reads_nothing_loses_the_place(tmp_path, monkeypatch, path):
+    monkeypatch.setattr(streams, "TAKEN_SECONDS", 0.05)
+    more_than_buffers_hold = "x" * 16_000_000
+    monkeypatch.setitem(FLOW["flow"], "reason", more_than_buffers_hold)
+    monkeypatch.setitem(RUN["run"], "reason", more_than_buffers_hold)
+
+    async def follow() -> None:
+        hints = EndingHints(asyncio.get_running_loop())
+        async with serving(AloneEntrance({TOKEN: VIEWER}), tmp_path, hints) as url:
+            with socket.create_connection(("127.0.0.1", urlsplit(url).port or 0)) as silent:
+                silent.sendall(f"GET /{path} HTTP/1.1\r\nHost: h\r\nAuthorization: token {TOKEN}\r\n\r\n".encode())
+                await asyncio.wait_for(hints.ended.wait(), 30)
+                assert (hints.count, hints.count_of(VIEWER.name)) == (0, 0)
 
     asyncio.run(follow())

@@ -11,7 +11,7 @@ from tornado.iostream import StreamClosedError
 
 from pipelines.runner.flows.log import LogTail
 from pipelines.service.site.flows import log_of
-from pipelines.service.web.base import Handler, as_json
+from pipelines.service.web.base import Handler
 from pipelines.service.web.streams import ALIVE_SECONDS, REREAD_SECONDS, STREAM_SECONDS, Stream
 from workbench.security.audit.commands import not_audited
 
@@ -38,8 +38,8 @@ class LiveFlow(Stream):
             return
         with self.service.hints.watch(NO_RUN, self.person.name):
             found = await self.perform("show_flow", {"flow": flow})
-            self.begin()
             with contextlib.suppress(StreamClosedError):
+                await self.begin()
                 await self._stream(found, log_of(self.service.site, flow, self._position()))
 
     async def _stream(self, found: dict[str, Any], tail: LogTail) -> None:
@@ -49,7 +49,7 @@ class LiveFlow(Stream):
             html = self.render_template("_flow.html", flow=found["flow"], my_right=self.person.right)
             if html != shown:
                 shown, said_at = html, time.monotonic()
-                await self._tell("state", {"html": html}, tail)
+                await self.tell("state", {"html": html}, tail.position)
             # However long the log is, and however slowly it is taken: who this is is asked again.
             while (
                 tail.has_more
@@ -57,11 +57,10 @@ class LiveFlow(Stream):
                 and (text := await self.beside(tail.new_text))
             ):
                 said_at = time.monotonic()
-                await self._tell("log", {"text": text}, tail)
+                await self.tell("log", {"text": text}, tail.position)
             if time.monotonic() - said_at > ALIVE_SECONDS:
                 said_at = time.monotonic()
-                self.write(": still here\n\n")
-                await self.flush()
+                await self.tell_alive()
             await asyncio.sleep(LOOK_SECONDS)
             if time.monotonic() - read_at > REREAD_SECONDS:
                 if not await self.may_go_on():
@@ -74,7 +73,3 @@ class LiveFlow(Stream):
             return max(int(self.request.headers.get("Last-Event-ID") or self.get_query_argument("after", "0")), 0)
         except ValueError:
             return 0
-
-    async def _tell(self, event: str, data: dict[str, Any], tail: LogTail) -> None:
-        self.write(f"id: {tail.position}\nevent: {event}\ndata: {as_json(data)}\n\n")
-        await self.flush()

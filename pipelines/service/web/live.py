@@ -18,7 +18,6 @@ from tornado.iostream import StreamClosedError
 
 from pipelines.service.site.outputs import safe_path
 from pipelines.service.site.tails import Item, Tail
-from pipelines.service.web.base import as_json
 from pipelines.service.web.pages import run_values
 from pipelines.service.web.streams import ALIVE_SECONDS, REREAD_SECONDS, STREAM_SECONDS, Stream
 from workbench.security.audit.commands import not_audited
@@ -58,8 +57,8 @@ class Live(Stream):
         cursor = Cursor.parse(self.request.headers.get("Last-Event-ID", ""))
         with self.service.hints.watch(int(run), self.person.name) as changed:
             values = await run_values(self, int(run), cursor.event)
-            self.begin()
             with contextlib.suppress(StreamClosedError):
+                await self.begin()
                 await self._stream(int(run), values, cursor, changed)
 
     async def _stream(self, run: int, values: dict[str, Any], cursor: Cursor, changed: asyncio.Event) -> None:
@@ -71,12 +70,11 @@ class Live(Stream):
             if await self._tell_output(tails, cursor):
                 said_at = time.monotonic()
             elif values["run"]["ended_at"] is not None:
-                await self._tell("ended", as_json({"state": values["run"]["state"]}), cursor)
+                await self.tell("ended", {"state": values["run"]["state"]}, cursor)
                 return
             if time.monotonic() - said_at > ALIVE_SECONDS:
                 said_at = time.monotonic()
-                self.write(": still here\n\n")
-                await self.flush()
+                await self.tell_alive()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(changed.wait(), LOOK_SECONDS)
             if changed.is_set() or time.monotonic() - read_at > REREAD_SECONDS:
@@ -98,7 +96,7 @@ class Live(Stream):
         if cursor.event and not values["events"]:
             return
         cursor.event = max((each["id"] for each in values["events"]), default=cursor.event)
-        await self._tell("state", as_json({"html": self.render_template("_steps.html", **values)}), cursor)
+        await self.tell("state", {"html": self.render_template("_steps.html", **values)}, cursor)
 
     async def _tell_output(self, tails: dict[int, Tail], cursor: Cursor) -> bool:
         """Tell what is new; whether there was anything."""
@@ -109,10 +107,6 @@ class Live(Stream):
             items: list[Item] = await self.beside(tail.read)
             cursor.places[attempt] = tail.position
             if items:
-                await self._tell("output", as_json({"attempt": attempt, "items": items}), cursor)
+                await self.tell("output", {"attempt": attempt, "items": items}, cursor)
             told = told or tail.position > before
         return told
-
-    async def _tell(self, event: str, data: str, cursor: Cursor) -> None:
-        self.write(f"id: {cursor}\nevent: {event}\ndata: {data}\n\n")
-        await self.flush()
