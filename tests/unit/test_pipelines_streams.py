@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from types import SimpleNamespace
@@ -215,3 +217,22 @@ def test_who_reads_nothing_loses_the_place(tmp_path, monkeypatch, path):
                 assert (hints.count, hints.count_of(VIEWER.name)) == (0, 0)
 
     asyncio.run(follow())
+
+
+def test_a_long_log_is_opened_beside_the_event_loop(tmp_path, monkeypatch):
+    threads: list[int] = []
+    monkeypatch.setattr(live, "safe_path", lambda site, path: tmp_path / path)
+    monkeypatch.setattr(
+        live.Tail, "of", lambda *_: threads.append(threading.get_ident()) or live.Tail(tmp_path / "log")
+    )
+    attempts = [{"id": 1, "output_path": "output.ipynb", "error": "", "resumed_from": None}]
+    monkeypatch.setitem(RUN, "attempts", attempts)
+    monkeypatch.setitem(RUN, "run", {**RUN["run"], "ended_at": datetime.now(UTC), "stop": None})
+
+    async def follow() -> None:
+        async with serving(AloneEntrance({TOKEN: VIEWER}), tmp_path) as url:
+            assert await Follower(url + "runs/1/events").code() == 200
+
+    asyncio.run(follow())
+    assert len(threads) == 1
+    assert threads[0] != threading.get_ident()

@@ -66,7 +66,7 @@ class Live(Stream):
         tails: dict[int, Tail] = {}
         await self._tell_state(values, cursor)
         while time.monotonic() - begun < STREAM_SECONDS:
-            self._follow(values["attempts"], tails, cursor.places)
+            await self._follow(values["attempts"], tails, cursor.places)
             if await self._tell_output(tails, cursor):
                 said_at = time.monotonic()
             elif values["run"]["ended_at"] is not None:
@@ -84,13 +84,16 @@ class Live(Stream):
                 read_at, values = time.monotonic(), await run_values(self, run, cursor.event)
                 await self._tell_state(values, cursor)
 
-    def _follow(self, attempts: list[dict[str, Any]], tails: dict[int, Tail], places: Mapping[int, int]) -> None:
-        for each in attempts:
-            if each["id"] in tails or not each["output_path"]:
-                continue
-            path = safe_path(self.service.site, each["output_path"])
-            if path is not None:
-                tails[each["id"]] = Tail.of(path, places.get(each["id"]), self.service.site.keys)
+    async def _follow(self, attempts: list[dict[str, Any]], tails: dict[int, Tail], places: Mapping[int, int]) -> None:
+        site, new = self.service.site, [each for each in attempts if each["output_path"] and each["id"] not in tails]
+
+        def find() -> dict[int, Tail]:
+            paths = {each["id"]: safe_path(site, each["output_path"]) for each in new}
+            return {attempt: Tail.of(path, places.get(attempt), site.keys) for attempt, path in paths.items() if path}
+
+        if new:
+            # Where the end of a long encrypted log begins is found frame by frame, with a key that may be elsewhere.
+            tails.update(await self.beside(find))
 
     async def _tell_state(self, values: dict[str, Any], cursor: Cursor) -> None:
         if cursor.event and not values["events"]:
