@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -20,11 +20,7 @@ class LogTail:
     """A log from a place on. One that was begun anew meanwhile is read from its beginning."""
 
     path: Path
-    position: int = 0  #: in bytes
-    _decoder: codecs.IncrementalDecoder = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    position: int = 0  #: in bytes; where a character begins
 
     @classmethod
     def near_end(cls, path: Path, lines: int) -> Self:
@@ -52,10 +48,12 @@ class LogTail:
             with self.path.open("rb") as file:
                 if self.position > file.seek(0, os.SEEK_END):
                     self.position = 0
-                    self._decoder.reset()
                 file.seek(self.position)
                 found = file.read(PIECE_BYTES)
         except OSError:
             return ""
-        self.position += len(found)
-        return CONTROL.sub("", self._decoder.decode(found))
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        text = decoder.decode(found)
+        # Half a character at the end is read again: who goes on from this position has nothing of it.
+        self.position += len(found) - len(decoder.getstate()[0])
+        return CONTROL.sub("", text)
