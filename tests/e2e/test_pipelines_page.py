@@ -6,10 +6,12 @@ import math
 import re
 import time
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from tests.e2e.test_browser import SECOND, running_chromium, watched_page
+from tests.services.broken_way import way_to
 from tests.services.browser import send
 from tests.services.pipelines_project import Site, running_site
 from tests.services.pipelines_service import RunningService, running_service
@@ -55,9 +57,14 @@ def chromium():
         yield browser
 
 
-def test_lines_appear_while_the_cell_runs_and_cancel_keeps_them(chromium, service: RunningService):
-    with watched_page(chromium) as page:
-        page.goto(f"{service.url}sign-in?token=runner-token")
+LONGEST_WAIT = 30 * SECOND  # between two tries of a page
+BROKEN = "Failed to load resource|ERR_|sandbox"  # what each try was answered; no clock is set in the frame
+
+
+def test_lines_appear_also_after_the_connection_broke_and_cancel_keeps_them(chromium, service: RunningService):
+    port = urlsplit(service.url).port or 0
+    with way_to(port) as way, watched_page(chromium, allowed=BROKEN) as page:
+        page.goto(f"{service.url.replace(str(port), str(way.port))}sign-in?token=runner-token")
         page.get_by_role("link", name="lines", exact=True).click()
         page.get_by_role("link", name="Run now").click()
         page.get_by_role("button", name="Run now").click()
@@ -67,10 +74,27 @@ def test_lines_appear_while_the_cell_runs_and_cancel_keeps_them(chromium, servic
         output.get_by_text("line 5").wait_for(timeout=30 * SECOND)
         assert page.locator("#steps .state.running").first.is_visible()
 
+        connection = page.get_by_role("status")
+        page.clock.install()  # nobody waits for the next try
+        way.breaks()
+        connection.get_by_text("This page tries again by itself").wait_for(timeout=30 * SECOND)
+        with page.expect_response(lambda answer: (answer.request.method, answer.status) == ("HEAD", 502)):
+            page.clock.fast_forward(LONGEST_WAIT)
+        page.context.clear_cookies()
+        way.is_mended()
+        page.clock.fast_forward(LONGEST_WAIT)
+        connection.get_by_text("Log in again").wait_for(timeout=30 * SECOND)
+        page.context.request.get(f"{service.url}sign-in?token=runner-token")
+        page.clock.fast_forward(LONGEST_WAIT)
+        page.locator("#connection:empty").wait_for(state="attached", timeout=60 * SECOND)
+        output.get_by_text("line 12").wait_for(timeout=30 * SECOND)
+        lines = re.findall(r"line (\d+)", output.inner_text())
+        assert lines == [str(number) for number in range(len(lines))], "none is doubled or left out"
+
         page.get_by_role("button", name="Cancel").click()
         page.locator("#steps .facts .state.cancelled").wait_for(timeout=60 * SECOND)
 
-        assert "line 5" in page.locator("#output").inner_text()
+        assert "line 5" in output.inner_text()
         frame = page.frame_locator("iframe[name=output]")
         frame.get_by_text("line 5").first.wait_for(timeout=30 * SECOND)
 

@@ -236,3 +236,33 @@ def test_a_long_log_is_opened_beside_the_event_loop(tmp_path, monkeypatch):
     asyncio.run(follow())
     assert len(threads) == 1
     assert threads[0] != threading.get_ident()
+
+
+@pytest.mark.parametrize("header", [True, False])
+def test_who_comes_back_says_how_far_in_a_header_or_in_the_address(tmp_path, monkeypatch, header):
+    monkeypatch.setitem(RUN, "run", {**RUN["run"], "ended_at": datetime.now(UTC), "stop": None})
+
+    async def follow() -> str:
+        async with serving(AloneEntrance({TOKEN: VIEWER}), tmp_path) as url:
+            last = {"Last-Event-ID": "5;1:10"} if header else {}
+            answer = await AsyncHTTPClient(force_instance=True).fetch(
+                f"{url}runs/1/events?after={'1' if header else '5%3B1:10'}",
+                headers={"Authorization": f"token {TOKEN}", **last},
+            )
+            return answer.body.decode()
+
+    assert asyncio.run(follow()).endswith('id: 5;1:10\nevent: ended\ndata: {"state": "running"}\n\n')
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize(("token", "code"), [(TOKEN, 200), ("nobody's", 401), ("no right's", 403)])
+def test_a_page_that_is_given_no_stream_is_told_whether_it_may_look(tmp_path, path, token, code):
+    async def ask() -> int:
+        people = {TOKEN: VIEWER, "no right's": replace(VIEWER, right=Right.NONE)}
+        async with serving(AloneEntrance(people), tmp_path) as url:
+            answer = await AsyncHTTPClient(force_instance=True).fetch(
+                url + path, method="HEAD", headers={"Authorization": f"token {token}"}, raise_error=False
+            )
+            return answer.code
+
+    assert asyncio.run(ask()) == code

@@ -1,5 +1,8 @@
 // Follows one run: states come as markup that the service has escaped, outputs as text that is never markup.
 
+// The same version of it: browsers keep what has the same address for a day.
+const { follow } = await import(`./follow.js${new URL(import.meta.url).search}`);
+
 const steps = document.querySelector("#steps");
 const output = document.querySelector("#output");
 const connection = document.querySelector("#connection");
@@ -78,21 +81,16 @@ function clear(place) {
   place.clears = false;
 }
 
-const stream = new EventSource(steps.dataset.stream);
-stream.addEventListener("open", () => { connection.textContent = ""; });
-stream.addEventListener("error", () => {
-  connection.textContent = stream.readyState === EventSource.CLOSED
-    ? "The connection is closed. Reload the page." : "The connection broke; it is being made again.";
-});
-stream.addEventListener("state", event => { steps.innerHTML = JSON.parse(event.data).html; });
-stream.addEventListener("output", event => {
-  const { attempt, items } = JSON.parse(event.data);
-  for (const item of items) show(attempt, item);
-});
-stream.addEventListener("ended", () => {
-  stream.close();
-  const links = steps.querySelectorAll('a[target="output"]');
-  if (links.length) frame.src = links[links.length - 1].href;
+const stop = follow(steps.dataset.stream, connection, {
+  state: data => { steps.innerHTML = data.html; },
+  output: ({ attempt, items }) => {
+    for (const item of items) show(attempt, item);
+  },
+  ended: () => {
+    stop();
+    const links = steps.querySelectorAll('a[target="output"]');
+    if (links.length) frame.src = links[links.length - 1].href;
+  },
 });
 steps.addEventListener("click", event => {
   if (event.target.closest('a[target="output"]')) frame.classList.add("shown");

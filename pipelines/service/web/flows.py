@@ -68,8 +68,8 @@ class LiveFlow(Stream):
                 read_at, found = time.monotonic(), await self.perform("show_flow", {"flow": found["flow"]["name"]})
 
     def _position(self) -> int:
-        """How far the browser has read: as it says when it comes back, else as its page does."""
+        """How far the browser has read."""
         try:
-            return max(int(self.request.headers.get("Last-Event-ID") or self.get_query_argument("after", "0")), 0)
+            return max(int(self.last_id), 0)
         except ValueError:
             return 0

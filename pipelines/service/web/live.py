@@ -54,7 +54,7 @@ class Live(Stream):
         """Called by tornado."""
         if not self.has_place():
             return
-        cursor = Cursor.parse(self.request.headers.get("Last-Event-ID", ""))
+        cursor = Cursor.parse(self.last_id)
         with self.service.hints.watch(int(run), self.person.name) as changed:
             values = await run_values(self, int(run), cursor.event)
             with contextlib.suppress(StreamClosedError):

@@ -12,6 +12,7 @@ from tornado.web import HTTPError
 
 from pipelines.service.rights import Right
 from pipelines.service.web.base import Handler, as_json
+from workbench.security.audit.commands import not_audited
 
 REREAD_SECONDS = 2.0  #: after which the store is asked without a hint, and the entrance who this is
 ALIVE_SECONDS = 15.0  #: after which a comment is sent, since proxies end what is silent
@@ -28,6 +29,16 @@ class Stream(Handler):
     def wants_json(self) -> bool:
         """Always: a stream cannot be sent to a login."""
         return True
+
+    @not_audited("It only says whether who asks may look.")
+    def head(self, of: str) -> None:
+        """Called by tornado when a page asks why it was given no stream: whoever may not look is refused before this."""
+        self.finish()
+
+    @property
+    def last_id(self) -> str:
+        """Of the last event that was taken: as a browser says when it comes back by itself, else as its page does."""
+        return self.request.headers.get("Last-Event-ID") or self.get_query_argument("after", "")
 
     def has_place(self) -> bool:
         """Whether one more may be followed by this person; else that is what is answered."""
