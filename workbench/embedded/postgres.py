@@ -13,6 +13,7 @@ import psycopg
 from psycopg import sql
 
 from workbench.embedded.drop_privileges import Unprivileged, as_ordinary_user
+from workbench.embedded.postmaster import forget_dead_postmaster
 from workbench.errors import ComponentError, DataFolderError
 from workbench.runtime.ports import LOOPBACK
 from workbench.runtime.process import Launch
@@ -106,6 +107,7 @@ class PostgresServer:
                 remedy="Move the folder away to start with an empty warehouse, or restore it from a backup.",
             )
         self._check_version()
+        forget_dead_postmaster(self.data, self.lock)
         archive_seconds = ARCHIVE_SECONDS if self.is_backed_up else 0
         configuration = CONFIGURATION.format(
             host=LOOPBACK,
