@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import shutil
 import subprocess
 from pathlib import Path
 from types import SimpleNamespace
@@ -76,5 +77,5 @@ def test_spark_starts_without_an_archive_that_cannot_be_made(monkeypatch: pytest
     settings = SimpleNamespace(home=tmp_path)
     monkeypatch.setattr(archive, "make_spark", fail)
     archive.ensure_archive(settings)  # type: ignore[arg-type]
-    (tmp_path / "jars").rmdir()
+    shutil.rmtree(tmp_path / "jars")
     archive.ensure_archive(settings)  # type: ignore[arg-type]

@@ -7,13 +7,12 @@ with; otherwise it starts as if there were none. The name of the file ends in it
 from __future__ import annotations
 
 import logging
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 from workbench.embedded.programs import make_spark
+from workbench.embedded.scratch import scratch_folder
 from workbench.embedded.spark import SparkConnectServer, warm_up
 from workbench.errors import ComponentError, WorkbenchError
 from workbench.runtime.process import GuardedProcess
@@ -35,8 +34,7 @@ def ensure_archive(settings: Settings, tell: Callable[[str], None] = lambda _: N
 
 def _make_archive(settings: Settings, tell: Callable[[str], None]) -> None:
     # On the disk of the jars: at the end the archive is moved there.
-    with tempfile.TemporaryDirectory(dir=(settings.home / "jars").resolve(), prefix=".archive-") as name:
-        folder = Path(name)
+    with scratch_folder((settings.home / "jars").resolve(), ".archive-") as folder:
         server = make_spark(
             *(settings, folder / "spark"), log=folder / "spark.log", lock=folder / "run" / "spark.lock",
             profile="local", tell=tell,

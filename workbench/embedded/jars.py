@@ -17,6 +17,7 @@ from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
 from workbench.embedded.java import Java, find_java
+from workbench.embedded.scratch import scratch_folder
 from workbench.errors import JarsError
 from workbench.resources import resource
 from workbench.security.secrets import private_folder
@@ -127,10 +128,10 @@ def _fetch(folder: Path, jars: Iterable[Jar], repository: str) -> None:
     folder too: a failed attempt leaves a cache that silently lacks jars.
     """
     private_folder(folder)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as temporary:
+    with scratch_folder(folder, ".fetch-") as temporary:
         for server in {jar.server for jar in jars}:
             wanted = [jar for jar in jars if jar.server == server]
-            fetched = Path(temporary) / server
+            fetched = temporary / server
             _run_ivy(find_java(), [jar.coordinates for jar in wanted], fetched, repository, transitive=False)
             target = private_folder(folder / server)
             for file in fetched.glob("*.jar"):
