@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -21,8 +22,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.services.workbench import ROOT
+from workbench.cli import audit as command
 from workbench.errors import AuditError, WorkbenchError
-from workbench.security.audit import Action, AuditLog, Event, Outcome, Search, read_last_events, search_events
+from workbench.security.audit import Action, AuditLog, Event, Outcome, Search, read_last_events, reading, search_events
 from workbench.security.audit import read_events as read_all_events
 from workbench.security.audit.event import PRODUCT
 from workbench.security.audit.lines import NOTHING, Seal, canonical, digest, sealed
@@ -420,6 +422,77 @@ def test_what_is_written_is_followed_over_segments(tmp_path):
     following = follow_events(log.path, Search(), wait=write)
 
     assert [next(following).actor for _ in range(12)] == [f"gh-{number}" for number in range(12)]
+
+
+def test_nothing_that_is_followed_is_missed_when_files_are_closed_between_two_looks(tmp_path):
+    log = AuditLog(tmp_path / "audit" / "events.jsonl", segment_bytes=1500)
+    log.append(an_event(actor="before"))
+    following = follow_events(log.path, Search(), wait=lambda _: write(6))
+    written: list[str] = []
+
+    def write(count: int) -> None:
+        for _ in range(count):
+            written.append(f"gh-{len(written)}")
+            log.append(an_event(actor=written[-1]))
+
+    write(7)
+    found = [next(following).actor for _ in range(9)]
+    write(8)
+    found += [next(following).actor for _ in range(20)]
+
+    assert len(segments(log.path)) > 6
+    assert found == written[:29]
+
+
+def test_nothing_is_missed_when_a_file_is_closed_within_a_look(tmp_path, monkeypatch):
+    log = AuditLog(tmp_path / "audit" / "events.jsonl", segment_bytes=1)
+    log.append(an_event(actor="before"))
+    following = follow_events(log.path, Search(), wait=lambda _: pytest.fail("there was more"))
+    log.append(an_event(actor="gh-0"), an_event(actor="gh-1"))
+    real = reading._whole_bytes
+
+    def close_behind(*arguments: object) -> int:
+        end = real(*arguments)
+        monkeypatch.setattr(reading, "_whole_bytes", real)
+        log.append(an_event(actor="gh-2"))
+        return end
+
+    monkeypatch.setattr(reading, "_whole_bytes", close_behind)
+
+    assert [next(following).actor for _ in range(3)] == ["gh-0", "gh-1", "gh-2"]
+
+
+def test_half_a_line_is_followed_once_it_is_whole(tmp_path):
+    log = AuditLog(tmp_path / "audit" / "events.jsonl")
+    log.append(an_event(actor="before"))
+    log.append(an_event(actor="gh-0"))
+    whole = log.path.read_bytes()
+    log.path.write_bytes(whole[:-40])
+    following = follow_events(log.path, Search(), wait=lambda _: log.path.write_bytes(whole))
+
+    assert next(following).actor == "gh-0"
+
+
+def test_what_is_written_while_the_newest_events_are_read_is_shown_once(audit, monkeypatch, capsys):
+    audit.append(an_event(actor="gh-0"))
+    real = command.read_last_events
+
+    def read(*arguments: object, **options: object) -> list[Event]:
+        audit.append(an_event(actor="gh-1"))
+        found = real(*arguments, **options)
+        audit.append(an_event(actor="gh-2"))
+        return found
+
+    def stop(_: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "read_last_events", read)
+    monkeypatch.setattr(command, "find_home", lambda: audit.path.parent.parent)
+    monkeypatch.setattr(command, "follow_events", lambda *arguments: follow_events(*arguments, wait=stop))
+    with pytest.raises(KeyboardInterrupt):
+        command.tail(count=2, follow=True, as_json=False)
+
+    assert re.findall(r"gh-\d", capsys.readouterr().out) == ["gh-0", "gh-1", "gh-2"]
 
 
 def in_order(value):

@@ -69,10 +69,14 @@ def tail(
     Example: workbench audit tail --follow
     """
     path = AuditLog.of(find_home()).path
-    for event in reversed(read_last_events(path, count=count, at_most=TAIL_BYTES)):
+    # Begun first: what is written while the newest are read is followed, unless it is one of them.
+    following = follow_events(path, Search()) if follow else ()
+    newest = read_last_events(path, count=count, at_most=TAIL_BYTES)
+    for event in reversed(newest):
         print_event(event, as_json=as_json)
-    if follow:
-        for event in follow_events(path, Search()):
+    shown = {each.id for each in newest}
+    for event in following:
+        if event.id not in shown:
             print_event(event, as_json=as_json)
             sys.stdout.flush()
 

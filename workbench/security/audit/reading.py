@@ -62,7 +62,7 @@ def search_events(path: Path, search: Search) -> Iterator[Event]:
 
 def search_segments(files: Iterable[Path], search: Search) -> Iterator[Event]:
     """The same in some segments."""
-    return (event for each in files for event in _events(each, 0) if search.finds(event))
+    return (event for each in files for event in _events(each) if search.finds(event))
 
 
 def read_events(
@@ -105,47 +105,72 @@ def read_last_events(
 
 
 def follow_events(path: Path, search: Search, *, wait: Callable[[float], object] = time.sleep) -> Iterator[Event]:
-    """Events that are written from now on, for ever; over the borders of segments.
+    """Events that are written after the call, for ever; over the borders of segments, however many are closed at once.
 
     Args:
         path: of the log.
         search: which are wanted.
         wait: called with seconds while there is nothing new.
     """
-    position = path.stat().st_size if path.is_file() else 0
-    inode = path.stat().st_ino if path.is_file() else 0
+    return _follow(path, search, _end(path), wait)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """How far a log was read."""
+
+    closed: str  #: name of the newest closed file; empty without one
+    inode: int  #: of the file that was written then; 0 is none
+    position: int  #: in that file, before a line
+
+
+def _end(path: Path) -> _Place:
+    with opened(path) as (closed, active):
+        if active is None:
+            return _Place(_newest(closed), 0, 0)
+        status = os.fstat(active.fileno())
+        return _Place(_newest(closed), status.st_ino, _whole_bytes(active, max(0, status.st_size - TAIL_BYTES)))
+
+
+def _newest(closed: list[Path]) -> str:
+    return closed[-1].name if closed else ""
+
+
+def _follow(path: Path, search: Search, place: _Place, wait: Callable[[float], object]) -> Iterator[Event]:
     while True:
-        if path.is_file() and path.stat().st_ino != inode:
-            before = next((each for each in segments(path) if each.stat().st_ino == inode), None)
-            if before is not None:
-                yield from (each for each in _events(before, position) if search.finds(each))
-            position, inode = 0, path.stat().st_ino
-        size = _whole_bytes(path, position)
-        if size > position:
-            yield from (each for each in _events(path, position, size) if search.finds(each))
-            position = size
-        else:
+        with opened(path) as (closed, active):
+            later = [each for each in closed if each.name > place.closed]
+            for each in later:
+                found = _events(each, place)
+                yield from (event for event in found if search.finds(event))
+            inode = start = end = 0
+            if active is not None:
+                inode = os.fstat(active.fileno()).st_ino
+                start = place.position if inode == place.inode else 0
+                end = _whole_bytes(active, start)
+                found = _events_of(active, path, start, end, is_first=not closed)
+                yield from (event for event in found if search.finds(event))
+            place = _Place(_newest(closed), inode, end)
+        if not later and end == start:
             wait(POLL_SECONDS)
 
 
-def _whole_bytes(path: Path, start: int) -> int:
+def _whole_bytes(file: BinaryIO, start: int) -> int:
     """Where the last line that is whole ends, at or after *start*."""
-    try:
-        with path.open("rb") as file:
-            file.seek(start)
-            return start + file.read().rfind(b"\n") + 1
-    except FileNotFoundError:
-        return start
+    file.seek(start)
+    return start + file.read().rfind(b"\n") + 1
 
 
-def _events(path: Path, start: int, end: int | None = None) -> Iterator[Event]:
-    """Events of one segment; none of one that is gone."""
+def _events(path: Path, place: _Place | None = None) -> Iterator[Event]:
+    """Events of one segment, behind *place* if that is in it; none of one that is gone."""
     try:
         file = path.open("rb")
     except FileNotFoundError:
         return
     with file:
-        yield from _events_of(file, path, start, end, is_first=segments(path.with_name(ACTIVE))[:1] == [path])
+        is_here = place is not None and os.fstat(file.fileno()).st_ino == place.inode
+        start = place.position if place is not None and is_here else 0
+        yield from _events_of(file, path, start, is_first=segments(path.with_name(ACTIVE))[:1] == [path])
 
 
 def _events_of(file: BinaryIO, path: Path, start: int, end: int | None = None, *, is_first: bool) -> Iterator[Event]:
