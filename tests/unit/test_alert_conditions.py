@@ -171,6 +171,21 @@ def test_the_alerts_of_the_plan_are_declared_as_it_has_them():
     assert shown("security_events") == ("auth_failures > 10", 300, 0, "critical", ("slack", "email", "pager"))
 
 
+@pytest.mark.parametrize(
+    ("running", "ready", "told"),
+    [(1, 1, []), (1, 0, ["component_not_ready"]), (0, 0, ["component_not_running"]), (None, None, [])],
+)
+def test_what_is_wrong_with_a_component_is_one_alert(running, ready, told):
+    samples, spark = Samples(), labels_of({"component": "spark"})
+    for metric, value in (("running", running), ("ready", ready)):
+        if value is not None:
+            samples.add(f"workbench_component_{metric}", spark, 0, value)
+
+    rules = [each for each in load_rules(FILE) if each.name.startswith("component_")]
+
+    assert [each.name for each in rules if each.condition.holds(Moment(samples, 0), each.seconds)] == told
+
+
 def test_a_rule_file_has_what_prometheus_needs():
     group = yaml.safe_load(as_rule_file(load_rules(FILE)))["groups"][0]
     by_name = {each["alert"]: each for each in group["rules"]}
