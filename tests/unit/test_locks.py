@@ -14,6 +14,7 @@ import pytest
 from tests.unit.test_secrets import mode
 from workbench.errors import ComponentError
 from workbench.runtime.process import holding, is_lock_held
+from workbench.security import secrets
 from workbench.security.secrets import locked
 
 HOLDER = """
@@ -70,6 +71,22 @@ def test_who_waits_has_the_lock_when_its_holder_has_left_or_was_killed(path: Pat
         end(holder)
         with locked(path) as is_ours:
             assert is_ours
+
+
+def test_who_has_waited_for_a_file_that_was_removed_meanwhile_holds_the_new_one(path: Path, monkeypatch):
+    real = secrets.fcntl.flock
+
+    def remove_meanwhile(*arguments: int) -> None:
+        monkeypatch.setattr(secrets.fcntl, "flock", real)
+        path.unlink()
+        real(*arguments)
+
+    monkeypatch.setattr(secrets.fcntl, "flock", remove_meanwhile)
+
+    with locked(path) as is_ours:
+        assert is_ours
+        assert is_lock_held(path)
+    assert not is_lock_held(path)
 
 
 def test_a_lock_is_left_when_its_context_fails_and_its_file_stays(path: Path):

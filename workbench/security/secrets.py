@@ -62,8 +62,8 @@ def sync_folder(folder: Path) -> None:
 def locked(path: Path, *, shared: bool = False, waits: bool = True) -> Iterator[bool]:
     """Hold the lock of the file at *path*, made at mode 0600, while the context is open; False when others hold it.
 
-    The lock is flock's: it excludes threads, too, and ends with the process, by kill -9 as well. The file stays,
-    since two could hold the lock of a name that was removed meanwhile.
+    The lock is flock's: it excludes threads, too, and ends with the process, by kill -9 as well. Whoever removes the
+    file does so while holding it: who has waited for it meanwhile holds a file without a name, and takes the new one.
 
     Args:
         path: of a file for the lock alone.
@@ -73,11 +73,23 @@ def locked(path: Path, *, shared: bool = False, waits: bool = True) -> Iterator[
     Raises:
         OSError: when the file cannot be opened or made; also when it is a link.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    operation = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if waits else fcntl.LOCK_NB)
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            is_ours = _is_locked(descriptor, operation)
+            if not is_ours or _is_at(path, descriptor):
+                yield is_ours
+                return
+        finally:
+            os.close(descriptor)
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
     try:
-        yield _is_locked(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if waits else fcntl.LOCK_NB))
-    finally:
-        os.close(descriptor)
+        return os.path.samestat(path.lstat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 def _is_locked(descriptor: int, operation: int) -> bool:
