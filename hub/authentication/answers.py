@@ -28,6 +28,9 @@ OF_THE_PERSON = re.compile(r"account\b.*\bsuspended|SAML", re.IGNORECASE)
 OF_THE_HUB = re.compile(r"rate limit|abuse|IP allow list", re.IGNORECASE)
 BEARER_ERROR = re.compile(r'^Bearer\b.*\berror="([^"]*)"', re.IGNORECASE)  # RFC 6750 §3
 LATER = "Try again in a few minutes."
+CLIENT = (
+    "An administrator has to set the client's id and secret as they are at the provider, and start the workbench again."
+)
 
 
 class TokenNotTaken(ProviderUnavailable):
@@ -70,14 +73,17 @@ def _of_code(provider: str, code: str) -> IdentityError:
     )
 
 
-async def asked(provider: str, answer: Awaitable[Any], *, with_persons_token: bool = False) -> Any:
+async def asked(
+    provider: str, answer: Awaitable[Any], *, with_persons_token: bool = False, with_clients_secret: bool = False
+) -> Any:
     """The provider's answer.
 
     Args:
         provider: what people call it.
         answer: the request.
-        with_persons_token: whether it shows the access token of somebody. Elsewhere a 401 is about the hub's
-            own client (RFC 6749 §5.2).
+        with_persons_token: whether it shows the access token of somebody.
+        with_clients_secret: whether it shows the secret of the hub's own client, which a 401 is about then
+            (RFC 6749 §5.2).
 
     Raises:
         ProviderRefused: when it said no to the person: an error code that is about them or their grant, a 401 of
@@ -89,14 +95,19 @@ async def asked(provider: str, answer: Awaitable[Any], *, with_persons_token: bo
     try:
         return await answer
     except HTTPClientError as error:
-        raise _meaning(provider, error, with_persons_token=with_persons_token) from None
+        meant = _meaning(
+            provider, error, with_persons_token=with_persons_token, with_clients_secret=with_clients_secret
+        )
+        raise meant from None
     except (OSError, StreamClosedError) as error:  # TLS errors are OSErrors
         raise ProviderUnavailable(f"{provider} cannot be reached: {error}", remedy=LATER) from None
     except (ValueError, AttributeError):
         raise ProviderUnavailable(f"{provider} sent something that is no JSON", remedy=LATER) from None
 
 
-def _meaning(provider: str, error: HTTPClientError, *, with_persons_token: bool) -> IdentityError:
+def _meaning(
+    provider: str, error: HTTPClientError, *, with_persons_token: bool, with_clients_secret: bool
+) -> IdentityError:
     headers: Mapping[str, str] = error.response.headers if error.response else {}
     body: bytes = error.response.body or b"" if error.response else b""
     if is_outage(error.code, headers, body):
@@ -110,6 +121,11 @@ def _meaning(provider: str, error: HTTPClientError, *, with_persons_token: bool)
     if is_401_to_token:
         told = f" ({code[:80]!r})" if code else ""
         return TokenNotTaken(f"{provider} answered 401 to an access token, and not why{told}", remedy=LATER)
+    if with_clients_secret and error.code == UNAUTHORIZED:
+        # Without the words of the answer, which may repeat what was sent.
+        return ProviderUnavailable(
+            f"{provider} refuses this workbench itself: 401 to the id and secret of its client", remedy=CLIENT
+        )
     return ProviderUnavailable(f"{provider} answered {error.code}, which means nothing here", remedy=LATER)
 
 

@@ -79,6 +79,7 @@ class GitHub(Provider, GitHubOAuthenticator):  # type: ignore[misc]
                 body=json.dumps({"access_token": auth_state["access_token"]}),
                 allow_nonstandard_methods=True,
             ),
+            with_clients_secret=True,
         )
 
     async def _is_member(self, team: str, login: str, token: dict[str, Any]) -> bool:

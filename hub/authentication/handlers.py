@@ -22,6 +22,7 @@ from workbench.security.audit.commands import audits_itself, not_audited
 
 FLOWS_AT_ONCE = 8  # tabs of one browser; each has a cookie, and requests have room for a few only
 LONGEST_PARAMETER = 2048
+LONGEST_REASON = 500  # in the log: a provider may have its part in it
 AGAIN = "Begin again from the login page."
 
 
@@ -49,7 +50,8 @@ class _Page(BaseHandler):  # type: ignore[misc]
         """Log what went wrong without the query: tornado's own line would hold the code and the state."""
         where = f"{self.request.method} {self.request.path}"
         if isinstance(error, web.HTTPError):
-            self.log.warning("%d %s (%s)", error.status_code, where, self.request.remote_ip)
+            told = " ".join((error.log_message or "").replace("%%", "%").split())[:LONGEST_REASON]
+            self.log.warning("%d %s (%s): %s", error.status_code, where, self.request.remote_ip, told)
         elif kind and error:
             self.log.error("%s failed", where, exc_info=(kind, error, trace))
 

@@ -83,6 +83,7 @@ class OpenIDProvider(Provider):
                 headers={"Content-Type": "application/x-www-form-urlencoded"},
                 body=urlencode(form),
             ),
+            with_clients_secret=True,
         )
 
     @cached_property

@@ -176,6 +176,7 @@ class Provider(OAuthenticator):  # type: ignore[misc]
                 headers=self.build_token_info_request_headers(),
                 body=urlencode(params),
             ),
+            with_clients_secret=True,
         )
         if not isinstance(answer, dict):
             raise ProviderUnavailable(f"{self.label} sent no token answer")

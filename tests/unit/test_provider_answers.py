@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from io import BytesIO
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from tornado import web
 from tornado.httpclient import HTTPClientError, HTTPRequest, HTTPResponse
 from tornado.httputil import HTTPHeaders
 
 from hub.authentication.answers import TokenNotTaken, asked
 from hub.authentication.github import GitHub
+from hub.authentication.handlers import _escaped, _Page
 from workbench.errors import ProviderRefused, ProviderUnavailable
 
 PAGE = b"<html><h1>Request blocked</h1></html>"
@@ -104,6 +108,27 @@ def test_a_no_to_the_person_is_a_no(status, body, headers):
 )
 def test_a_401_of_a_token_endpoint_is_about_the_client(body, expected):
     assert meaning(401, body, at_api=False) is expected
+
+
+@pytest.mark.parametrize("body", [CREDENTIALS, PAGE, b""])
+def test_a_wrong_secret_is_told_in_words_to_who_logs_in_and_in_the_log_and_is_in_neither(monkeypatch, caplog, body):
+    async def httpfetch(*_: Any, **__: Any) -> None:
+        raise HTTPClientError(401, response=response(401, body, {}))
+
+    github = GitHub(client_id="workbench", client_secret="the-wrong-secret", token_url="https://github.example")
+    monkeypatch.setattr(github, "httpfetch", httpfetch)
+    with pytest.raises(ProviderUnavailable) as caught:
+        asyncio.run(github.get_token_info(None, {"client_secret": "the-wrong-secret"}))
+
+    request = SimpleNamespace(method="GET", path="/hub/github/callback", remote_ip="127.0.0.1")
+    page = web.HTTPError(503, _escaped(caught.value))
+    _Page.log_exception(SimpleNamespace(request=request, log=logging.getLogger()), type(page), page, None)
+
+    for told in (str(page.log_message), caplog.text):
+        assert "GitHub refuses this workbench itself: 401 to the id and secret of its client" in told
+        assert "An administrator has to set the client's id and secret" in told
+        assert "the-wrong-secret" not in told
+    assert len(caplog.text.splitlines()) == 1
 
 
 @pytest.mark.parametrize(
