@@ -18,6 +18,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from workbench.console import plain_console
 from workbench.errors import WorkbenchError
 from workbench.security.audit import Action, Outcome
 from workbench.security.audit.commands import audits_itself, not_audited
@@ -28,7 +29,6 @@ SECONDS = 600.0  # between two steps of the hub
 ARCHIVE_SECONDS = 6 * 3600.0  # the same: the archive of a large home is one step. A hub that dies is noticed at once
 NAME = typer.Argument(help="The name in the hub, such as gh-octo.")
 AS_JSON = typer.Option(False, "--json", help="Print one JSON value.")
-PIPED_WIDTH = 240
 BROKEN_OFF = WorkbenchError("the hub broke off", remedy="Look at logs/hub.log, then run the same command again.")
 
 
@@ -57,10 +57,7 @@ def users(as_json: bool = AS_JSON) -> None:
     for each in people:
         role = "off-boarded" if each["is_blocked"] else each["role"]
         view.add_row(each["name"], role, str(each["servers"]), each["last_activity"] or "never")
-    # In a pipe nobody looks, and nothing may be cut off.
-    width = None if sys.stdout.isatty() else PIPED_WIDTH
-    console = Console(soft_wrap=True, highlight=False, markup=False, width=width)
-    console.print(view if people else "Nobody has been let in yet.")
+    plain_console().print(view if people else "Nobody has been let in yet.")
 
 
 @audits_itself(Action.USER_OFFBOARDED)

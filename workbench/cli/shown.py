@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-PIPED_WIDTH = 240
+from workbench.console import plain_console
 
-
-def plain_console() -> Console:
-    """A console that cuts nothing off where nobody looks: in a pipe or a log."""
-    return Console(soft_wrap=True, highlight=False, markup=False, width=None if sys.stdout.isatty() else PIPED_WIDTH)
+__all__ = ["plain_console", "records_bar"]
 
 
 @contextmanager
