@@ -15,6 +15,7 @@ from rich.table import Column, Table
 
 from workbench.cli.shown import plain_console
 from workbench.errors import WarehouseError
+from workbench.nulls import is_pandas_null
 from workbench.security.audit import Action
 from workbench.security.audit.commands import audited
 from workbench.settings import Settings
@@ -95,4 +96,4 @@ def _is_null(value: Any) -> bool:
     """Whether it is None, NaN, or what pandas has for a missing time or whole number."""
     if value is None or (isinstance(value, Decimal) and value.is_nan()):
         return True
-    return type(value).__name__ in {"NaTType", "NAType"} or (isinstance(value, float) and math.isnan(value))
+    return is_pandas_null(value) or (isinstance(value, float) and math.isnan(value))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import pyarrow as pa
 
 from workbench.errors import KafkaError
+from workbench.nulls import is_pandas_null
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,14 +45,13 @@ def read_rows(rows: Rows) -> Iterator[Row]:
 
 def plain(value: object) -> object:
     """The value as Python's own: pandas' and numpy's are converted, NaT and NA are None, times have a zone."""
-    kind = type(value)
-    if kind.__name__ in ("NaTType", "NAType"):
+    if is_pandas_null(value):
         return None
     if isinstance(value, datetime):
         time: Any = value
         cut = time.to_pydatetime(warn=False) if hasattr(time, "to_pydatetime") else time
         return cut if cut.tzinfo else cut.replace(tzinfo=UTC)
-    if kind.__module__ == "numpy":
+    if type(value).__module__ == "numpy":
         return _plain_numpy(value)
     if isinstance(value, dict):
         return {name: plain(each) for name, each in value.items()}
