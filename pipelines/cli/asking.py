@@ -100,7 +100,7 @@ def print_table(columns: list[str], rows: list[list[str]], tell: Callable[[str],
     """A table without lines around it; *tell* is used when there is no row."""
     from rich.table import Table
 
-    from workbench.cli.shown import plain_console
+    from workbench.console import plain_console
 
     if not rows and tell is not None:
         tell("There is none.")

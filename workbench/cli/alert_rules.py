@@ -9,7 +9,7 @@ from pathlib import Path
 import typer
 from rich.table import Table
 
-from workbench.cli.shown import plain_console
+from workbench.console import plain_console
 from workbench.errors import WorkbenchError
 from workbench.observability.alerts.prometheus import as_rule_file
 from workbench.observability.alerts.rules import Rule, load_rules

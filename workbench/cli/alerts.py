@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 
 from workbench.cli import alert_rules
-from workbench.cli.shown import plain_console
+from workbench.console import plain_console
 from workbench.errors import WorkbenchError
 from workbench.observability.notifications import (
     Channel,

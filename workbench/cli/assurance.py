@@ -10,7 +10,7 @@ from socket import create_connection
 
 from rich.table import Table
 
-from workbench.cli.shown import plain_console
+from workbench.console import plain_console
 from workbench.observability.notifications import Channel, find_address, load_channels
 from workbench.observability.notifications.transport import transport_of
 from workbench.resolving import References

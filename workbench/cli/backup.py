@@ -13,7 +13,7 @@ import typer
 from pydantic import SecretStr
 from rich.table import Table
 
-from workbench.cli.shown import plain_console
+from workbench.console import plain_console
 from workbench.errors import BackupError
 from workbench.security.audit import Action
 from workbench.security.audit.commands import audits_itself, not_audited, recording

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 import typer
 from rich.table import Table
 
-from workbench.cli.shown import plain_console
+from workbench.console import plain_console
 from workbench.errors import SettingsError
 from workbench.security.audit import Action
 from workbench.security.audit.commands import audited, not_audited

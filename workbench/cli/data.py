@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 from rich.table import Column, Table
 
-from workbench.cli.shown import plain_console
+from workbench.console import plain_console
 from workbench.errors import WarehouseError
 from workbench.nulls import is_pandas_null
 from workbench.security.audit import Action

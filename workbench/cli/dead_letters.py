@@ -9,7 +9,8 @@ import typer
 from rich.table import Table
 
 from workbench.cli.ingestion import named_flow
-from workbench.cli.shown import plain_console, records_bar
+from workbench.cli.shown import records_bar
+from workbench.console import plain_console
 from workbench.security.audit import Action
 from workbench.security.audit.commands import audited, not_audited
 from workbench.settings import Settings

@@ -21,7 +21,8 @@ import typer
 from rich.live import Live
 from rich.table import Table
 
-from workbench.cli.shown import plain_console, records_bar
+from workbench.cli.shown import records_bar
+from workbench.console import plain_console
 from workbench.resources import resource
 from workbench.security.audit import Action
 from workbench.security.audit.commands import audited, not_audited

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from workbench.cli.shown import plain_console
+from workbench.console import plain_console
 from workbench.errors import KeysetError, WorkbenchError
 from workbench.security.audit import Action
 from workbench.security.audit.commands import audits_itself, not_audited, recording

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from workbench.cli.foreground import run_until_stopped
-from workbench.cli.shown import plain_console
+from workbench.console import plain_console
 from workbench.errors import ComponentError, WorkbenchError
 from workbench.runtime.process import is_lock_held, wait_for_lock
 from workbench.runtime.state import WorkbenchStatus, read_status, supervisor_lock

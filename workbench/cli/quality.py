@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 from rich.table import Table
 
-from workbench.cli.shown import plain_console
+from workbench.console import plain_console
 from workbench.quality import check_table
 from workbench.resources import resource
 from workbench.security.audit.commands import not_audited

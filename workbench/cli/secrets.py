@@ -13,7 +13,7 @@ from rich.table import Table
 
 from workbench.cli.keys import RESOURCE as KEYSET
 from workbench.cli.keys import open_keys
-from workbench.cli.shown import plain_console
+from workbench.console import plain_console
 from workbench.errors import SettingsError
 from workbench.references import NAME as NAMES
 from workbench.security.audit import Action

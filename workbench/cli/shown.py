@@ -1,4 +1,4 @@
-"""What commands share for people: the console, and the bar of records."""
+"""What commands share for people: the bar of records."""
 
 from __future__ import annotations
 
@@ -7,10 +7,6 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-from workbench.console import plain_console
-
-__all__ = ["plain_console", "records_bar"]
 
 
 @contextmanager

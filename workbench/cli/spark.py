@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 from rich.table import Table
 
-from workbench.cli.shown import plain_console
+from workbench.console import plain_console
 from workbench.security.audit.commands import not_audited
 from workbench.settings import Settings
 
