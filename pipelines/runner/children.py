@@ -20,6 +20,7 @@ from workbench.runtime import guard
 
 GUARD_SECONDS = 10.0  # what the guard may need to end a tree
 STOP_SECONDS = 10.0  # between the interrupt and the kill
+LEFT_SECONDS = 10.0  # for what is on its way from processes that have ended
 PROGRAM = "pipelines.runner.child"
 CACHE = "process"  #: as metrics call it
 
@@ -86,6 +87,10 @@ class Child:
         assert found is not None
         return found
 
+    def leave_streams(self) -> None:
+        """Read nothing more, whoever still holds the other ends."""
+        self._process._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001 - there is no other way
+
     async def stop(self, grace_seconds: float) -> Ending:
         """End what still runs: an interrupt, and a kill after *grace_seconds* at most. Safe to call twice."""
         with contextlib.suppress(OSError):
@@ -116,7 +121,10 @@ class Child:
         with contextlib.suppress(OSError):
             await reader.read()
         self._writer.close()
-        await self._process.wait()
+        # Older Pythons wait for pipes, too, which who has outlived the guard may hold for as long as it lives.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LEFT_SECONDS):
+                await self._process.wait()
         return Ending(code, peak)
 
 

@@ -7,7 +7,7 @@ import codecs
 import json
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,13 +21,14 @@ from pipelines.engine.record.redaction import Redactor
 from pipelines.planning.bindings import write_bindings
 from pipelines.runner.assignment import Assignment, Result
 from pipelines.runner.calls import call_notebook
-from pipelines.runner.children import Child, ChildPool, Ending
+from pipelines.runner.children import LEFT_SECONDS, Child, ChildPool, Ending
 from pipelines.runner.folders import log_of, output_of
 from pipelines.states import State
 
 CELL = 0  #: the only one
 CHUNK_BYTES = 65_536
 RESULT = "result.json"
+STREAMS = ("stdout", "stderr")
 
 
 async def run_process(assignment: Assignment, *, children: ChildPool, cancel: asyncio.Event) -> Result:
@@ -70,11 +71,11 @@ async def _run(assignment: Assignment, recorder: Recorder, children: ChildPool, 
     child, why = await children.take(), _Why()
     try:
         async with asyncio.TaskGroup() as reading:
-            for name in ("stdout", "stderr"):
-                reading.create_task(_record(child.stream(name), name, recorder))
+            streams = [reading.create_task(_record(child.stream(each), each, recorder)) for each in STREAMS]
             await child.send(_order(assignment))
             await _wait(child, assignment.limits.run_seconds, cancel, why)
             ending = await child.stop(assignment.limits.grace_seconds)
+            await _end_reading(child, streams)
     except* OSError as errors:
         # A log that cannot be written, of whichever reader found it first.
         raise errors.exceptions[0] from None
@@ -104,6 +105,14 @@ async def _record(stream: asyncio.StreamReader, name: str, recorder: Recorder) -
     while chunk := await stream.read(CHUNK_BYTES):
         if text := decoder.decode(chunk):
             recorder.take(CELL, "stream", {"name": name, "text": text})
+
+
+async def _end_reading(child: Child, streams: Sequence[asyncio.Task[None]]) -> None:
+    """Read what has come; who has outlived a guard that was killed may hold a stream for as long as it lives."""
+    await asyncio.wait(streams, timeout=LEFT_SECONDS)
+    for each in streams:
+        each.cancel()
+    child.leave_streams()
 
 
 def _judged(assignment: Assignment, ending: Ending, why: _Why, recorder: Recorder) -> Result:

@@ -12,12 +12,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from workbench.runtime import guard
 
 TAIL_BYTES = 10_000
 GUARD_SECONDS = 10.0  # what the guard may need to end a tree
+LEFT_SECONDS = 10.0  # for what is on its way from processes that have ended
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,8 @@ class KernelProcess:
         self._printed = b""
         self._guard: subprocess.Popen[bytes] | None = None
         self._writer: asyncio.StreamWriter | None = None
-        self._watching: asyncio.Future[Any] | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self._keeping: asyncio.Task[None] | None = None
         self.pid: int | None = None
         self.ended: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
 
@@ -69,7 +70,8 @@ class KernelProcess:
             self._guard = self._start_guard(guards_lifeline, guards_printed)
             unless_started.pop_all()
         # Nothing is waited for between the start and here: who is cancelled meanwhile leaves no process behind.
-        self._watching = asyncio.gather(self._watch(reader), self._keep_printed(output, writer))
+        self._watching = asyncio.create_task(self._watch(reader), name="watch-kernel")
+        self._keeping = asyncio.create_task(self._keep_printed(output, writer), name="keep-printed")
 
     def interrupt(self) -> None:
         """SIGINT to the kernel and what it has started in its group, as a person's Ctrl-C."""
@@ -78,10 +80,14 @@ class KernelProcess:
                 os.killpg(self.pid, signal.SIGINT)
 
     async def stop(self) -> Ending:
-        """Kill what still runs, grandchildren of other groups included, and wait until all is gone. Safe to call twice."""
+        """Kill what still runs, grandchildren of other groups included, and wait until all is gone. Safe to call twice.
+
+        What has outlived a guard that was killed is not waited for.
+        """
         if self._watching is None:
             return Ending(code=None, peak_memory_bytes=None)
         assert self._writer is not None
+        assert self._keeping is not None
         with contextlib.suppress(OSError):
             self._writer.write_eof()
         try:
@@ -92,6 +98,9 @@ class KernelProcess:
             # Its kernel dies with it, see PR_SET_PDEATHSIG in the guard.
             self._guard.kill()
             await self._watching
+        # Who has outlived the guard may hold the other end for as long as it lives.
+        await asyncio.wait({self._keeping}, timeout=LEFT_SECONDS)
+        self._keeping.cancel()
         return self.ended.result()
 
     def printed(self) -> str:
@@ -120,10 +129,12 @@ class KernelProcess:
 
     async def _keep_printed(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Keep the end, and in memory: it may have secrets in it, and ipykernel repeats there what subprocesses print."""
-        with contextlib.suppress(OSError):
-            while piece := await reader.read(65536):
-                self._printed = (self._printed + piece)[-TAIL_BYTES:]
-        writer.close()
+        try:
+            with contextlib.suppress(OSError):
+                while piece := await reader.read(65536):
+                    self._printed = (self._printed + piece)[-TAIL_BYTES:]
+        finally:
+            writer.close()
 
     async def _watch(self, reader: asyncio.StreamReader) -> None:
         code = peak = None
