@@ -10,12 +10,14 @@ from types import TracebackType
 from typing import Self
 
 from pipelines.engine.kernels.pool import KernelPool, PoolLimits
+from pipelines.engine.record.redaction import Redactor
 from pipelines.runner.assignment import Assignment, Result, told
 from pipelines.runner.children import ChildPool
 from pipelines.runner.notebooks import run_notebook
 from pipelines.runner.processes import run_process
 from pipelines.states import State
 from workbench.errors import EncryptionError, KeysetError, WorkbenchError
+from workbench.masking import masked, remember
 from workbench.security.keyset.opening import Keys
 from workbench.security.secrets import private_folder
 
@@ -67,6 +69,27 @@ class Runner:
             return Result(state=State.FAILED, error=told(error.message, error.remedy))
         except OSError as error:
             return Result(state=State.INFRASTRUCTURE_ERROR, error=f"{error.filename or assignment.folder}: {error}")
+        except Exception as error:  # noqa: BLE001 - it is logged, and is no fault of the step
+            return unforeseen(error, assignment)
+
+
+def unforeseen(error: Exception, assignment: Assignment) -> Result:
+    """What becomes of an attempt over an error of ours. Without a result it would be told that the worker does not beat."""
+    hidden = {**assignment.secrets, **assignment.hidden}
+    for each in hidden.values():
+        remember(each.get_secret_value())
+    logger.error("the step could not be run to its end", exc_info=error)
+    cause = error
+    while isinstance(cause, ExceptionGroup):
+        cause = cause.exceptions[0]
+    said = masked(Redactor(hidden).redacted(f"{type(cause).__name__}: {cause}"))
+    return Result(
+        state=State.INFRASTRUCTURE_ERROR,
+        error=told(
+            f"the step could not be run to its end: {said}",
+            "The worker's log says where; repair the run when that is mended.",
+        ),
+    )
 
 
 def discard(result: Result, keys: Keys | None) -> None:

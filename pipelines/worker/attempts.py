@@ -12,7 +12,7 @@ from typing import TypeVar
 from pipelines.lineage.telling import Told
 from pipelines.runner.assignment import Assignment, Result, told
 from pipelines.runner.folders import log_of, tables_of
-from pipelines.runner.running import Runner, discard
+from pipelines.runner.running import Runner, discard, unforeseen
 from pipelines.states import State
 from pipelines.store.claims.beating import Stop
 from pipelines.store.claims.writing import find_reusable, finish, point_output, record_events
@@ -124,6 +124,8 @@ class Attempt:
             return Result(state=State.INFRASTRUCTURE_ERROR, error=told(error.message, error.remedy))
         except WorkbenchError as error:
             return Result(state=State.FAILED, error=told(error.message, error.remedy))
+        except Exception as error:  # noqa: BLE001 - it is logged, and is no fault of the step
+            return unforeseen(error, assignment)
 
     def _prepare(self, store: Store) -> _Prepared:
         claim = self.claim

@@ -16,6 +16,7 @@ from pipelines.runner.assignment import Assignment, Result
 from pipelines.runner.children import ChildPool
 from pipelines.runner.processes import run_process
 from pipelines.states import State
+from tests.services.workbench import wait_until
 
 BOUND_SECONDS = 8.0  # less than the guard would be given
 LEAVES_A_CHILD = """
@@ -38,8 +39,7 @@ def test_the_stop_of_a_kernel_waits_for_nobody_who_has_outlived_its_guard(tmp_pa
         kernel = KernelProcess(command, environment=os.environ, folder=tmp_path, private=tmp_path)
         async with asyncio.timeout(BOUND_SECONDS):
             await kernel.start()
-            while not kernel.printed().endswith("\n"):
-                await asyncio.sleep(0.01)
+            await asyncio.to_thread(wait_until, lambda: kernel.printed().endswith("\n"), BOUND_SECONDS, "its line")
             kernel._guard.kill()
             await kernel.stop()
         return kernel

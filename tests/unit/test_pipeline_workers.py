@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import re
 import subprocess
 import sys
 import threading
-from contextlib import contextmanager, nullcontext
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from types import SimpleNamespace
 
 import pytest
 
+from pipelines.engine import JobLimits
+from pipelines.planning.bindings import Bindings
+from pipelines.runner import running
+from pipelines.runner.assignment import Assignment
 from pipelines.states import State
 from pipelines.store import database
 from pipelines.store.claims.beating import Beat
@@ -23,6 +29,8 @@ from pipelines.worker import heart as hearts
 from pipelines.worker import worker as workers
 from pipelines.worker.heart import Heart
 from pipelines.worker.worker import WorkerLoop, new_worker
+from tests.services.notebooks import secrets
+from workbench import masking
 from workbench.sections import WarehouseSettings
 from workbench.warehouse.libpq import silence_options
 
@@ -231,6 +239,43 @@ def test_a_step_that_cannot_be_begun_ends_and_says_why(monkeypatch, definition, 
 
     assert [each.state for each in outcomes] == [state]
     assert re.search(error, outcomes[0].error)
+
+
+@pytest.mark.parametrize("run_as", [None, "gh-octo"])
+def test_an_error_of_ours_while_a_step_runs_ends_it_at_once_and_says_which(monkeypatch, tmp_path, caplog, run_as):
+    outcomes = []
+
+    async def run(*_: object, **__: object) -> None:
+        raise ExceptionGroup("unhandled errors", [RuntimeError("nobody knew canary-0123 and pin7")])
+
+    @asynccontextmanager
+    async def acting(*_: object) -> AsyncIterator[None]:
+        await run()
+        yield
+
+    assignment = Assignment(
+        kind="function", target="steps:work", roots=(), file=None, folder=tmp_path / "attempt",
+        bindings=Bindings((), {}), limits=JobLimits(), secrets=secrets(token="canary-0123", pin="pin7"),
+    )  # fmt: skip
+    monkeypatch.setattr(running, "run_process", run)
+    monkeypatch.setattr(attempts, "finish", lambda connection, claim, outcome: outcomes.append(outcome))
+    monkeypatch.setattr(attempts.Attempt, "_prepare", lambda *_: attempts._Prepared(assignment))
+    claim = SimpleNamespace(run_id=1, number=1, pipeline="daily", step="load", run_as=run_as)
+    around = SimpleNamespace(lineage=None, environment={}, roles=SimpleNamespace(acting=acting))
+    runner = running.Runner(environment={})
+    runner._children = None
+    monkeypatch.setattr(masking, "_MASKS", masking.Masks())
+    before = logging.getLogRecordFactory()
+    masking.mask_logs()
+    try:
+        asyncio.run(attempts.Attempt(claim, Transactions(), around).run(runner))
+    finally:
+        logging.setLogRecordFactory(before)
+
+    assert [each.state for each in outcomes] == [State.INFRASTRUCTURE_ERROR]
+    assert "RuntimeError: nobody knew [secret token] and [secret pin]" in outcomes[0].error
+    assert "nobody knew" in caplog.text
+    assert "canary-0123" not in caplog.text
 
 
 def test_an_outcome_is_written_whatever_becomes_of_its_lineage(monkeypatch):
