@@ -154,7 +154,7 @@ class _Execution:
             ending = await kernel.stop()
         refill()
         if verdict.state is State.KERNEL_DIED:
-            self._recorder.note_lines(kernel.printed())
+            self._recorder.note_lines(kernel.printed(), is_cut=kernel.printed_more)
         return verdict.with_ending(ending, is_out_of_memory=memory.explains(ending))
 
     async def _take_kernel(self) -> Kernel:

@@ -38,13 +38,13 @@ def main() -> int:
     sys.path[:0] = order["roots"]
     try:
         found = carry_out(order)
-        result = {"state": "succeeded", "text": "" if found is None else repr(found)[:TEXT_CHARACTERS]}
+        result = {"state": "succeeded", "text": "" if found is None else repr(found)}
     except BaseException as error:  # noqa: BLE001 - whatever a step raises is its end
         # As in a notebook: who leaves by the front door has succeeded.
         is_exit = isinstance(error, SystemExit) and not error.code
         result = {"state": "succeeded", "text": ""} if is_exit else {"state": "failed", **described(error)}
     sys.stdout.flush()
-    write_private(Path(order["result"]), json.dumps(_without_secrets(result, {**order["secrets"], **order["hidden"]})))
+    write_private(Path(order["result"]), json.dumps(_kept(result, {**order["secrets"], **order["hidden"]})))
     return 0 if result["state"] == "succeeded" else 1
 
 
@@ -71,7 +71,13 @@ def described(error: BaseException) -> dict[str, Any]:
     return {"ename": type(error).__name__, "evalue": message, "traceback": "".join(lines).splitlines()}
 
 
-def _without_secrets(result: dict[str, Any], secrets: Mapping[str, str]) -> Any:
+def _kept(result: dict[str, Any], secrets: Mapping[str, str]) -> dict[str, Any]:
+    kept = _without_secrets(result, secrets)
+    # Not cut before: a part of a secret would not be known as such.
+    return {**kept, "text": kept["text"][:TEXT_CHARACTERS]} if "text" in kept else kept
+
+
+def _without_secrets(result: dict[str, Any], secrets: Mapping[str, str]) -> dict[str, Any]:
     # The file outlives a worker that is killed before it has read it.
     if not secrets:
         return result
@@ -79,7 +85,7 @@ def _without_secrets(result: dict[str, Any], secrets: Mapping[str, str]) -> Any:
 
     from pipelines.engine.record.redaction import Redactor
 
-    return Redactor({name: SecretStr(each) for name, each in secrets.items()}).cleaned(result)
+    return dict(Redactor({name: SecretStr(each) for name, each in secrets.items()}).cleaned(result))
 
 
 def _call(order: Mapping[str, Any], values: dict[str, Any]) -> object:

@@ -292,6 +292,25 @@ def test_a_secret_that_is_cut_into_messages_is_found(cuts):
     assert b"canary-0123" not in path.read_bytes()
 
 
+@pytest.mark.parametrize("cut", range(54))
+def test_of_a_secret_that_a_cut_divides_no_end_is_left(cut):
+    redactor = Redactor(secrets(s="canary-ä-0123", t="0123-canary-ä-01"))
+    octets = "begin canary-ä-0123-canary-ä-01 canary-canary-ä-0123 end".encode()
+
+    kept = redactor.redacted_tail(octets[cut:].decode("utf-8", "replace"))
+
+    assert kept.endswith(" end")
+    assert redactor.redacted(octets.decode()).endswith(kept)
+
+
+def test_what_was_written_past_the_streams_is_cut_in_no_secret(record):
+    _, recorder = record(s="canary-0123")
+
+    recorder.note_lines("ary-0123 canary-0123\n", is_cut=True)
+
+    assert recorder.last_lines == (" [secret s]",)
+
+
 def test_output_beyond_the_limit_is_cut_and_counted(record):
     log, recorder = record(
         out("a" * 8), out("b" * 8 + "\nlast\n"), out("c" * 4), limits=JobLimits(cell_output_bytes=10)

@@ -11,7 +11,7 @@ from pipelines.engine import JobLimits
 from pipelines.engine.kernels import process
 from pipelines.engine.kernels.process import KernelProcess
 from pipelines.planning.bindings import Bindings
-from pipelines.runner import children, processes
+from pipelines.runner import child, children, processes
 from pipelines.runner.assignment import Assignment, Result
 from pipelines.runner.children import ChildPool
 from pipelines.runner.processes import run_process
@@ -47,6 +47,14 @@ def test_the_stop_of_a_kernel_waits_for_nobody_who_has_outlived_its_guard(tmp_pa
     left = int(asyncio.run(stopped()).printed())
 
     os.kill(left, signal.SIGKILL)  # it was there
+
+
+def test_what_a_function_returns_is_cut_in_no_secret():
+    text = "x" * (child.TEXT_CHARACTERS - 4) + "canary-0123"
+
+    kept = child._kept({"state": "succeeded", "text": text}, {"s": "canary-0123"})
+
+    assert kept["text"].endswith("x[sec")
 
 
 def test_a_step_whose_guard_was_killed_ends_whatever_it_has_left_behind(tmp_path, monkeypatch):

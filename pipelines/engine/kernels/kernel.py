@@ -175,6 +175,11 @@ class Kernel:
         """What the process wrote past Jupyter's streams, at most its last 10,000 bytes."""
         return self._process.printed()
 
+    @property
+    def printed_more(self) -> bool:
+        """Whether a beginning of `printed` may be cut off, in the midst of a secret, too."""
+        return self._process.printed_more
+
     async def _start(self, seconds: float) -> None:
         await self._process.start()
         self.client.start_channels(stdin=False, hb=False)

@@ -107,6 +107,11 @@ class KernelProcess:
         """The end of what the process wrote past Jupyter's streams: tracebacks of a start, of a segmentation fault."""
         return self._printed.decode("utf-8", "replace")
 
+    @property
+    def printed_more(self) -> bool:
+        """Whether a beginning of `printed` may be cut off, in the midst of a secret, too."""
+        return len(self._printed) == TAIL_BYTES
+
     def forget_printed(self) -> None:
         """What was written until now is of no use any more."""
         self._printed = b""

@@ -84,9 +84,9 @@ class Recorder:
         self._flush()
         self._record(Kind.ENDED, cell, self._redactor.cleaned(content))
 
-    def note_lines(self, text: str) -> None:
-        """Add *text* to the last lines without putting it out."""
-        self._keep_lines(self._redactor.redacted(text))
+    def note_lines(self, text: str, *, is_cut: bool = False) -> None:
+        """Add *text*, whose beginning may be cut off, to the last lines without putting it out."""
+        self._keep_lines(self._redactor.redacted_tail(text) if is_cut else self._redactor.redacted(text))
 
     def _take_stream(self, cell: int, name: str, text: str) -> None:
         held_cell, held = self._held.pop(name, (cell, ""))

@@ -61,3 +61,20 @@ class Redactor:
             if any(form.startswith(end) for form in self._names):
                 return text[:-length], end
         return text, ""
+
+    def redacted_tail(self, text: str) -> str:
+        """*text*, whose beginning was cut off, redacted, and without what may be the end of a secret there."""
+        text = text.lstrip("\N{REPLACEMENT CHARACTER}")  # the rest of a character that the cut has divided
+        lengths = range(min(self._longest - 1, len(text)), 0, -1)
+        begin = next((each for each in lengths if any(form.endswith(text[:each]) for form in self._names)), 0)
+        while (end := self._end_across(text, begin)) > begin:
+            begin = end
+        return self.redacted(text[begin:])
+
+    def _end_across(self, text: str, position: int) -> int:
+        """Where a secret ends that begins before *position* and ends behind it; *position* when there is none."""
+        for form in self._names:
+            found = text.find(form, max(0, position - len(form) + 1), position + len(form) - 1)
+            if 0 <= found < position:
+                return found + len(form)
+        return position
