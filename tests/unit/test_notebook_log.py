@@ -322,6 +322,18 @@ def test_output_beyond_the_limit_is_cut_and_counted(record):
     assert recorder.last_lines[-2:] == ("last", "cccc")
 
 
+@pytest.mark.parametrize("kind", ["display_data", "execute_result", "update_display_data"])
+@pytest.mark.parametrize("part", ["data", "metadata"])
+def test_structured_outputs_count_as_what_they_take(record, kind, part):
+    large = {"application/vnd.table+json": {"rows": [{"name": "ä" * 10}] * 40}}
+    content = {"data": {}, "metadata": {}, "transient": {"display_id": "d"}, part: large}
+    log, _ = record((0, kind, content), out("kept"), limits=JobLimits(cell_output_bytes=1000))
+
+    (ended,) = (each for each in log.events if each.kind is Kind.CELL_ENDED)
+    assert ended.content["left_out_bytes"] > 40 * 20
+    assert [each.content.get("text") for each in log.events if each.kind in {Kind.OUTPUT, Kind.UPDATED}] == ["kept"]
+
+
 def test_a_secret_at_the_limit_is_not_cut_in_two(record):
     log, _ = record(out("123456 canary-0123"), limits=JobLimits(cell_output_bytes=12), s="canary-0123")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections import deque
@@ -145,7 +146,8 @@ class Recorder:
         self._keep_lines("\n".join(["", *cleaned["traceback"], ""]))
 
     def _put(self, kind: Kind, cell: int, content: Mapping[str, Any]) -> None:
-        size = sum(_size(each) if isinstance(each, str) else 100 for each in content["data"].values())
+        # Of most outputs, metadata are empty.
+        size = sum(_content_size(each) for each in (*content["data"].values(), content["metadata"] or ""))
         if size > self._room(cell):
             self._leave_out(cell, size)
             return
@@ -182,6 +184,11 @@ class Recorder:
         event = Event(at=time.time(), kind=kind, cell=cell, content=content)
         self._log.append(event)
         self._on_event(event)
+
+
+def _content_size(content: Any) -> int:
+    """Of a text, or of the JSON that it is."""
+    return _size(content if isinstance(content, str) else json.dumps(content, ensure_ascii=False))
 
 
 def _size(text: str) -> int:
