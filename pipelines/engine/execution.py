@@ -60,7 +60,7 @@ async def execute(
     last_lines: tuple[str, ...] = ()
     try:
         sealer = await asyncio.to_thread(new_sealer, job.log, job.keys)
-        with EventLog(job.log, sealer) as log:
+        async with EventLog(job.log, sealer) as log:
             recorder = Recorder(log, redactor, job.limits, on_event)
             recorder.start(redactor.cleaned(source.notebook))
             for cell, content in (keeper.carried if keeper else {}).items():

@@ -45,7 +45,7 @@ async def run_process(assignment: Assignment, *, children: ChildPool, cancel: as
     encrypted = assignment.keys is not None
     path = log_of(assignment.folder, encrypted=encrypted)
     sealer = await asyncio.to_thread(new_sealer, path, assignment.keys)
-    with EventLog(path, sealer) as log:
+    async with EventLog(path, sealer) as log:
         recorder = Recorder(log, redactor, assignment.limits, lambda _: None)
         recorder.start(redactor.cleaned(call_notebook(assignment)))
         recorder.start_cell(CELL)

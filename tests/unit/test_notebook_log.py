@@ -9,6 +9,7 @@ import json
 import os
 import resource
 import stat
+import threading
 from pathlib import Path
 from urllib.parse import quote, quote_plus
 
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from pipelines.engine.job import JobLimits, NotebookJob
+from pipelines.engine.record import log as record_log
 from pipelines.engine.record.events import Event, Kind, parse_event, read_events
 from pipelines.engine.record.keeping import new_sealer
 from pipelines.engine.record.log import EventLog
@@ -122,6 +124,42 @@ def test_a_log_is_private_and_never_another_s(tmp_path):
     assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o700
     with pytest.raises(FileExistsError), EventLog(tmp_path / "new" / "log.jsonl"):
         pass
+
+
+def test_half_a_second_is_between_the_begins_of_two_syncs_however_long_one_takes(tmp_path, monkeypatch):
+    seconds, waits, takes = [10.0], [], [0.2, 0.7]
+    log = EventLog(tmp_path / "log.jsonl")
+
+    def sync(_: int) -> None:
+        seconds[0] += takes.pop(0)
+
+    def wait(timeout: float) -> None:
+        waits.append(timeout)
+        if not takes:
+            log._is_closing.set()
+        log._is_new.set()
+
+    monkeypatch.setattr(record_log.time, "monotonic", lambda: seconds[0])
+    monkeypatch.setattr(record_log.os, "fsync", sync)
+    monkeypatch.setattr(log._is_closing, "wait", wait)
+    log._is_new.set()
+    log._sync()
+
+    assert waits == [pytest.approx(0.3), 0.0]
+
+
+def test_a_disk_that_is_busy_at_the_end_of_a_log_keeps_no_other_step_waiting(tmp_path, monkeypatch):
+    others_go_on, waited = threading.Event(), []
+    monkeypatch.setattr(record_log.os, "fsync", lambda _: waited.append(others_go_on.wait(5)))
+
+    async def end() -> None:
+        async with EventLog(tmp_path / "log.jsonl") as log:
+            log.append(STARTED)
+            asyncio.get_running_loop().call_soon(others_go_on.set)
+
+    asyncio.run(end())
+
+    assert set(waited) == {True}
 
 
 @pytest.fixture(params=["in clear", "encrypted"])

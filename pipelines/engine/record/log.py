@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import threading
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -13,7 +15,7 @@ from pipelines.engine.record.events import Event
 from workbench.errors import KeysetError
 from workbench.security.encryption.logs import FrameSealer
 
-SYNC_SECONDS = 0.5
+SYNC_SECONDS = 0.5  # between the begins of two syncs
 
 
 class EventLog:
@@ -21,7 +23,8 @@ class EventLog:
 
     An event is handed to the operating system before `append` returns, so a kill -9 of this process
     loses none. A thread syncs the file to its disk twice a second while something is new, so an
-    end of the machine loses no more than that.
+    end of the machine loses no more than that, and what the disk takes for it. Its end waits for
+    the disk: with `async with`, in a thread.
     """
 
     def __init__(self, path: Path, sealer: FrameSealer | None = None) -> None:
@@ -60,6 +63,15 @@ class EventLog:
             with contextlib.suppress(KeysetError):
                 self._sealer.finish()
 
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # A disk that is busy would keep the output of all other steps of this process waiting.
+        await asyncio.to_thread(self.__exit__, kind, error, trace)
+
     def append(self, event: Event) -> None:
         """Write *event*.
 
@@ -88,9 +100,10 @@ class EventLog:
         while not self._is_closing.is_set():
             self._is_new.wait()
             self._is_new.clear()
+            began = time.monotonic()
             try:
                 os.fsync(self._file)
             except OSError as error:
                 self._failure = error
                 return
-            self._is_closing.wait(SYNC_SECONDS)
+            self._is_closing.wait(max(0.0, began + SYNC_SECONDS - time.monotonic()))
