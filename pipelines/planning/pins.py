@@ -45,17 +45,22 @@ def _commit(root: Path) -> str | None:
 def _lock_hash(lock: Path) -> str:
     if lock.is_file():
         return hashlib.sha256(lock.read_bytes()).hexdigest()
-    return _installed_hash(tuple((each, _changed_ns(Path(each))) for each in sys.path))
+    return installed_hash()
 
 
-@lru_cache(maxsize=1)
-def _installed_hash(_folders: tuple[tuple[str, int], ...]) -> str:
-    """Of the packages in these folders, which are read again when something was installed in one of them.
+def installed_hash() -> str:
+    """The sha256 of the names and versions of all packages that this process would import, as they are now."""
+    installed = sorted(line for each in sys.path for line in _installed_in(each, _changed_ns(Path(each))))
+    return hashlib.sha256("\n".join(installed).encode()).hexdigest()
+
+
+@lru_cache(maxsize=64)
+def _installed_in(folder: str, _changed_ns: int) -> tuple[str, ...]:
+    """The packages in a folder, which are read again when something was installed in it.
 
     A scheduler asks every few seconds, and there are hundreds of files to read.
     """
-    installed = sorted(f"{each.name}=={each.version}" for each in distributions())
-    return hashlib.sha256("\n".join(installed).encode()).hexdigest()
+    return tuple(f"{each.name}=={each.version}" for each in distributions(path=[folder]))
 
 
 def _changed_ns(folder: Path) -> int:

@@ -11,6 +11,7 @@ from typing import Self
 
 from pipelines.engine.kernels.pool import KernelPool, PoolLimits
 from pipelines.engine.record.redaction import Redactor
+from pipelines.planning.pins import installed_hash
 from pipelines.runner.assignment import Assignment, Result, told
 from pipelines.runner.children import ChildPool
 from pipelines.runner.notebooks import run_notebook
@@ -38,7 +39,9 @@ class Runner:
 
     async def __aenter__(self) -> Self:
         limits = PoolLimits(kernels=self._waiting)
-        self._kernels = await self._stack.enter_async_context(KernelPool(limits, environment=self._environment))
+        # A kernel that waits has imported packages that may have been installed anew since.
+        kernels = KernelPool(limits, environment=self._environment, current=installed_hash)
+        self._kernels = await self._stack.enter_async_context(kernels)
         self._children = await self._stack.enter_async_context(ChildPool(self._waiting, environment=self._environment))
         return self
 

@@ -15,6 +15,7 @@ from pipelines.definition.targets.function import read_function
 from pipelines.definition.targets.notebook import read_notebook
 from pipelines.engine import JobLimits
 from pipelines.planning.bindings import read_bindings
+from pipelines.planning.pins import installed_hash
 from pipelines.runner.assignment import Assignment
 from pipelines.runner.folders import attempt_folder
 from pipelines.store.records import Claim
@@ -114,16 +115,19 @@ def content_hash(assignment: Assignment, project: Project) -> str:
 def code_hash(assignment: Assignment, content: str) -> str | None:
     """The sha256 of all code that decides the result of a step, as it is now; None when there is more than is looked at.
 
+    That is also which packages are installed here: they may be others than when the run was made.
+
     Args:
         assignment: what is run.
         content: of `content_hash`.
     """
-    if assignment.kind == "sql":
-        return content  # it imports nothing
-    try:
-        return hashlib.sha256(f"{content} {modules_hash(assignment.roots)}".encode()).hexdigest()
-    except TooMuch:
-        return None
+    parts = [content, installed_hash()]
+    if assignment.kind != "sql":  # it imports nothing
+        try:
+            parts.append(modules_hash(assignment.roots))
+        except TooMuch:
+            return None
+    return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
 
 def step_hash(assignment: Assignment, claim: Claim, code: str, before: Mapping[str, str]) -> str:
@@ -131,13 +135,13 @@ def step_hash(assignment: Assignment, claim: Claim, code: str, before: Mapping[s
 
     Args:
         assignment: what is run with which values; of secrets the place counts, and not what is there.
-        claim: whose run pins the packages.
+        claim: whose run has the values.
         code: of `code_hash`.
         before: what stands for the result of each step that it comes after.
     """
     # What somebody sees is nobody else's result.
     acting = [claim.run_as] if claim.run_as else []
-    parts = [assignment.kind, assignment.target, code, claim.parameters["steps"][claim.step], claim.lock_hash]
+    parts = [assignment.kind, assignment.target, code, claim.parameters["steps"][claim.step]]
     return hashlib.sha256(json.dumps([*parts, *acting, dict(before)], sort_keys=True).encode()).hexdigest()
 
 

@@ -179,7 +179,7 @@ class Attempt:
         if code == prepared.code:
             return prepared.hash
         # Nobody knows which of both has run.
-        logger.warning("the code of the step has changed while it ran: its result is not used again")
+        logger.warning("the code of the step or a package has changed while it ran: its result is not used again")
         return None
 
     def _outcome(self, result: Result, known: str | None) -> Outcome:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from pipelines.worker.modules import TooMuch, modules_hash
 from workbench.errors import WorkbenchError
 
 STEP = "from mine.helping import factor\n\n\ndef work() -> int:\n    return factor\n"
+TICKS = itertools.count(1)
 WITHOUT_EFFECT = [
     ".venv/lib/mine.py",
     "lib/site-packages/mine.py",
@@ -42,6 +44,16 @@ def root(tmp_path: Path) -> Path:
 def written(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
+
+
+def installed(root: Path, version: str) -> None:
+    folder = root.parent / "packages"
+    for before in folder.glob("*"):
+        before.joinpath("METADATA").unlink()
+        before.rmdir()
+    written(folder / f"helping-{version}.dist-info/METADATA", f"Name: helping\nVersion: {version}\n")
+    # Times of files have ticks, in one of which a test does all of it.
+    os.utime(folder, ns=(next(TICKS),) * 2)
 
 
 def assignment_of(root: Path, kind: str = "function") -> Assignment:
@@ -73,6 +85,18 @@ def test_a_module_that_is_moved_or_gone_is_another_hash(root):
     hashes.append(hash_of(root))
 
     assert len({*hashes}) == 3
+
+
+@pytest.mark.parametrize("kind", ["function", "sql"])
+def test_a_package_that_is_upgraded_while_a_worker_runs_is_another_hash(root, monkeypatch, kind):
+    installed(root, "1.0")
+    monkeypatch.syspath_prepend(root.parent / "packages")
+    hashes = [hash_of(root, kind)]
+    for version in ("2.0", "1.0"):
+        installed(root, version)
+        hashes.append(hash_of(root, kind))
+
+    assert hashes[0] == hashes[2] != hashes[1]
 
 
 @pytest.mark.parametrize("path", WITHOUT_EFFECT)
@@ -123,9 +147,12 @@ def test_a_project_that_is_too_large_is_not_cached(root, monkeypatch, bound, mos
         (lambda root: written(root / "steps.py", STEP.replace("return", "return 2 *")), None),
         (lambda root: written(root / "mine/helping.py", "factor = 2\n"), None),
         (lambda root: (root / "steps.py").unlink(), None),
+        (lambda root: installed(root, "2.0"), None),
     ],
 )
-def test_a_result_is_found_again_only_when_its_code_was_the_same_to_the_end(root, change, known):
+def test_a_result_is_found_again_only_when_its_code_was_the_same_to_the_end(root, monkeypatch, change, known):
+    installed(root, "1.0")
+    monkeypatch.syspath_prepend(root.parent / "packages")
     prepared = _Prepared(assignment_of(root), code=hash_of(root), hash="h")
     attempt = Attempt(None, None, SimpleNamespace(project=Project((root,))))
     result = Result(state=State.SUCCEEDED)

@@ -87,6 +87,7 @@ class Kernel:
     def __init__(self, spec: KernelSpec, private: Path, process: KernelProcess, client: AsyncKernelClient) -> None:
         self.spec, self.private, self.client = spec, private, client
         self._process = process
+        self.begun_with: object = None  #: what a pool's `current` said before this one was started
 
     @property
     def ended(self) -> asyncio.Future[Ending]:

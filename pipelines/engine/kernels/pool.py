@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -58,10 +58,18 @@ class KernelPool:
     Args:
         limits: how many kernels wait, and with how much memory.
         environment: of the kernels. It is all that they have, secrets of ours included if it has any.
+        current: what kernels that wait have read already, such as packages. One that was started when it said
+            something else is not given to anybody. Called in a thread.
     """
 
-    def __init__(self, limits: PoolLimits = PoolLimits(), *, environment: Mapping[str, str]) -> None:
-        self._limits, self._environment = limits, dict(environment)
+    def __init__(
+        self,
+        limits: PoolLimits = PoolLimits(),
+        *,
+        environment: Mapping[str, str],
+        current: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._limits, self._environment, self._current = limits, dict(environment), current
         self._shelves: dict[str, _Shelf] = {}
         self._endings: set[asyncio.Task[Ending]] = set()
 
@@ -108,9 +116,10 @@ class KernelPool:
             ComponentError: when it cannot be started within *start_seconds*.
         """
         shelf = self._shelf(name)
+        current = await asyncio.to_thread(self._current) if shelf.waiting else None
         while shelf.waiting:
             kernel = shelf.waiting.pop(0)
-            if not kernel.ended.done():
+            if not kernel.ended.done() and kernel.begun_with == current:
                 count_cache(CACHE, is_hit=True)
                 return kernel
             await kernel.stop()
@@ -130,6 +139,7 @@ class KernelPool:
             self._begin(shelf, self._add(name, shelf))
 
     async def _add(self, name: str, shelf: _Shelf) -> None:
+        current = await asyncio.to_thread(self._current)
         try:
             kernel = await start_kernel(shelf.spec, environment=self._environment, seconds=self._limits.start_seconds)
         except ComponentError as error:
@@ -146,6 +156,7 @@ class KernelPool:
         except asyncio.CancelledError:
             await kernel.stop()
             raise
+        kernel.begun_with = current
         shelf.waiting.append(kernel)
         began = time.monotonic()
         kernel.ended.add_done_callback(lambda _: self._replace(name, kernel, began))
