@@ -39,11 +39,11 @@ def test_a_certificate_that_cannot_be_read_keeps_its_last_end_and_takes_no_other
     assert expiries() == before
 
 
-def test_ends_that_are_read_again_are_counted_once_however_many_there_are(monkeypatch):
+def test_ends_that_are_read_again_are_counted_once_however_many_there_are(tmp_path, monkeypatch):
     noon, ended = datetime(2026, 1, 1, 12, tzinfo=UTC), list[Ended]()
     monkeypatch.setattr(own, "MOST_SEEN", 2)
-    monkeypatch.setattr(own, "read_measures", lambda *_: Measures({}, ("counted-once",), 0, 0, 0.0, 0))
-    store, pipelines = SimpleNamespace(transaction=nullcontext), Pipelines()
+    monkeypatch.setattr(own, "read_measures", lambda *_: Measures({}, ("counted-once",), frozenset(), 0, 0, 0.0, 0))
+    store, pipelines = SimpleNamespace(transaction=nullcontext), Pipelines(tmp_path)
 
     def look(at: datetime) -> None:
         monkeypatch.setattr(own, "read_ended", lambda *_: ([each for each in ended if each.at >= at - OVERLAP], at))
