@@ -24,7 +24,7 @@ from pipelines.engine.record import log as record_log
 from pipelines.engine.record.events import Event, Kind, parse_event, read_events
 from pipelines.engine.record.keeping import new_sealer
 from pipelines.engine.record.log import EventLog
-from pipelines.engine.record.notebook import build_notebook, read_notebook
+from pipelines.engine.record.notebook import build_notebook, is_executed, read_notebook, tags
 from pipelines.engine.record.publishing import notebook_bytes, publish_notebook
 from pipelines.engine.record.recorder import Recorder
 from pipelines.engine.record.redaction import Redactor
@@ -425,6 +425,19 @@ def test_what_is_injected_stands_behind_the_parameters_cell_and_takes_the_place_
 
     assert [cell["source"] for cell in first.notebook["cells"]] == ["a = 1", "# Parameters\na = 2", "print(a)"]
     assert [cell["source"] for cell in again.notebook["cells"]] == ["a = 1", "a = 3", "print(a)"]
+
+
+@pytest.mark.parametrize("odd", [None, "parameters", 1, {"a": 1}, [None, ["a"], {}]])
+def test_tags_that_are_none_count_as_none(tmp_path, odd):
+    write_notebook(tmp_path / "n.ipynb", "1", parameters="a = 1")
+    notebook = json.loads((tmp_path / "n.ipynb").read_text())
+    notebook["cells"][1]["metadata"]["tags"] = odd
+    (tmp_path / "n.ipynb").write_text(json.dumps(notebook))
+
+    cells = read_source(job(tmp_path, parameters={"a": 2})).notebook["cells"]
+
+    assert [tags(each) for each in cells] == [("parameters",), ("injected-parameters",), ()]
+    assert all(map(is_executed, cells))
 
 
 def test_a_secret_is_a_reference_in_the_notebook(tmp_path):

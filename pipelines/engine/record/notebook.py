@@ -61,8 +61,9 @@ def is_executed(cell: Mapping[str, Any]) -> bool:
 
 
 def tags(cell: Mapping[str, Any]) -> Sequence[str]:
-    """The tags of a cell."""
-    return tuple(cell["metadata"].get("tags", ()))
+    """The tags of a cell, as the check of the definition reads them: of what is no list of texts, the texts."""
+    found = cell["metadata"].get("tags")
+    return tuple(each for each in found if isinstance(each, str)) if isinstance(found, list | tuple) else ()
 
 
 class _Building:
