@@ -14,7 +14,7 @@ from workbench.errors import WarehouseError, WarehouseUnavailable
 from workbench.sections import EMBEDDED_SUPERUSER, WarehouseSettings
 from workbench.security.secrets import ensure_token
 from workbench.settings import Settings
-from workbench.warehouse.libpq import is_refusal, libpq_options
+from workbench.warehouse.libpq import TRY_AGAIN, is_refusal, libpq_options
 
 OLDEST = 160000  #: server_version_num; memberships without SET came with PostgreSQL 16
 LOCK = 0x776F726B706F6C  # "workpol"
@@ -86,21 +86,30 @@ class Administration:
 
     @contextmanager
     def _reported(self) -> Iterator[None]:
-        where = f"{self.warehouse.host}:{self.warehouse.port}/{self.warehouse.database}"
         try:
             yield
-        except psycopg.OperationalError as error:
-            message = str(error).strip()
-            kind = WarehouseError if error.sqlstate or is_refusal(message) else WarehouseUnavailable
-            raise kind(
+        except psycopg.Error as error:
+            raise self._told(error) from None
+
+    def _told(self, error: psycopg.Error) -> WarehouseError:
+        where = f"{self.warehouse.host}:{self.warehouse.port}/{self.warehouse.database}"
+        message, state = str(error).strip(), error.sqlstate or ""
+        # psycopg's OperationalError is also a lock that did not come in time, or a server that ends.
+        if isinstance(error, psycopg.OperationalError) and (not state or is_refusal(message)):
+            kind = WarehouseError if is_refusal(message) else WarehouseUnavailable
+            return kind(
                 f"the warehouse at {where} did not let {self.user} in or did not answer: {message.splitlines()[0]}",
                 remedy="`workbench status` shows whether it runs; otherwise check DW_HOST and WORKBENCH_POLICIES_ADMIN_USER.",
-            ) from None
-        except psycopg.Error as error:
-            raise WarehouseError(
-                f"the warehouse at {where} refused what {self.user} asked for: {str(error).strip()}",
-                remedy="Nothing was changed. See that the role may make roles and owns the tables, or is a superuser.",
-            ) from None
+            )
+        if state.startswith(TRY_AGAIN):
+            return WarehouseUnavailable(
+                f"the warehouse at {where} asks to try again: {message.splitlines()[0]}",
+                remedy="Try again.",
+            )
+        return WarehouseError(
+            f"the warehouse at {where} refused what {self.user} asked for: {message}",
+            remedy="Nothing was changed. See that the role may make roles and owns the tables, or is a superuser.",
+        )
 
     def _connect(self) -> psycopg.Connection[Any]:
         at = self.warehouse
