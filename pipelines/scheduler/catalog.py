@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,8 @@ from pipelines.definition import Pipeline, Problem, Project, check_files
 from pipelines.definition.targets.function import read_function
 
 logger = logging.getLogger(__name__)
+
+JUST_NOW_NS = 2_000_000_000  # the coarsest time of change that file systems keep
 
 Stamp = tuple[int, int] | None  #: time of the last change and size; None when there is no such file
 
@@ -25,43 +28,62 @@ class Changes:
     problems: tuple[Problem, ...] = ()  #: of files that have changed and are wrong now
 
 
+@dataclass(frozen=True)
+class _Looked:
+    """The last look at a file."""
+
+    stamps: Mapping[Path, Stamp]  #: of it, and of what its steps run
+    problems: tuple[Problem, ...]
+
+    @property
+    def holds(self) -> bool:
+        """Whether another look would find the same. What is wrong may be of a file that is not there yet."""
+        return not self.problems and all(_stamp(each) == stamp for each, stamp in self.stamps.items())
+
+
 class Catalog:
     """All pipelines of a project, by name."""
 
     def __init__(self, project: Project) -> None:
         self._project = project
-        self._stamps: dict[Path, dict[Path, Stamp]] = {}  # of each file, and of what its steps run
+        self._looked: dict[Path, _Looked] = {}
         self.pipelines: dict[str, Pipeline] = {}
 
     def refresh(self) -> Changes:
-        """Read what has changed; until then all stays in force that was."""
+        """Read what has changed, and what was wrong; until then all stays in force that was."""
         files = sorted(self._project.jobs.glob("*.yaml"))
         changed: dict[str, Pipeline] = {}
         problems: list[Problem] = []
         for path in files:
-            if path in self._stamps and all(_stamp(each) == stamp for each, stamp in self._stamps[path].items()):
+            before = self._looked.get(path)
+            if before is not None and before.holds:
                 continue
-            # Before it is read: what changes meanwhile is read again. What the form in force runs is looked at for as
-            # long as it is: a notebook that was broken for a moment is read again once it is whole.
-            self._stamps[path] = {each: _stamp(each) for each in {path, *self._stamps.get(path, ())}}
-            try:
-                checked = check_files([path], self._project)
-                stamps = {each: _stamp(each) for found in checked.pipelines for each in self._files(found)}
-            except Exception as error:
-                # What nobody has thought of in one file keeps no other pipeline from its schedule.
-                logger.exception("%s cannot be checked", path)
-                told = f"it cannot be checked: {type(error).__name__}. This is a defect; report it."
-                problems.append(Problem(path, 1, "", told))
-                continue
-            problems += checked.problems
-            if checked.pipelines:
-                self._stamps[path] = {path: self._stamps[path][path], **stamps}
-                changed |= {each.name: each for each in checked.pipelines}
+            looked, pipelines = self._look(path)
+            self._looked[path] = looked
+            # Of what is wrong for long, it is said once.
+            problems += looked.problems if before is None or before.problems != looked.problems else ()
+            changed |= {each.name: each for each in pipelines if self.pipelines.get(each.name) != each}
         there = set(files)
-        gone = frozenset(path.stem for path in self._stamps if path not in there)
-        self._stamps = {path: stamps for path, stamps in self._stamps.items() if path in there}
+        gone = frozenset(path.stem for path in self._looked if path not in there)
+        self._looked = {path: looked for path, looked in self._looked.items() if path in there}
         self.pipelines = {name: each for name, each in (self.pipelines | changed).items() if name not in gone}
         return Changes(changed, gone, tuple(problems))
+
+    def _look(self, path: Path) -> tuple[_Looked, Sequence[Pipeline]]:
+        # Before it is read: what changes meanwhile is read again.
+        began, own = time.time_ns(), _stamp(path)
+        try:
+            checked = check_files([path], self._project)
+            stamps = {each: _stamp(each) for found in checked.pipelines for each in self._files(found)}
+        except Exception as error:
+            # What nobody has thought of in one file keeps no other pipeline from its schedule.
+            problems = (Problem(path, 1, "", f"it cannot be checked: {type(error).__name__}: {error}"),)
+            if path not in self._looked or self._looked[path].problems != problems:
+                logger.exception("%s cannot be checked", path)
+            return _Looked({path: own}, problems), ()
+        # Which files steps run is known only now: one that was changed just now may have been read before that.
+        settled = {each: stamp if stamp and stamp[0] < began - JUST_NOW_NS else None for each, stamp in stamps.items()}
+        return _Looked({path: own, **settled}, tuple(checked.problems)), checked.pipelines
 
     def _files(self, pipeline: Pipeline) -> Iterator[Path]:
         """What of a pipeline may change beside its own file."""

@@ -64,7 +64,8 @@ class Scheduler:
         self._pins = read_pins(self._project)
         changes = self._catalog.refresh()
         for problem in changes.problems:
-            logger.error("%s The last good form of this pipeline stays in force.", problem)
+            is_there = problem.file.stem in self._catalog.pipelines
+            logger.error("%s%s", problem, " The last good form of this pipeline stays in force." if is_there else "")
         self._pending = {each for each in self._pending | set(changes.changed) if each in self._catalog.pipelines}
         for name in sorted(self._pending):
             self._register(name)

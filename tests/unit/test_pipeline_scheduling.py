@@ -27,7 +27,7 @@ from pipelines.scheduler import catalog as catalogs
 from pipelines.scheduler import scheduler as scheduling
 from pipelines.scheduler import triggers, watching
 from pipelines.scheduler.agenda import Agenda
-from pipelines.scheduler.catalog import Catalog
+from pipelines.scheduler.catalog import Catalog, Changes
 from pipelines.scheduler.scheduler import Scheduler
 from pipelines.scheduler.watching import ASKED_AT_ONCE, OVERLAP, Backlog, Happening, watch_files
 from pipelines.store.database import Store
@@ -117,6 +117,39 @@ def test_what_a_pipeline_runs_is_read_again_after_it_was_broken_for_a_moment(tmp
     module.write_text("def tell() -> None:\n    print('more')\n")
     assert list(catalog.refresh().changed) == ["p"]
     assert catalog.refresh().changed == {}
+
+
+def test_what_is_wrong_is_looked_at_until_it_is_right_and_said_once(tmp_path):
+    jobs = tmp_path / "pipelines" / "jobs"
+    jobs.mkdir(parents=True)
+    (jobs / "p.yaml").write_text("steps: {a: {function: 'steps_that_come_later:tell'}}")
+    catalog = Catalog(Project((tmp_path,)))
+
+    assert [len(catalog.refresh().problems) for _ in range(3)] == [1, 0, 0]
+
+    (tmp_path / "steps_that_come_later.py").write_text("def tell() -> None:\n    pass\n")
+    assert list(catalog.refresh().changed) == ["p"]
+    assert catalog.refresh() == Changes()
+
+
+def test_what_a_step_runs_may_change_while_it_is_checked(tmp_path, monkeypatch):
+    jobs = tmp_path / "pipelines" / "jobs"
+    jobs.mkdir(parents=True)
+    (jobs / "p.yaml").write_text("steps: {a: {function: 'steps_of_a_race:tell'}}")
+    module = tmp_path / "steps_of_a_race.py"
+    module.write_text("def tell() -> None:\n    pass\n")
+
+    def check(*arguments):
+        checked = check_files(*arguments)
+        module.write_text("def tell() -> None:\n    print('more')\n")
+        return checked
+
+    catalog = Catalog(Project((tmp_path,)))
+    with monkeypatch.context() as patched:
+        patched.setattr(catalogs, "check_files", check)
+        before = catalog.refresh().changed["p"]
+
+    assert catalog.refresh().changed["p"].pins != before.pins
 
 
 class Pretended(Store):
