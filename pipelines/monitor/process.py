@@ -20,6 +20,7 @@ from pipelines.monitor.heartbeat import Heartbeat
 from pipelines.monitor.own import Machine, Pipelines, counting_security_events
 from pipelines.monitor.recording import Recording
 from pipelines.monitor.targets import Targets
+from pipelines.processes.leaving import leaving_in_time
 from pipelines.processes.life import Sign
 from pipelines.store.database import Store, store_address
 from workbench.errors import MonitorError, StoreError
@@ -71,7 +72,13 @@ def run_monitor(settings: Settings, options: MonitorOptions) -> None:
     """
     stopping, sign = threading.Event(), Sign(settings.home, SIGN)
     post = Post(options.project.alerts, references_of(settings, os.environ), run_pages(settings))
+
+    def stop(*_: object) -> None:
+        stopping.set()
+        begin_to_leave()
+
     with (
+        leaving_in_time("monitor") as begin_to_leave,
         _alone(settings.home),
         serving_metrics(settings.home, JOB, lambda: sign.obstacle),
         counting_security_events(settings.home),
@@ -81,7 +88,7 @@ def run_monitor(settings: Settings, options: MonitorOptions) -> None:
         courier(store, post),
     ):
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: stopping.set())
+            signal.signal(number, stop)
         monitor = Monitor(settings, options, store, database, history)
         heartbeat = Heartbeat(os.environ)
         while not stopping.is_set():

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.metadata import distributions
+from importlib.metadata import Distribution, distributions
 from pathlib import Path
 
 from pipelines.definition import Project
@@ -60,7 +60,15 @@ def _installed_in(folder: str, _changed_ns: int) -> tuple[str, ...]:
 
     A scheduler asks every few seconds, and there are hundreds of files to read.
     """
-    return tuple(f"{each.name}=={each.version}" for each in distributions(path=[folder]))
+    return tuple(map(_told, distributions(path=[folder])))
+
+
+def _told(package: Distribution) -> str:
+    try:
+        return f"{package.name}=={package.version}"
+    except (OSError, ValueError):
+        # What it says of itself is not UTF-8, as of old packages. The name of its folder has both.
+        return f"{getattr(package, '_path', package)}"
 
 
 def _changed_ns(folder: Path) -> int:

@@ -20,6 +20,7 @@ from pipelines.definition.rules import parse_seconds
 from pipelines.lineage.delivery import couriers
 from pipelines.lineage.telling import Lineage, lost_by
 from pipelines.planning.run_as import RunAsRule
+from pipelines.processes.leaving import leaving_in_time
 from pipelines.processes.life import NO_STORE, Sign
 from pipelines.processes.listening import Listener
 from pipelines.processes.opening import opened_store
@@ -65,12 +66,18 @@ def run_scheduler(settings: Settings, options: SchedulerOptions) -> None:
         SettingsError: when no PostgreSQL is configured.
         StoreError: when it refuses.
     """
+    with leaving_in_time("scheduler") as begin_to_leave:
+        _run(settings, options, begin_to_leave)
+
+
+def _run(settings: Settings, options: SchedulerOptions, begin_to_leave: Callable[[], None]) -> None:
     stopping = threading.Event()
     wake = threading.Event()
 
     def stop(*_: object) -> None:
         stopping.set()
         wake.set()
+        begin_to_leave()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)

@@ -19,6 +19,7 @@ from tornado.netutil import bind_sockets
 
 from pipelines.definition import Project
 from pipelines.planning.run_as import RunAsRule
+from pipelines.processes.leaving import leaving_in_time
 from pipelines.processes.life import Sign
 from pipelines.processes.listening import Listener
 from pipelines.processes.signing import give_signs
@@ -71,13 +72,22 @@ def run_service(settings: Settings, options: ServiceOptions, *, ready: Callable[
         PortTaken: when somebody else listens.
         KeysetError: when the token for a Vault that keeps the root key cannot be read.
     """
-    asyncio.run(_serve(settings, options, ready))
+    # The loop waits for its threads, too.
+    with leaving_in_time("pages of pipelines") as begin_to_leave:
+        asyncio.run(_serve(settings, options, ready, begin_to_leave))
 
 
-async def _serve(settings: Settings, options: ServiceOptions, ready: Callable[[], None]) -> None:
+async def _serve(
+    settings: Settings, options: ServiceOptions, ready: Callable[[], None], begin_to_leave: Callable[[], None]
+) -> None:
     stopping = asyncio.Event()
+
+    def stop() -> None:
+        stopping.set()
+        begin_to_leave()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+        asyncio.get_running_loop().add_signal_handler(number, stop)
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, thread_name_prefix="store"))
     sign = Sign(settings.home, SIGN)
     with Store(store_address(settings), connections=THREADS + WEBHOOK_THREADS + 2) as store:

@@ -1,4 +1,4 @@
-"""The modules of a project as one hash: what the code of a step may import beside the packages that a run pins."""
+"""The modules of a project as one hash: what the code of a step may import beside packages."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MOST_FILES = 20_000
 MOST_FOLDERS = 20_000
 MOST_BYTES = 200_000_000
 PIECE_BYTES = 1 << 20
-# Packages are pinned by the lock file; what is compiled follows its source.
+# Packages count by their versions, see `planning.pins`; what is compiled follows its source.
 LEFT_OUT = frozenset({"site-packages", "dist-packages", "__pycache__", "node_modules"})
 
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import signal
-import threading
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from pipelines.definition import Project
+from pipelines.processes.leaving import leaving_in_time
 from pipelines.processes.life import Sign
 from pipelines.processes.opening import opened_store
 from pipelines.processes.signing import give_signs
@@ -23,10 +22,7 @@ from pipelines.worker.surroundings import Surroundings
 from pipelines.worker.worker import WorkerLoop, new_worker
 from workbench.settings import Settings
 
-logger = logging.getLogger(__name__)
-
 SIGN = "pipelines-worker"
-END_SECONDS = 30.0  # as `workbench up` gives it; leases and guards see to what is left
 MOST_SLOTS = 4  # without being asked for more: each may take a kernel's memory
 
 
@@ -45,35 +41,24 @@ class WorkerOptions:
 
 
 def run_worker(settings: Settings, options: WorkerOptions) -> None:
-    """Work until SIGTERM or SIGINT, then end in order; as if it were killed, when that takes more than `END_SECONDS`.
+    """Work until SIGTERM or SIGINT, then end in order; as if it were killed, when that takes more than `leaving.END_SECONDS`.
 
     Raises:
         SettingsError: when no PostgreSQL is configured.
         StoreError: when it refuses.
         KeysetError: when outputs are to be encrypted and the keyset cannot be used.
     """
-    end = threading.Timer(END_SECONDS, _leave_as_it_is)
-    end.daemon = True
-    try:
-        asyncio.run(_work(settings, options, end))
-    finally:
-        # Not before: the loop waits for its threads.
-        end.cancel()
+    # The loop waits for its threads, too.
+    with leaving_in_time("worker") as begin_to_leave:
+        asyncio.run(_work(settings, options, begin_to_leave))
 
 
-def _leave_as_it_is() -> None:
-    """End the process: threads that a store keeps waiting which is stopped, and not gone, do not end by themselves."""
-    logger.error("the worker has not ended %.0f s after it was told to; it leaves as it is", END_SECONDS)
-    os._exit(1)
-
-
-async def _work(settings: Settings, options: WorkerOptions, end: threading.Timer) -> None:
+async def _work(settings: Settings, options: WorkerOptions, begin_to_leave: Callable[[], None]) -> None:
     stopping = asyncio.Event()
 
     def stop() -> None:
-        if not stopping.is_set():
-            stopping.set()
-            end.start()
+        stopping.set()
+        begin_to_leave()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop)

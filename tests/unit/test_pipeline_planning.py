@@ -18,7 +18,7 @@ from pipelines.definition import Definition, Project, read_pipeline
 from pipelines.parameters import Parameter, SecretReference, parse_hint
 from pipelines.planning.bindings import read_bindings, write_bindings
 from pipelines.planning.partitions import partition_runs
-from pipelines.planning.pins import Pins, read_pins
+from pipelines.planning.pins import Pins, installed_hash, read_pins
 from pipelines.planning.run_as import RunAsRule, run_as_problems
 from pipelines.planning.runs import Plan, Start, partition_name
 from pipelines.planning.unsupported import unsupported
@@ -209,6 +209,18 @@ def test_the_lock_is_that_of_the_project_or_what_is_installed(tmp_path):
 
     assert read_pins(Project((tmp_path,))).lock_hash != without.lock_hash
     assert without.git_commit is None
+
+
+def test_a_package_that_says_nothing_readable_of_itself_counts_by_its_name(tmp_path, monkeypatch):
+    odd = tmp_path / "site" / "old-1.0.dist-info"
+    odd.mkdir(parents=True)
+    (odd / "METADATA").write_bytes(b"Name: old\nVersion: 1.0\nAuthor: J\xf6rg\n")
+    monkeypatch.syspath_prepend(str(odd.parent))
+    before = installed_hash()
+
+    odd.rename(odd.with_name("old-1.1.dist-info"))
+
+    assert installed_hash() != before
 
 
 def test_decimals_keep_their_digits():

@@ -132,6 +132,7 @@ HANGS = """
 import asyncio, threading
 from contextlib import nullcontext
 from pipelines.definition import Project
+from pipelines.processes import leaving
 from pipelines.worker import process
 from workbench.settings import Settings
 
@@ -141,7 +142,7 @@ async def work(settings, options, stopping, environment):
     hangs = asyncio.create_task(asyncio.to_thread(threading.Event().wait))
     await asyncio.wait({hangs}, timeout=0.01)
 
-process.END_SECONDS = 0.1
+leaving.END_SECONDS = 0.1
 process.measuring = lambda home: nullcontext({})
 process._work_measured = work
 process.run_worker(Settings.load(), process.WorkerOptions(slots=1, project=Project.installed()))

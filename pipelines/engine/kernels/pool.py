@@ -122,7 +122,7 @@ class KernelPool:
             if not kernel.ended.done() and kernel.begun_with == current:
                 count_cache(CACHE, is_hit=True)
                 return kernel
-            await kernel.stop()
+            self._end(kernel)
         if self._limits.kernels:
             count_cache(CACHE, is_hit=False)
         return await start_kernel(
@@ -167,10 +167,14 @@ class KernelPool:
         if shelf is None or kernel not in shelf.waiting:
             return
         shelf.waiting.remove(kernel)
-        self._endings.add(ending := asyncio.create_task(kernel.stop()))
-        ending.add_done_callback(self._endings.discard)
+        self._end(kernel)
         if time.monotonic() - began > STURDY_SECONDS:
             self.refill(name)
+
+    def _end(self, kernel: Kernel) -> None:
+        # Beside what takes kernels: it may be cancelled, and a kernel that is stopped by half leaves its folder.
+        self._endings.add(ending := asyncio.create_task(kernel.stop()))
+        ending.add_done_callback(self._endings.discard)
 
     @staticmethod
     def _begin(shelf: _Shelf, work: Coroutine[Any, Any, object]) -> None:

@@ -86,6 +86,9 @@ class Roles:
         except WorkbenchError as error:
             # The next run drops it when its password has ended.
             logger.warning("the role %s opens connections until %s: %s", found.user, found.valid_until, error.message)
+        except Exception:
+            # Nor does what nobody has thought of undo what the step has done.
+            logger.exception("the role %s opens connections until %s", found.user, found.valid_until)
 
 
 def _about(claim: Claim) -> dict[str, object]:
