@@ -219,6 +219,7 @@ def _refused(error: urllib.error.HTTPError) -> WorkbenchError:
     remedies = {
         403: "The hub was started with another keys/hub-operator-token. Start it again.",
         404: "`workbench hub users` lists who there is.",
+        409: "Nothing was changed. When what it says is over, run the same command again.",
     }
     return WorkbenchError(f"the hub refuses: {message}", remedy=remedies.get(error.code, "Look at logs/hub.log."))
 

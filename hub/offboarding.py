@@ -39,7 +39,7 @@ ROLE = {"name": "workbench-operator", "scopes": [SCOPE], "services": [SERVICE]}
 # OS users are changed one at a time, which takes seconds; an archive may take hours.
 _accounts, _archives = asyncio.Lock(), asyncio.Lock()
 #: Who is being off-boarded, and by how many commands.
-_leaving: Counter[str] = Counter()
+_off_boarding: Counter[str] = Counter()
 
 
 def operator_token(home: Path) -> str:
@@ -158,7 +158,7 @@ class Offboard(_Handler):
     async def post(self, name: str) -> None:
         """Answers a line for each step as it is done, and for each problem; the last says `done`."""
         user = self.check_known(name)
-        _leaving[name] += 1
+        _off_boarding[name] += 1
         try:
             # Whoever was blocked first cannot come back while the rest is done.
             steps, problems = await self.carry_out(
@@ -169,7 +169,7 @@ class Offboard(_Handler):
                 partial(self._archive, name),
             )
         finally:
-            _leaving[name] -= 1
+            _off_boarding[name] -= 1
         details = {"steps": "; ".join(steps), "problems": "; ".join(problems)}
         await self.authenticator.audit.record(
             Action.USER_OFFBOARDED,
@@ -217,8 +217,13 @@ class Readmit(_Handler):
         self._check_stays(name)
         audit, who = self.authenticator.audit, {"actor": self.actor, "resource": name}
         await audit.record(Action.USER_UNBLOCKED, **who, outcome=Outcome.BEGUN)
-        async with _accounts:
-            steps = await self._let_in(name)
+        try:
+            async with _accounts:
+                steps = await self._let_in(name)
+        except Exception as error:
+            outcome = Outcome.REFUSED if isinstance(error, web.HTTPError) else Outcome.FAILED
+            await audit.record(Action.USER_UNBLOCKED, **who, outcome=outcome, reason=str(error))
+            raise
         details = {"steps": "; ".join(steps)}
         await audit.record(Action.USER_UNBLOCKED, **who, **details)
         for step in steps:
@@ -235,11 +240,10 @@ class Readmit(_Handler):
         return steps + await asyncio.to_thread(readmit_account, self.workbench, name)
 
     def _check_stays(self, name: str) -> None:
-        if _leaving[name]:
+        if _off_boarding[name]:
             raise web.HTTPError(
                 409,
-                f"{name} is being off-boarded, and the rest of it would undo this. "
-                "Do it again when their home is archived",
+                f"{name} is being off-boarded, and the rest of that would undo this",
             )
 
 

@@ -34,8 +34,10 @@ def lives(pid: int, birth: str) -> bool:
     """
     try:
         if "/" in birth:
-            fields = _fields(pid)
-            return birth == f"{boot_id()}/{fields[START]}" and fields[STATE] != "Z"
+            fields, boot = _fields(pid), boot_id()
+            # Where the boot is not told, only the ticks can be compared: who may live is not taken for dead.
+            is_it = birth.endswith(f"/{fields[START]}") if not boot else birth == f"{boot}/{fields[START]}"
+            return is_it and fields[STATE] != "Z"
         process = psutil.Process(pid)
         return abs(process.create_time() - float(birth)) < CLOCK_SECONDS and process.status() != psutil.STATUS_ZOMBIE
     except (psutil.Error, ValueError):

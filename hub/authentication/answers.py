@@ -29,7 +29,8 @@ OF_THE_HUB = re.compile(r"rate limit|abuse|IP allow list", re.IGNORECASE)
 BEARER_ERROR = re.compile(r'^Bearer\b.*\berror="([^"]*)"', re.IGNORECASE)  # RFC 6750 §3
 LATER = "Try again in a few minutes."
 CLIENT = (
-    "An administrator has to set the client's id and secret as they are at the provider, and start the workbench again."
+    "An administrator has to set the client's id and secret as they are at the provider, and start the workbench again; "
+    "or something between this machine and the provider asks for a login of its own."
 )
 
 
@@ -114,7 +115,8 @@ def _meaning(
         return ProviderUnavailable(f"{provider} does not answer: {error.code} {error.message}", remedy=LATER)
     code, is_401_to_token = _protocol_error(headers, body), with_persons_token and error.code == UNAUTHORIZED
     # One that we do not know, such as Spring's `Unauthorized`, is about the hub's client only where that has asked.
-    if code and (code in ABOUT_THE_PERSON or not is_401_to_token):
+    is_to_token = with_persons_token and error.code in {UNAUTHORIZED, FORBIDDEN}
+    if code and (code in ABOUT_THE_PERSON or not is_to_token):
         return _of_code(provider, code)
     if with_persons_token and not code and _is_no(error.code, headers, body):
         return ProviderRefused(f"{provider} said {error.code}")

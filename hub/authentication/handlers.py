@@ -137,7 +137,10 @@ class Callback(_Page):
         try:
             await (self._link(flow) if flow.link else self._log_in(flow))
         except ProviderUnavailable as error:
-            await self.failed(error.message)
+            if flow.link:
+                await self._refused(flow, outcome=Outcome.FAILED, reason=error.message)
+            else:
+                await self.failed(error.message)
             raise web.HTTPError(503, _escaped(error)) from error
         except IdentityError as error:
             await self._refused(flow, reason=error.message)
@@ -180,9 +183,9 @@ class Callback(_Page):
         await self.audit(Action.ACCOUNT_LINKED, actor=user.name, login=account.login)
         self.redirect(url_path_join(self.hub.base_url, "accounts"))
 
-    async def _refused(self, flow: Flow, **details: str) -> None:
+    async def _refused(self, flow: Flow, outcome: Outcome = Outcome.REFUSED, **details: str) -> None:
         action = Action.ACCOUNT_LINKED if flow.link else Action.LOGIN_REFUSED
-        await self.audit(action, actor=flow.link, outcome=Outcome.REFUSED, **details)
+        await self.audit(action, actor=flow.link, outcome=outcome, **details)
 
     def _flow(self) -> Flow | None:
         """The flow of the state in the URL, if this browser began it and it comes back for the first time."""

@@ -98,6 +98,16 @@ def test_an_export_into_a_file_that_others_may_read_takes_that_from_them(log, tm
     assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
 
 
+def test_an_export_that_cannot_be_written_names_the_file_that_was_asked_for(log, tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+
+    found = run("export", str(tmp_path / "nowhere" / "all.jsonl")).exception
+
+    assert isinstance(found, AuditError)
+    assert found.message == f"{tmp_path / 'nowhere' / 'all.jsonl'} cannot be written: No such file or directory"
+    assert run("export", str(tmp_path / "loop")).exit_code == 0  # it takes the place of what leads nowhere
+
+
 def test_an_export_is_private_recorded_and_runs_no_formula(log, tmp_path):
     assert run("export", str(tmp_path / "all.csv"), "--format", "csv").exit_code == 0
     assert run("export", str(tmp_path / "all.jsonl"), "--action", "login.*").exit_code == 0

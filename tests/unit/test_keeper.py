@@ -109,6 +109,8 @@ def test_what_is_given_up_is_tried_again_later_and_its_state_is_written_when_the
 
     wait_until(lambda: heard[-1].state is State.RUNNING and not sleeper.failures, 20, "another start")
     failed = [each.reason for each in heard if each.state is State.FAILED]
+    tried = [each.state for each in heard[[each.state for each in heard].index(State.FAILED) :]]
+    assert set(tried[:-1]) == {State.FAILED}  # also while it is tried: `workbench status` has the reason
     assert "was started 6 times without an answer: no room under /disk/server" in failed[0]
     assert kept.error is None
     assert read_status(tmp_path, memory=False).components[0].restarts == 0

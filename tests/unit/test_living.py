@@ -66,3 +66,10 @@ def test_where_the_system_does_not_tell_its_boot_the_time_of_birth_counts(monkey
     assert float(birth)
     assert living.lives(os.getpid(), birth)
     assert not living.lives(os.getpid(), "another-boot/12")
+
+
+def test_who_cannot_tell_the_boot_takes_no_living_process_for_dead(monkeypatch, tmp_path):
+    birth = birth_of(os.getpid())
+    monkeypatch.setattr(living, "BOOT", tmp_path / "nowhere")
+
+    assert lives(os.getpid(), birth)

@@ -12,7 +12,7 @@ from tornado.web import HTTPError
 
 from hub.authentication.flows import FLOW_SECONDS, STATE, Flow, cookie_name, seal, unseal
 from hub.authentication.handlers import Callback
-from workbench.errors import ProviderRefused
+from workbench.errors import ProviderRefused, ProviderUnavailable
 from workbench.security.audit import Action
 
 SECRET = b"state-secret"
@@ -103,6 +103,8 @@ class Returned(Callback):
         await self.audit(Action.LOGIN_FAILED, reason=reason)
 
     async def _link(self, flow: Flow) -> None:
+        if self.sent["code"] == "away":
+            raise ProviderUnavailable("it is away")
         raise ProviderRefused("it proves nothing")
 
     _log_in = _link
@@ -113,7 +115,9 @@ class Returned(Callback):
     [
         ("gh-ada", {"error": "access_denied"}, (Action.ACCOUNT_LINKED, "gh-ada", "access_denied")),
         ("gh-ada", {"code": "x"}, (Action.ACCOUNT_LINKED, "gh-ada", "it proves nothing")),
+        ("gh-ada", {"code": "away"}, (Action.ACCOUNT_LINKED, "gh-ada", "it is away")),
         ("", {"error": "access_denied"}, (Action.LOGIN_FAILED, "", "access_denied")),
+        ("", {"code": "away"}, (Action.LOGIN_FAILED, "", "it is away")),
         ("", {"code": "x"}, (Action.LOGIN_REFUSED, "", "it proves nothing")),
     ],
 )

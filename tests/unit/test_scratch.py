@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -18,9 +19,10 @@ def left_behind(parent: Path, name: str) -> Path:
 
 
 def test_what_killed_processes_have_left_is_removed_at_the_next_start(tmp_path):
-    left = [left_behind(tmp_path, name) for name in (".fetch-a", ".archive-b")]
+    left = [left_behind(tmp_path, name) for name in (".fetch-a", ".archive-b")]  # the second by an earlier version
     (left[0] / OWNER).touch()
-    kept = [left_behind(tmp_path, name) for name in ("kafka", ".other-c")]
+    os.utime(left[1], (0, 0))
+    kept = [left_behind(tmp_path, name) for name in ("kafka", ".other-c", ".fetch-of-an-earlier-version")]
     (link := tmp_path / ".fetch-link").symlink_to(kept[0])
 
     with scratch_folder(tmp_path, ".archive-") as folder:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -251,7 +252,13 @@ def _open_private(file: Path) -> Iterator[TextIO]:
             yield out
         return
     # Not the file that was there: others may have it open, or own it.
-    with replacing_private(file.resolve()) as whole:
-        out = io.TextIOWrapper(whole, encoding="utf-8", newline="")
-        yield out
-        out.detach()
+    try:
+        with replacing_private(Path(os.path.realpath(file))) as whole:
+            out = io.TextIOWrapper(whole, encoding="utf-8", newline="")
+            yield out
+            out.detach()
+    except OSError as error:
+        raise AuditError(
+            f"{file} cannot be written: {error.strerror}",
+            remedy="Name another file, in a folder of your own with room.",
+        ) from None

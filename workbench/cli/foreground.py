@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from workbench.errors import WorkbenchError
+from workbench.errors import ClusterError, WorkbenchError
 from workbench.logs.beginning import begin_logs
 from workbench.runtime.process import Component, Contribution
 from workbench.runtime.state import ComponentStatus, State
@@ -110,8 +110,9 @@ def _start_spark(supervisor: Supervisor, components: tuple[Component, ...], cons
     try:
         supervisor.start(components, retry=True)
     except WorkbenchError as error:
+        until = "this is restarted" if isinstance(error, ClusterError) else "it answers; it is tried again every minute"
         console.print(
-            f"{error.message}\nThe hub runs on; jobs on this machine have no Spark until it is restarted.", markup=False
+            f"{error.message}\nThe hub runs on; jobs on this machine have no Spark until {until}.", markup=False
         )
 
 

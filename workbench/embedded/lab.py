@@ -60,7 +60,7 @@ class UserSpark:
         failure = self._folder / FAILURE_FILE
         if status.state is State.FAILED:
             write_private(failure, status.reason)
-        elif status.state is State.STARTING:
+        elif status.state in {State.STARTING, State.RUNNING}:
             failure.unlink(missing_ok=True)
 
 

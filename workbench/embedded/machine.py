@@ -234,7 +234,7 @@ def _wait_for_spark(home: Path, tell: Callable[[str], None]) -> None:
         if spark and spark.state is State.FAILED:
             raise ComponentError(
                 f"Spark is not running: {spark.reason}",
-                remedy="Stop the workbench with `workbench down` and start it again.",
+                remedy="Correct what it names; it is tried again every minute, and at once after `workbench down` and a new start.",
             )
         if time.monotonic() > deadline:
             raise ComponentError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from workbench.security.secrets import locked
 
 PREFIXES = (".archive-", ".fetch-")
 MAKING = ".making.lock"  #: in the folder around them: what has no lock of its own yet is not taken for a left one
+LONG_SECONDS = 3600.0  #: longer than anything is made
 OWNER = "owner.lock"  #: in each, held as long as its process lives
 
 
@@ -40,5 +42,12 @@ def _remove_left(parent: Path) -> None:
         # One that cannot be removed keeps nobody from work.
         with contextlib.suppress(OSError):
             is_scratch = folder.name.startswith(PREFIXES) and folder.is_dir() and not folder.is_symlink()
-            if is_scratch and not is_lock_held(folder / OWNER):
+            if is_scratch and _is_left(folder):
                 shutil.rmtree(folder)
+
+
+def _is_left(folder: Path) -> bool:
+    if (folder / OWNER).exists():
+        return not is_lock_held(folder / OWNER)
+    # Of an earlier version, which may be at work in another checkout.
+    return folder.stat().st_mtime < time.time() - LONG_SECONDS

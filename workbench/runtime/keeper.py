@@ -118,7 +118,9 @@ class Keeper(threading.Thread):
 
     def _run_once(self) -> str:
         """Start the server and stay until it has ended or stopped answering; returns why."""
-        self._change(State.STARTING)
+        if self.error is None:
+            # What is tried now and then is failed, and says why, until it answers.
+            self._change(State.STARTING)
         try:
             process = self._process = GuardedProcess(self.component.prepare())
         except WorkbenchError as error:
