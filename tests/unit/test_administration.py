@@ -18,6 +18,7 @@ from workbench.warehouse.policies.administration import Administration
         (psycopg.OperationalError("connection refused"), WarehouseUnavailable, "did not answer: connection refused"),
         (errors.LockNotAvailable("canceling statement"), WarehouseUnavailable, "asks to try again: canceling"),
         (errors.AdminShutdown("terminating connection"), WarehouseUnavailable, "asks to try again: terminating"),
+        (errors.InternalError_("tuple concurrently updated"), WarehouseUnavailable, "asks to try again: tuple"),
         (errors.ProgramLimitExceeded("too long"), WarehouseError, "refused what postgres asked for: too long"),
         (errors.InsufficientPrivilege("no"), WarehouseError, "refused what postgres asked for: no"),
     ],

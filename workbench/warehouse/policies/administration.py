@@ -22,6 +22,7 @@ URGENT_MILLISECONDS = 1000  #: for which what ends somebody's rights waits for o
 #: Names mean what the catalog says, conditions are worded the same for everybody, and nobody waits for ever.
 SESSION = "SET search_path = pg_catalog; SET TimeZone = 'UTC'; SET DateStyle = 'ISO'; SET standard_conforming_strings = on; SET lock_timeout = '30s'"
 ALONE = f"SELECT pg_advisory_xact_lock({LOCK})"
+CHANGED_BESIDE = "tuple concurrently updated"  # what two changes of one role at once are told, without a state of its own
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ class Administration:
                 f"the warehouse at {where} did not let {self.user} in or did not answer: {message.splitlines()[0]}",
                 remedy="`workbench status` shows whether it runs; otherwise check DW_HOST and WORKBENCH_POLICIES_ADMIN_USER.",
             )
-        if state.startswith(TRY_AGAIN):
+        if state.startswith(TRY_AGAIN) or CHANGED_BESIDE in message:
             return WarehouseUnavailable(
                 f"the warehouse at {where} asks to try again: {message.splitlines()[0]}",
                 remedy="Try again.",
