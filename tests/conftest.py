@@ -42,6 +42,13 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "alone: takes all processors, and is about time; nothing runs beside it")
 
 
+def pytest_sessionstart(session: pytest.Session) -> None:
+    # pytest adds its handlers to loggers that pass nothing on, and those of pyspark have whatever is added write JSON.
+    plugin: Any = session.config.pluginmanager.get_plugin("logging-plugin")
+    for handler in (plugin.caplog_handler, plugin.report_handler):
+        handler.setFormatter = lambda _: None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         item.add_marker(getattr(pytest.mark, _tier(item)))

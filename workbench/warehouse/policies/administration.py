@@ -22,7 +22,9 @@ URGENT_MILLISECONDS = 1000  #: for which what ends somebody's rights waits for o
 #: Names mean what the catalog says, conditions are worded the same for everybody, and nobody waits for ever.
 SESSION = "SET search_path = pg_catalog; SET TimeZone = 'UTC'; SET DateStyle = 'ISO'; SET standard_conforming_strings = on; SET lock_timeout = '30s'"
 ALONE = f"SELECT pg_advisory_xact_lock({LOCK})"
-CHANGED_BESIDE = "tuple concurrently updated"  # what two changes of one role at once are told, without a state of its own
+CHANGED_BESIDE = (
+    "tuple concurrently updated"  # what two changes of one role at once are told, without a state of its own
+)
 
 
 @dataclass(frozen=True)
