@@ -196,6 +196,47 @@ def test_fields_of_other_formats_without_a_column_are_kept_as_an_object():
     assert decoded.rows["_quarantine"].to_pylist() == ['{"n":0.5,"s":"x"}', None]
 
 
+EVERYTHING = parse_schema({"a": "int64", "i": "int64", "s": "string", "t": "timestamp"})
+UNREADABLE = [
+    b'{"a":0,"s":"x"}',
+    b'{"a":1}',
+    b'{"a":2,"s":"x\\u0000y"}',
+    b'{"a":3,"i":123456789012345678901,"s":"kept?"}',
+    b'{"a":4,"t":"10000-01-01T00:00:00Z"}',
+    b'{"a":"5","i":123456789012345678901}',
+    b'{"a":6e0}',
+]
+
+
+@pytest.mark.parametrize("contract", [Contract.FREEZE, Contract.QUARANTINE, Contract.EVOLVE])
+def test_no_field_without_a_column_is_lost_when_its_value_fits_no_column(contract):
+    decoder = EnforcedDecoder(
+        parse_schema({"a": "float64"}), contract, lambda columns: JsonDecoder(columns or EVERYTHING)
+    )
+
+    decoded = decoder.decode(UNREADABLE)
+
+    frozen = contract is Contract.FREEZE
+    assert list(decoded.positions) == ([1, 6] if frozen else [0, 1, 6])
+    assert decoded.rows["a"].to_pylist() == ([1.0, 6.0] if frozen else [0.0, 1.0, 6.0])
+    assert [each.position for each in decoded.undecodable] == ([0] if frozen else []) + [2, 3, 4, 5]
+    assert "NUL" in decoded.undecodable[-4].reason
+    if contract is Contract.QUARANTINE:
+        assert decoded.rows["_quarantine"].to_pylist() == ['{"s":"x"}', None, None]
+
+
+def test_under_evolve_no_field_that_cannot_be_a_column_is_lost_when_its_value_cannot_be_read():
+    everything = parse_schema({"a": "int64", "_key": "int64"})
+    decoder = EnforcedDecoder(
+        parse_schema({"a": "int64"}), Contract.EVOLVE, lambda columns: JsonDecoder(columns or everything)
+    )
+
+    decoded = decoder.decode([b'{"a":1}', b'{"a":2,"_key":123456789012345678901}'])
+
+    assert decoded.rows["a"].to_pylist() == [1]
+    assert [each.position for each in decoded.undecodable] == [1]
+
+
 def test_fields_that_become_json_columns_have_what_is_there_digit_by_digit():
     decoder = JsonDecoder(parse_schema({"a": "int64", "c": "json"}), Contract.EVOLVE)
 
