@@ -7,6 +7,7 @@ import struct
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -20,6 +21,8 @@ from tests.services.schema_registry import RunningRegistry, running_registry
 from workbench.errors import KafkaError
 from workbench.ingestion.decoding import Decoded
 from workbench.ingestion.decoding.casting import as_json_text, cast_column
+from workbench.ingestion.decoding.contract import Contract
+from workbench.ingestion.decoding.enforced import EnforcedDecoder
 from workbench.ingestion.decoding.registry import SchemaRegistry, make_decoder
 from workbench.sections import SchemaRegistrySettings
 
@@ -169,6 +172,29 @@ def test_schemas_of_one_batch_are_united_in_the_order_of_the_records(server, reg
     assert united.rows.column("n").to_pylist() == [1, 2**40, 2]
     assert united.rows.column("z").to_pylist() == [None, "new", None]
     assert texts.rows.column("n").to_pylist() == ["1", "three"]
+
+
+def test_fields_without_a_column_are_kept_as_the_json_that_they_are(server, registry):
+    schema = record(
+        a="int", d="double", i="double", b="bytes", n={"type": "map", "values": "long"}, s="string",
+        t={"type": "long", "logicalType": "timestamp-micros"}, day={"type": "int", "logicalType": "date"},
+        m={"type": "bytes", "logicalType": "decimal", "precision": 4, "scale": 2}, u=["int", "string"],
+    )  # fmt: skip
+    row = {
+        "a": 1, "d": float("nan"), "i": float("-inf"), "b": b"\0\xff", "n": {"p": 1}, "s": 'null "nan"',
+        "t": NOON, "day": NOON.date(), "m": Decimal("1.10"), "u": "x",
+    }  # fmt: skip
+    decoder = EnforcedDecoder(
+        pa.schema([("a", pa.int32())]), Contract.QUARANTINE, partial(make_decoder, "avro", registry)
+    )
+
+    decoded = decoder.decode(avro(server, schema, row))
+
+    kept = (
+        '{"d":"NaN","i":"-Infinity","b":"AP8=","n":{"p":1},"s":"null \\"nan\\"",'
+        '"t":"2013-01-01T12:00:00Z","day":"2013-01-01","m":"1.10","u":"x"}'
+    )
+    assert decoded.rows["_quarantine"].to_pylist() == [kept]
 
 
 def test_declared_columns_select_and_cast(server, registry):

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
+import msgspec
 import numpy as np
-import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from workbench.ingestion.decoding import Decoded, Decoder, Undecodable
+from workbench.ingestion.decoding.casting import as_json_text
 from workbench.ingestion.decoding.contract import QUARANTINE, Contract, column_fault, is_wider
-from workbench.ingestion.decoding.json_reader import as_json
+from workbench.ingestion.decoding.json_reader import as_json, as_object
+from workbench.loading import JSON
 
 
 class EnforcedDecoder:
@@ -68,10 +70,16 @@ class EnforcedDecoder:
 
 def _quarantined(declared: Decoded, others: Decoded) -> Decoded:
     """The rows with the fields that are not declared in one column, without those whose fields cannot be read."""
+    nested = {field.name for field in others.rows.schema if field.type == JSON}  # they hold JSON texts already
     texts: dict[int, bytes] = {}
     for position, row in zip(others.positions, others.rows.to_pylist(), strict=True):
-        if fields := {name: _plain(value) for name, value in row.items() if value is not None}:
-            texts[position] = orjson.dumps(fields)
+        fields = {
+            name: msgspec.Raw(value if name in nested else as_json_text(value))
+            for name, value in row.items()
+            if value is not None
+        }
+        if fields:
+            texts[position] = as_object(fields)
     kept = _without(declared, {each.position: each.reason for each in others.undecodable})
     column = as_json([texts.get(position) for position in kept.positions])
     return Decoded(kept.rows.append_column(QUARANTINE, column), kept.positions, kept.undecodable)
@@ -111,7 +119,3 @@ def _united(schema: pa.Schema, found: pa.Schema) -> pa.Schema:
         elif is_wider(field.type, schema.field(field.name).type):
             schema = schema.set(schema.names.index(field.name), field.with_nullable(True))
     return schema
-
-
-def _plain(value: object) -> object:
-    return value if isinstance(value, bool | int | float | str) else str(value)
