@@ -260,6 +260,82 @@ def test_a_json_field_that_occurs_twice_does_not_fit_and_one_that_holds_its_own_
     ]
 
 
+@pytest.mark.parametrize("name", ['a"b', "a\\b", "a\nb", "a\x7fb", "ä", "a/b", "a<b"])
+def test_a_json_column_of_any_name_can_be_read_and_breaks_no_later_batch(name):
+    decoder = JsonDecoder(parse_schema({"id": "int64"}), Contract.EVOLVE)
+    odd = json.dumps({"id": 1, name: {"x": 1}}).encode()
+
+    first = decode_guarded(decoder, [b'{"id":0}'] * 20 + [odd])
+    later = decode_guarded(decoder, [b'{"id":2}', b'{"id":"x"}', odd])
+
+    assert first.rows.num_rows == 21
+    assert first.rows[name].to_pylist()[-2:] == [None, '{"x":1}']
+    assert [each.position for each in later.undecodable] == [1]
+    assert later.rows[name].to_pylist() == [None, '{"x":1}']
+    frozen = JsonDecoder(decoder.schema, Contract.FREEZE).decode([odd, b'{"id":"x"}', b'{"id":1,"more":1}'])
+    assert list(frozen.positions) == [0]
+
+
+@pytest.mark.parametrize("schema", [{"c": "json"}, {"d": "int16"}])
+def test_what_python_could_not_read_again_becomes_no_json_column(schema):
+    decoder = JsonDecoder(parse_schema(schema), Contract.QUARANTINE)
+    nested, digits, text = (b"[" * 254, b"]" * 254), b"9" * 4300, b'"%b\\"%b"' % (b"[" * 300, b"9" * 5000)
+    good = [b'{"c":%b%b}' % nested, b'{"c":[%b]}' % digits, b'{"c":[%b]}' % text, b'{"c":[%b]}' % (b"[]," * 300 + b"0")]
+    bad = [b'{"c":[%b%b]}' % nested, b'{"c":[{"x":-%b1}]}' % digits]
+
+    decoded = decoder.decode([*good, *bad])
+
+    column = decoded.rows["c" if "c" in schema else "_quarantine"]
+    assert all(json.loads(each) for each in column.to_pylist())
+    assert [each.position for each in decoded.undecodable] == [4, 5]
+    assert "the value is nested more than 254 levels deep" in decoded.undecodable[0].reason
+    assert "number" in decoded.undecodable[1].reason
+
+
+def test_a_json_field_that_occurs_twice_is_found_whatever_is_beside_it():
+    decoder = JsonDecoder(parse_schema({"id": "int64", "j": "json"}))
+    twice = [b'{"id":1,"j":1,"j":2}', b'{"id":2,"j":1,"\\u006a":2}', b'{"id":3,"\\u006a":1,"\\u006a":2}']
+    once = [
+        b'{"id":4,"\\u006a":2}',
+        b'{"id":5,"k":"j","j":3,"more":%b}' % (b"9" * 5000),
+        b'{"id":6,"k":{"j":1,"j":2},"j":["j"]}',
+        b'{"id":7,"k\\"j":1,"j":2}',
+        b'{"id":8,"k":"\xff","j":"\\u00e4"}',
+    ]
+
+    decoded = decoder.decode([*twice, *once])
+
+    assert [(each.position, each.reason) for each in decoded.undecodable] == [
+        (number, "column j was specified twice") for number in range(3)
+    ]
+    assert decoded.rows["id"].to_pylist() == [4, 5, 6, 7, 8]
+
+
+def test_text_of_a_json_column_that_is_not_utf_8_names_the_column():
+    decoded = JsonDecoder(parse_schema({"j": "json"})).decode([b'{"j":1}', b'{"j":"\xff"}'])
+
+    assert [each.reason for each in decoded.undecodable] == ["column j holds text that is not UTF-8"]
+
+
+def test_digits_that_a_double_has_no_room_for_do_not_fit_and_infinity_by_name_does():
+    decoder = JsonDecoder(parse_schema({"f": "float64"}), Contract.EVOLVE)
+    good = [b'{"f":Infinity}', b'{"f":NaN}', b'{"f":1.5}', b"{}"]
+
+    decoded = decoder.decode([b'{"f":%b}' % (b"9" * 310), *good, b'{"f":1,"g":1%b.0}' % (b"0" * 400)])
+
+    assert [each.position for each in decoded.undecodable] == [0, 5]
+    assert decoded.undecodable[1].reason == "column g holds a number that is too large for it"
+    assert decoded.rows.num_rows == 4
+
+
+def test_a_new_nested_field_with_a_name_twice_within_becomes_a_json_column():
+    decoder = JsonDecoder(parse_schema({"id": "int64", "j": "json"}), Contract.EVOLVE)
+
+    decoded = decoder.decode([b'{"id":1,"n":{"a":1,"a":2}}', b'{"id":2}'])
+
+    assert decoded.rows["n"].to_pylist() == ['{"a":1,"a":2}', None]
+
+
 def test_what_is_nested_too_deep_for_a_json_column_is_told_apart():
     decoded = JsonDecoder(parse_schema({"c": "json"})).decode([b'{"c":%b%b}' % (b"[" * 5000, b"]" * 5000), b'{"c":1}'])
 

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from workbench.ingestion.decoding import Decoded, Decoder, Undecodable
 from workbench.ingestion.decoding.casting import as_json_text
 from workbench.ingestion.decoding.contract import QUARANTINE, Contract, column_fault, is_wider
-from workbench.ingestion.decoding.json_reader import as_json, as_object
+from workbench.ingestion.decoding.json_texts import as_json, as_object
 from workbench.loading import JSON
 
 

@@ -13,7 +13,8 @@ import pyarrow as pa
 
 from workbench.ingestion.decoding import Decoded, Undecodable
 from workbench.ingestion.decoding.contract import QUARANTINE, Contract, column_fault, widened
-from workbench.ingestion.decoding.json_reader import as_json, as_object, other_fields, read_records
+from workbench.ingestion.decoding.json_reader import read_records
+from workbench.ingestion.decoding.json_texts import as_json, as_object, other_fields
 from workbench.ingestion.decoding.suspects import certain_fault, find_suspects
 from workbench.loading import JSON
 
@@ -30,6 +31,7 @@ TOMBSTONE = "the record has no value (a tombstone)"
 ROW_NUMBER = re.compile(r" in row (\d+)$")
 TOO_NARROW = "Failed to convert JSON to int"
 MIXED = " changed from "
+TWICE_WITHIN = re.compile(r"Column\(/[^/]+/.+\) was specified twice")
 
 
 @dataclass
@@ -157,12 +159,15 @@ class JsonDecoder:
         if self._contract is Contract.QUARANTINE:
             return table.append_column(QUARANTINE, pa.nulls(table.num_rows, JSON))
         if self._contract is Contract.EVOLVE and table.schema != self.schema:
-            self._grow(table.schema)
-            return read_records(values, self.schema, "ignore")
+            grown = self._grown(table.schema)
+            table = read_records(values, grown, "ignore")
+            # Not before: with a column that nothing can be read into, all that follows would fail.
+            self.schema = grown
         return table
 
-    def _grow(self, found: pa.Schema) -> None:
-        """Take the fields that are new into the schema, with a type that what follows is likely to fit."""
+    def _grown(self, found: pa.Schema) -> pa.Schema:
+        """The schema with the fields that are new, of a type that what follows is likely to fit."""
+        schema = self.schema
         new = [each for each in found if each.name not in self.schema.names and each.type != pa.null()]
         for each in new:
             if (fault := column_fault(each.name)) is not None:
@@ -170,7 +175,8 @@ class JsonDecoder:
         for each in new:
             # A text that looks like a time may be followed by one that does not.
             kind = pa.string() if pa.types.is_timestamp(each.type) else each.type
-            self.schema = self.schema.append(pa.field(each.name, JSON if pa.types.is_nested(kind) else kind))
+            schema = schema.append(pa.field(each.name, JSON if pa.types.is_nested(kind) else kind))
+        return schema
 
     def _widen(self, values: Sequence[bytes | None], bad: Sequence[Undecodable]) -> bool:
         """Widen the columns that did not fit; whether there were any."""
@@ -180,7 +186,7 @@ class JsonDecoder:
                 value = values[each.position] or b""
                 if TOO_NARROW in each.reason:
                     self._widen_for(value)
-                elif MIXED in each.reason:
+                elif MIXED in each.reason or TWICE_WITHIN.search(each.reason):
                     self._take_nested(value)
         return bool(self.schema != before)
 

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Sequence
 from itertools import chain
-from typing import Any
 
-import msgspec
 import numpy as np
-import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as pj
 
+from workbench.ingestion.decoding.json_texts import as_object, other_fields, read_texts
 from workbench.loading import JSON
 
 # Arrow's reader calls itself for each level of what it infers; tens of thousands overflow its stack.
@@ -52,6 +48,7 @@ def read_records(values: Sequence[bytes], schema: pa.Schema, unexpected: str, *,
         table = _read_wrapped(values, plain, behaviour)
     _check_times(table)
     _check_decimals(table)
+    _check_floats(table, values)
     # What follows costs more than a look for the bytes that it is about.
     if not joined.isascii() or (b"\\" in joined and b"\\u" in joined) or b"\0" in joined:
         _check_text(table)
@@ -75,7 +72,7 @@ def _with_texts(
     table: pa.Table, values: Sequence[bytes], schema: pa.Schema, texts: Sequence[str], unexpected: str
 ) -> pa.Table:
     """The table with its JSON columns, and with the fields beyond the schema when they are to be inferred."""
-    found = dict(zip(texts, _read_texts(values, texts), strict=True))
+    found = dict(zip(texts, read_texts(values, texts), strict=True))
     arrays = [found[field.name] if field.name in found else table[field.name] for field in schema]
     table = pa.Table.from_arrays(arrays, schema=schema)
     if unexpected == "ignore":
@@ -88,66 +85,6 @@ def _with_texts(
         for name in inferred.column_names:
             table = table.append_column(inferred.schema.field(name), inferred[name])
     return table
-
-
-def _read_texts(values: Sequence[bytes], names: Sequence[str]) -> list[pa.Array]:
-    """What stands in these fields, as JSON columns. Nothing becomes an object of Python, which would round numbers."""
-    records = list(map(_texts_reader(tuple(names)), values))
-    columns = []
-    for number in range(len(names)):
-        found = [getattr(record, f"f{number}") for record in records]
-        columns.append([None if raw is None else compact(raw) for raw in found])
-    for name, column in zip(names, columns, strict=True):
-        _check_once(values, name, len(column) - column.count(None), columns)
-    return list(map(as_json, columns))
-
-
-@lru_cache(maxsize=16)
-def _texts_reader(names: tuple[str, ...]) -> Callable[[bytes], Any]:
-    fields = [(f"f{number}", msgspec.Raw, None) for number in range(len(names))]
-    renamed = {f"f{number}": name for number, name in enumerate(names)}
-    return msgspec.json.Decoder(msgspec.defstruct("Texts", fields, rename=renamed, gc=False)).decode
-
-
-def _check_once(values: Sequence[bytes], name: str, count: int, columns: Sequence[Sequence[bytes | None]]) -> None:
-    """Raise for a record that has the field twice: Arrow does not look at it, and msgspec takes the last."""
-    key = orjson.dumps(name)
-    more = sum(value.count(key) for value in values) - count
-    # It may also stand further within, in what was taken or in what was not.
-    if more <= 0 or more <= sum(text.count(key) for column in columns for text in column if text):
-        return
-    for value in values:
-        if value.count(key) > 1 and [found for found, _ in json.loads(value, object_pairs_hook=list)].count(name) > 1:
-            raise ValueError(f"column {name} was specified twice")
-
-
-_read_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-
-
-def other_fields(values: Sequence[bytes], schema: pa.Schema) -> list[dict[str, msgspec.Raw]]:
-    """The fields of each record that *schema* has not, with the text of what is in them."""
-    known = set(schema.names)
-    return [{name: raw for name, raw in _read_fields(value).items() if name not in known} for value in values]
-
-
-def as_object(fields: Mapping[str, msgspec.Raw]) -> bytes:
-    """The fields as the JSON object of just these."""
-    return b"{%b}" % b",".join(orjson.dumps(name) + b":" + compact(raw) for name, raw in fields.items())
-
-
-def compact(raw: msgspec.Raw) -> bytes:
-    """The text without the spaces between its tokens, which stay as they are: each digit of a number, for one."""
-    return msgspec.json.format(bytes(raw), indent=-1)
-
-
-def as_json(texts: Sequence[bytes | None]) -> pa.Array:
-    """A JSON column of compact texts; null for None and for `null`.
-
-    Raises:
-        ValueError: when one is not UTF-8.
-    """
-    storage = pa.array([None if text == b"null" else text for text in texts], pa.string())
-    return pa.ExtensionArray.from_storage(JSON, storage)
 
 
 def _read(joined: bytes, schema: pa.Schema, unexpected: str) -> pa.Table:
@@ -219,6 +156,15 @@ def _check_decimals(rows: pa.Table) -> None:
                 rows[field.name].validate(full=True)
             except pa.ArrowInvalid:
                 raise ValueError(f"column {field.name} holds a number that does not fit into {field.type}") from None
+
+
+def _check_floats(rows: pa.Table, values: Sequence[bytes]) -> None:
+    """Raise for a number that a double has no room for, which Arrow makes infinite when it is written in digits."""
+    for field in rows.schema:
+        if pa.types.is_floating(field.type) and pc.any(infinite := pc.is_inf(rows[field.name])).as_py():
+            for row in map(int, np.flatnonzero(infinite.to_numpy())):
+                if b"Inf" not in values[row]:
+                    raise ValueError(f"column {field.name} holds a number that is too large for it in row {row}")
 
 
 def _check_text(rows: pa.Table) -> None:

@@ -15,6 +15,8 @@ import msgspec
 import orjson
 import pyarrow as pa
 
+from workbench.ingestion.decoding.json_texts import is_plain
+
 
 def find_suspects(values: Sequence[bytes], schema: pa.Schema, *, closed: bool) -> list[int]:
     """Indices of the values that msgspec cannot read as a record of *schema*.
@@ -46,9 +48,12 @@ def certain_fault(value: bytes) -> str | None:
 
 
 def _record_type(schema: pa.Schema, *, closed: bool) -> type:
-    # Columns may have names that Python has not, so the fields are numbered.
-    fields = [(f"f{number}", _field_type(column.type) | None, None) for number, column in enumerate(schema)]
-    names = {f"f{number}": column.name for number, column in enumerate(schema)}
+    # Columns may have names that Python has not, so the fields are numbered. Those that msgspec has not either are
+    # not looked at.
+    columns = [column for column in schema if is_plain(column.name)]
+    fields = [(f"f{number}", _field_type(column.type) | None, None) for number, column in enumerate(columns)]
+    names = {f"f{number}": column.name for number, column in enumerate(columns)}
+    closed = closed and len(columns) == len(schema)
     return msgspec.defstruct("Record", fields, rename=names, forbid_unknown_fields=closed, gc=False)
 
 
