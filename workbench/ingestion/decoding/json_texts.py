@@ -60,7 +60,8 @@ def compact(raw: msgspec.Raw) -> bytes:
     text = bytes(raw)
     if text.count(b"[") + text.count(b"{") > DEEPEST and _depth(text) > DEEPEST:
         raise ValueError(f"the value is nested more than {DEEPEST} levels deep")
-    if len(text) > LONGEST_NUMBER and LONG_NUMBER.search(STRING.sub(b"", text)):
+    # Digits within a text are no number.
+    if len(text) > LONGEST_NUMBER and LONG_NUMBER.search(text) and LONG_NUMBER.search(STRING.sub(b"", text)):
         raise ValueError(f"the value has a number of more than {LONGEST_NUMBER} digits")
     return msgspec.json.format(text, indent=-1)
 
@@ -134,7 +135,8 @@ def _may_be_there_twice(value: bytes, key: bytes) -> bool:
 def _check_names(value: bytes, name: str, row: int) -> None:
     # What is nested deeper than Python can go is nothing that is taken.
     with suppress(RecursionError):
-        pairs = json.loads(value.decode("utf-8", "replace"), object_pairs_hook=list, parse_int=str, parse_float=str)
+        text = value.decode("utf-8", "replace")
+        pairs = json.loads(text, object_pairs_hook=list, parse_int=str, parse_float=str, strict=False)
         if [found for found, _ in pairs].count(name) > 1:
             raise ValueError(f"column {name} was specified twice in row {row}")
 
