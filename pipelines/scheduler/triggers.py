@@ -28,6 +28,7 @@ from pipelines.store.pages.runs import is_open, known_events
 from pipelines.store.records import NewRun, Trigger
 from pipelines.store.runs.schedules import Schedule, Tick, advance, read_schedules
 from workbench.errors import StoreUnavailable, WorkbenchError
+from workbench.storable import is_storable
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -137,14 +138,14 @@ class TriggerWatch:
         """Those that have changed and whose names can be kept; of others it is said once that they start nothing."""
         found = [*watch_files(rule, self._root, schedule.cursor)]
         key = schedule.pipeline, schedule.name
-        if (odd := next((each for each in found if not each.is_text), None)) is None:
+        if (odd := next((each for each in found if not is_storable(each.event)), None)) is None:
             self._told.discard(key)
             return found
         if key not in self._told:
             self._told.add(key)
             told = "%s, trigger %s: %s starts no run: its name is not UTF-8. Rename it."
             logger.warning(told, *key, os.fsencode(odd.event))
-        return [each for each in found if each.is_text]
+        return [each for each in found if is_storable(each.event)]
 
     def _put_back(self, connection: Connection, rule: TriggerRule, schedule: Schedule) -> bool:
         """Put a cursor back that is ahead of the clock of its events; returns whether it was."""

@@ -39,15 +39,6 @@ class Happening:
     instant: datetime  #: `${run.instant}`
     seen: datetime  #: the cursor that the watch may come to with it
 
-    @property
-    def is_text(self) -> bool:
-        """Whether the store can keep it: the name of a file may be any bytes."""
-        try:
-            self.event.encode()
-        except UnicodeEncodeError:
-            return False
-        return True
-
 
 def files_time() -> datetime:
     """What the clock says that stamps files: that of this machine, as far as it is known here."""

@@ -17,19 +17,32 @@ from workbench.errors import WorkbenchError
 from workbench.settings import Settings
 
 
-class Request(Offboard):
-    """The command for somebody; notes what is done."""
+class Silent:
+    """A command of the operator's, of which nobody hears."""
 
     body: dict[str, Any] = {}  # noqa: RUF012
     actor = "operator:root"
     authenticator = None
 
-    def __init__(self, settings: Settings, done: list[str]) -> None:
-        async def record(*_: Any, **__: Any) -> None:
-            """Nothing is kept."""
+    async def tell(self, **line: object) -> None:
+        """Nobody listens."""
 
+
+def authenticator(**parts: Any) -> SimpleNamespace:
+    """One whose audit log takes everything."""
+
+    async def record(*_: Any, **__: Any) -> None:
+        """Nothing is kept."""
+
+    return SimpleNamespace(audit=SimpleNamespace(record=record), **parts)
+
+
+class Request(Silent, Offboard):
+    """The command for somebody; notes what is done."""
+
+    def __init__(self, settings: Settings, done: list[str]) -> None:
         self.workbench, self.done = settings, done
-        self.authenticator = SimpleNamespace(audit=SimpleNamespace(record=record))
+        self.authenticator = authenticator()
 
     def check_known(self, name: str) -> Any:
         return SimpleNamespace(name=name)
@@ -42,32 +55,19 @@ class Request(Offboard):
         self.done.append(f"{user.name} out")
         return []
 
-    async def tell(self, **line: object) -> None:
-        """Nobody listens."""
 
-
-class Return(Readmit):
+class Return(Silent, Readmit):
     """The command that lets somebody in again, who was blocked."""
 
-    body: dict[str, Any] = {}  # noqa: RUF012
-    actor = "operator:root"
-    authenticator = None
-
     def __init__(self, settings: Settings, done: list[str]) -> None:
-        async def record(*_: Any, **__: Any) -> None:
-            """Nothing is kept."""
-
         identities = SimpleNamespace(
             is_blocked=lambda name: True, unblock=lambda name: done.append(f"{name} unblocked"), is_known=lambda _: True
         )
         self.workbench = settings
-        self.authenticator = SimpleNamespace(audit=SimpleNamespace(record=record), identities=identities)
+        self.authenticator = authenticator(identities=identities)
 
     def find_user(self, name: str) -> Any:
         return SimpleNamespace(name=name)
-
-    async def tell(self, **line: object) -> None:
-        """Nobody listens."""
 
 
 class Machine:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as pj
 
-from workbench.ingestion.decoding.json_texts import as_object, other_fields, read_texts
+from workbench.ingestion.decoding.json_texts import as_object, depth_of, other_fields, read_texts
 from workbench.loading import JSON
 
 # Arrow's reader calls itself for each level of what it infers; tens of thousands overflow its stack.
@@ -123,20 +123,8 @@ def _check_depth(values: Sequence[bytes], joined: bytes) -> None:
     if joined.count(b"[") + joined.count(b"{") - len(values) < DEEPEST:
         return  # all brackets together are fewer than would be too deep
     for value in values:
-        if value.count(b"[") + value.count(b"{") >= DEEPEST and _depth(value) > DEEPEST:
+        if value.count(b"[") + value.count(b"{") >= DEEPEST and depth_of(value) > DEEPEST:
             raise ValueError(f"the value is nested more than {DEEPEST} levels deep")
-
-
-def _depth(value: bytes) -> int:
-    """Levels of nesting; brackets inside strings count, too, unless they are balanced there."""
-    depth = deepest = 0
-    for byte in value:
-        if byte in b"[{":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif byte in b"]}":
-            depth -= 1
-    return deepest
 
 
 def _check_times(rows: pa.Table) -> None:

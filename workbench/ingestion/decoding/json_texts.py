@@ -58,12 +58,24 @@ def compact(raw: msgspec.Raw) -> bytes:
         ValueError: when it could not be read back.
     """
     text = bytes(raw)
-    if text.count(b"[") + text.count(b"{") > DEEPEST and _depth(text) > DEEPEST:
+    if text.count(b"[") + text.count(b"{") > DEEPEST and depth_of(STRING.sub(b"", text)) > DEEPEST:
         raise ValueError(f"the value is nested more than {DEEPEST} levels deep")
     # Digits within a text are no number.
     if len(text) > LONGEST_NUMBER and LONG_NUMBER.search(text) and LONG_NUMBER.search(STRING.sub(b"", text)):
         raise ValueError(f"the value has a number of more than {LONGEST_NUMBER} digits")
     return msgspec.json.format(text, indent=-1)
+
+
+def depth_of(value: bytes) -> int:
+    """Levels of nesting; brackets inside strings count, too, unless they are balanced there."""
+    depth = deepest = 0
+    for byte in value:
+        if byte in b"[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif byte in b"]}":
+            depth -= 1
+    return deepest
 
 
 def as_json(texts: Sequence[bytes | None]) -> pa.Array:
@@ -139,14 +151,3 @@ def _check_names(value: bytes, name: str, row: int) -> None:
         pairs = json.loads(text, object_pairs_hook=list, parse_int=str, parse_float=str, strict=False)
         if [found for found, _ in pairs].count(name) > 1:
             raise ValueError(f"column {name} was specified twice in row {row}")
-
-
-def _depth(text: bytes) -> int:
-    depth = deepest = 0
-    for byte in STRING.sub(b"", text):
-        if byte in b"[{":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif byte in b"]}":
-            depth -= 1
-    return deepest
