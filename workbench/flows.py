@@ -23,6 +23,7 @@ from workbench.ingestion.decoding import TYPES, Decoder
 from workbench.ingestion.decoding.contract import QUARANTINE, Contract
 from workbench.ingestion.decoding.enforced import EnforcedDecoder
 from workbench.ingestion.decoding.json import JsonDecoder
+from workbench.ingestion.decoding.json_schema import JsonSchemaDecoder
 from workbench.ingestion.decoding.registry import SchemaRegistry
 from workbench.ingestion.decoding.registry import make_decoder as registry_decoder
 from workbench.ingestion.definition import Flow
@@ -260,6 +261,8 @@ def make_decoder(registry: SchemaRegistrySettings, flow: Flow, columns: pa.Schem
     if flow.format == "json":
         return JsonDecoder(columns, flow.contract)
     client = SchemaRegistry.from_settings(registry)
+    if flow.format == "json_schema":
+        return JsonSchemaDecoder(client, columns, flow.contract)
     if flow.contract is Contract.IGNORE:
         return registry_decoder(flow.format, client, columns)
     return EnforcedDecoder(columns, flow.contract, partial(registry_decoder, flow.format, client))

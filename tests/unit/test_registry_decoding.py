@@ -23,6 +23,7 @@ from workbench.ingestion.decoding import Decoded
 from workbench.ingestion.decoding.casting import as_json_text, cast_column
 from workbench.ingestion.decoding.contract import Contract
 from workbench.ingestion.decoding.enforced import EnforcedDecoder
+from workbench.ingestion.decoding.json_schema import JsonSchemaDecoder
 from workbench.ingestion.decoding.registry import SchemaRegistry, make_decoder
 from workbench.sections import SchemaRegistrySettings
 
@@ -519,6 +520,10 @@ DOCUMENT = {
 }
 
 
+def json_schema(registry, columns: pa.Schema | None = None, contract: Contract = Contract.EVOLVE) -> JsonSchemaDecoder:
+    return JsonSchemaDecoder(registry, columns or pa.schema([]), contract)
+
+
 def test_json_schema_validates_and_gives_the_columns(server, registry):
     schema_id = server.register("t-value", json.dumps(DOCUMENT), "JSON")
     bodies = [
@@ -530,11 +535,11 @@ def test_json_schema_validates_and_gives_the_columns(server, registry):
         b'{"n":3}',
     ]
 
-    decoded = make_decoder("json_schema", registry).decode([frame(schema_id, body) for body in bodies])
+    decoded = json_schema(registry).decode([frame(schema_id, body) for body in bodies])
 
     assert decoded.positions == (0, 5)
     assert decoded.rows.to_pylist()[0] == {
-        "n": 1, "x": 1.5, "s": "a", "at": NOON, "inner": '{"k":[1]}', "ok": True,
+        "n": 1, "x": 1.5, "s": "a", "at": NOON, "inner": '{"k":[1]}', "ok": True, "more": 1,
     }  # fmt: skip
     told = reasons(decoded)
     assert told[1] == "the JSON Schema does not allow $.n: -1 is less than the minimum of 0"
@@ -548,21 +553,69 @@ def test_json_schema_fetches_nothing_but_what_is_registered(server, registry):
         outside = {"type": "object", "properties": {"a": {"$ref": f"{elsewhere.url}/schemas/ids/1"}}}
         schema_id = server.register("t-value", json.dumps(outside), "JSON")
 
-        decoded = make_decoder("json_schema", registry).decode([frame(schema_id, b'{"a":1}')])
+        decoded = json_schema(registry).decode([frame(schema_id, b'{"a":1}')])
 
         assert "cannot be applied" in reasons(decoded)[0]
         assert elsewhere.requests == []
 
 
-def test_json_schema_takes_the_columns_of_the_flow(server, registry):
-    schema_id = server.register("t-value", '{"type":"object"}', "JSON")
-    value = frame(schema_id, b'{"n":1,"s":"a"}')
+N = pa.schema([("n", pa.int32())])
+ALLOWED = '{"type":"object","properties":{"n":{"type":"integer"},"s":{"type":"string"}}}'
 
-    declared = make_decoder("json_schema", registry, pa.schema([("n", pa.int32())])).decode([value])
-    derived = make_decoder("json_schema", registry).decode([value])
+
+def test_what_a_json_schema_allows_beside_its_properties_is_not_left_out(server, registry):
+    schema_id = server.register("t-value", ALLOWED, "JSON")
+    bodies = [
+        b'{"n":1}',
+        b'{"n":2,"s":"a"}',
+        b'{"n":3,"more":1.0000000000000000001}',
+        b'{"n":4,"_offset":1,"more":null}',
+    ]
+    values = [frame(schema_id, body) for body in bodies]
+
+    quarantined = json_schema(registry, N, Contract.QUARANTINE).decode(values)
+    frozen = json_schema(registry, N, Contract.FREEZE).decode(values)
+    evolved = json_schema(registry, N).decode(values)
+    ignored = json_schema(registry, N, Contract.IGNORE).decode(values)
+
+    assert quarantined.rows["_quarantine"].to_pylist() == [
+        None, '{"s":"a"}', '{"more":1.0000000000000000001}', '{"_offset":1,"more":null}',
+    ]  # fmt: skip
+    assert frozen.positions == (0,)
+    assert reasons(frozen)[3] == "the record has fields that the flow does not declare: _offset, more"
+    assert evolved.rows.to_pylist() == [
+        {"n": 1, "s": None, "more": None}, {"n": 2, "s": "a", "more": None}, {"n": 3, "s": None, "more": 1.0},
+    ]  # fmt: skip
+    assert evolved.rows.schema == pa.schema([("n", pa.int64()), ("s", pa.string()), ("more", pa.float64())])
+    assert reasons(evolved) == {3: "the field _offset has the name of a column that tells of the record"}
+    assert ignored.rows.to_pylist() == [{"n": 1}, {"n": 2}, {"n": 3}, {"n": 4}]
+
+
+def test_records_of_several_json_schemas_stay_in_their_order(server, registry):
+    first = server.register("t-value", ALLOWED, "JSON")
+    second = server.register(
+        "u-value", '{"type":"object","required":["z"],"properties":{"z":{"type":"string"}}}', "JSON"
+    )
+    values = [
+        frame(second, b'{"z":"b","n":1}'), b"x", frame(first, b'{"n":2}'), frame(second, b'{"n":3}'), None,
+        frame(second, b'{"z":"c","n":4}'), frame(first, b'{"n":"5"}'), frame(first, b'{"n":6}'),
+    ]  # fmt: skip
+
+    decoded = json_schema(registry, N).decode(values)
+
+    assert decoded.positions == (0, 2, 5, 7)
+    assert decoded.rows.select(["n", "z"]).to_pylist() == [
+        {"n": 1, "z": "b"}, {"n": 2, "z": None}, {"n": 4, "z": "c"}, {"n": 6, "z": None},
+    ]  # fmt: skip
+    assert [each.position for each in decoded.undecodable] == [1, 3, 4, 6]
+
+
+def test_a_json_schema_without_properties_takes_the_columns_of_the_flow(server, registry):
+    schema_id = server.register("t-value", '{"type":"object"}', "JSON")
+
+    declared = json_schema(registry, N, Contract.IGNORE).decode([frame(schema_id, b'{"n":1,"s":"a"}')])
 
     assert declared.rows.to_pylist() == [{"n": 1}]
-    assert "names no properties" in reasons(derived)[0]
 
 
 def test_settings_of_the_registry_that_contradict_each_other_are_refused():

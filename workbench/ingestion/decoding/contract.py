@@ -43,3 +43,13 @@ def is_wider(kind: pa.DataType, than: pa.DataType) -> bool:
     """Whether *kind* comes after *than* in the order of widening."""
     step = widened(than)
     return step is not None and (step == kind or is_wider(kind, step))
+
+
+def united(schema: pa.Schema, found: pa.Schema) -> pa.Schema:
+    """The columns of both; a number gets the wider type."""
+    for field in found:
+        if field.name not in schema.names:
+            schema = schema.append(field.with_nullable(True))
+        elif is_wider(field.type, schema.field(field.name).type):
+            schema = schema.set(schema.names.index(field.name), field.with_nullable(True))
+    return schema

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from workbench.ingestion.decoding import Decoded, Decoder, Undecodable
 from workbench.ingestion.decoding.casting import as_json_text
-from workbench.ingestion.decoding.contract import QUARANTINE, Contract, column_fault, is_wider
+from workbench.ingestion.decoding.contract import QUARANTINE, Contract, column_fault, united
 from workbench.ingestion.decoding.json_texts import as_json, as_object
 from workbench.loading import JSON
 
@@ -45,7 +45,7 @@ class EnforcedDecoder:
 
     def _evolved(self, values: Sequence[bytes | None], found: Decoded) -> Decoded:
         impossible = [name for name in found.rows.column_names if name not in self.schema.names and column_fault(name)]
-        grown = _united(self.schema, found.rows.drop_columns(impossible).schema)
+        grown = united(self.schema, found.rows.drop_columns(impossible).schema)
         if grown != self.schema:
             self.schema, self._declared = grown, self._make(grown)
         declared = self._declared.decode(values)
@@ -109,13 +109,3 @@ def _without(declared: Decoded, faults: Mapping[int, str]) -> Decoded:
         tuple(position for position, kept in zip(declared.positions, keep, strict=True) if kept),
         tuple(sorted([*declared.undecodable, *refused], key=lambda each: each.position)),
     )
-
-
-def _united(schema: pa.Schema, found: pa.Schema) -> pa.Schema:
-    """The columns of both; a number gets the wider type."""
-    for field in found:
-        if field.name not in schema.names:
-            schema = schema.append(field.with_nullable(True))
-        elif is_wider(field.type, schema.field(field.name).type):
-            schema = schema.set(schema.names.index(field.name), field.with_nullable(True))
-    return schema

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -36,6 +36,7 @@ class Reader(Protocol):
 
 
 MakeReader = Callable[[SchemaRegistry, int, Any, pa.Schema | None], Reader]
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,49 @@ class Column:
     convert: Callable[[Any], Any] | None = None  #: of each value that is not null
 
 
+class Writers(Generic[Made]):
+    """What is made of each writer's schema, once.
+
+    Args:
+        registry: where the schemas are.
+        make: of an id and the schema; raises SchemaUnusable for one that is of no use.
+        serialized: whether to ask for schemas as descriptors, as Protobuf needs them.
+    """
+
+    def __init__(self, registry: SchemaRegistry, make: Callable[[int, Any], Made], *, serialized: bool = False) -> None:
+        self._registry = registry
+        self._make = make
+        self._serialized = serialized
+        self._made: dict[int, Made | SchemaUnusable] = {}
+
+    def of(self, values: Sequence[bytes | None]) -> tuple[list[tuple[Made, list[int]]], list[Undecodable]]:
+        """What each schema has given with the positions of its records, and the records that have none.
+
+        Raises:
+            KafkaError: when the registry does not answer.
+        """
+        groups, bad = _grouped(values)
+        found = []
+        for schema_id, positions in groups.items():
+            made = self._of(schema_id)
+            if isinstance(made, SchemaUnusable):
+                bad += [Undecodable(position, str(made)[:REASON_CHARACTERS]) for position in positions]
+            else:
+                found.append((made, positions))
+        return found, bad
+
+    def _of(self, schema_id: int) -> Made | SchemaUnusable:
+        if schema_id not in self._made:
+            schema = self._registry.find_schema(schema_id, serialized=self._serialized)
+            if schema is None:  # not kept: a registry that lags behind may know it later
+                return SchemaUnusable(f"the schema registry does not know the schema id {schema_id}")
+            try:
+                self._made[schema_id] = self._make(schema_id, schema)
+            except SchemaUnusable as error:
+                self._made[schema_id] = SchemaUnusable(f"schema {schema_id} {error}")
+        return self._made[schema_id]
+
+
 class FramedDecoder:
     """Decodes framed records of one format; a `Decoder`."""
 
@@ -55,20 +99,17 @@ class FramedDecoder:
         self, registry: SchemaRegistry, make_reader: MakeReader, schema: pa.Schema | None, *, serialized: bool = False
     ) -> None:
         self.schema = schema
-        self._serialized = serialized
-        self._registry = registry
-        self._make_reader = make_reader
-        self._readers: dict[int, Reader | str] = {}
+        self._readers = Writers[Reader](
+            registry,
+            lambda schema_id, found: make_reader(registry, schema_id, found, schema),
+            serialized=serialized,
+        )
 
     def decode(self, values: Sequence[bytes | None]) -> Decoded:
         """Decode every value; raises KafkaError when the registry does not answer."""
-        groups, bad = _grouped(values)
+        readers, bad = self._readers.of(values)
         parts: list[Decoded] = []
-        for schema_id, positions in groups.items():
-            reader = self._reader(schema_id)
-            if isinstance(reader, str):
-                bad += [Undecodable(position, reader) for position in positions]
-                continue
+        for reader, positions in readers:
             for part in reader.read([values[position] or b"" for position in positions]):
                 fitted = _fitted(part, self.schema)
                 parts.append(
@@ -77,18 +118,6 @@ class FramedDecoder:
                 bad += [Undecodable(positions[each.position], each.reason) for each in fitted.undecodable]
         bad.sort(key=lambda each: each.position)
         return _united(parts, tuple(bad), self.schema)
-
-    def _reader(self, schema_id: int) -> Reader | str:
-        """The reader of a schema, or why there is none."""
-        if schema_id not in self._readers:
-            schema = self._registry.find_schema(schema_id, serialized=self._serialized)
-            if schema is None:  # not kept: a registry that lags behind may know it later
-                return f"the schema registry does not know the schema id {schema_id}"
-            try:
-                self._readers[schema_id] = self._make_reader(self._registry, schema_id, schema, self.schema)
-            except SchemaUnusable as error:
-                self._readers[schema_id] = f"schema {schema_id} {error}"[:REASON_CHARACTERS]
-        return self._readers[schema_id]
 
 
 def check_kind(schema: Any, kind: str) -> None:

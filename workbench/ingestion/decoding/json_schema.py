@@ -1,22 +1,26 @@
 """JSON records in a schema registry's frame to Arrow, validated by their JSON Schema (json-schema.org).
 
-The schema's own properties say which columns there are, unless the flow does.
+What a schema allows is read as any JSON is; its properties say which types new columns have.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import orjson
 import pyarrow as pa
 
 from workbench.ingestion.decoding import Decoded, Undecodable
+from workbench.ingestion.decoding.contract import Contract, column_fault, united
 from workbench.ingestion.decoding.framed import (
     HEADER_BYTES,
     REASON_CHARACTERS,
     SchemaUnusable,
+    Writers,
     as_reason,
     check_kind,
 )
@@ -30,32 +34,17 @@ TYPES = {"integer": pa.int64(), "number": pa.float64(), "boolean": pa.bool_(), "
 TIME = pa.timestamp("us", tz="UTC")
 
 
-class JsonSchemaReader:
-    """Reads the records of one writer's schema."""
+@dataclass(frozen=True)
+class Writer:
+    """What one writer's schema allows, and the columns that its properties would have."""
 
-    def __init__(self, validator: Any, columns: pa.Schema) -> None:
-        self._validator = validator
-        self._decoder = JsonDecoder(columns)
+    validator: Any
+    columns: pa.Schema
 
-    def read(self, values: Sequence[bytes]) -> Iterable[Decoded]:
-        """The rows of the values that the schema allows."""
-        texts, positions, bad = [], [], []
-        for position, value in enumerate(values):
-            text = value[HEADER_BYTES:]
-            reason = self._objection(text)
-            if reason:
-                bad.append(Undecodable(position, reason))
-            else:
-                texts.append(text)
-                positions.append(position)
-        decoded = self._decoder.decode(texts)
-        bad += [Undecodable(positions[each.position], each.reason) for each in decoded.undecodable]
-        yield Decoded(decoded.rows, tuple(positions[row] for row in decoded.positions), tuple(bad))
-
-    def _objection(self, text: bytes) -> str:
+    def objection(self, text: bytes) -> str:
         """Why the schema does not allow a text; empty when it does."""
         try:
-            error = next(self._validator.iter_errors(orjson.loads(text)), None)
+            error = next(self.validator.iter_errors(orjson.loads(text)), None)
         except ValueError as broken:
             return as_reason(broken, "the value is not JSON")
         except Exception as unresolvable:  # noqa: BLE001 a reference that leads nowhere, a pattern that is none
@@ -67,17 +56,53 @@ class JsonSchemaReader:
         ]
 
 
-def make_reader(registry: SchemaRegistry, schema_id: int, schema: Any, columns: pa.Schema | None) -> JsonSchemaReader:
-    """The reader of one writer's schema.
+class JsonSchemaDecoder:
+    """Decodes the records that their writers' schemas allow as `JsonDecoder` reads them; a `Decoder`.
+
+    What a schema allows beside its properties is there for the contract, too. Under `Contract.EVOLVE`
+    properties become columns of their types, and other fields of those that their values have.
+    """
+
+    def __init__(self, registry: SchemaRegistry, schema: pa.Schema, contract: Contract) -> None:
+        self._writers = Writers[Writer](registry, partial(make_writer, registry))
+        self._json = JsonDecoder(schema, contract)
+        self._is_growing = contract is Contract.EVOLVE
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns; under `Contract.EVOLVE` they grow."""
+        return self._json.schema
+
+    def decode(self, values: Sequence[bytes | None]) -> Decoded:
+        """Decode every value that can be; see `workbench.ingestion.decoding.Decoder`."""
+        writers, bad = self._writers.of(values)
+        allowed: dict[int, bytes] = {}
+        for writer, positions in writers:
+            if self._is_growing:
+                self._json.schema = united(self._json.schema, writer.columns)
+            for position in positions:
+                text = (values[position] or b"")[HEADER_BYTES:]
+                if reason := writer.objection(text):
+                    bad.append(Undecodable(position, reason))
+                else:
+                    allowed[position] = text
+        ordered = sorted(allowed)
+        decoded = self._json.decode([allowed[position] for position in ordered])
+        bad += [Undecodable(ordered[each.position], each.reason) for each in decoded.undecodable]
+        bad.sort(key=lambda each: each.position)
+        return Decoded(decoded.rows, tuple(ordered[row] for row in decoded.positions), tuple(bad))
+
+
+def make_writer(registry: SchemaRegistry, schema_id: int, schema: Any) -> Writer:
+    """What one writer's schema says.
 
     Args:
         registry: for the schemas that it refers to.
         schema_id: its id.
         schema: as the registry gives it.
-        columns: what the flow asks for; None derives columns from the schema's properties.
 
     Raises:
-        SchemaUnusable: when it is no JSON Schema, or no columns can be derived from it.
+        SchemaUnusable: when it is no JSON Schema.
         KafkaError: when the registry does not answer for a schema that it refers to.
     """
     from jsonschema import SchemaError  # type: ignore[import-untyped]
@@ -91,7 +116,7 @@ def make_reader(registry: SchemaRegistry, schema_id: int, schema: Any, columns: 
     except (ValueError, SchemaError) as error:
         raise SchemaUnusable(f"is no JSON Schema: {error}"[:REASON_CHARACTERS]) from None
     validator = kind(document, registry=_documents(registry, schema), format_checker=kind.FORMAT_CHECKER)
-    return JsonSchemaReader(validator, columns if columns is not None else _columns(document))
+    return Writer(validator, _columns(document))
 
 
 def _documents(registry: SchemaRegistry, schema: Any) -> Any:
@@ -108,10 +133,10 @@ def _documents(registry: SchemaRegistry, schema: Any) -> Any:
 
 
 def _columns(document: Any) -> pa.Schema:
+    """Those of the properties, but for names that no column can have."""
     properties = _resolved(document, document).get("properties")
-    if not isinstance(properties, Mapping) or not properties:
-        raise SchemaUnusable("names no properties; say in the flow which columns to take")
-    return pa.schema([(name, _type(each, document)) for name, each in properties.items()])
+    named = properties.items() if isinstance(properties, Mapping) else ()
+    return pa.schema([(name, _type(each, document)) for name, each in named if column_fault(name) is None])
 
 
 def _type(schema: Any, document: Any) -> pa.DataType:

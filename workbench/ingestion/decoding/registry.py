@@ -19,7 +19,7 @@ from workbench.errors import KafkaError, KafkaUnavailable
 from workbench.ingestion.decoding import Decoder
 from workbench.sections import SchemaRegistrySettings
 
-FORMATS = ("avro", "protobuf", "json_schema")
+FORMATS = ("avro", "protobuf")
 ANSWER_SECONDS = 10
 RETRY_MILLISECONDS = 200
 
@@ -34,7 +34,7 @@ def make_decoder(
     """The decoder of one of FORMATS.
 
     Args:
-        kind: `avro`, `protobuf` or `json_schema`.
+        kind: `avro` or `protobuf`; JSON Schema has `workbench.ingestion.decoding.json_schema.JsonSchemaDecoder`.
         registry: where the writers' schemas are, or the settings that lead there.
         schema: the columns to take, with their types; None takes every column that the writers'
             schemas have.
@@ -42,13 +42,12 @@ def make_decoder(
     Raises:
         KafkaError: when the format is unknown, or the settings name no registry.
     """
-    from workbench.ingestion.decoding import avro, json_schema, protobuf
+    from workbench.ingestion.decoding import avro, protobuf
     from workbench.ingestion.decoding.framed import FramedDecoder, MakeReader
 
     readers: dict[str, MakeReader] = {
         "avro": avro.make_reader,
         "protobuf": protobuf.make_reader,
-        "json_schema": json_schema.make_reader,
     }
     if kind not in readers:
         raise KafkaError(f"there is no format {kind!r}", remedy=f"Choose among {', '.join(FORMATS)}.")
