@@ -14,7 +14,7 @@ of workers and schedulers jump; that of the database, which leases go by, never 
 Of each schedule every run must have ended, and succeeded; each step must have one attempt that succeeded, whose
 output is the step's and is there; and nothing may be left in the queue. Of each wave each instant must have
 been run once. Of each worker that was killed, what it ran must be another's in time, and its log may lack no
-more than a second of what steps have printed.
+more than a second of what steps have printed while it was there to read: others may have stopped it just then.
 """
 
 from __future__ import annotations
@@ -239,7 +239,7 @@ def killed_problems(site: Site, crew: Crew, killed: Killed) -> list[str]:
         waited = float(str(ended)) - killed.at
         if float(str(ended)) > latest_take_over(crew, killed):
             found.append(f"attempt {number} was taken over {waited:.1f} s after its worker was killed")
-        missing = seconds_lost(site, Path(str(path)), killed.monotonic) if path else 0.0
+        missing = seconds_lost(site, Path(str(path)), last_awake(crew, killed)) if path else 0.0
         if missing > LOST_SECONDS:
             found.append(f"attempt {number} has lost the last {missing:.1f} s of its output")
     return found
@@ -252,6 +252,15 @@ def latest_take_over(crew: Crew, killed: Killed) -> float:
         if killed.at < each.end and each.begin <= latest:
             latest = max(latest, each.end + BACK_SECONDS)
     return latest
+
+
+def last_awake(crew: Crew, killed: Killed) -> float:
+    """Until when what a step has printed must be in its log: the kill, or a stop from which it had no time to come back."""
+    until = killed.monotonic
+    for pause in sorted(crew.pauses, key=lambda each: each.begin, reverse=True):
+        if pause.pid == killed.pid and pause.begin < until < pause.end + LOST_SECONDS:
+            until = pause.begin
+    return until
 
 
 def seconds_lost(site: Site, log: Path, until: float) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import signal
@@ -39,6 +40,15 @@ class Killed:
     monotonic: float  #: seconds on the clock that no fault lets jump
 
 
+@dataclass
+class Pause:
+    """A time in which a worker was stopped, and so read nothing of what its steps printed; on the same clock."""
+
+    pid: int
+    begin: float
+    end: float = math.inf  #: while it is stopped
+
+
 @dataclass(frozen=True)
 class Disturbance:
     """A time in which others were not there to take over, in seconds since the epoch."""
@@ -59,6 +69,7 @@ class Crew:
         self.workers = [self._start(WORKER) for _ in range(3)]
         self.schedulers = [self._start(SCHEDULER) for _ in range(2)]
         self.killed: list[Killed] = []
+        self.pauses: list[Pause] = []
 
     def inflict(self, fault: str, rng: random.Random, run_ids: Collection[int]) -> None:
         """Do what the fault says, to who runs a step of these runs where somebody does; all are there afterwards."""
@@ -98,6 +109,8 @@ class Crew:
     def _stop(self, fault: str, rng: random.Random, run_ids: Collection[int]) -> None:
         with self._lock:
             stopped = self._to_stop(fault, rng, run_ids)
+            pauses = [Pause(each.pid, time.monotonic()) for each in stopped]
+            self.pauses += pauses
             for each in stopped:
                 with suppress(psutil.NoSuchProcess):
                     each.send_signal(signal.SIGSTOP)
@@ -107,6 +120,8 @@ class Crew:
             for each in stopped:
                 with suppress(psutil.NoSuchProcess):
                     each.send_signal(signal.SIGCONT)
+            for pause in pauses:
+                pause.end = time.monotonic()
 
     def _to_stop(
         self, fault: str, rng: random.Random, run_ids: Collection[int]
