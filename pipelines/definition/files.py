@@ -55,15 +55,15 @@ def find_pipeline(project: Project, name: str) -> Pipeline:
         WorkbenchError: when there is no such file.
         DefinitionError: with everything that is wrong.
     """
-    path = project.jobs / f"{name}.yaml"
-    if not path.is_file():
-        known = [each.stem for each in sorted(project.jobs.glob("*.yaml"))]
+    known = {each.stem: each for each in sorted(project.jobs.glob("*.yaml")) if each.is_file()}
+    # Looked up and not joined: a name may be too long for a path, or lead out of the folder.
+    if name not in known:
         near = difflib.get_close_matches(name, known, n=1)
         raise WorkbenchError(
             f"there is no pipeline {name!r}{f'; did you mean {near[0]}?' if near else ''} {project.jobs} has {', '.join(known) or 'none'}",
             remedy="Name one of them, or write its file; docs/pipelines.md has the format.",
         )
-    return read_pipeline(path, project)
+    return read_pipeline(known[name], project)
 
 
 def read_pipeline(path: Path, project: Project) -> Pipeline:

@@ -61,6 +61,7 @@ class TriggerWatch:
         self._backlogs: dict[Key, Backlog] = {}
         self._left: Key | None = None  # the trigger with which the last watch ended early
         self._told: set[Key] = set()  # triggers of which it was said that a file starts no run
+        self._wrong: dict[Key, str] = {}  # what was said last of triggers that fail
 
     def watch(self, rules: Iterable[tuple[TriggerRule, Plan]]) -> bool:
         """Make runs of what has happened, at most `EVENTS_AT_ONCE`.
@@ -79,13 +80,11 @@ class TriggerWatch:
                 budget -= self._watch_one(rule, schedule, plan, budget)
             except StoreUnavailable:
                 raise
-            except WorkbenchError as error:
-                logger.error("%s, trigger %s: %s", *key, error)  # noqa: TRY400 - it says all
+            except Exception as error:
+                # Also what nobody has thought of: in one trigger it keeps no other from its runs.
+                self._report(key, error)
                 continue
-            except Exception:
-                # What nobody has thought of in one trigger keeps no other from its runs.
-                logger.exception("%s, trigger %s", *key)
-                continue
+            self._wrong.pop(key, None)
             if not budget or self._backlogs.get(key):
                 self._left = key
                 return True
@@ -96,6 +95,14 @@ class TriggerWatch:
         """Keep nothing of triggers that are no longer on the agenda."""
         self._backlogs = {key: each for key, each in self._backlogs.items() if self._agenda.get(*key)}
         self._told = {key for key in self._told if self._agenda.get(*key)}
+        self._wrong = {key: each for key, each in self._wrong.items() if self._agenda.get(*key)}
+
+    def _report(self, key: Key, error: Exception) -> None:
+        """Say what is wrong with a trigger, once: it is tried again each second."""
+        text = f"{type(error).__name__}: {error}"
+        if self._wrong.get(key) != text:
+            self._wrong[key] = text
+            logger.error("%s, trigger %s: %s", *key, error, exc_info=not isinstance(error, WorkbenchError))
 
     def _in_turn(self, rules: Iterable[tuple[TriggerRule, Plan]]) -> list[tuple[Key, TriggerRule, Plan]]:
         """All of them, those first that the last watch did not come to."""

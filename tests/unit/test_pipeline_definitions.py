@@ -568,6 +568,14 @@ def test_an_unknown_pipeline_lists_the_known(project):
         find_pipeline(project, "nightl")
 
 
+@pytest.mark.parametrize("name", ["x" * 300, "../jobs/nightly", "", "a\0b"])
+def test_a_name_that_is_no_file_of_the_folder_is_unknown(project, name):
+    write(project, "steps: {a: {flow: flights}}", "nightly")
+
+    with pytest.raises(WorkbenchError, match="there is no pipeline"):
+        find_pipeline(project, name)
+
+
 def test_reading_one_file_raises_all_that_is_wrong(project):
     with pytest.raises(DefinitionError) as caught:
         read_pipeline(write(project, "steps: {a: {flow: nothing}}\nowne: x"), project)
