@@ -213,9 +213,13 @@ def _follow(home: Path, stopping: threading.Event) -> None:
         if stopping.wait(seconds):
             raise _Stopped
 
+    def failed(error: OSError) -> None:
+        logger.warning("the audit log cannot be followed: %s", error)
+        wait(1.0)
+
     while not stopping.is_set():
         try:
-            for event in follow_events(AuditLog.of(home).path, Search(), wait=wait):
+            for event in follow_events(AuditLog.of(home).path, Search(), wait=wait, failed=failed):
                 _count(event)
         except (OSError, ValueError) as error:
             logger.warning("the audit log cannot be followed: %s", error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -460,6 +461,26 @@ def test_nothing_is_missed_when_a_file_is_closed_within_a_look(tmp_path, monkeyp
     monkeypatch.setattr(reading, "_whole_bytes", close_behind)
 
     assert [next(following).actor for _ in range(3)] == ["gh-0", "gh-1", "gh-2"]
+
+
+def test_an_error_of_the_disk_while_it_is_followed_misses_and_doubles_nothing(tmp_path, monkeypatch):
+    log = AuditLog(tmp_path / "audit" / "events.jsonl", segment_bytes=1500)
+    log.append(an_event(actor="before"))
+    told: list[OSError] = []
+    following = follow_events(log.path, Search(), wait=lambda _: None, failed=told.append)
+    written = [f"gh-{number}" for number in range(12)]
+    for actor in written:
+        log.append(an_event(actor=actor))
+    real = reading._whole_bytes
+
+    def break_late(*arguments: object) -> int:
+        monkeypatch.setattr(reading, "_whole_bytes", real)
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(reading, "_whole_bytes", break_late)
+
+    assert [next(following).actor for _ in range(12)] == written
+    assert [error.errno for error in told] == [errno.EIO]
 
 
 def test_half_a_line_is_followed_once_it_is_whole(tmp_path):

@@ -104,15 +104,22 @@ def read_last_events(
     return newest[:count]
 
 
-def follow_events(path: Path, search: Search, *, wait: Callable[[float], object] = time.sleep) -> Iterator[Event]:
+def follow_events(
+    path: Path,
+    search: Search,
+    *,
+    wait: Callable[[float], object] = time.sleep,
+    failed: Callable[[OSError], object] | None = None,
+) -> Iterator[Event]:
     """Events that are written after the call, for ever; over the borders of segments, however many are closed at once.
 
     Args:
         path: of the log.
         search: which are wanted.
         wait: called with seconds while there is nothing new.
+        failed: called when the log cannot be read, which is then tried again from the same place; None raises.
     """
-    return _follow(path, search, _end(path), wait)
+    return _follow(path, search, _end(path), wait, failed)
 
 
 @dataclass(frozen=True)
@@ -136,23 +143,40 @@ def _newest(closed: list[Path]) -> str:
     return closed[-1].name if closed else ""
 
 
-def _follow(path: Path, search: Search, place: _Place, wait: Callable[[float], object]) -> Iterator[Event]:
+def _follow(
+    path: Path,
+    search: Search,
+    place: _Place,
+    wait: Callable[[float], object],
+    failed: Callable[[OSError], object] | None,
+) -> Iterator[Event]:
     while True:
-        with opened(path) as (closed, active):
-            later = [each for each in closed if each.name > place.closed]
-            for each in later:
-                found = _events(each, place)
-                yield from (event for event in found if search.finds(event))
-            inode = start = end = 0
-            if active is not None:
-                inode = os.fstat(active.fileno()).st_ino
-                start = place.position if inode == place.inode else 0
-                end = _whole_bytes(active, start)
-                found = _events_of(active, path, start, end, is_first=not closed)
-                yield from (event for event in found if search.finds(event))
-            place = _Place(_newest(closed), inode, end)
-        if not later and end == start:
+        try:
+            found, after = _look(path, place)
+        except OSError as error:
+            if failed is None:
+                raise
+            failed(error)
             wait(POLL_SECONDS)
+            continue
+        # Not before all of it is read: what is read again after an error would come twice.
+        yield from (event for event in found if search.finds(event))
+        if after == place:
+            wait(POLL_SECONDS)
+        place = after
+
+
+def _look(path: Path, place: _Place) -> tuple[list[Event], _Place]:
+    """What was written after *place*, and the place after that."""
+    with opened(path) as (closed, active):
+        found = [event for each in closed if each.name > place.closed for event in _events(each, place)]
+        inode = end = 0
+        if active is not None:
+            inode = os.fstat(active.fileno()).st_ino
+            start = place.position if inode == place.inode else 0
+            end = _whole_bytes(active, start)
+            found += _events_of(active, path, start, end, is_first=not closed)
+        return found, _Place(_newest(closed), inode, end)
 
 
 def _whole_bytes(file: BinaryIO, start: int) -> int:
