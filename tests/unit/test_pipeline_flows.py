@@ -166,6 +166,8 @@ def test_a_tail_begins_near_the_end_goes_on_and_steers_no_terminal(tmp_path: Pat
     assert (tail.new_text(), other.new_text()) == ("é\n", "é\n")
     log.write_bytes(b"anew\n")
     assert (tail.has_more, tail.new_text()) == (True, "anew\n")
+    log.write_text("é" * 40_000 + "\n")
+    assert set(LogTail.near_end(log, 2).new_text()) == {"é", "\n"}
 
 
 def test_a_process_whose_flow_has_no_file_says_so_and_asks_for_a_person(tmp_path: Path, monkeypatch):

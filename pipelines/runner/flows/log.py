@@ -12,6 +12,7 @@ from typing import Self
 from pipelines.runner.flows.files import TAIL_BYTES
 
 PIECE_BYTES = 256 * 1024  #: read at once
+WITHIN_CHARACTER = bytes(range(0x80, 0xC0))  # of UTF-8, where a cut in 64 KiB may be
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # of ECMA-48, but for tab and line feed
 
 
@@ -32,7 +33,8 @@ class LogTail:
                 end = file.read(size - begin).splitlines(keepends=True)
         except OSError:
             return cls(path)
-        return cls(path, size - sum(map(len, end[-lines:] if lines else [])))
+        tail = b"".join(end[-lines:] if lines else [])
+        return cls(path, size - len(tail.lstrip(WITHIN_CHARACTER)))
 
     @property
     def has_more(self) -> bool:
