@@ -80,7 +80,7 @@ class TriggerWatch:
                 budget -= self._watch_one(rule, schedule, plan, budget)
             except StoreUnavailable:
                 raise
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 as it says
                 # Also what nobody has thought of: in one trigger it keeps no other from its runs.
                 self._report(key, error)
                 continue

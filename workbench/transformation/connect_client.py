@@ -10,7 +10,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +23,7 @@ from pyspark.sql.connect.session import SparkSession
 
 from workbench.errors import SparkRestarted
 from workbench.transformation.failures import condition, explanation, is_lost, is_refused
+from workbench.transformation.interrupts import HeldInterrupt
 from workbench.transformation.plans import is_read
 from workbench.transformation.progress import RECORDER, Recorder
 from workbench.transformation.recording import Relay, recorded
@@ -119,12 +120,14 @@ class RecoveringClient(SparkConnectClient):  # type: ignore[misc]
     def _again(self, ask: Callable[[], Any]) -> Any:
         session_id = self._session_id if self._is_explaining else self._ready()
         try:
-            return ask()
+            with HeldInterrupt():
+                return ask()
         except Exception as error:  # noqa: BLE001 - what is not lost is raised
             if not self._may_follow(error):
                 raise self._explained(error) from None
         self._recover(session_id)
-        return ask()
+        with HeldInterrupt():
+            return ask()
 
     def add_artifacts(self, *paths: str, pyfile: bool, archive: bool, file: bool) -> None:
         """Called for files of people, which go to the session of now."""
@@ -152,13 +155,14 @@ class RecoveringClient(SparkConnectClient):  # type: ignore[misc]
     def _execute(self, req: Any) -> None:
         self._follow(req)
         try:
-            with self._recorded(req):
+            with self._recorded(req), self._held(req):
                 super()._execute(req)
         except Exception as error:  # noqa: BLE001 - what is not lost is raised
             if not self._may_follow(error):
                 raise self._explained(error) from None
             again = self._next_request(req, error, has_given=False)
-            super()._execute(again)
+            with self._held(again):
+                super()._execute(again)
 
     def _execute_and_fetch(self, req: Any, observations: Any, self_destruct: bool = False) -> Any:
         try:
@@ -184,11 +188,24 @@ class RecoveringClient(SparkConnectClient):  # type: ignore[misc]
         yield from self._fetch(again, observations, progress)
 
     def _fetch(self, req: Any, observations: Any, progress: Any) -> Iterator[Any]:
-        with self._recorded(req) as relay:
-            for each in super()._execute_and_fetch_as_iterator(req, observations, relay(progress)):
+        with (
+            self._recorded(req) as relay,
+            closing(super()._execute_and_fetch_as_iterator(req, observations, relay(progress))) as answers,
+        ):
+            while True:
+                # Not around the `yield`: what is done with the rows is interrupted as anything is.
+                with self._held(req):
+                    each = next(answers, None)
+                if each is None:
+                    return
                 if isinstance(each, pa.RecordBatch):
                     self._recorder.add_rows(req.operation_id, each.num_rows)
                 yield each
+
+    def _held(self, req: Any) -> HeldInterrupt:
+        """While the server is asked, Ctrl-C cancels the operation of *req* there, and is raised when it has ended."""
+        operation = req.operation_id
+        return HeldInterrupt(lambda: self.interrupt_operation(operation))
 
     def _next_request(self, req: Any, error: Exception, *, has_given: bool) -> Any:
         """The request to send to the new session, when it may be sent."""
