@@ -109,8 +109,7 @@ class Crew:
     def _stop(self, fault: str, rng: random.Random, run_ids: Collection[int]) -> None:
         with self._lock:
             stopped = self._to_stop(fault, rng, run_ids)
-            pauses = [Pause(each.pid, time.monotonic()) for each in stopped]
-            self.pauses += pauses
+            self.pauses += [Pause(each.pid, time.monotonic()) for each in stopped]
             for each in stopped:
                 with suppress(psutil.NoSuchProcess):
                     each.send_signal(signal.SIGSTOP)
@@ -120,8 +119,10 @@ class Crew:
             for each in stopped:
                 with suppress(psutil.NoSuchProcess):
                     each.send_signal(signal.SIGCONT)
-            for pause in pauses:
-                pause.end = time.monotonic()
+            # Also where another has stopped it again meanwhile: it goes on all the same.
+            for pause in self.pauses:
+                if pause.pid in {each.pid for each in stopped}:
+                    pause.end = min(pause.end, time.monotonic())
 
     def _to_stop(
         self, fault: str, rng: random.Random, run_ids: Collection[int]

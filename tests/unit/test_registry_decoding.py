@@ -610,6 +610,26 @@ def test_records_of_several_json_schemas_stay_in_their_order(server, registry):
     assert [each.position for each in decoded.undecodable] == [1, 3, 4, 6]
 
 
+def test_columns_come_with_a_record_that_is_allowed_and_from_values_when_properties_lead_in_a_circle(server, registry):
+    circle = {
+        "type": "object",
+        "definitions": {"n": {"oneOf": [{"type": "null"}, {"$ref": "#/definitions/n"}]}},
+        "properties": {"n": {"$ref": "#/definitions/n"}, "k": {"type": "number"}},
+    }
+    numbers = server.register(
+        "t-value", '{"type":"object","properties":{"n":{"type":"number"}},"required":["n"]}', "JSON"
+    )
+    circular = server.register("u-value", json.dumps(circle), "JSON")
+    decoder = json_schema(registry, N)
+
+    refused = decoder.decode([frame(numbers, b"{}")])
+    before = decoder.schema
+    taken = decoder.decode([frame(circular, b'{"k":1}'), frame(numbers, b'{"n":1.5}')])
+
+    assert (len(refused.undecodable), before) == (1, N)
+    assert taken.rows.to_pylist() == [{"n": None, "k": 1}, {"n": 1.5, "k": None}]
+
+
 def test_a_json_schema_without_properties_takes_the_columns_of_the_flow(server, registry):
     schema_id = server.register("t-value", '{"type":"object"}', "JSON")
 

@@ -1,4 +1,4 @@
-"""A contract kept by decoders that give every field of their records: those with a schema registry."""
+"""A contract kept by decoders that give every field of their records: those of Avro and Protobuf."""
 
 from __future__ import annotations
 

@@ -78,14 +78,12 @@ class JsonSchemaDecoder:
         writers, bad = self._writers.of(values)
         allowed: dict[int, bytes] = {}
         for writer, positions in writers:
-            if self._is_growing:
+            texts = {position: (values[position] or b"")[HEADER_BYTES:] for position in positions}
+            refused = {position: reason for position, text in texts.items() if (reason := writer.objection(text))}
+            bad += [Undecodable(position, reason) for position, reason in refused.items()]
+            if self._is_growing and len(refused) < len(texts):
                 self._json.schema = united(self._json.schema, writer.columns)
-            for position in positions:
-                text = (values[position] or b"")[HEADER_BYTES:]
-                if reason := writer.objection(text):
-                    bad.append(Undecodable(position, reason))
-                else:
-                    allowed[position] = text
+            allowed |= {position: text for position, text in texts.items() if position not in refused}
         ordered = sorted(allowed)
         decoded = self._json.decode([allowed[position] for position in ordered])
         bad += [Undecodable(ordered[each.position], each.reason) for each in decoded.undecodable]
@@ -113,10 +111,10 @@ def make_writer(registry: SchemaRegistry, schema_id: int, schema: Any) -> Writer
         document = json.loads(schema.schema_str)
         kind = validator_for(document, default=Draft7Validator)
         kind.check_schema(document)
+        documents = _documents(registry, schema)
     except (ValueError, SchemaError) as error:
         raise SchemaUnusable(f"is no JSON Schema: {error}"[:REASON_CHARACTERS]) from None
-    validator = kind(document, registry=_documents(registry, schema), format_checker=kind.FORMAT_CHECKER)
-    return Writer(validator, _columns(document))
+    return Writer(kind(document, registry=documents, format_checker=kind.FORMAT_CHECKER), _columns(document))
 
 
 def _documents(registry: SchemaRegistry, schema: Any) -> Any:
@@ -127,16 +125,21 @@ def _documents(registry: SchemaRegistry, schema: Any) -> Any:
     found = Registry()
     for reference in schema.references or []:
         referred = registry.version(reference.subject, reference.version)
+        check_kind(referred, "JSON")
         resource = Resource.from_contents(json.loads(referred.schema_str), default_specification=DRAFT7)
         found = found.combine(_documents(registry, referred)).with_resource(reference.name, resource)
     return found
 
 
 def _columns(document: Any) -> pa.Schema:
-    """Those of the properties, but for names that no column can have."""
+    """Those of the properties, but for names that no column can have; none when they lead round in a circle."""
     properties = _resolved(document, document).get("properties")
     named = properties.items() if isinstance(properties, Mapping) else ()
-    return pa.schema([(name, _type(each, document)) for name, each in named if column_fault(name) is None])
+    try:
+        return pa.schema([(name, _type(each, document)) for name, each in named if column_fault(name) is None])
+    except (RecursionError, TypeError, UnicodeEncodeError):
+        # Whether a record is allowed is for the validator to say; columns come from its values then.
+        return pa.schema([])
 
 
 def _type(schema: Any, document: Any) -> pa.DataType:
