@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 from collections.abc import Generator, Iterator
@@ -86,6 +87,16 @@ def usual_umask() -> Iterator[None]:
     before = os.umask(0o022)
     yield
     os.umask(before)
+
+
+@pytest.fixture(autouse=True)
+def usual_logging() -> Iterator[None]:
+    """Neither the level nor the masks that a command of one test has begun its logs with are those of another."""
+    ours, factory = logging.getLogger("workbench"), logging.getLogRecordFactory()
+    level = ours.level
+    yield
+    ours.setLevel(level)
+    logging.setLogRecordFactory(factory)
 
 
 @pytest.fixture(scope="session")

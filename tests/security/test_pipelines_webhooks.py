@@ -15,6 +15,7 @@ import pytest
 from pydantic import SecretStr
 
 from pipelines.scheduler.scheduler import Scheduler
+from pipelines.service.webhooks.receiving import REFUSED_PER_MINUTE
 from pipelines.service.webhooks.signing import LARGEST_BYTES, TOLERANCE_SECONDS, Signed, key_of
 from pipelines.store.retention import let_go
 from tests.services.pipelines_project import Site, running_site
@@ -108,7 +109,7 @@ def test_an_id_is_one_run_however_often_and_at_once_it_comes(service: RunningSer
 def test_an_id_is_one_run_for_two_services_and_for_a_sender_that_tries_again_after_a_kill(
     site: Site, service: RunningService
 ):
-    names = [f"msg_kill_{number}" for number in range(40)]
+    names = [f"msg_kill_{number}" for number in range(120)]
     with running_service(site, OUR_SECRET=OURS) as dying, ThreadPoolExecutor(4) as pool:
         both = list(pool.map(lambda each: post(each, "ours", id="msg_kill_two"), [service, dying, service, dying]))
         sent = [pool.submit(post, dying, "ours", id=name) for name in names]
@@ -166,7 +167,7 @@ def test_a_secret_of_one_pipeline_opens_no_other_and_one_in_a_file_may_change(se
 
 
 def test_a_request_that_is_sent_again_later_is_refused_and_its_run_is_not_let_go_before(service, site: Site):
-    body, moment = b"captured", int(time.time()) - TOLERANCE_SECONDS + 10
+    body, moment = b"captured", int(time.time()) - TOLERANCE_SECONDS + 20
     first = post(service, "ours", body, id="msg_replayed", at=moment)
     site.ask(f"UPDATE pipelines.runs SET ended_at = now(), state = 'succeeded' WHERE id = {first.json()['run']}")
     site.ask("UPDATE pipelines.pipelines SET keep_runs = 0 WHERE name = 'ours'")
@@ -175,7 +176,7 @@ def test_a_request_that_is_sent_again_later_is_refused_and_its_run_is_not_let_go
     second = post(service, "ours", body, id="msg_replayed", at=moment)
 
     assert first.json() == second.json()
-    wait_until(lambda: time.time() - moment > TOLERANCE_SECONDS + 1, 20, "the request to be old")
+    wait_until(lambda: time.time() - moment > TOLERANCE_SECONDS + 1, 60, "the request to be old")
     assert post(service, "ours", body, id="msg_replayed", at=moment).status_code == 401
 
 
@@ -268,10 +269,14 @@ def test_failures_are_limited_in_the_log_and_then_in_the_answers_and_who_signs_i
     address = f"{service.url}api/v1/webhooks/ours"
     before = len(list(read_events(AuditLog.of(site.home).path, action="webhook.refused")))
     with httpx.Client(trust_env=False) as client:
-        statuses = [client.post(address, content=b"{}").status_code for _ in range(150)]
+        # Of two minutes: the first may have begun with another test, and end meanwhile.
+        statuses = [0]
+        while statuses[-1] != 429 and len(statuses) <= 2 * REFUSED_PER_MINUTE:
+            statuses.append(client.post(address, content=b"{}").status_code)
     after = len(list(read_events(AuditLog.of(site.home).path, action="webhook.refused")))
 
-    assert set(statuses) == {401, 429}
+    assert set(statuses[1:-1]) <= {401}
+    assert statuses[-1] == 429
     assert post(service, "ours").status_code == 202
     assert after - before <= 40
 

@@ -133,7 +133,7 @@ def test_a_slow_provider_is_waited_for(provider, browser, endpoint):
 
 def test_one_provider_that_hangs_does_not_hold_the_other_up(provider, hub, browser):
     with (
-        provider.fault("github:token", Fault.hang(5)),
+        provider.fault("github:token", Fault.hang(15)),
         hub.browser() as waiting,
         ThreadPoolExecutor(1) as pool,
     ):

@@ -285,7 +285,11 @@ def test_no_variable_fills_a_gap_of_a_named_cluster(monkeypatch, tmp_path):
     assert KafkaConnection.named("one", clusters(tmp_path, "  one: {brokers: a:1}")).username == ""
 
 
-@given(st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=6).filter(lambda text: text.strip(" ") != ""))
+@given(
+    st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="\ufffe\uffff"), min_size=6).filter(
+        lambda text: text.strip(" ") != ""
+    )
+)
 def test_a_secret_that_is_written_out_is_refused_and_not_shown(tmp_path_factory, secret):
     literal = f"<{secret}>".replace("'", "''")
     file = clusters(tmp_path_factory.mktemp("literal"), f"  one: {{brokers: a:1, username: u, password: '{literal}'}}")

@@ -78,7 +78,7 @@ def test_a_slow_disk_holds_up_only_who_waits_for_their_own_event(log, disk):
         await waiting
         assert [each.actor for each in read_events(log.path)] == ["earlier", "gh-ada"]
 
-    asyncio.run(asyncio.wait_for(act(), 20))
+    asyncio.run(asyncio.wait_for(act(), 60))
 
 
 def test_events_are_written_in_their_order_though_nobody_waits_for_a_start(log, disk):
@@ -93,7 +93,7 @@ def test_events_are_written_in_their_order_though_nobody_waits_for_a_start(log, 
         disk.set()
         await stopping
 
-    asyncio.run(asyncio.wait_for(act(), 20))
+    asyncio.run(asyncio.wait_for(act(), 60))
 
     events = read_events(log.path)[1:]
     assert [each.action for each in events] == [Action.SERVER_STARTED, Action.SERVER_STOPPED]
@@ -111,12 +111,12 @@ def test_the_password_of_a_server_ends_with_it_though_the_disk_hangs(log, disk, 
 
     async def act() -> None:
         stopping = asyncio.ensure_future(stopped(AuditTrail(log), None, None, spawner))
-        await asyncio.wait_for(closed.wait(), 5)
+        await asyncio.wait_for(closed.wait(), 30)
         assert not stopping.done()
         disk.set()
         await stopping
 
-    asyncio.run(asyncio.wait_for(act(), 20))
+    asyncio.run(asyncio.wait_for(act(), 60))
 
     assert [each.action for each in read_events(log.path)][1:] == [Action.SERVER_STOPPED]
 
@@ -135,7 +135,7 @@ def test_whoever_stops_waiting_takes_no_event_out_of_the_log(log, disk):
         await first
         await trail.record(Action.LOGOUT, actor="c", resource="hub")
 
-    asyncio.run(asyncio.wait_for(act(), 20))
+    asyncio.run(asyncio.wait_for(act(), 60))
 
     assert [each.actor for each in read_events(log.path)] == ["earlier", "a", "b", "c"]
 

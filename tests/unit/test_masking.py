@@ -120,7 +120,7 @@ def test_no_form_of_any_secret_is_left(secret):
     masks.remember(secret)
     value = secret.strip()
 
-    assert value not in masks.masked(f"a {value} b")
+    assert value not in masks.masked(f"a {value} b") or value in HIDDEN
     assert masks.masked(quote(value, safe="")) == HIDDEN
 
 

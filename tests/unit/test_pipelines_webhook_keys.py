@@ -104,7 +104,7 @@ def test_while_a_key_is_being_read_nobody_reads_it_again_and_nobody_waits_for_lo
         may_end.wait(30)
         return b"k"
 
-    keys = KeptKeys(read)
+    keys = KeptKeys(read, clock=lambda: 0.0)
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(keys.key, "a")
         assert reading.wait(30)
