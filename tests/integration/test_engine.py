@@ -253,9 +253,13 @@ def test_what_the_notebook_has_started_is_gone_with_its_kernel(tmp_path):
         "inside = subprocess.Popen(['sleep', '600'])\n"
         "outside = subprocess.Popen(['sleep', '600'], start_new_session=True)\n"
         "print(inside.pid, outside.pid)",
+        # ipykernel alone would try for half a minute to end what has ended.
+        limits=JobLimits(run_seconds=20),
     )
 
-    ran(job)
+    outcome = ran(job)
+
+    assert outcome.state is State.SUCCEEDED
 
     for pid in map(int, printed(read_output(job.output), 0).split()):
         wait_until(lambda pid=pid: is_gone(pid), GONE_SECONDS, f"the end of {pid}")

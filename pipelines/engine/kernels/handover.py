@@ -44,6 +44,17 @@ def _workbench_take_over(path):
         if name not in given["secrets"]:
             raise LookupError(f"this run has no secret {{name!r}}")
         return given["secrets"][name]
+    def is_running(process):
+        try:
+            return process.status() != "zombie"
+        except Exception:
+            return False
+    # At its end ipykernel ends what was started, and takes what has ended then, as nobody waits for it, for running:
+    # it would try for half a minute.
+    kernel = getattr(get_ipython(), "kernel", None)
+    children = getattr(kernel, "_process_children", None)
+    if children is not None:
+        kernel._process_children = lambda: [each for each in children() if is_running(each)]
     module = types.ModuleType({module!r}, "What this run of the notebook was given.")
     module.secret = secret
     module.forms = tuple(form.encode("utf-8", "surrogatepass") for form in given["forms"])
