@@ -88,6 +88,20 @@ def test_scram_is_spelled_for_every_client():
     }
 
 
+def test_every_client_gives_the_id_that_quotas_go_by():
+    connection = KafkaConnection.from_settings(
+        KafkaSettings(KAFKA_BROKERS="a:1", WORKBENCH_KAFKA_CLIENT_ID="data-ingestion-service")
+    )
+
+    assert connection.for_confluent()["client.id"] == "data-ingestion-service"
+    assert connection.for_kafka_python()["client_id"] == "data-ingestion-service"
+    assert connection.for_spark()["kafka.client.id"] == "data-ingestion-service"
+
+
+def test_the_embedded_broker_may_be_told_a_client_id():
+    assert KafkaSettings(WORKBENCH_KAFKA_CLIENT_ID="data-ingestion-service").problems() == []
+
+
 def test_oauthbearer_is_spelled_for_librdkafka():
     assert OAUTH.for_confluent() == {
         "bootstrap.servers": "a:9093",

@@ -47,6 +47,11 @@ class KafkaSettings(Section):
         None,
         "PEM file of the authority that signed the token endpoint's certificate; unset uses the system's",
     )
+    client_id: str = variable(
+        "WORKBENCH_KAFKA_CLIENT_ID",
+        "",
+        "`client.id` of every Kafka client, by which brokers log and give quotas; unset is `workbench`, and in Spark what Kafka makes up",
+    )
     clusters_file: AbsolutePath | None = variable(
         "WORKBENCH_KAFKA_CLUSTERS_FILE", None, "YAML file of named clusters; unset is `pipelines/clusters.yaml`"
     )
@@ -58,7 +63,7 @@ class KafkaSettings(Section):
             for broker in self.brokers
             if not broker.rpartition(":")[0] or not broker.rpartition(":")[2].isdigit()
         ]
-        if others := {*self.model_fields_set} - {"brokers", "clusters_file"}:
+        if others := {*self.model_fields_set} - {"brokers", "client_id", "clusters_file"}:
             brokers, names = self.label("brokers"), ", ".join(sorted(self.label(name) for name in others))
             if not self.brokers:
                 found.append(

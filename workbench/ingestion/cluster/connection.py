@@ -69,6 +69,7 @@ class KafkaConnection:
     token_url: str = ""
     token_scope: str = ""
     token_ca_file: str = ""
+    client_id: str = ""  #: the name by which brokers know us; empty is CLIENT_ID, and in Spark what Kafka makes up
     cluster: str = ""  #: its name in the clusters file; empty for the cluster of the KAFKA_ variables
 
     @classmethod
@@ -101,6 +102,7 @@ class KafkaConnection:
             token_url=settings.token_url,
             token_scope=settings.token_scope,
             token_ca_file=str(settings.token_ca_file or ""),
+            client_id=settings.client_id,
             cluster=cluster,
         )
 
@@ -130,7 +132,7 @@ class KafkaConnection:
         properties: dict[str, Any] = {
             "bootstrap.servers": ",".join(self.bootstrap_servers),
             "security.protocol": self.security_protocol,
-            "client.id": CLIENT_ID,
+            "client.id": self.client_id or CLIENT_ID,
             # librdkafka prints its log to stderr; errors reach us by callback.
             "log_level": 2,
         }
@@ -162,7 +164,7 @@ class KafkaConnection:
         arguments: dict[str, Any] = {
             "bootstrap_servers": list(self.bootstrap_servers),
             "security_protocol": self.security_protocol,
-            "client_id": CLIENT_ID,
+            "client_id": self.client_id or CLIENT_ID,
         }
         if self.is_encrypted:
             arguments |= {
@@ -195,6 +197,8 @@ class KafkaConnection:
             "bootstrap.servers": ",".join(self.bootstrap_servers),
             "security.protocol": self.security_protocol,
         }
+        if self.client_id:
+            options["client.id"] = self.client_id
         if self.is_encrypted and self.ca_file:
             options |= {"ssl.truststore.type": "PEM", "ssl.truststore.location": self.ca_file}
         if self.is_encrypted and self.certificate_file:
