@@ -81,13 +81,16 @@ def test_a_profile_of_ones_own_says_only_what_is_different(tmp_path: Path):
     assert profile.values["spark.sql.session.timeZone"] == "Europe/Berlin"
 
 
-def test_memory_of_a_profile_holds_until_the_variable_is_set(tmp_path: Path):
-    (tmp_path / "yarn.conf").write_text("spark.executor.memory 8g\nspark.driver.memory 3g\n")
+def test_memory_and_name_of_a_profile_hold_until_the_variable_is_set(tmp_path: Path):
+    (tmp_path / "yarn.conf").write_text("spark.executor.memory 8g\nspark.driver.memory 3g\nspark.app.name nightly\n")
     found = {"SPARK_MASTER_URL": "yarn", "WORKBENCH_SPARK_CONF_FOLDER": tmp_path}
 
     assert read(**found).values["spark.executor.memory"] == "8g"
     assert read(**found).values["spark.driver.memory"] == "3g"
+    assert read(**found).values["spark.app.name"] == "nightly"
     assert read(**found, SPARK_EXECUTOR_MEMORY="1g").values["spark.executor.memory"] == "1g"
+    assert read(**found, WORKBENCH_SPARK_APP_NAME="hourly").values["spark.app.name"] == "hourly"
+    assert read().values["spark.app.name"] == "workbench-spark"
 
 
 @pytest.mark.parametrize("name", ["yran", "base", "../base", "", "a/b"])
@@ -197,13 +200,25 @@ def test_profiles_of_ones_own_are_copied_for_users_behind_a_wall(tmp_path: Path)
     assert stat.S_IMODE((copy / "nightly.conf").stat().st_mode) == 0o644
 
 
+def make_server(folder: Path, jars: list[Path], **variables: str) -> SparkConnectServer:
+    return SparkConnectServer(
+        name="spark", folder=folder, log=folder / "log", lock=folder / "lock", java=find_java(), jars=jars,
+        port=1, token="t", profile=read(**variables), start_log=clusters.StartLog(folder / "log"),
+    )  # fmt: skip
+
+
+def test_an_application_has_the_name_of_the_settings(tmp_path: Path):
+    server = make_server(tmp_path, [], WORKBENCH_SPARK_APP_NAME="data-transformation-service")
+
+    argv = server.prepare().argv
+
+    assert argv[argv.index("--name") + 1] == "data-transformation-service"
+
+
 def test_an_archive_of_classes_that_is_cut_short_is_not_given_to_the_jvm(tmp_path: Path):
     jar = tmp_path / "jars" / "spark" / "a.jar"
     jar.parent.mkdir(parents=True)
-    server = SparkConnectServer(
-        name="spark", folder=tmp_path, log=tmp_path / "log", lock=tmp_path / "lock", java=find_java(), jars=[jar],
-        port=1, token="t", profile=read(), start_log=clusters.StartLog(tmp_path / "log"),
-    )  # fmt: skip
+    server = make_server(tmp_path, [jar])
     archive = tmp_path / "jars" / f"{server.archive_name}-5.jsa"
     archive.write_bytes(b"whole")
 

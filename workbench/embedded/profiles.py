@@ -15,6 +15,7 @@ from workbench.sections.spark import MASTERS
 
 DEFAULT_MASTERS = {"local": "local[*]", "yarn": "yarn"}  # the others have an address, which only people know
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+APP_NAME = "spark.app.name"
 POD_TEMPLATE = "spark.kubernetes.executor.podTemplateFile"
 ON = "true"
 
@@ -140,6 +141,8 @@ def _own(settings: SparkSettings, kind: str, values: Mapping[str, str]) -> dict[
         # A default of ours does not win over what somebody has written.
         if f"{who}_memory" in settings.model_fields_set or f"spark.{who}.memory" not in values
     }
+    if "app_name" in settings.model_fields_set or APP_NAME not in values:
+        own[APP_NAME] = settings.app_name
     if kind == "local":
         return own
     own["spark.pyspark.python"] = settings.python or values.get("spark.pyspark.python") or sys.executable

@@ -17,7 +17,7 @@ from workbench.embedded.asking import Asking
 from workbench.embedded.clusters import StartLog, check_cluster, conf_folders, find_refusal
 from workbench.embedded.jars import pyspark_home
 from workbench.embedded.java import Java, file_names
-from workbench.embedded.profiles import Profile
+from workbench.embedded.profiles import APP_NAME, Profile
 from workbench.embedded.spark_readiness import spark_obstacle
 from workbench.embedded.spark_ui import SparkUI
 from workbench.errors import ClusterError, ComponentError
@@ -106,7 +106,7 @@ class SparkConnectServer:
                     f"-Djava.io.tmpdir={self._scratch}",
                 ),
                 *("-cp", self._class_path()),
-                *("org.apache.spark.deploy.SparkSubmit", "--class", SERVER_CLASS, "--name", f"workbench-{self.name}"),
+                *("org.apache.spark.deploy.SparkSubmit", "--class", SERVER_CLASS, "--name", self.profile.values[APP_NAME]),
                 *("--properties-file", str(properties), "spark-internal"),
             ),
             environment=self._environment(),

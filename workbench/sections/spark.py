@@ -31,6 +31,9 @@ class SparkSettings(Section):
     secret: SecretStr = variable(
         "WORKBENCH_SPARK_SECRET", SecretStr(""), "`spark.authenticate.secret` of a standalone cluster"
     )
+    app_name: str = variable(
+        "WORKBENCH_SPARK_APP_NAME", "workbench-spark", "`spark.app.name` of servers that are started, as clusters show it"
+    )
     queue: str = variable("WORKBENCH_SPARK_QUEUE", "", "queue of YARN; unset is `default`")
     dynamic_allocation: bool = variable(
         "WORKBENCH_SPARK_DYNAMIC_ALLOCATION", False, "executors come and go with the work"
