@@ -35,7 +35,18 @@ HTTPS_PORT = 443
 LOOK_SECONDS = 60  #: between two looks at the certificate
 FILES = ("files", "nbconvert", "kernelspecs")  #: where a user's server shows what people have put there
 WRITES = ("POST", "PUT", "PATCH", "DELETE")
+# Cookies and callbacks belong to the address that is printed. Programs with a token need neither, and follow no redirect.
+PAGES_OF_LOCALHOST = "Host(`localhost`) && (Method(`GET`) || Method(`HEAD`)) && !HeaderRegexp(`Authorization`, `.`)"
+ANY_ORIGIN = "^[^:]+://[^/]+/(.*)"
+FIRST = 1_000_000  #: priority of what comes before any route
 LARGEST_FORM_BYTES = 1_000_000  #: of what is sent to the hub; users' servers take files of any size
+NOWHERE: dict[str, Any] = {
+    "rule": "PathPrefix(`/`)",
+    "priority": 1,
+    "service": "nowhere",
+    "entryPoints": [ENTRY_POINT],
+    "middlewares": ["hub-policy"],
+}
 # The forward-secret ones with authenticated encryption; TLS 1.3 has no others.
 CIPHERS = [
     *("TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256", "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"),
@@ -188,17 +199,16 @@ def dynamic_config(settings: Settings, ports: HubPorts, hop: str) -> dict[str, A
         "hub-size": {"buffering": {"maxRequestBodyBytes": LARGEST_FORM_BYTES}},
         **{name: _stamp({"Content-Security-Policy": each}) for name, each in policies(settings, url).items()},
     }
-    nowhere = {
-        "rule": "PathPrefix(`/`)",
-        "priority": 1,
-        "service": "nowhere",
-        "entryPoints": [ENTRY_POINT],
-        "middlewares": ["hub-policy"],
-    }
+    routers = {"nowhere": NOWHERE}
+    host = public_host(settings, ports)
+    if is_loopback(host) and host != "localhost":
+        middlewares["printed-address"] = {"redirectRegex": {"regex": ANY_ORIGIN, "replacement": f"{url}/${{1}}"}}
+        own = {"rule": PAGES_OF_LOCALHOST, "priority": FIRST, "middlewares": ["printed-address"]}
+        routers["localhost"] = NOWHERE | own
     config: dict[str, Any] = {
         "http": {
             "middlewares": middlewares,
-            "routers": {"nowhere": nowhere},
+            "routers": routers,
             "services": {"nowhere": {"loadBalancer": {"servers": []}}},
         }
     }

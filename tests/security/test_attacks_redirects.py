@@ -240,3 +240,14 @@ def test_addresses_are_read_as_browsers_read_them():
     assert where_a_browser_goes("/\t/evil.example", "http://a/") == "http://evil.example"
     assert where_a_browser_goes("https:evil.example", "http://a/") == "https://evil.example"
     assert where_a_browser_goes(quote("//evil.example"), "http://a/b/").startswith("http://")
+
+
+def test_localhost_leads_to_the_address_of_the_cookies_before_one_is_set(hub: LoginHub):
+    there = {"Host": f"localhost:{hub.ports.proxy}"}
+
+    page = send("GET", f"{hub.url}/hub/login?next=%2Fhub%2Fhome", headers=there)
+    api = send("GET", f"{hub.url}/hub/api/user", headers=there, token=api_token(hub))
+
+    assert (page.status_code, page.headers["location"]) == (302, f"{hub.url}/hub/login?next=%2Fhub%2Fhome")
+    assert "set-cookie" not in page.headers
+    assert "location" not in api.headers

@@ -259,6 +259,22 @@ def test_the_page_of_pipelines_keeps_its_own_policies(route):
     assert (reads["middlewares"], writes["middlewares"]) == (["cors"], ["cors", "hub-size"])
 
 
+@pytest.mark.parametrize(
+    ("variables", "target"),
+    [
+        ({}, "http://127.0.0.1:8000/${1}"),
+        ({"WORKBENCH_HUB_TLS": "generated", "WORKBENCH_HUB_HOST": "::1"}, "https://[::1]:8000/${1}"),
+        ({"WORKBENCH_HUB_PUBLIC_URL": "http://localhost:8000"}, ""),
+        ({"WORKBENCH_HUB_PUBLIC_URL": "https://hub.example.com"}, ""),
+    ],
+)
+def test_localhost_leads_to_the_address_that_is_printed_when_that_is_a_number_of_loopback(load, variables, target):
+    found = dynamic_config(load((REAL if "example" in str(variables) else {}) | variables), PORTS, "hop")["http"]
+
+    assert ("localhost" in found["routers"]) is bool(target)
+    assert found["middlewares"].get("printed-address", {}).get("redirectRegex", {}).get("replacement", "") == target
+
+
 def test_the_supervisor_trusts_the_generated_certificate_and_asks_no_authority(load):
     settings = load({"WORKBENCH_HUB_TLS": "generated"})
 
