@@ -145,6 +145,7 @@ def _database(site: Site) -> Row:
         "hub database",
         partial(is_private, file.parent),
         partial(_no_token_in_clear, file),
+        partial(on_encrypted_disk, file.parent),
     )
 
 

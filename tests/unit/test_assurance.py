@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sqlite3
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
+from hub.assurance import _database as hub_database
+from hub.configuration import database_file
 from pipelines import assurance
 from tests.services.keysets import make_keys
 from workbench.errors import KeysetError
 from workbench.security.assurance import Kind, NotProtected, Row, Site, State, examine, not_in_use
 from workbench.security.assurance.files import all_private, is_private
 from workbench.security.assurance.site import Listener
-from workbench.security.assurance.stores import audit_store, keys_store, scratch_store
+from workbench.security.assurance.stores import addresses_store, audit_store, keys_store, logs_store, scratch_store
+from workbench.security.at_rest import AtRest
 from workbench.security.audit import Action, AuditLog
 from workbench.security.audit.proof.checkpointer import Checkpointer
 from workbench.security.encryption.files import write_encrypted
@@ -133,6 +139,28 @@ def test_an_audit_log_that_was_changed_is_told(site):
     row = audit_store(site)
     assert row.is_broken
     assert "not as it was written" in row.lacks[0].why
+
+
+def test_what_only_the_disk_encrypts_says_whether_it_does(site, monkeypatch):
+    AuditLog.of(site.home).record(Action.LOGOUT, actor="gh-ada", resource="hub")
+    for folder in ("logs", "run"):
+        private_folder(site.home / folder)
+    database = database_file(site.settings)
+    private_folder(database.parent)
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        connection.executescript("CREATE TABLE users (encrypted_auth_state); CREATE TABLE api_tokens (hashed);")
+
+    def told(encrypted: Literal["yes", "no"]) -> set[str]:
+        found = AtRest(encrypted=encrypted, detail="as the test says")
+        monkeypatch.setattr("workbench.security.assurance.files.encryption_at_rest", lambda _: found)
+        rows = [addresses_store(site), audit_store(site), logs_store(site), hub_database(site)]
+        assert not any(row.is_broken for row in rows)
+        return {
+            row.subject for row in rows if "in clear on its disk: as the test says" in [lack.why for lack in row.lacks]
+        }
+
+    assert told("yes") == set()
+    assert told("no") == {"addresses and tokens", "audit log", "logs", "hub database"}
 
 
 def test_a_spark_server_without_encryption_of_spills_is_told(site):

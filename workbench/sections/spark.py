@@ -32,7 +32,9 @@ class SparkSettings(Section):
         "WORKBENCH_SPARK_SECRET", SecretStr(""), "`spark.authenticate.secret` of a standalone cluster"
     )
     app_name: str = variable(
-        "WORKBENCH_SPARK_APP_NAME", "workbench-spark", "`spark.app.name` of servers that are started, as clusters show it"
+        "WORKBENCH_SPARK_APP_NAME",
+        "workbench-spark",
+        "`spark.app.name` of servers that are started, as clusters show it",
     )
     queue: str = variable("WORKBENCH_SPARK_QUEUE", "", "queue of YARN; unset is `default`")
     dynamic_allocation: bool = variable(

@@ -40,7 +40,7 @@ def addresses_store(site: Site) -> Row:
     folder = site.home / "run"
     if not folder.is_dir():
         return not_in_use(Kind.STORE, "addresses and tokens", "nothing has been started here yet")
-    return examine(Kind.STORE, "addresses and tokens", partial(all_private, folder))
+    return examine(Kind.STORE, "addresses and tokens", partial(all_private, folder), partial(on_encrypted_disk, folder))
 
 
 def logs_store(site: Site) -> Row:
@@ -48,7 +48,7 @@ def logs_store(site: Site) -> Row:
     folder = site.home / "logs"
     if not folder.is_dir():
         return not_in_use(Kind.STORE, "logs", "nothing has been started here yet")
-    return examine(Kind.STORE, "logs", partial(all_private, folder))
+    return examine(Kind.STORE, "logs", partial(all_private, folder), partial(on_encrypted_disk, folder))
 
 
 def warehouse_store(site: Site) -> Row:
@@ -81,9 +81,8 @@ def audit_store(site: Site) -> Row:
     log = AuditLog.of(site.home).path
     if not log.exists():
         return not_in_use(Kind.STORE, "audit log", "nothing has been recorded yet")
-    return examine(
-        Kind.STORE, "audit log", partial(all_private, log.parent), partial(_chain, site), partial(_anchored, site)
-    )
+    checks = partial(_chain, site), partial(_anchored, site), partial(on_encrypted_disk, log.parent)
+    return examine(Kind.STORE, "audit log", partial(all_private, log.parent), *checks)
 
 
 def checkpoints_store(site: Site) -> Row:
