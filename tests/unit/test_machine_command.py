@@ -8,11 +8,13 @@ import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from workbench.cli import doctor, machine, main
-from workbench.embedded import archive
+from workbench.embedded import archive, memory
 from workbench.errors import ComponentError
+from workbench.settings import Settings
 
 
 def interrupted(_: Path) -> None:
@@ -79,3 +81,48 @@ def test_spark_starts_without_an_archive_that_cannot_be_made(monkeypatch: pytest
     archive.ensure_archive(settings)  # type: ignore[arg-type]
     shutil.rmtree(tmp_path / "jars")
     archive.ensure_archive(settings)  # type: ignore[arg-type]
+
+
+def test_little_memory_is_told_and_refuses_nothing(monkeypatch: pytest.MonkeyPatch, caplog):
+    monkeypatch.setattr(memory, "memory_limit", lambda: 2_000_000_000)
+
+    finding = doctor._finding("memory", lambda: memory.check_memory(Settings.load()))
+    memory.tell_of_little_memory(Settings.load())
+
+    assert finding.ok
+    assert finding.as_text().startswith(
+        "WARN memory: 2.0 GB, and the servers with one person's notebook take about 2.3 GB"
+    )
+    assert "WORKBENCH_SPARK_REMOTE" in finding.remedy
+    assert [each.getMessage().count("2.3 GB") for each in caplog.records] == [1]
+
+
+def test_what_is_elsewhere_takes_no_memory_here(monkeypatch: pytest.MonkeyPatch):
+    for name, value in {"WORKBENCH_SPARK_REMOTE": "sc://a:1", "KAFKA_BROKERS": "a:1"}.items():
+        monkeypatch.setenv(name, value)
+
+    assert memory.check_memory(Settings.load(), 2_000_000_000).endswith("take about 1.2 GB")
+    with pytest.raises(memory.LittleMemory) as caught:
+        memory.check_memory(Settings.load(), 1_000_000_000)
+    assert "REMOTE" not in caught.value.remedy
+    assert "DW_HOST" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("ours", "file", "limit"),
+    [
+        ("0::/system.slice/workbench.service\n", "system.slice/memory.max", 1_000_000),
+        ("0::/of/the/host\n", "memory.max", 1_000_000),
+        ("5:cpu:/\n4:memory:/a/b\n0::/\n", "memory/a/b/memory.limit_in_bytes", 1_000_000),
+        ("0::/\n", "of/others/memory.max", None),
+    ],
+)
+def test_the_limit_of_a_group_above_us_counts(tmp_path: Path, ours: str, file: str, limit: int | None):
+    (tmp_path / "cgroup").write_text(ours)
+    (tmp_path / "fs").mkdir()
+    (tmp_path / "fs" / "memory.max").write_text("max\n")
+    limited = tmp_path / "fs" / file
+    limited.parent.mkdir(parents=True, exist_ok=True)
+    limited.write_text("1000000\n")
+
+    assert memory.memory_limit(tmp_path / "fs", tmp_path / "cgroup") == (limit or psutil.virtual_memory().total)

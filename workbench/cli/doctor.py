@@ -14,6 +14,7 @@ from pathlib import Path
 from workbench.embedded.jars import is_jar_intact, read_lock
 from workbench.embedded.java import find_java
 from workbench.embedded.machine import KAFKA_PORT, check_disk
+from workbench.embedded.memory import LittleMemory, check_memory
 from workbench.embedded.postgres import programs
 from workbench.errors import SettingsError, WorkbenchError
 from workbench.runtime.ports import is_free
@@ -31,12 +32,13 @@ class Finding:
     subject: str
     ok: bool
     detail: str
-    remedy: str = ""
+    remedy: str = ""  #: of what is ok, when it had better be otherwise
 
     def as_text(self) -> str:
         """One line, and the remedy under it."""
-        line = f"{'ok  ' if self.ok else 'FIX '} {self.subject}: {self.detail}"
-        return f"{line}\n     {self.remedy}" if self.remedy and not self.ok else line
+        mark = "FIX " if not self.ok else "WARN" if self.remedy else "ok  "
+        line = f"{mark} {self.subject}: {self.detail}"
+        return f"{line}\n     {self.remedy}" if self.remedy else line
 
     @staticmethod
     def as_json(findings: Iterable[Finding]) -> str:
@@ -53,6 +55,7 @@ def examine(home: Path) -> list[Finding]:
         ("traefik", _traefik),
         ("jars", lambda: _jars(home)),
         ("disk", lambda: _disk(home)),
+        ("memory", lambda: check_memory(Settings.load(embedded=False))),
         ("files", lambda: _private_files(home)),
         ("environment file", lambda: _env_file(Path(".env"))),
         ("checkpoints", lambda: _checkpoints(home)),
@@ -70,6 +73,8 @@ def _finding(subject: str, check: Callable[[], str]) -> Finding:
         return Finding(subject=subject, ok=True, detail=check())
     except SettingsError as error:
         return Finding(subject=subject, ok=False, detail="; ".join(error.problems))
+    except LittleMemory as error:
+        return Finding(subject=subject, ok=True, detail=error.message, remedy=error.remedy)
     except WorkbenchError as error:
         return Finding(subject=subject, ok=False, detail=error.message, remedy=error.remedy)
     except OSError as error:

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from workbench.embedded.backups import BackupKeeper
 from workbench.embedded.java import Java
 from workbench.embedded.kafka import KafkaBroker
+from workbench.embedded.memory import tell_of_little_memory
 from workbench.embedded.postgres import PostgresServer
 from workbench.embedded.programs import java_and_jars, make_spark
 from workbench.embedded.spark_readiness import spark_obstacle
@@ -63,6 +64,7 @@ def plan_machine(settings: Settings, tell: Callable[[str], None] = lambda _: Non
     """
     home = private_folder(settings.home)
     check_disk(home)
+    tell_of_little_memory(settings)
     check_external(settings)
     data: list[Component] = []
     spark: list[Component] = []
