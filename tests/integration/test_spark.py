@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
@@ -109,7 +110,7 @@ def test_a_refused_write_leaves_the_table_and_no_staging_table(spark, schema):
 
 
 def test_spark_reads_topics_of_the_same_cluster(spark, settings):
-    connection = KafkaConnection.from_settings(settings.kafka)
+    connection = replace(KafkaConnection.from_settings(settings.kafka), client_id="data-ingestion-service")
     topic = f"t-{uuid4().hex}"
     apply_topics(connection, [Topic(name=topic, partitions=2)])
     workbench.produce(topic, [{"n": n} for n in range(10)])
