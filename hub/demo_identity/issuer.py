@@ -14,6 +14,7 @@ from tornado.web import HTTPError
 
 from hub.demo_identity.id_tokens import SigningKey
 from hub.demo_identity.people import Person
+from workbench.security.throttle import Throttle
 
 CODE_SECONDS = 60.0
 TOKEN_SECONDS = {
@@ -54,6 +55,7 @@ class Issuer:
     tokens: dict[str, Grant] = field(default_factory=dict, repr=False)
     refresh_tokens: dict[str, Grant] = field(default_factory=dict, repr=False)
     failures: deque[float] = field(default_factory=deque, repr=False)
+    recorded: Throttle = field(default_factory=Throttle, repr=False)  #: of failures in the audit log
 
     def check_callback(self, client_id: str, redirect_uri: str) -> None:
         """Refuse clients and callbacks that are not the hub's, before anything is shown (RFC 6749 §4.1.2.1)."""

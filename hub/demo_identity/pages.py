@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import base64
 import binascii
+import logging
 from typing import Any
 from urllib.parse import urlencode
 
 from tornado.web import HTTPError, RequestHandler
 
+from hub.auditing import AuditTrail
 from hub.demo_identity.issuer import Grant, Issuer
-from hub.demo_identity.people import PEOPLE, find_person
+from hub.demo_identity.people import PEOPLE, Person, find_person
+from workbench.errors import AuditError
+from workbench.security.audit import Action
 
 TITLES = {"github": "GitHub", "google": "Google"}
+
+logger = logging.getLogger(__name__)
 
 
 class Handler(RequestHandler):
     """Headers and errors of every answer."""
 
-    def initialize(self, issuer: Issuer, protocol: str = "") -> None:
+    def initialize(self, issuer: Issuer, audit: AuditTrail, protocol: str = "") -> None:
         """Called by tornado with what the routing table says."""
         self.issuer = issuer
+        self.audit = audit
         self.protocol = protocol
 
     def set_default_headers(self) -> None:
@@ -79,14 +86,15 @@ class Authorize(Handler):
         self._check_request()
         self._show()
 
-    def post(self) -> None:
-        """Redirect back to the hub with a code, or with access_denied."""
+    async def post(self) -> None:
+        """Redirect back to the hub with a code, or with access_denied; who is refused is in the audit log first."""
         self._check_request()
         if self.get_body_argument("cancel", ""):
             self._send_back(error="access_denied")
             return
         person = find_person(self.get_body_argument("login", ""))
-        if person is None or not self.issuer.check_sign_in_code(self.get_body_argument("sign_in_code", "")):
+        if person is None or not await self._is_right_code(person):
+            await self._failed(person, "wrong sign-in code" if person else "no such login")
             self.set_status(403)
             self._show("This is not the sign-in code. `workbench code` prints it.")
             return
@@ -100,6 +108,26 @@ class Authorize(Handler):
             is_offline=self.get_query_argument("access_type", "") == "offline",
         )
         self._send_back(code=self.issuer.issue_code(grant))
+
+    async def _is_right_code(self, person: Person) -> bool:
+        try:
+            return self.issuer.check_sign_in_code(self.get_body_argument("sign_in_code", ""))
+        except HTTPError:
+            await self._failed(person, "too many wrong sign-in codes")
+            raise
+
+    async def _failed(self, person: Person | None, reason: str) -> None:
+        """Note that a login proved nothing. Anybody on this machine can send such a request, so not every one gets a line."""
+        if (left_out := self.issuer.recorded.admit()) is None:
+            return
+        # Of other logins than these anything may have been sent, such as a password.
+        details = {"login": person.login} if person else {}
+        details |= {"provider": self.protocol, "address": str(self.request.remote_ip), "reason": reason}
+        try:
+            await self.audit.record(Action.LOGIN_FAILED, actor="", resource="hub", left_out=str(left_out), **details)
+        except AuditError as error:
+            logger.error("%s", error)  # noqa: TRY400 - it says all
+            raise HTTPError(503, "The audit log cannot be written, and this login is refused.") from error
 
     def _check_request(self) -> None:
         self.issuer.check_callback(self.get_query_argument("client_id"), self.get_query_argument("redirect_uri"))

@@ -8,24 +8,27 @@ from pathlib import Path
 from tornado.web import Application
 
 from hub.addresses import HubPorts, exposed_by, public_url
+from hub.auditing import AuditTrail
 from hub.demo_identity import github, google
 from hub.demo_identity.issuer import Issuer
 from hub.demo_identity.pages import Health
 from workbench.errors import SettingsError
+from workbench.security.audit import AuditLog
 from workbench.security.secrets import ensure_code, ensure_token
 from workbench.settings import Settings
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
 
 
-def make_application(issuer: Issuer) -> Application:
+def make_application(issuer: Issuer, audit: AuditTrail) -> Application:
     """The two protocols on one port; their paths do not meet."""
+    given = {"issuer": issuer, "audit": audit}
     routes = [
-        (path, handler, {"issuer": issuer, "protocol": protocol})
+        (path, handler, {**given, "protocol": protocol})
         for protocol, module in (("github", github), ("google", google))
         for path, handler in module.ROUTES
     ]
-    return Application([*routes, (r"/health", Health, {"issuer": issuer})], template_path=str(TEMPLATES))
+    return Application([*routes, (r"/health", Health, given)], template_path=str(TEMPLATES))
 
 
 def check_allowed_to_run(settings: Settings) -> None:
@@ -56,5 +59,6 @@ async def serve(settings: Settings) -> None:
         client_secret=ensure_token(keys / "demo-identity-client"),
         callbacks=frozenset(f"{url}/hub/{name}/callback" for name in settings.login.providers),
     )
-    make_application(issuer).listen(ports.identity, address="127.0.0.1")
+    audit = AuditTrail(AuditLog.of(settings.home))
+    make_application(issuer, audit).listen(ports.identity, address="127.0.0.1")
     await asyncio.Event().wait()

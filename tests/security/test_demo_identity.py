@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import httpx
 import jwt
@@ -13,7 +15,9 @@ import pytest
 from tornado.web import HTTPError
 
 from hub.addresses import HubPorts
+from hub.auditing import AuditTrail
 from hub.demo_identity.issuer import FAILURES_PER_MINUTE, Grant, Issuer
+from hub.demo_identity.pages import Authorize
 from hub.demo_identity.people import PEOPLE
 from hub.demo_identity.server import check_allowed_to_run
 from tests.services.browser import changed
@@ -21,6 +25,7 @@ from tests.services.workbench import environment, wait_until
 from workbench.errors import SettingsError
 from workbench.runtime.ports import any_free
 from workbench.sections import HubSettings, LoginSettings
+from workbench.security.audit import Action, AuditLog, read_events
 from workbench.security.secrets import ensure_code, ensure_token, private_folder, write_private
 from workbench.settings import Settings
 
@@ -51,7 +56,7 @@ class Demo:
         self.secret = ensure_token(home / "keys" / "demo-identity-client")
         self.client = httpx.Client(base_url=self.url, trust_env=False, timeout=30)
 
-    def code(self, provider: str, person: str) -> str:
+    def sign_in(self, provider: str, person: str, code: str) -> httpx.Response:
         query = {
             "client_id": "workbench-demo",
             "redirect_uri": f"{self.hub_url}/hub/{provider}/callback",
@@ -62,8 +67,11 @@ class Demo:
             "code_challenge": CHALLENGE,
             "code_challenge_method": "S256",
         }
-        fields = {"login": person, "sign_in_code": ensure_code(self.home / "keys" / "sign-in-code")}
-        answer = self.client.post(changed(f"{self.url}{PATHS[provider][0]}", **query), data=fields)
+        fields = {"login": person, "sign_in_code": code}
+        return self.client.post(changed(f"{self.url}{PATHS[provider][0]}", **query), data=fields)
+
+    def code(self, provider: str, person: str) -> str:
+        answer = self.sign_in(provider, person, ensure_code(self.home / "keys" / "sign-in-code"))
         assert answer.status_code == 302, answer.text
         return httpx.URL(answer.headers["location"]).params["code"]
 
@@ -298,3 +306,39 @@ def test_it_tells_people_their_mail_addresses_and_teams(demo):
 
     assert demo.get("/api/v3/user/emails", token).json()[0]["email"] == "grace@example.com"
     assert [team["slug"] for team in demo.get("/api/v3/user/teams", token).json()] == ["analysts"]
+
+
+def test_a_wrong_sign_in_code_is_in_the_audit_log_before_it_is_refused(demo):
+    log = AuditLog.of(demo.home).path
+    before = len(list(read_events(log, action=Action.LOGIN_FAILED))) if log.exists() else 0
+
+    assert demo.sign_in("github", "Ada", "WRON-GWRO-NGWR").status_code == 403
+    assert demo.sign_in("google", "hunter2", "WRON-GWRO-NGWR").status_code == 403
+
+    told = list(read_events(log, action=Action.LOGIN_FAILED))[before:]
+    assert [(each.actor, each.resource, each.outcome) for each in told] == [("", "hub", "failed")] * 2
+    address = {"address": "127.0.0.1", "left_out": "0"}
+    assert told[0].details == {"login": "ada", "provider": "github", "reason": "wrong sign-in code", **address}
+    assert told[1].details == {"provider": "google", "reason": "no such login", **address}
+    assert not any(each in log.read_text() for each in ("WRON", "hunter2"))
+
+
+def test_as_many_wrong_codes_as_are_looked_at_and_one_more_are_an_alert(demo):
+    statuses = [demo.sign_in("github", "ada", "WRONG").status_code for _ in range(FAILURES_PER_MINUTE + 1)]
+
+    assert statuses[-1] == 429
+    told = list(read_events(AuditLog.of(demo.home).path, action=Action.LOGIN_FAILED))
+    assert len(told) > 10
+    assert told[-1].details["reason"] == "too many wrong sign-in codes"
+
+
+def test_a_wrong_code_is_refused_while_the_audit_log_cannot_be_written(tmp_path):
+    (tmp_path / "audit").write_text("no folder")
+    handler = Authorize.__new__(Authorize)
+    handler.request = SimpleNamespace(remote_ip="127.0.0.1")
+    handler.initialize(issuer(), AuditTrail(AuditLog.of(tmp_path)), "github")
+
+    with pytest.raises(HTTPError) as caught:
+        asyncio.run(handler._failed(PEOPLE[0], "wrong sign-in code"))
+
+    assert caught.value.status_code == 503
