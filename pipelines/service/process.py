@@ -25,6 +25,7 @@ from pipelines.processes.listening import Listener
 from pipelines.processes.signing import give_signs
 from pipelines.service.application import build_application, build_templates
 from pipelines.service.entrance import Entrance
+from pipelines.service.rights import SERVICE
 from pipelines.service.site.site import Site
 from pipelines.service.web.base import Service
 from pipelines.service.web.hints import Hints
@@ -32,6 +33,7 @@ from pipelines.service.webhooks.receiving import THREADS as WEBHOOK_THREADS
 from pipelines.service.webhooks.receiving import Webhooks
 from pipelines.store.database import Store, store_address
 from workbench.errors import PortTaken, StoreError, WorkbenchError
+from workbench.observability.metrics import begin_authorizations
 from workbench.runtime.metrics import serving_metrics
 from workbench.runtime.ports import LOOPBACK
 from workbench.security.audit.proof.anchors import anchors_of
@@ -109,6 +111,7 @@ async def _serve(
         # Behind a proxy that puts on its own headers: nothing here believes X-Forwarded-For.
         server = HTTPServer(build_application(service), max_body_size=LARGEST_BODY_BYTES)
         server.add_sockets(_sockets(options.port))
+        begin_authorizations(SERVICE)
         checkpointer = Checkpointer.of(settings.home, anchors_of(settings.audit))
         with (
             _migrated(store),

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 
 from workbench.errors import WorkbenchError
+from workbench.observability.metrics import count_authorization
+
+SERVICE = "pipelines"  #: as the metric of attempts names it
 
 
 class Right(IntEnum):
@@ -72,11 +75,12 @@ def right_of_groups(groups: Iterable[str], rights: Mapping[str, str]) -> Right:
 
 
 def demand(has: Right, needs: Right, what: str) -> None:
-    """Let those pass who may.
+    """Let those pass who may; either is counted.
 
     Raises:
         Forbidden: all others.
     """
+    count_authorization(SERVICE, is_allowed=has >= needs)
     if has < needs:
         raise Forbidden(
             f"{what} takes the right of {_article(needs)}; you have {_article(has) if has else 'none'}",

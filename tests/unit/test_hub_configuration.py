@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from traitlets.config import Config
@@ -13,8 +14,10 @@ from hub.authentication.github import GitHub
 from hub.authentication.handlers import login_handlers
 from hub.authentication.openid import Google, OpenID
 from hub.configuration import configure
+from hub.monitoring import count_right, log_counted
 from hub.operations import set_operations, starting, stopped
 from workbench.errors import SettingsError
+from workbench.observability.metrics import AUTHORIZATIONS
 from workbench.resources import resource
 from workbench.settings import Settings
 
@@ -186,3 +189,28 @@ def test_every_spawner_has_its_stops_and_refusals_in_the_audit_log(home, spawner
 
     assert (c[spawner].pre_spawn_hook.func, c[spawner].pre_spawn_hook.args[1]) == (starting, print)
     assert (c[spawner].post_stop_hook.func, c[spawner].post_stop_hook.args[1]) == (stopped, None)
+
+
+@pytest.mark.parametrize(
+    ("status", "who", "counted"),
+    [
+        (200, "gh-ada", "allowed"),
+        (403, "gh-ada", "refused"),
+        (403, None, "refused"),
+        (200, None, ""),
+        (404, "gh-ada", ""),
+        (503, "gh-ada", ""),
+    ],
+)
+def test_a_request_to_the_hub_is_counted_by_whether_it_was_let_do_what_it_asked_for(status, who, counted):
+    counts = {each: AUTHORIZATIONS.labels("hub", each)._value for each in ("allowed", "refused")}
+    before = {each: count.get() for each, count in counts.items()}
+
+    count_right(SimpleNamespace(get_status=lambda: status, _jupyterhub_user=who))
+
+    grown = [each for each, count in counts.items() if count.get() > before[each]]
+    assert grown == ([counted] if counted else [])
+
+
+def test_requests_are_counted_and_logged_as_jupyterhub_does(home):
+    assert configured().JupyterHub.tornado_settings["log_function"] is log_counted

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from datetime import UTC, datetime
 from types import SimpleNamespace
+from unittest.mock import AsyncMock
 
 import pytest
 from hypothesis import given
@@ -26,10 +28,12 @@ from pipelines.service.operations import OPERATIONS, check
 from pipelines.service.rights import Forbidden, Person, Right, demand, right_of_groups
 from pipelines.service.site.outputs import _with_few_colours, read_output, render
 from pipelines.service.site.tails import BEGIN_BYTES, Tail, items_of, plain
+from pipelines.service.web.base import Handler
 from pipelines.service.web.forms import form_fields, given_texts
 from pipelines.service.web.live import Cursor
 from tests.services.keysets import make_keys
 from workbench.errors import KeysetError, OtherContext, ParametersRefused, UnsupportedFormat
+from workbench.observability.metrics import AUTHORIZATIONS
 
 NOTEBOOK = {
     "cells": [
@@ -331,6 +335,31 @@ def test_names_and_errors_are_escaped_in_pages():
 
     assert "<script>" not in shown.replace("<script type", "")
     assert "<img" not in shown
+
+
+@pytest.mark.parametrize(("has", "outcome"), [(Right.RUNNER, "allowed"), (Right.VIEWER, "refused")])
+def test_each_look_at_a_right_is_counted_as_it_ended(has, outcome):
+    counts = {each: AUTHORIZATIONS.labels("pipelines", each)._value for each in ("allowed", "refused")}
+    before = {each: count.get() for each, count in counts.items()}
+
+    is_allowed(has, Right.RUNNER)
+
+    assert {each: count.get() - before[each] for each, count in counts.items()} == {
+        "allowed": 0, "refused": 0, outcome: 1,
+    }  # fmt: skip
+
+
+def test_who_has_no_role_at_all_is_counted_as_refused():
+    count = AUTHORIZATIONS.labels("pipelines", "refused")._value
+    before = count.get()
+    nobody = AsyncMock(return_value=Person(name="mallory", right=Right.NONE))
+    handler = Handler.__new__(Handler)
+    handler.service = SimpleNamespace(entrance=SimpleNamespace(person=nobody))
+
+    with pytest.raises(Forbidden):
+        asyncio.run(handler.prepare())
+
+    assert count.get() - before == 1
 
 
 def is_allowed(has: Right, needs: Right) -> bool:

@@ -113,6 +113,11 @@ SERVICE_REQUEST_SECONDS = Histogram(
     ("status",),
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
 )
+AUTHORIZATIONS = Counter(
+    "workbench_authorization_attempts_total",
+    "Requests for which somebody had to have a right, by the service that was asked and what came of it.",
+    ("service", "outcome"),
+)
 # What the monitor finds out itself.
 SECURITY_EVENTS = Counter(
     "workbench_security_events_total",
@@ -214,6 +219,17 @@ def begin_cache(cache: str) -> None:
 def count_cache(cache: str, *, is_hit: bool) -> None:
     """Something was asked of a cache."""
     CACHE_REQUESTS.labels(cache, "hit" if is_hit else "miss").inc()
+
+
+def begin_authorizations(service: str) -> None:
+    """Have the counters of a service that looks at rights begin at zero."""
+    for outcome in ("allowed", "refused"):
+        AUTHORIZATIONS.labels(service, outcome)
+
+
+def count_authorization(service: str, *, is_allowed: bool) -> None:
+    """Somebody asked for what takes a right."""
+    AUTHORIZATIONS.labels(service, "allowed" if is_allowed else "refused").inc()
 
 
 def serve_metrics(port: int) -> None:

@@ -23,6 +23,7 @@ from pipelines.service.entrance import Entrance
 from pipelines.service.entrance.path_only import PathOnly
 from pipelines.service.operations import OPERATIONS, Done, perform
 from pipelines.service.rights import (
+    SERVICE,
     Forbidden,
     NotFromOurPage,
     NotSignedIn,
@@ -45,6 +46,7 @@ from workbench.errors import (
     StoreUnavailable,
     WorkbenchError,
 )
+from workbench.observability.metrics import count_authorization
 
 logger = logging.getLogger(__name__)
 
@@ -120,6 +122,7 @@ class Handler(PathOnly):
             raise Finish
         self.person = found
         if found.right is Right.NONE:
+            count_authorization(SERVICE, is_allowed=False)
             raise Forbidden(
                 f"{found.name} has no role that may see pipelines", remedy="Ask an administrator of the hub for one."
             )

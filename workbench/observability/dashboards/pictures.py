@@ -139,6 +139,10 @@ PICTURES = (
         ),
     ),
     Picture(
+        "rights", "Rights: requests that were allowed or refused, an hour", Unit.NUMBER,
+        (Curve("", _times(3600, _rate("workbench_authorization_attempts_total", by=("service", "outcome")))),),
+    ),
+    Picture(
         "programs", "What people and jobs run", Unit.NUMBER,
         (Curve("", _level("workbench_programs_running", "kind")),), "No workbench runs here.",
     ),
