@@ -22,6 +22,7 @@ from tests.services.workbench import run, wait_until
 from workbench.logs.context import WELL_FORMED
 from workbench.logs.lines import Line
 from workbench.observability.alerts.quantities import is_wanted
+from workbench.observability.alerts.samples import labels_of
 from workbench.observability.dashboards.objectives import Tally
 from workbench.observability.monitor.scraping import ScrapeFailed, Scraper
 from workbench.observability.monitor.targets import read_targets
@@ -294,3 +295,23 @@ def test_the_monitor_reads_the_metrics_of_the_hub_and_may_do_nothing_else(hub):
     address = f"http://127.0.0.1:{hub.ports.hub_api}/hub/api"
     for path in ("/users", "/services", "/proxy", "/workbench/status"):
         assert httpx.get(f"{address}{path}", headers={"Authorization": f"Bearer {token}"}).status_code == 403
+
+
+def test_uses_of_tokens_and_of_rights_are_counted(hub, admin):
+    (target,) = [each for each in read_targets(hub.home) if each.job == "hub"]
+
+    def counted() -> list[float]:
+        found = Scraper(metrics_token(hub.home), is_wanted).scrape(target)
+        used = [
+            found["workbench_auth_tokens_used_total", labels_of({"job": "hub", "kind": each})]
+            for each in ("user", "service")
+        ]
+        rights = "workbench_authorization_attempts_total"
+        return [*used, found[rights, labels_of({"job": "hub", "service": "hub", "outcome": "refused"})]]
+
+    made = admin.api("/users/gh-ada/tokens", "POST", json={"expires_in": 60}).json()["token"]
+    address, before = f"http://127.0.0.1:{hub.ports.hub_api}/hub/api", counted()
+    for token, status in ((made, 200), (metrics_token(hub.home).get_secret_value(), 403), ("0" * 64, 403)):
+        assert httpx.get(f"{address}/users", headers={"Authorization": f"Bearer {token}"}).status_code == status
+
+    assert [now - then for now, then in zip(counted(), before, strict=True)] == [1, 1, 2]

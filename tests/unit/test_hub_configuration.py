@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
+from sqlalchemy.exc import SQLAlchemyError
 from traitlets.config import Config
 
 from hub.addresses import HubPorts
@@ -14,10 +16,10 @@ from hub.authentication.github import GitHub
 from hub.authentication.handlers import login_handlers
 from hub.authentication.openid import Google, OpenID
 from hub.configuration import configure
-from hub.monitoring import count_right, log_counted
+from hub.monitoring import count_right, count_token, log_counted
 from hub.operations import set_operations, starting, stopped
 from workbench.errors import SettingsError
-from workbench.observability.metrics import AUTHORIZATIONS
+from workbench.observability.metrics import AUTHORIZATIONS, TOKEN_KINDS, TOKENS_USED
 from workbench.resources import resource
 from workbench.settings import Settings
 
@@ -214,3 +216,30 @@ def test_a_request_to_the_hub_is_counted_by_whether_it_was_let_do_what_it_asked_
 
 def test_requests_are_counted_and_logged_as_jupyterhub_does(home):
     assert configured().JupyterHub.tornado_settings["log_function"] is log_counted
+
+
+@pytest.mark.parametrize(
+    ("token", "kind"),
+    [
+        ({"note": "for my script"}, "user"),
+        ({"note": None}, "user"),
+        ({"note": "Server at /user/gh-ada/"}, "server"),
+        ({"service_id": 1}, "service"),
+        ({"client_id": "jupyterhub-user-gh-ada"}, "session"),
+        (None, "other"),
+        (SQLAlchemyError(), "other"),
+    ],
+)
+def test_a_request_with_a_token_is_counted_by_whose_it_is(token, kind):
+    counts = {each: TOKENS_USED.labels(each)._value for each in TOKEN_KINDS}
+    before = {each: count.get() for each, count in counts.items()}
+    common = {"service_id": None, "client_id": "jupyterhub", "note": ""}
+    found = SimpleNamespace(**(common | token)) if isinstance(token, dict) else token
+    handler = SimpleNamespace(get_token=Mock(side_effect=[found]))
+
+    count_token(handler)
+    assert {each: count.get() for each, count in counts.items()} == before, "it came without a token"
+
+    handler._token_authenticated = True
+    count_token(handler)
+    assert [each for each, count in counts.items() if count.get() > before[each]] == [kind]

@@ -118,6 +118,13 @@ AUTHORIZATIONS = Counter(
     "Requests for which somebody had to have a right, by the service that was asked and what came of it.",
     ("service", "outcome"),
 )
+TOKENS_USED = Counter(
+    "workbench_auth_tokens_used_total",
+    "Requests to the hub that came with a token of its API, by whose it is.",
+    ("kind",),
+)
+#: `session`: of somebody who is logged in to a server or a service, which asks with it who that is.
+TOKEN_KINDS = ("user", "service", "server", "session", "other")
 # What the monitor finds out itself.
 SECURITY_EVENTS = Counter(
     "workbench_security_events_total",
@@ -230,6 +237,12 @@ def begin_authorizations(service: str) -> None:
 def count_authorization(service: str, *, is_allowed: bool) -> None:
     """Somebody asked for what takes a right."""
     AUTHORIZATIONS.labels(service, "allowed" if is_allowed else "refused").inc()
+
+
+def begin_tokens() -> None:
+    """Have the counters of tokens begin at zero."""
+    for kind in TOKEN_KINDS:
+        TOKENS_USED.labels(kind)
 
 
 def serve_metrics(port: int) -> None:

@@ -143,6 +143,10 @@ PICTURES = (
         (Curve("", _times(3600, _rate("workbench_authorization_attempts_total", by=("service", "outcome")))),),
     ),
     Picture(
+        "tokens", "Requests to the hub with a token, an hour", Unit.NUMBER,
+        (Curve("", _times(3600, _rate("workbench_auth_tokens_used_total", by=("kind",)))),),
+    ),
+    Picture(
         "programs", "What people and jobs run", Unit.NUMBER,
         (Curve("", _level("workbench_programs_running", "kind")),), "No workbench runs here.",
     ),
