@@ -95,6 +95,18 @@ def test_wal_that_waits_is(home):
     assert firing() == {"wal_not_archived"}
 
 
+def test_the_alert_on_wal_is_there_when_five_minutes_would_be_lost():
+    (rule,) = (each for each in load_rules(resource("pipelines") / "alerts.yaml") if each.name == "wal_not_archived")
+    samples, now, alerts, fired = Samples(), int(time.time() * 1000), {}, []
+    for lag in range(0, 600, LOOK_SECONDS):
+        at = now + lag * 1000
+        samples.add("workbench_backup_wal_lag_seconds", (("warehouse", "w"),), at, lag)
+        alerts = evaluate(rule, alerts, Moment(samples, at))
+        fired += [lag for each in alerts.values() if each.stage is Stage.FIRING]
+
+    assert 300 <= fired[0] <= 300 + 2 * LOOK_SECONDS
+
+
 def test_where_no_backups_are_made_nobody_misses_them(home, monkeypatch):
     status.note_verified(home, made(hours_ago=100), 3)
     assert firing() == {"backup_missing"}
