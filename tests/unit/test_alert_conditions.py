@@ -22,6 +22,7 @@ from workbench.observability.alerts.prometheus import as_rule_file
 from workbench.observability.alerts.quantities import BAD_ENDS, QUANTITIES, Unit
 from workbench.observability.alerts.rules import load_rules, rule_problems
 from workbench.observability.alerts.samples import Labels, Samples, labels_of
+from workbench.observability.alerts.states import Alert, Stage, evaluate
 from workbench.resources import resource
 
 FILE = resource("pipelines") / "alerts.yaml"
@@ -250,3 +251,24 @@ def test_a_latency_that_an_alert_asks_for_is_below_the_last_bucket():
     assert latencies
     assert max(latencies) < max(buckets)
     assert QUANTITIES["processing_latency"].unit is Unit.SECONDS
+
+
+def test_a_table_that_stays_behind_is_told_and_a_flow_that_ends_is_not():
+    (rule,) = (each for each in load_rules(FILE) if each.name == "table_stale")
+    samples, fired, labels = Samples(), {"raw.stuck": [], "raw.ended": []}, labels_of
+    alerts: dict[Labels, Alert] = {}
+    for second in range(0, 3600, 15):
+        for table, end in (("raw.stuck", 3600), ("raw.ended", 600)):
+            # As the monitor does when a process has ended: one mark, and nothing behind it.
+            value = 1_000_000.0 if second < end else None
+            samples.add(
+                "workbench_ingestion_complete_timestamp_seconds",
+                labels({"table": table, "job": table}), (1_000_000 + second) * 1000, value,
+            )  # fmt: skip
+        alerts = evaluate(rule, alerts, Moment(samples, (1_000_000 + second) * 1000))
+        for found, alert in alerts.items():
+            if alert.stage is Stage.FIRING:
+                fired[dict(found)["table"]].append(second)
+
+    assert fired["raw.stuck"][0] == pytest.approx(1200, abs=30)
+    assert fired["raw.ended"] == []

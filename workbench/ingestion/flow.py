@@ -22,6 +22,7 @@ from workbench.ingestion.batch import Batch, BatchLimits, Commit
 from workbench.ingestion.cluster.connection import KafkaConnection
 from workbench.ingestion.cluster.watermarks import TopicState, offsets_at, read_topic_state, refuse_cut_off
 from workbench.ingestion.decoding import Decoder
+from workbench.ingestion.freshness import Freshness
 from workbench.ingestion.loads import LoadBuilder
 from workbench.ingestion.pipeline import Pipeline
 from workbench.ingestion.source import SILENCE_SECONDS, Source
@@ -91,6 +92,8 @@ def run_for_ever(run: Run) -> None:
         WarehouseError: when the warehouse refuses.
     """
     wait = 1.0
+    # A worker that never gets to commit anything is as old as it runs.
+    metrics.COMPLETE.labels(run.topic, run.loads.target.table).set_to_current_time()
     while True:
         session = _Session(run, float("inf"))
         started = time.monotonic()
@@ -115,6 +118,7 @@ class _Session:
         self._state: TopicState
         self._first: Mapping[int, int]
         self._seen: Mapping[int, int] = {}  # positions at the last look, unless records came since
+        self._freshness = Freshness()
         self._rows = self._dead = 0
         self._started = time.monotonic()
 
@@ -169,12 +173,16 @@ class _Session:
 
         The cluster is asked by a client of its own: the one that reads may be what is stuck.
         """
-        state = self._same_topic()
+        now, state = time.time(), self._same_topic()
         positions = dict(source.positions)
         self._refuse_cut_off(positions, state)
         behind = {each: state.next_offsets.get(each, 0) - position for each, position in positions.items()}
         behind = {each: count for each, count in behind.items() if count > 0}
-        metrics.WAITING_RECORDS.labels(self._run.topic, self._run.loads.target.table).set(sum(behind.values()))
+        labels = (self._run.topic, self._run.loads.target.table)
+        metrics.WAITING_RECORDS.labels(*labels).set(sum(behind.values()))
+        fresh = self._freshness.look(now, {each: state.next_offsets.get(each, 0) for each in positions})
+        if fresh is not None:
+            metrics.COMPLETE.labels(*labels).set(fresh)
         stuck = {each: count for each, count in behind.items() if self._seen.get(each) == positions[each]}
         self._seen = positions
         if stuck:
@@ -216,12 +224,14 @@ class _Session:
         if any(offset > self._state.next_offsets.get(each, 0) for each, offset in positions.items()):
             # Others have read on since; or the topic was made anew, and its end says nothing of what was read.
             self._refuse_cut_off(positions, self._same_topic())
+        self._freshness.claimed(claims)
         return claims
 
     def _committed(self, load: Load, batch: Batch, seconds: float) -> None:
         self._rows += load.rows.num_rows
         self._dead += load.dead_letters.num_rows
         self._source.mirror(load.spans)
+        self._freshness.committed(load.spans)
         self._run.committed(count(load, batch, seconds))
 
 

@@ -68,6 +68,11 @@ FRESHNESS_SECONDS = WeightedHistogram(
     buckets=(0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 300, 1800),
 )
 WAITING_RECORDS = Gauge("workbench_ingestion_waiting_records", "Records that the broker has and nobody has read.", FLOW)
+COMPLETE = Gauge(
+    "workbench_ingestion_complete_timestamp_seconds",
+    "The latest known time at which the table had all records that its topic had.",
+    FLOW,
+)
 #: Names of the errors after which a flow begins again, of both lanes.
 RESTART_CAUSES = ("KafkaUnavailable", "SparkError", "SparkRestarted", "Stalled", "TakenOver", "WarehouseUnavailable")
 RESTARTS = Counter(

@@ -106,6 +106,11 @@ _ALL = (
         "waiting_records", Unit.NUMBER, TABLE, "records that the broker has and nobody has read: the lag",
         Aggregate("sum", Value("workbench_ingestion_waiting_records"), TABLE),
     ),
+    _level(
+        "table_age", Unit.SECONDS, TABLE,
+        "freshness: time since a table has had all records that its topic had, while its flow runs",
+        _since(Aggregate("min", Value("workbench_ingestion_complete_timestamp_seconds"), TABLE)),
+    ),
     _count("dead_letters", "workbench_ingestion_dead_letters_total", "records that became dead letters", by=TABLE),
     _count("flow_restarts", "workbench_ingestion_restarts_total", "times that a flow began again", by=TABLE),
     _count(
