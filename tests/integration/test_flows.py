@@ -5,10 +5,12 @@ from __future__ import annotations
 import random
 import re
 import subprocess
+import time
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
+import httpx
 import pytest
 
 import workbench
@@ -29,6 +31,7 @@ from workbench.inspection import (
     verify_flow,
 )
 from workbench.replay import replay_flow
+from workbench.runtime.ports import any_free
 
 
 @pytest.fixture
@@ -407,9 +410,11 @@ def test_a_worker_that_follows_takes_what_arrives_and_leaves_when_told(
     settings, connection, topic, table, shared_workbench
 ):
     folder = shared_workbench.home
-    flow = flow_of(topic, table, columns={"n": "int64"})
+    flow, port = flow_of(topic, table, columns={"n": "int64"}), any_free()
     program = (
-        "from workbench import Settings; from workbench.flows import follow_flow;"
+        "from workbench import Settings; from workbench.flows import follow_flow; from workbench.ingestion import flow;"
+        "from workbench.observability.metrics import serve_metrics;"
+        f"flow.LOOK_SECONDS = 0.2; serve_metrics({port});"
         "from workbench.ingestion.definition import make_flow;"
         f"follow_flow(Settings.load(), make_flow('t', dict(topic={topic!r}, into={table!r}, columns=dict(n='int64'))), lambda k: None)"
     )
@@ -418,9 +423,22 @@ def test_a_worker_that_follows_takes_what_arrives_and_leaves_when_told(
         for n in range(3):
             send(connection, topic, [(None, b'{"n":%d}' % n)])
             wait_until(lambda n=n: count(table) == n + 1, STARTED_SECONDS, f"record {n}")
+        # Marks of a transaction that are no records leave a table fresh, and so does a quiet topic.
+        with pytest.raises(ValueError, match="on purpose"), transaction(connection, f"tx-{uuid4().hex}") as producer:
+            producer.produce(topic, [OutgoingRecord(b'{"n":9}', partition=0)])
+            raise ValueError("on purpose")
+        sent = time.time()
+        wait_until(lambda: complete_at(port) > sent, 20, "the table to be fresh")
         worker.terminate()
         worker.communicate(timeout=20)
     assert is_right(settings, flow)
+
+
+def complete_at(port: int) -> float:
+    told = httpx.get(f"http://127.0.0.1:{port}/metrics").text
+    return max(
+        map(float, re.findall(r"^workbench_ingestion_complete_timestamp_seconds{.*} (\S+)$", told, re.MULTILINE))
+    )
 
 
 def count(table: str) -> int:
