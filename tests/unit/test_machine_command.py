@@ -61,6 +61,14 @@ def test_what_the_system_refuses_is_one_message(monkeypatch: pytest.MonkeyPatch,
     assert "Remedy: " in told
 
 
+def test_the_doctor_passes_over_a_file_that_has_gone_meanwhile(tmp_path):
+    run = tmp_path / "run"
+    run.mkdir(mode=0o700)
+    (run / "temporary").symlink_to(run / "gone")
+
+    assert doctor._private_files(tmp_path) == "2 files of keys/ and run/ are private"
+
+
 def test_the_doctor_goes_on_after_what_cannot_be_looked_at():
     def look() -> str:
         raise OSError(errno.EIO, "broken", "/disk/x")

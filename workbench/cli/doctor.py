@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import stat
 import sys
@@ -126,14 +127,25 @@ def _disk(home: Path) -> str:
 
 def _private_files(home: Path) -> str:
     folders = [home / "keys", home / "run"]
-    files = [path for folder in folders if folder.exists() for path in (folder, *folder.rglob("*"))]
-    loose = [path for path in files if stat.S_IMODE(path.stat().st_mode) & 0o077]
+    files = [path for folder in folders if folder.exists() for path in (folder, *_below(folder))]
+    loose = [path for path in files if _is_loose(path)]
     if loose:
         raise WorkbenchError(
             f"others can read {', '.join(map(str, loose[:5]))}",
             remedy=f"chmod -R go-rwx {home / 'keys'} {home / 'run'}",
         )
     return f"{len(files)} files of keys/ and run/ are private"
+
+
+def _below(folder: Path) -> list[Path]:
+    return [Path(at, name) for at, folders, files in os.walk(folder) for name in (*folders, *files)]
+
+
+def _is_loose(path: Path) -> bool:
+    try:
+        return bool(stat.S_IMODE(path.stat().st_mode) & 0o077)
+    except FileNotFoundError:
+        return False  # a workbench that runs has given a temporary file its own name meanwhile
 
 
 def _env_file(path: Path) -> str:
