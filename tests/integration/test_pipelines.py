@@ -12,6 +12,7 @@ import pytest
 from pydantic import SecretStr
 
 from pipelines.states import State
+from tests.services.canaries import files_below
 from tests.services.pipelines_project import Site, cells, kept, running_site, stepped
 from tests.services.workbench import wait_until
 from workbench.observability.alerts.quantities import is_wanted
@@ -106,10 +107,10 @@ def test_a_function_that_raises_or_is_killed_says_so(site: Site, worker):
     )
     site.pipeline("wrong", steps={"a": {"function": "steps_three:wrong"}})
     site.pipeline("killed", steps={"a": {"function": "steps_three:killed"}})
-    site.pipeline("slow", steps={"a": {"function": "steps_three:slow", "timeout": "2s"}})
+    site.pipeline("slow", steps={"a": {"function": "steps_three:slow", "timeout": "8s"}})
 
     site.pipeline("dies-later", steps={"a": {"function": "steps_three:dies_later"}})
-    site.pipeline("lingers", steps={"a": {"function": "steps_three:lingers", "timeout": "2s"}})
+    site.pipeline("lingers", steps={"a": {"function": "steps_three:lingers", "timeout": "8s"}})
 
     names = ("wrong", "killed", "slow", "dies-later", "lingers")
     runs = [site.ended(each) for each in [site.start_run(name) for name in names]]
@@ -203,7 +204,11 @@ def test_a_retry_and_a_repair_go_on_from_the_last_checkpoint_unless_what_stands_
     (why,) = (each["body"]["reason"] for each in run.page.events if each["kind"] == "not_resumed")
     assert why == "the checkpoint of attempt 1: what the steps before have made changed since"
     folder = site.home / "pipelines" / "runs" / str(run_id)
-    wait_until(lambda: not [*folder.rglob("about.json")], 10, "checkpoints to be removed with the success")
+
+    def kept_checkpoints() -> list[Path]:
+        return [each for each in files_below(folder) if each.name == "about.json"]
+
+    wait_until(lambda: not kept_checkpoints(), 60, "checkpoints to be removed with the success")
 
 
 def test_a_cached_step_runs_once_for_the_same_values(site: Site, worker):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -11,7 +12,7 @@ import pytest
 from pydantic import SecretStr
 
 import workbench
-from tests.services.canaries import files_with
+from tests.services.canaries import files_below, files_with
 from workbench.errors import SparkError, WarehouseError
 from workbench.ingestion.cluster.connection import KafkaConnection
 from workbench.ingestion.topics import Topic, apply_topics
@@ -123,6 +124,14 @@ def test_spark_reads_topics_of_the_same_cluster(spark, settings):
     assert {bytes(row.value) for row in frame.select("value").collect()} == {b'{"n":%d}' % n for n in range(10)}
 
 
+def size_of(path: Path) -> int:
+    """In bytes; 0 when Spark has removed it meanwhile."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
 def test_what_is_cached_shuffled_and_spilled_is_nowhere_in_clear(spark, settings):
     from pyspark import StorageLevel
     from pyspark.sql import functions as F
@@ -133,7 +142,7 @@ def test_what_is_cached_shuffled_and_spilled_is_nowhere_in_clear(spark, settings
     assert kept.repartition(3, "text").sortWithinPartitions("text").count() == 20_000
 
     scratch = settings.home / "spark" / "scratch"
-    files = [each for each in scratch.rglob("*") if each.is_file()]
-    assert sum(each.stat().st_size for each in files if each.parent.parent.name.startswith("blockmgr-")) > 100_000
+    blocks = [each for each in files_below(scratch) if each.parent.parent.name.startswith("blockmgr-")]
+    assert sum(map(size_of, blocks)) > 100_000
     assert files_with(scratch, canary) == []
     kept.unpersist()

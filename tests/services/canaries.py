@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import base64
+import os
 import secrets
 import urllib.parse
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 BLOCK_BYTES = 1 << 22
@@ -35,12 +38,21 @@ def files_with(folder: Path, *canaries: str) -> list[str]:
     forms = sorted({form for canary in canaries for form in forms_of(canary)})
     longest = max(map(len, forms))
     found = []
-    for path in sorted(folder.rglob("*")):
-        if path.is_symlink() or not path.is_file():
-            continue
-        if any(form in str(path).encode() for form in forms) or _holds(path, forms, longest):
-            found.append(str(path.relative_to(folder)))
+    for path in files_below(folder):
+        with suppress(FileNotFoundError):  # its server has removed it meanwhile
+            if any(form in str(path).encode() for form in forms) or _holds(path, forms, longest):
+                found.append(str(path.relative_to(folder)))
     return found
+
+
+def files_below(folder: Path) -> list[Path]:
+    """Its files in order, without links; whoever looks at one of a live server may find it gone."""
+    return sorted(path for path in _paths(folder) if not path.is_symlink() and path.is_file())
+
+
+def _paths(folder: Path) -> Iterator[Path]:
+    for at, _, names in os.walk(folder):
+        yield from (Path(at, each) for each in names)
 
 
 def _holds(path: Path, forms: list[bytes], longest: int) -> bool:

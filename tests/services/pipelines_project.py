@@ -9,7 +9,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,6 +28,8 @@ from pipelines.store.pages.runs import RunPage, read_run
 from pipelines.store.records import Trigger
 from pipelines.store.runs.making import make_runs
 from pipelines.store.runs.stopping import repair, stop
+from tests.services.canaries import files_below
+from tests.services.failure_logs import logs
 from tests.services.jumping_clock import VARIABLE, JumpingClock
 from tests.services.keysets import open_keys
 from tests.services.pipelines_store import new_store
@@ -128,13 +130,18 @@ class Site:
 
     def published(self, run_id: int) -> list[Path]:
         """The notebooks of a run that are there."""
-        return sorted((self.home / "pipelines" / "runs" / str(run_id)).rglob("output.ipynb*"))
+        folder = self.home / "pipelines" / "runs" / str(run_id)
+        return [each for each in files_below(folder) if each.name.startswith("output.ipynb")]
 
     def everything(self, run_id: int) -> str:
         """All that is kept of a run, in files and in the store, and what processes have logged."""
-        texts = [each.read_text(errors="replace") for each in self.folder.rglob("*.log")]
-        folder = self.home / "pipelines" / "runs" / str(run_id)
-        texts += [kept(each) for each in folder.rglob("*") if each.is_file()]
+        texts = []
+        for each in logs(self.folder):
+            with suppress(FileNotFoundError):  # a process that lives has removed it meanwhile
+                texts.append(each.read_text(errors="replace"))
+        for each in files_below(self.home / "pipelines" / "runs" / str(run_id)):
+            with suppress(FileNotFoundError):
+                texts.append(kept(each))
         tables = self.ask("SELECT tablename FROM pg_tables WHERE schemaname = 'pipelines'")
         for (table,) in tables:
             texts += [str(row) for row in self.ask(f"SELECT t::text FROM pipelines.{table} t")]
@@ -278,8 +285,10 @@ def main(module: str, folder: str) -> None:
         run_monitor(Settings.load(), MonitorOptions(project=project, scrape_seconds=0.5))
         return
     if module == "pipelines.worker":
+        from pipelines.runner.flows import process as flow_process
         from pipelines.worker.process import WorkerOptions, run_worker
 
+        flow_process.STOP_SECONDS = float(os.environ.get("FLOW_STOP_SECONDS", flow_process.STOP_SECONDS))
         run_worker(Settings.load(), WorkerOptions(slots=int(os.environ.get("SLOTS", "2")), project=project))
         return
     from pipelines.scheduler.process import SchedulerOptions, run_scheduler

@@ -136,7 +136,8 @@ def process_arguments(processes: list[psutil.Process]) -> Mapping[int, str]:
     found = {}
     for process in processes:
         try:
-            found[process.pid] = " ".join(process.cmdline())
+            if process.is_running():  # another may have its number by now
+                found[process.pid] = " ".join(process.cmdline())
         except psutil.Error:
             continue
     return found
