@@ -456,7 +456,7 @@ def test_a_clock_that_is_set_by_a_day_fires_nothing_and_forgets_nothing(site: Si
             assert monitor.turn()
             (alert,) = database.read_alerts()["disk_full"]
             assert alert.stage == "pending"
-            assert abs(database.evaluated() / 1000 - time.time() - jump) < 5
+            assert abs(database.evaluated() / 1000 - time.time() - jump) < 600  # of the day that the clock is set by
             held.append(database.evaluated() - alert.active_at)
         assert len([*database.read_samples(0)]) == 4
 
@@ -523,21 +523,29 @@ def test_who_has_no_token_reads_no_metrics(tmp_path: Path):
 
 
 def test_who_connects_and_says_nothing_does_not_keep_others_out_for_long(tmp_path: Path):
+    others = answering()
     with metrics_endpoint(metrics_token(tmp_path), CollectorRegistry()) as port, ExitStack() as silent:
         for _ in range(20):
             silent.enter_context(socket.create_connection((LOOPBACK, port), timeout=5))
         scraper = Scraper(metrics_token(tmp_path), lambda _: True)
         target = Target.of_this_process("flow:a", f"{LOOPBACK}:{port}")
+        counts = []
 
         def is_read() -> bool:
             try:
                 return scraper.scrape(target) == {}
             except ScrapeFailed:
                 return False
+            finally:
+                counts.append(len(answering() - others))
 
-        before = threading.active_count()
-        wait_until(is_read, 15, "an answer")
-        assert before < 20
+        wait_until(is_read, 60, "an answer")
+        assert max(counts) < 20
+
+
+def answering() -> set[threading.Thread]:
+    """Those that answer requests, of all servers in this process."""
+    return {each for each in threading.enumerate() if "process_request_thread" in each.name}
 
 
 def test_files_of_targets_are_private_and_a_second_process_does_not_take_the_place_of_the_first(tmp_path: Path):

@@ -209,6 +209,7 @@ def test_starts_and_stops_of_servers_are_in_the_audit_log(hub, member, server):
     wait_until(lambda: not hub.has_running_server("gh-grace"), 60, "the server to be gone")
 
     log = AuditLog.of(hub.home).path
+    wait_until(lambda: [*read_events(log, action=Action.SERVER_STOPPED)], 60, "the stop to be in the audit log")
     for action, outcomes in {Action.SERVER_STARTED: ["begun", "success"], Action.SERVER_STOPPED: ["success"]}.items():
         found = list(read_events(log, action=action))
         assert {each.resource for each in found} == {"server:gh-grace/"}

@@ -24,6 +24,7 @@ from hub.spawning import os_users, systemd
 from hub.spawning.clusters import set_systemd
 from hub.spawning.systemd import UnitSpawner
 from tests.services.hub_user import hub_user
+from tests.services.workbench import wait_until
 from workbench.settings import Settings
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("useradd"), reason="makes OS users: needs root")
@@ -101,7 +102,9 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     yield World(tmp_path, c)
     account = os_users.find("gh-octo", user_home(tmp_path))
     if account:
-        subprocess.run(["userdel", account.pw_name], check=True)
+        # It is refused while a process of theirs that was killed is still there.
+        userdel = ["userdel", account.pw_name]
+        wait_until(lambda: subprocess.run(userdel, check=False).returncode == 0, 20, "the user to be removed")
 
 
 def user_home(folder: Path) -> Path:

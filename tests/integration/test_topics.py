@@ -19,6 +19,8 @@ from workbench.ingestion.cluster.watermarks import read_topic_state
 from workbench.ingestion.producer import OutgoingRecord, produce
 from workbench.ingestion.topics import Acl, Topic, apply_topics, list_topics, plan_topics
 
+SHOWN_SECONDS = 60
+
 
 @pytest.fixture
 def connection(settings) -> KafkaConnection:
@@ -41,7 +43,7 @@ def make_user(connection) -> Callable[[], KafkaConnection]:
         with open_admin(connection) as admin:
             upsert = UserScramCredentialUpsertion(user.username, "SCRAM-SHA-512", user.password.get_secret_value())
             assert admin.client.alter_user_scram_credentials([upsert]) == {user.username: None}
-        wait_until(lambda: _is_known(user), 10, "the user to be known")
+        wait_until(lambda: _is_known(user), SHOWN_SECONDS, "the user to be known")
         return user
 
     return make
@@ -68,7 +70,7 @@ def properties(connection: KafkaConnection, name: str) -> dict[str, str]:
 
 def settled(connection: KafkaConnection, topic: Topic) -> None:
     """Wait until the broker shows what was applied."""
-    wait_until(lambda: not plan_topics(connection, [topic]), 10, "no difference")
+    wait_until(lambda: not plan_topics(connection, [topic]), SHOWN_SECONDS, "no difference")
 
 
 def read_one(user: KafkaConnection, topic: str, group: str) -> bytes | str | None:
@@ -234,7 +236,7 @@ def test_acls_beyond_the_file_are_shown_and_removed_on_request(connection, name)
     apply_topics(connection, [before])
     with open_admin(connection) as admin:
         assert admin.allow([denial]) == {}
-    wait_until(lambda: len(plan_topics(connection, [wanted])) == 2, 10, "both ACLs to be seen")
+    wait_until(lambda: len(plan_topics(connection, [wanted])) == 2, SHOWN_SECONDS, "both ACLs to be seen")
 
     assert [each.detail for each in plan_topics(connection, [wanted])] == [
         f"{name}: not in the file: User:bob may write topic {name}",
@@ -244,7 +246,7 @@ def test_acls_beyond_the_file_are_shown_and_removed_on_request(connection, name)
 
     (removed,) = apply_topics(connection, [wanted], prune_acls=True)
     assert (removed.action, removed.old) == ("withdraw", f"User:bob may write topic {name}")
-    wait_until(lambda: len(plan_topics(connection, [wanted])) == 1, 10, "the ACL to be gone")
+    wait_until(lambda: len(plan_topics(connection, [wanted])) == 1, SHOWN_SECONDS, "the ACL to be gone")
 
 
 def test_a_user_without_rights_is_told_what_they_may_not_see(connection, name, make_user):
@@ -264,7 +266,10 @@ def test_a_user_without_rights_is_told_what_they_may_not_see(connection, name, m
 
 def test_the_list_has_declared_and_other_topics_with_their_records(connection, name):
     other = f"{name}-other"
-    apply_topics(connection, [Topic(name=name, partitions=2, retention_hours=-1), Topic(name=other, compaction=True)])
+    both = [Topic(name=name, partitions=2, retention_hours=-1), Topic(name=other, compaction=True)]
+    apply_topics(connection, both)
+    for topic in both:
+        settled(connection, topic)
     produce(connection, name, [OutgoingRecord(b"x", partition=number % 2) for number in range(7)])
 
     found = {each.name: each for each in list_topics(connection, [Topic(name=name, owner="team")])}
