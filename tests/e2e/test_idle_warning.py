@@ -58,16 +58,16 @@ def test_the_owner_is_warned_keeps_the_server_and_an_open_tab_alone_does_not(pag
     refused = [problem for problem in problems if "403" in problem]
     assert server.call("GET", "workbench/activity").json()["last_activity"] == before
 
-    warning.get_by_role("button", name="Keep it running").click()
-    page.get_by_text("This server keeps running.").wait_for(timeout=10 * SECOND)
-    warning.wait_for(state="detached", timeout=10 * SECOND)
     kept = time.monotonic()
+    warning.get_by_role("button", name="Keep it running").click()
+    page.get_by_text("This server keeps running.").wait_for(timeout=30 * SECOND)
+    warning.wait_for(state="detached", timeout=30 * SECOND)
 
     # The tab stays open and goes on asking for lists.
     warning.wait_for(timeout=(IDLE_SECONDS + 30) * SECOND)
     assert problems == refused, "nothing but the refused request above is an error"
-    wait_until(lambda: not server.is_running(), IDLE_SECONDS, "the server to be stopped")
-    assert time.monotonic() - kept > IDLE_SECONDS * 0.8
+    wait_until(lambda: not server.is_running(), IDLE_SECONDS + 30, "the server to be stopped")
+    assert time.monotonic() - kept > IDLE_SECONDS - 1
 
 
 def log_in(page: Any, hub: IdleHub) -> None:

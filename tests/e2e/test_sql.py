@@ -11,7 +11,7 @@ from tests.e2e.test_browser import SECOND, keep, running_chromium, watched_page
 from workbench.settings import Settings
 from workbench.warehouse.engine import read_frame
 
-TRIES = 5
+TRIES = 15
 TALL = {"width": 1280, "height": 1230}
 CELL = """%%sql
 SELECT n AS flight, (ARRAY['UA', 'B6', 'EV', 'DL'])[n % 4 + 1] AS carrier, date '2013-01-01' + n AS day,

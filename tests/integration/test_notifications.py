@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from tests.services.notification_servers import http_endpoint
 from workbench.cli.main import make_application
-from workbench.observability.notifications import SEND_SECONDS, Channel, Notification, Result, send
+from workbench.observability.notifications import Channel, Notification, Result, send
 from workbench.resolving import References
 from workbench.runtime.ports import LOOPBACK, any_free
 
@@ -126,7 +126,7 @@ def test_who_does_not_answer_is_not_waited_for_for_long(endpoint):
     outcome = to(f"json://{LOOPBACK}:{endpoint.port}/?rto=100&cto=100")
 
     assert outcome.result is Result.RETRY
-    assert time.monotonic() - begin < SEND_SECONDS + 2
+    assert time.monotonic() - begin < 30, "not the minute that the server takes"
 
 
 def test_nobody_there_is_tried_again_later():

@@ -21,6 +21,7 @@ from workbench.runtime.supervisor import Supervisor
 from workbench.security.secrets import private_folder, write_private
 from workbench.settings import Settings
 
+# Of the proportional set size: what processes share counts once.
 IDLE_BYTES = {
     "pipelines-scheduler": 120_000_000,
     "pipelines-worker": 120_000_000,
@@ -58,7 +59,7 @@ def test_all_of_them_run_are_restarted_and_take_little_memory_while_idle(setting
         wait_until(lambda: set(states(settings).values()) == {State.RUNNING}, 90, "all to run")
 
         sizes = {
-            each.name: psutil.Process(each.pid).memory_info().rss for each in read_status(settings.home).components
+            each.name: psutil.Process(each.pid).memory_full_info().pss for each in read_status(settings.home).components
         }
         assert all(size < IDLE_BYTES[name] for name, size in sizes.items()), sizes
 
