@@ -21,6 +21,7 @@ from tests.services.pipelines_project import running_site
 from tests.services.pipelines_store import ask, claim, emptied
 from tests.services.process_tree import kill, process_tree
 from tests.services.workbench import STARTED_SECONDS, wait_until
+from workbench.observability.notifications import sending
 from workbench.resolving import References
 from workbench.runtime.ports import LOOPBACK
 
@@ -333,16 +334,21 @@ def test_a_channel_that_refuses_all_of_many_pipelines_is_down(site, store, slack
     assert ask(store, "SELECT count(*), count(DISTINCT not_before) FROM pipelines.outbox") == [(MOST_REFUSED + 1, 1)]
 
 
-def test_a_channel_that_hangs_does_not_hold_up_another(site, store, slack, email):
-    post = Post(site.project.alerts, References(variables(slack=slack, email=email)))
+def test_a_channel_that_hangs_does_not_hold_up_another(site, store, slack, email, monkeypatch):
+    addresses = variables(slack=slack, email=email)
+    addresses["SLACK"] += "?rto=120"  # it hangs for as long as the test wants
+    for name in ("ANSWER_SECONDS", "SEND_SECONDS"):
+        monkeypatch.setattr(sending, name, 120.0)
+    post = Post(site.project.alerts, References(addresses))
     slack.hangs = threading.Event()
     run(store, to=("slack", "email"))
     delivery = threading.Thread(target=deliver, args=(store, post))
     delivery.start()
 
-    wait_until(lambda: email.requests, 4, "the e-mail")
+    wait_until(lambda: slack.requests and email.requests, 30, "the e-mail, while the other hangs")
     assert delivery.is_alive()
-    delivery.join(20)
+    slack.hangs.set()
+    delivery.join(60)
 
     assert not delivery.is_alive()
     assert ask(store, "SELECT kind FROM pipelines.outbox") == [("alert-to:slack",)]

@@ -161,6 +161,8 @@ def test_a_taken_default_port_is_no_reason_to_stop(home):
     from tests.services.workbench import running_workbench
 
     with socket.socket() as other:
+        # As the server itself does: a connection that has just ended keeps nobody from the port.
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             other.bind(("127.0.0.1", 5439))
             other.listen()

@@ -166,7 +166,7 @@ def test_a_certificate_that_is_not_trusted_ends_the_flow_and_loses_nothing(broke
 def test_a_cluster_that_lacks_a_broker_does_its_work_unless_a_partition_is_without_a_leader(cluster):
     connection, brokers, single = cluster.connection, cluster.brokers, f"{cluster.topic}-single"
     brokers.wait_until_whole(connection, cluster.topic)
-    assert cluster_obstacle(connection) == ""
+    wait_until(lambda: cluster_obstacle(connection) == "", 60, "the cluster to be whole at first")
 
     brokers.kill(3)
     wait_until(lambda: "fewer replicas in sync" in cluster_obstacle(connection), 60, "the missing replicas")

@@ -25,8 +25,10 @@ SLOW_COMMIT = """
 CREATE OR REPLACE FUNCTION public.linger() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.005); RETURN NULL; END';
 GRANT EXECUTE ON FUNCTION public.linger() TO PUBLIC;
 """
+# A column that is added waits for whoever holds the lock, and for a while after it.
 SLOW_DDL = """
-CREATE OR REPLACE FUNCTION public.linger_after() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.3); END';
+CREATE OR REPLACE FUNCTION public.linger_after() RETURNS event_trigger LANGUAGE plpgsql
+AS 'BEGIN PERFORM pg_advisory_xact_lock_shared(1); PERFORM pg_sleep(0.3); END';
 CREATE EVENT TRIGGER slow_ddl ON ddl_command_end WHEN TAG IN ('ALTER TABLE') EXECUTE FUNCTION public.linger_after();
 """
 
@@ -138,11 +140,13 @@ def test_killed_while_columns_are_added(scene, seed):
         with scene.following() as follower:
             scene.wait_until_caught_up(follower)
             for turn in range(3):
-                # Each batch has new fields.
-                sent += scene.send(
-                    [b'{"n":%d,"new_%d_%d":%d}' % (n, turn, n // 500, n) for n in range(sent, sent + 1500)]
-                )
-                wait_for_backend(postgres, "wait_event = 'PgSleep' AND query LIKE 'ALTER TABLE%'")
+                with postgres.connect() as session:
+                    session.execute("SELECT pg_advisory_lock(1)")
+                    # Each batch has new fields.
+                    sent += scene.send(
+                        [b'{"n":%d,"new_%d_%d":%d}' % (n, turn, n // 500, n) for n in range(sent, sent + 1500)]
+                    )
+                    wait_for_backend(postgres, "wait_event = 'advisory' AND query LIKE 'ALTER TABLE%'")
                 time.sleep(rng.uniform(0.0, 0.4))  # the instant of the fault, not a wait for anything
                 postgres.end()
                 postgres.start()

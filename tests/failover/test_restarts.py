@@ -117,11 +117,15 @@ def test_what_ages_is_renewed_while_it_runs_and_tried_again(tmp_path, monkeypatc
     monkeypatch.setattr(keeping, "HEALTH_INTERVAL_SECONDS", 0.01)
     monkeypatch.setattr(keeping, "RENEWAL_INTERVAL_SECONDS", 0.01)
     caplog.set_level("INFO", keeping.__name__)
+
+    def told() -> list[str]:
+        return [each.message for each in caplog.records if each.name == keeping.__name__]
+
     with Supervisor(tmp_path) as supervisor:
         (keeper,) = supervisor.launch([Aging(tmp_path)])
-        wait_until(lambda: len(caplog.messages) == 2 and (tmp_path / "tries").read_text() > "xx", 20, "the second try")
+        wait_until(lambda: len(told()) == 2 and (tmp_path / "tries").read_text() > "xx", 20, "the second try")
         assert (keeper.status.state, keeper.status.restarts) == (State.RUNNING, 0)
-    assert caplog.messages == [
+    assert told() == [
         "sleeper could not be renewed, and is tried again: it is busy",
         "sleeper: its certificate was renewed",
     ]

@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -163,7 +163,7 @@ class Brokers:
             self._assert_running()
             try:
                 partitions = client.list_topics(topic, timeout=2).topics[topic].partitions.values()
-            except KafkaException:
+            except (KafkaException, KeyError):
                 return False
             return bool(partitions) and all(
                 each.leader in self._brokers and len(each.isrs) == len(self._brokers) for each in partitions
@@ -172,24 +172,34 @@ class Brokers:
         wait_until(is_whole, UP_SECONDS, f"all replicas of {topic}")
 
     def leader(self, connection: KafkaConnection, topic: str, partition: int) -> int:
-        """The node that leads a partition."""
+        """The node that leads a partition; waits until there is one."""
+        from confluent_kafka import KafkaException
         from confluent_kafka.admin import AdminClient
 
         client = AdminClient(connection.for_confluent())
-        return int(client.list_topics(topic, timeout=10).topics[topic].partitions[partition].leader)
+        found = [-1]
+
+        def is_led() -> bool:
+            with suppress(KafkaException, KeyError):  # a topic that was just made is not known to all nodes
+                found[:] = [client.list_topics(topic, timeout=10).topics[topic].partitions[partition].leader]
+            return found[0] in self._brokers
+
+        wait_until(is_led, UP_SECONDS, f"a leader of {topic}/{partition}")
+        return found[0]
 
     def wait_until_answering(self, connection: KafkaConnection) -> None:
         """Wait until all nodes are in the cluster that clients see."""
+        from confluent_kafka import KafkaException
         from confluent_kafka.admin import AdminClient
 
         def all_there() -> bool:
             self._assert_running()
             try:
                 connection.check()
-            except KafkaError:
+                client = AdminClient(connection.for_confluent())
+                return len(client.list_topics(timeout=10).brokers) == len(self._brokers)
+            except (KafkaError, KafkaException):
                 return False
-            client = AdminClient(connection.for_confluent())
-            return len(client.list_topics(timeout=10).brokers) == len(self._brokers)
 
         wait_until(all_there, UP_SECONDS, "all brokers to answer")
 
