@@ -233,8 +233,6 @@ def test_a_named_cluster_with_a_password_is_asked_beside_one_that_does_not_answe
         "WORKBENCH_KAFKA_CLUSTERS_FILE": str(file),
         "THEIR_PASSWORD": kafka.password.get_secret_value(),
     }
-    for module in (cluster_connection, cluster_positions):
-        monkeypatch.setattr(module, "ANSWER_SECONDS", 3.0)
     gives_up, read = threading.Event(), cluster_positions.PositionReader.read
 
     def reading(reader: cluster_positions.PositionReader, *asked: Any) -> cluster_positions.Positions:
@@ -251,6 +249,8 @@ def test_a_named_cluster_with_a_password_is_asked_beside_one_that_does_not_answe
         assert time.monotonic() - began < 30, "it has not waited for the silent one"
 
         until(lambda: events(site), [one], "the run")
+        for module in (cluster_connection, cluster_positions):
+            monkeypatch.setattr(module, "ANSWER_SECONDS", 1.0)
         gives_up.set()
         until(lambda: "127.0.0.1:9" in caplog.text, [one], "the silent cluster to be told of")
 
