@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -12,7 +11,7 @@ import pytest
 from pydantic import SecretStr
 
 import workbench
-from tests.services.canaries import files_below, files_with
+from tests.services.canaries import files_below, files_with, size_of
 from workbench.errors import SparkError, WarehouseError
 from workbench.ingestion.cluster.connection import KafkaConnection
 from workbench.ingestion.topics import Topic, apply_topics
@@ -122,14 +121,6 @@ def test_spark_reads_topics_of_the_same_cluster(spark, settings):
 
     assert frame.count() == 10
     assert {bytes(row.value) for row in frame.select("value").collect()} == {b'{"n":%d}' % n for n in range(10)}
-
-
-def size_of(path: Path) -> int:
-    """In bytes; 0 when Spark has removed it meanwhile."""
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0
 
 
 def test_what_is_cached_shuffled_and_spilled_is_nowhere_in_clear(spark, settings):

@@ -50,6 +50,14 @@ def files_below(folder: Path) -> list[Path]:
     return sorted(path for path in _paths(folder) if not path.is_symlink() and path.is_file())
 
 
+def size_of(path: Path) -> int:
+    """In bytes; 0 when its server has removed it meanwhile."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
 def _paths(folder: Path) -> Iterator[Path]:
     for at, _, names in os.walk(folder):
         yield from (Path(at, each) for each in names)
