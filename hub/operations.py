@@ -11,7 +11,7 @@ from typing import Any
 from jupyterhub.spawner import SpawnException
 from jupyterhub.utils import maybe_future
 
-from hub import health, kernels, spark_operations, status, warehouse_roles
+from hub import health, spark_operations, status, told, warehouse_roles
 from hub.api_auditing import actor_of, audited_handlers
 from hub.auditing import ACTOR, AuditTrail, ServerStarts, record_stop, server_resource, tell_failure
 from hub.departure import remove_unfinished_archives
@@ -46,7 +46,7 @@ def set_operations(c: Any, settings: Settings) -> None:
     ours = [
         *health.HANDLERS,
         *status.status_handlers(settings.home),
-        *kernels.HANDLERS,
+        *told.HANDLERS,
         *spark_operations.HANDLERS,
         *offboarding_handlers(settings),
     ]

@@ -17,6 +17,7 @@ from workbench.security.audit.proof.signing import SigningKey
 from workbench.security.audit.proof.verification import Verdict, verify
 
 ADMIN, MEMBER = "gh-ada", "gh-grace"
+TEXT = {"type": "file", "format": "text", "content": "canary"}
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +133,7 @@ def test_nobody_tells_of_kernels_but_a_user_of_their_own(hub: LoginHub, admin: B
     assert len(told) == 60
 
 
-def test_a_server_names_who_asked_for_it_and_its_kernels(hub: LoginHub, admin: Browser, member: Browser):
+def test_a_server_names_who_asked_for_it_its_kernels_and_its_files(hub: LoginHub, admin: Browser, member: Browser):
     admin.api(f"/users/{MEMBER}/server", "POST")
     resource = f"server:{MEMBER}/"
 
@@ -143,6 +144,14 @@ def test_a_server_names_who_asked_for_it_and_its_kernels(hub: LoginHub, admin: B
     wait_until(lambda: bool(events(hub, Action.KERNEL_STARTED)), 30, "the kernel to be recorded")
     (kernel,) = events(hub, Action.KERNEL_STARTED)
     assert (kernel.actor, kernel.resource, kernel.details["kernel"]) == (MEMBER, resource, made["id"])
+    contents = f"{hub.url}/user/{MEMBER}/api/contents"
+    for path in ("", "/a.txt", "/a.txt"):
+        assert send("PUT" if path else "GET", f"{contents}{path}", token=token, json=TEXT).status_code in {200, 201}
+    assert told(hub, Action.CONTENTS_WRITTEN, resource, 1) == [(MEMBER, "success")]
+    assert [each.details["path"] for each in events(hub, Action.CONTENTS_WRITTEN)] == ["a.txt"]
+    assert events(hub, Action.CONTENTS_READ) == []
+    assert send("GET", f"{hub.url}/user/{MEMBER}/files/a.txt", token=token).text == "canary"
+    assert told(hub, Action.CONTENTS_READ, resource, 1) == [(MEMBER, "success")]
     assert admin.api(f"/users/{MEMBER}/server", "DELETE").status_code in {202, 204}
     told(hub, Action.SERVER_STOPPED, resource, 1)
     asked = told(hub, Action.SERVER_REQUESTED, f"hub:api/users/{MEMBER}/server", 4)

@@ -21,7 +21,7 @@ from jupyterhub.scopes import Scope
 from jupyterhub.user import User
 from tornado.web import HTTPError, RequestHandler, StaticFileHandler
 
-from hub import health, kernels, status
+from hub import health, status, told
 from hub.api_auditing import AUDITED, NOT_AUDITED, AuditedRequest, audited_handlers
 from hub.authentication.github import GitHub
 from hub.authentication.handlers import login_handlers
@@ -88,11 +88,11 @@ def test_every_command_is_audited_or_says_why_not():
 
 def test_every_page_of_the_hub_is_audited_or_says_why_not():
     settings = Settings.load()
-    pages = [*health.HANDLERS, *status.status_handlers(settings.home), *kernels.HANDLERS]
+    pages = [*health.HANDLERS, *status.status_handlers(settings.home), *told.HANDLERS]
     ours = [*login_handlers([GitHub()]), *pages, *offboarding_handlers(settings)]
     handlers_of_ours = {route[1] for route in ours if not issubclass(route[1], StaticFileHandler)}
 
-    assert len(handlers_of_ours) >= 14
+    assert len(handlers_of_ours) >= 15
     assert [each for handler in handlers_of_ours for each in undeclared(handler)] == []
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 
 
@@ -28,3 +28,24 @@ class Throttle:
             return None
         left_out, self._left_out = self._left_out, 0
         return left_out
+
+
+@dataclass
+class Repeats:
+    """Knows what was there within the last minute; of the last so many things. Not for several threads."""
+
+    seconds: float = 60.0
+    most: int = 1_000
+    clock: Callable[[], float] = time.monotonic
+    _seen: dict[Hashable, float] = field(default_factory=dict, init=False)
+
+    def is_new(self, what: Hashable) -> bool:
+        """Whether it was not there within the last minute; if so, the minute begins."""
+        now = self.clock()
+        if now - self._seen.get(what, float("-inf")) < self.seconds:
+            return False
+        self._seen.pop(what, None)  # what is seen anew is the last to be forgotten
+        self._seen[what] = now
+        if len(self._seen) > self.most:
+            del self._seen[next(iter(self._seen))]
+        return True

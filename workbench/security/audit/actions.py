@@ -18,6 +18,7 @@ class Outcome(StrEnum):
 class Class(IntEnum):
     """Classes of OCSF; the first digit is the category."""
 
+    FILE_SYSTEM_ACTIVITY = 1001
     ACCOUNT_CHANGE = 3001
     AUTHENTICATION = 3002
     ENTITY_MANAGEMENT = 3004
@@ -51,6 +52,10 @@ class Action(StrEnum):
     SERVER_REFUSED = "server.refused"
     KERNEL_STARTED = "kernel.started"  #: as the server says that it runs in
     KERNEL_STOPPED = "kernel.stopped"
+    CONTENTS_READ = "contents.read"  #: this and the next three: files, as the server says that they are in
+    CONTENTS_WRITTEN = "contents.written"
+    CONTENTS_RENAMED = "contents.renamed"
+    CONTENTS_DELETED = "contents.deleted"
     KEYS_ROTATED = "keys.rotated"  #: those of auth_state
     KEYSET_CREATED = "keyset.created"  #: this and the next six: the keys that encrypt data at rest
     KEYSET_ROTATED = "keyset.rotated"
@@ -143,6 +148,8 @@ MEANINGS: dict[Action, Meaning] = {
     **_of(Class.APPLICATION_LIFECYCLE, (A.SERVER_REQUESTED, 3), (A.SERVER_STARTED, 3)),
     **_of(Class.APPLICATION_LIFECYCLE, (A.SERVER_STOPPED, 4), (A.SERVER_REFUSED, 3), fails_closed=False),
     **_of(Class.APPLICATION_LIFECYCLE, (A.KERNEL_STARTED, 3), (A.KERNEL_STOPPED, 4), fails_closed=False),
+    **_of(Class.FILE_SYSTEM_ACTIVITY, (A.CONTENTS_READ, 2), (A.CONTENTS_WRITTEN, 3), fails_closed=False),
+    **_of(Class.FILE_SYSTEM_ACTIVITY, (A.CONTENTS_RENAMED, 5), (A.CONTENTS_DELETED, 4), fails_closed=False),
     **_of(Class.API_ACTIVITY, (A.RUN_STARTED, 1), (A.RUN_REPAIRED, 3), (A.BACKFILL_STARTED, 1)),
     **_of(Class.API_ACTIVITY, (A.BACKFILL_RESUMED, 3), (A.PIPELINE_RESUMED, 3), (A.POOL_RESIZED, 3)),
     **_of(Class.API_ACTIVITY, (A.RUN_CANCELLED, 3), (A.BACKFILL_PAUSED, 3), (A.BACKFILL_CANCELLED, 3)),

@@ -1,0 +1,65 @@
+"""What the JupyterLab of a user tells the hub for the audit log, beside what it does: nobody waits for it.
+
+It runs as the user, who can keep it from telling: the hub records what a server says of itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+from collections.abc import Mapping
+from typing import Self
+
+from tornado.httpclient import AsyncHTTPClient, HTTPRequest
+
+SECONDS = 20.0
+MOST_WAITING = 100  #: requests at once; with a hub that hangs, more would pile up
+
+logger = logging.getLogger(__name__)
+
+
+class Telling:
+    """Sends requests to the hub; what it does not take is lost. For the thread of the event loop.
+
+    Args:
+        address: of the hub's API.
+        token: the server's own.
+        server: the name of the server; empty for the default one.
+    """
+
+    def __init__(self, address: str, token: str, server: str) -> None:
+        self._address, self._token, self._server = f"{address}/workbench", token, server
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @classmethod
+    def of_environment(cls) -> Self | None:
+        """As the hub has told this server; None when it runs without one."""
+        address, token = os.environ.get("JUPYTERHUB_API_URL"), os.environ.get("JUPYTERHUB_API_TOKEN")
+        return cls(address, token, os.environ.get("JUPYTERHUB_SERVER_NAME", "")) if address and token else None
+
+    def tell(self, page: str, told: Mapping[str, object]) -> None:
+        """Begin to send what has happened to a page of the hub, such as `kernels`.
+
+        Raises:
+            RuntimeError: when no event loop runs here.
+        """
+        loop = asyncio.get_running_loop()
+        if len(self._tasks) >= MOST_WAITING:
+            logger.warning("the hub was not told of %s: %s requests wait already", page, MOST_WAITING)
+            return
+        task = loop.create_task(self._send(page, {**told, "server": self._server}))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _send(self, page: str, told: Mapping[str, object]) -> None:
+        headers = {"Authorization": f"token {self._token}", "Content-Type": "application/json"}
+        request = HTTPRequest(
+            f"{self._address}/{page}", "POST", headers, json.dumps(told),
+            request_timeout=SECONDS, connect_timeout=SECONDS,
+        )  # fmt: skip
+        try:
+            await AsyncHTTPClient().fetch(request)
+        except Exception as error:  # noqa: BLE001 - whatever it was, the server goes on
+            logger.warning("the hub was not told of %s: %s", page, error)
