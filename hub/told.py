@@ -58,6 +58,9 @@ CONTENTS = Kind(
     ("path", "from"),
 )
 
+STATEMENTS = Kind({"query": Action.DATA_QUERIED, "write": Action.DATA_WRITTEN}, ("sha256", "verb", "tables", "rows"))
+MOST_LEFT_OUT = 10**9
+
 _by_user: defaultdict[tuple[str, str], Throttle] = defaultdict(lambda: Throttle(PER_MINUTE))
 
 
@@ -69,7 +72,7 @@ class _Told(APIHandler):  # type: ignore[misc]
         event = kind.read(user.name, self.get_json_body())
         # A server could say so a thousand times a second.
         if (left_out := _by_user[type(self).__name__, user.name].admit()) is not None:
-            details = {**event.details, "left_out": str(left_out)}
+            details = {**event.details, "left_out": str(left_out + read_left_out(self.get_json_body()))}
             await self.authenticator.audit.append(replace(event, details=details))
         self.set_status(204)
 
@@ -92,4 +95,23 @@ class Contents(_Told):
         await self.record(CONTENTS)
 
 
-HANDLERS = [(r"/api/workbench/kernels", Kernels), (r"/api/workbench/contents", Contents)]
+class Statements(_Told):
+    """POST /hub/api/workbench/statements, with the token of a user's server."""
+
+    @audits_itself(Action.DATA_QUERIED)
+    async def post(self) -> None:
+        """Record that a kernel has read or changed something in the warehouse; nobody is told the statement."""
+        await self.record(STATEMENTS)
+
+
+def read_left_out(body: dict[str, object]) -> int:
+    """How many a server says that it has not told."""
+    said = body.get("left_out")
+    return said if isinstance(said, int) and not isinstance(said, bool) and 0 <= said <= MOST_LEFT_OUT else 0
+
+
+HANDLERS = [
+    (r"/api/workbench/kernels", Kernels),
+    (r"/api/workbench/contents", Contents),
+    (r"/api/workbench/statements", Statements),
+]

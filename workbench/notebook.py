@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from workbench.observability.touched_tables import tell_tables
+from workbench.querying.reporting import tell_statement, tell_table
 from workbench.sessions import open_session
 from workbench.settings import Settings
 
@@ -43,7 +44,9 @@ def sql(query: str, parameters: Mapping[str, object] | None = None) -> pd.DataFr
 
     settings = Settings.load()
     tell_tables(settings.pipelines.tables_file, sql=query)
-    return read_frame(settings.warehouse, query, parameters or {})
+    frame = read_frame(settings.warehouse, query, parameters or {})
+    tell_statement(query, len(frame))
+    return frame
 
 
 def decrypt(frame: pd.DataFrame, table: str, *, columns: Sequence[str] = (), erased: str = "error") -> pd.DataFrame:
@@ -100,7 +103,7 @@ def load_table(
 
     settings = Settings.load()
     tell_tables(settings.pipelines.tables_file, reads=[table])
-    return sink.load_table(
+    frame = sink.load_table(
         spark(),
         settings.warehouse,
         table,
@@ -109,6 +112,8 @@ def load_table(
         parameters=parameters,
         partitions=partitions,
     )
+    tell_table("query", table)
+    return frame
 
 
 def save_table(
@@ -130,7 +135,9 @@ def save_table(
 
     settings = Settings.load()
     tell_tables(settings.pipelines.tables_file, writes=[table])
-    return sink.save_table(frame, settings.warehouse, table, replace=replace)
+    rows = sink.save_table(frame, settings.warehouse, table, replace=replace)
+    tell_table("write", table, rows)
+    return rows
 
 
 def produce(

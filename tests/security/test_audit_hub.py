@@ -10,7 +10,10 @@ import pytest
 from tests.services.browser import Browser, send
 from tests.services.identity_provider import IdentityProvider
 from tests.services.login_hub import LoginHub, running_login_hub
+from tests.services.process_tree import process_tree
 from tests.services.workbench import wait_until
+from workbench.querying.reporting import tell_statement
+from workbench.runtime.activity import FOLDER_VARIABLE
 from workbench.security.audit import Action, AuditLog, Event, read_events
 from workbench.security.audit.proof.checkpointer import Checkpointer
 from workbench.security.audit.proof.signing import SigningKey
@@ -133,7 +136,9 @@ def test_nobody_tells_of_kernels_but_a_user_of_their_own(hub: LoginHub, admin: B
     assert len(told) == 60
 
 
-def test_a_server_names_who_asked_for_it_its_kernels_and_its_files(hub: LoginHub, admin: Browser, member: Browser):
+def test_a_server_names_who_asked_for_it_and_what_is_done_in_it(
+    hub: LoginHub, admin: Browser, member: Browser, monkeypatch: pytest.MonkeyPatch
+):
     admin.api(f"/users/{MEMBER}/server", "POST")
     resource = f"server:{MEMBER}/"
 
@@ -152,6 +157,12 @@ def test_a_server_names_who_asked_for_it_its_kernels_and_its_files(hub: LoginHub
     assert events(hub, Action.CONTENTS_READ) == []
     assert send("GET", f"{hub.url}/user/{MEMBER}/files/a.txt", token=token).text == "canary"
     assert told(hub, Action.CONTENTS_READ, resource, 1) == [(MEMBER, "success")]
+    environments = [each.environ() for each in process_tree(hub.pid)]
+    runtime = next(each[FOLDER_VARIABLE] for each in environments if each.get("JUPYTERHUB_USER") == MEMBER)
+    monkeypatch.setenv(FOLDER_VARIABLE, runtime)
+    tell_statement("SELECT 'canary' FROM raw.flights", 3)  # as a kernel does
+    assert told(hub, Action.DATA_QUERIED, resource, 1) == [(MEMBER, "success")]
+    assert "canary" not in AuditLog.of(hub.home).path.read_text()
     assert admin.api(f"/users/{MEMBER}/server", "DELETE").status_code in {202, 204}
     told(hub, Action.SERVER_STOPPED, resource, 1)
     asked = told(hub, Action.SERVER_REQUESTED, f"hub:api/users/{MEMBER}/server", 4)

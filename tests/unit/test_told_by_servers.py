@@ -18,7 +18,7 @@ from workbench.embedded.contents_reports import CONTENTS_ACTIONS, ContentsReport
 from workbench.embedded.kernel_reports import KERNEL_ACTIONS, KernelReports
 from workbench.embedded.telling import Telling
 from workbench.security.audit import Action
-from workbench.security.throttle import Repeats
+from workbench.security.throttle import Repeats, Throttle
 
 
 class Heard:
@@ -151,9 +151,32 @@ def test_a_hub_that_does_not_answer_breaks_nothing_and_piles_up_nothing(monkeypa
     asyncio.run(act())
     assert len(sent) == 3
     assert sent[0].url == "http://hub/api/workbench/contents"
-    assert sent[0].body == b'{"action": "get", "path": "0", "server": "second"}'
+    assert sent[0].body == b'{"action": "get", "path": "0", "server": "second", "left_out": 0}'
     assert "canary" not in caplog.text
     assert caplog.text.count("was not told of contents") == 5
+
+
+def test_a_server_sends_so_much_in_a_minute_and_says_how_much_it_left_out(monkeypatch):
+    sent: list[dict[str, Any]] = []
+
+    async def keep(self: Telling, page: str, said: dict[str, Any]) -> None:
+        sent.append(said)
+
+    monkeypatch.setattr(Telling, "_send", keep)
+    now = [0.0]
+    monkeypatch.setattr(telling_module, "Throttle", lambda most: Throttle(2, clock=lambda: now[0]))
+
+    async def act() -> None:
+        telling = Telling("http://hub/api", "t", "")
+        for _ in range(5):
+            telling.tell("statements", {})
+        now[0] = 60.0
+        telling.tell("statements", {})
+        await asyncio.gather(*telling._tasks)
+
+    asyncio.run(act())
+    assert [said["left_out"] for said in sent] == [0, 0, 3]
+    assert [told.read_left_out({"left_out": each}) for each in (3, -1, True, "3", 10**30, None)] == [3, 0, 0, 0, 0, 0]
 
 
 def test_a_server_without_a_hub_tells_nobody(monkeypatch):

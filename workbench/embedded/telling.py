@@ -9,12 +9,16 @@ import asyncio
 import json
 import logging
 import os
+from collections import defaultdict
 from collections.abc import Mapping
 from typing import Self
 
 from tornado.httpclient import AsyncHTTPClient, HTTPRequest
 
+from workbench.security.throttle import Throttle
+
 SECONDS = 20.0
+PER_MINUTE = 60  #: to one page; the hub takes no more
 MOST_WAITING = 100  #: requests at once; with a hub that hangs, more would pile up
 
 logger = logging.getLogger(__name__)
@@ -32,6 +36,7 @@ class Telling:
     def __init__(self, address: str, token: str, server: str) -> None:
         self._address, self._token, self._server = f"{address}/workbench", token, server
         self._tasks: set[asyncio.Task[None]] = set()
+        self._throttles: defaultdict[str, Throttle] = defaultdict(lambda: Throttle(PER_MINUTE))
 
     @classmethod
     def of_environment(cls) -> Self | None:
@@ -40,16 +45,18 @@ class Telling:
         return cls(address, token, os.environ.get("JUPYTERHUB_SERVER_NAME", "")) if address and token else None
 
     def tell(self, page: str, told: Mapping[str, object]) -> None:
-        """Begin to send what has happened to a page of the hub, such as `kernels`.
+        """Begin to send what has happened to a page of the hub, such as `kernels`; so much in a minute.
 
         Raises:
             RuntimeError: when no event loop runs here.
         """
         loop = asyncio.get_running_loop()
+        if (left_out := self._throttles[page].admit()) is None:
+            return
         if len(self._tasks) >= MOST_WAITING:
             logger.warning("the hub was not told of %s: %s requests wait already", page, MOST_WAITING)
             return
-        task = loop.create_task(self._send(page, {**told, "server": self._server}))
+        task = loop.create_task(self._send(page, {**told, "server": self._server, "left_out": left_out}))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

@@ -17,6 +17,7 @@ from workbench.cells.sql.result import SqlResult, draw
 from workbench.errors import QueryRefused, WorkbenchError
 from workbench.observability.touched_tables import tell_tables
 from workbench.querying import Answer, Catalog, Statement
+from workbench.querying.reporting import tell_statement
 from workbench.querying.scanner import parse_statements
 from workbench.settings import Settings
 
@@ -145,6 +146,8 @@ class SqlMagic:
         limit = options.limit or (None if options.into else DEFAULT_LIMIT)
         with self._elapsed("The warehouse") as elapsed:
             answers = run_statements(settings.warehouse, statements, values, limit=limit)
+        for each, answer in zip(statements, answers, strict=True):
+            tell_statement(each.text, len(answer.rows))
         return self._deliver(options, statements, answers, elapsed.seconds)
 
     def _ask_spark(self, options: Options, statements: Sequence[Statement], values: Mapping[str, object]) -> Any:
