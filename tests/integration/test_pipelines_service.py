@@ -302,6 +302,10 @@ def test_hostile_output_comes_in_a_sandbox_that_runs_nothing(service: RunningSer
     answer = service.browser("viewer").get(f"runs/{run_id}/output/{attempt}")
     fetched = service.browser("viewer").get(f"runs/{run_id}/output/{attempt}/notebook")
 
+    read = [each for each in read_events(AuditLog.of(site.home).path, action="outputs.read") if each.actor == "viewer"]
+    told = [(each.resource, each.details) for each in read if each.details["run"] == str(run_id)]
+    step = run.page.attempts[0]["step"]
+    assert told == [("pipeline:hostile", {"run": str(run_id), "step": step, "attempt": str(attempt)})]
     assert "document.title" in answer.text
     policy = answer.headers["content-security-policy"]
     assert policy.startswith("sandbox; default-src 'none';")

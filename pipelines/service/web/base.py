@@ -47,6 +47,7 @@ from workbench.errors import (
     WorkbenchError,
 )
 from workbench.observability.metrics import count_authorization
+from workbench.security.throttle import Repeats
 
 logger = logging.getLogger(__name__)
 
@@ -96,6 +97,7 @@ class Service:
     webhooks: Webhooks
     sign: Sign  #: of this process
     rendering: Executor  #: where notebooks become HTML, one after the other
+    reads: Repeats = field(default_factory=Repeats)  #: of outputs, which the audit log has
     key: bytes = field(repr=False)  #: signs cookies and the tokens of forms
 
 

@@ -19,8 +19,10 @@ from tornado.iostream import StreamClosedError
 from pipelines.service.site.outputs import safe_path
 from pipelines.service.site.tails import Item, Tail
 from pipelines.service.web.pages import run_values
+from pipelines.service.web.reads import record_read
 from pipelines.service.web.streams import ALIVE_SECONDS, REREAD_SECONDS, STREAM_SECONDS, Stream
-from workbench.security.audit.commands import not_audited
+from workbench.security.audit import Action
+from workbench.security.audit.commands import audits_itself
 
 LOOK_SECONDS = 0.1  #: between two looks at logs
 
@@ -49,7 +51,7 @@ class Cursor:
 class Live(Stream):
     """A stream of one run."""
 
-    @not_audited("It only looks, as far as the rights of who asks go.")
+    @audits_itself(Action.OUTPUTS_READ)
     async def get(self, run: str) -> None:
         """Called by tornado."""
         if not self.has_place():
@@ -66,7 +68,8 @@ class Live(Stream):
         tails: dict[int, Tail] = {}
         await self._tell_state(values, cursor)
         while time.monotonic() - begun < STREAM_SECONDS:
-            await self._follow(values["attempts"], tails, cursor.places)
+            if await self._follow(values["attempts"], tails, cursor.places):
+                await record_read(self, values["run"], None)
             if await self._tell_output(tails, cursor):
                 said_at = time.monotonic()
             elif values["run"]["ended_at"] is not None:
@@ -84,16 +87,20 @@ class Live(Stream):
                 read_at, values = time.monotonic(), await run_values(self, run, cursor.event)
                 await self._tell_state(values, cursor)
 
-    async def _follow(self, attempts: list[dict[str, Any]], tails: dict[int, Tail], places: Mapping[int, int]) -> None:
+    async def _follow(self, attempts: list[dict[str, Any]], tails: dict[int, Tail], places: Mapping[int, int]) -> bool:
+        """Follow the outputs that are not followed yet; whether there are any."""
         site, new = self.service.site, [each for each in attempts if each["output_path"] and each["id"] not in tails]
 
         def find() -> dict[int, Tail]:
             paths = {each["id"]: safe_path(site, each["output_path"]) for each in new}
             return {attempt: Tail.of(path, places.get(attempt), site.keys) for attempt, path in paths.items() if path}
 
-        if new:
-            # Where the end of a long encrypted log begins is found frame by frame, with a key that may be elsewhere.
-            tails.update(await self.beside(find))
+        if not new:
+            return False
+        # Where the end of a long encrypted log begins is found frame by frame, with a key that may be elsewhere.
+        found = await self.beside(find)
+        tails.update(found)
+        return bool(found)
 
     async def _tell_state(self, values: dict[str, Any], cursor: Cursor) -> None:
         if cursor.event and not values["events"]:

@@ -7,7 +7,9 @@ from typing import Any
 
 from pipelines.service.site.outputs import output_path, read_output, render
 from pipelines.service.web.base import Handler
-from workbench.security.audit.commands import not_audited
+from pipelines.service.web.reads import record_read
+from workbench.security.audit import Action
+from workbench.security.audit.commands import audits_itself
 
 # Whatever a cell has put out is somebody's. `sandbox` gives it an origin of its own and runs no script, also when the
 # address is opened by itself; nothing is fetched, so nobody is told who looks.
@@ -20,7 +22,7 @@ OUTPUT_POLICY = (
 class Output(Handler):
     """As a page, for the frame in the page of the run."""
 
-    @not_audited("It only looks, as far as the rights of who asks go.")
+    @audits_itself(Action.OUTPUTS_READ)
     async def get(self, run: str, attempt: str) -> None:
         """Called by tornado."""
         # In a thread of its own: what takes long there holds up outputs, and no other page.
@@ -34,7 +36,7 @@ class Output(Handler):
 class NotebookFile(Handler):
     """As a file that is saved and not shown."""
 
-    @not_audited("It only looks, as far as the rights of who asks go.")
+    @audits_itself(Action.OUTPUTS_READ)
     async def get(self, run: str, attempt: str) -> None:
         """Called by tornado."""
         body = await _of(self, run, attempt, read_output)
@@ -47,4 +49,6 @@ class NotebookFile(Handler):
 async def _of(handler: Handler, run: str, attempt: str, read: Any, threads: Executor | None = None) -> Any:
     found = await handler.perform("show_run", {"run": int(run)})
     site = handler.service.site
-    return await handler.beside(lambda: read(output_path(site, found, int(attempt)), site.keys), threads)
+    body = await handler.beside(lambda: read(output_path(site, found, int(attempt)), site.keys), threads)
+    await record_read(handler, found["run"], next(each for each in found["attempts"] if each["id"] == int(attempt)))
+    return body

@@ -81,6 +81,7 @@ class Action(StrEnum):
     RUN_CANCELLED = "run.cancelled"
     RUN_REPAIRED = "run.repaired"
     RUNS_REMOVED = "runs.removed"  #: by retention, with their files
+    OUTPUTS_READ = "outputs.read"  #: what steps have put out
     BACKFILL_STARTED = "backfill.started"
     BACKFILL_PAUSED = "backfill.paused"
     BACKFILL_RESUMED = "backfill.resumed"
@@ -161,7 +162,7 @@ MEANINGS: dict[Action, Meaning] = {
     **_of(Class.DATASTORE_ACTIVITY, (A.DATA_QUERIED, 4), (A.DATA_WRITTEN, 5), fails_closed=False),
     **_of(Class.DATASTORE_ACTIVITY, (A.DEAD_LETTERS_READ, 1), (A.DEAD_LETTERS_CHANGED, 2), fails_closed=False),
     **_of(Class.API_ACTIVITY, (A.TOPICS_CHANGED, 3), fails_closed=False),
-    **_of(Class.API_ACTIVITY, (A.RUNS_REMOVED, 4), fails_closed=False),
+    **_of(Class.API_ACTIVITY, (A.RUNS_REMOVED, 4), (A.OUTPUTS_READ, 2), fails_closed=False),
     # A full disk does not keep from what may save the data; a copy of the root key waits for its event.
     **_of(Class.DATASTORE_ACTIVITY, (A.BACKUP_CREATED, 99), (A.BACKUP_REMOVED, 99), fails_closed=False),
     **_of(Class.DATASTORE_ACTIVITY, (A.DATA_EXPIRED, 7), (A.DATA_ERASED, 7)),
