@@ -217,6 +217,8 @@ def test_who_comes_back_to_a_stream_is_told_nothing_twice(service: RunningServic
 
     assert "number 7" in json.dumps(told)
     assert [name for name, _ in again] == ["ended"]
+    read = read_events(AuditLog.of(site.home).path, action="outputs.read")
+    assert [each.actor for each in read if each.details == {"run": str(run_id)}] == ["viewer"]
 
 
 @pytest.mark.parametrize(
