@@ -9,19 +9,17 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from pydantic import SecretStr
 
+from pipelines.compile import Options, compile_pipelines
 from pipelines.states import State
-from tests.services.canaries import files_below
+from tests.services.canaries import files_below, files_with, forms_of
 from tests.services.pipelines_project import Site, cells, kept, running_site, stepped
+from tests.services.planted_secrets import Planted, make_steps, planted_secrets
 from tests.services.workbench import wait_until
 from workbench.observability.alerts.quantities import is_wanted
 from workbench.observability.monitor.scraping import Scraper
 from workbench.observability.monitor.targets import read_targets
 from workbench.runtime.metrics import metrics_token
-from workbench.sections import KeysSettings
-from workbench.security.kept_secrets import KeptSecrets
-from workbench.security.keyset.opening import Keys
 
 
 @pytest.fixture(scope="module")
@@ -31,9 +29,16 @@ def site(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def worker(site: Site):
+def planted(tmp_path_factory):
+    with planted_secrets(tmp_path_factory.mktemp("planted")) as planted:
+        yield planted
+
+
+@pytest.fixture(scope="module")
+def worker(site: Site, planted: Planted):
     """One that tests share; those that kill have their own."""
-    with site.worker() as worker:
+    lineage = {"WORKBENCH_PIPELINES_LINEAGE_FILE": str(site.folder / "lineage.jsonl")}
+    with site.worker(**planted.variables, **lineage) as worker:
         yield worker
 
 
@@ -285,35 +290,33 @@ def grown(site: Site, before: dict[tuple[str, ...], float]) -> dict[tuple[str, .
     return {key: value - before.get(key, 0) for key, value in worker_metrics(site).items()}
 
 
-def test_canary_secrets_are_nowhere(site: Site, worker):
-    import base64
-    from urllib.parse import quote
+def test_twenty_canary_secrets_are_nowhere(site: Site, planted: Planted, worker, tmp_path, monkeypatch):
+    for name, each in planted.canaries.items():
+        monkeypatch.setenv(f"CANARY_{name}", each)  # who compiles could read it
+    planted.keep(site)
+    goes_on = tmp_path / "goes-on"
+    told = make_steps(site, planted, goes_on)
+    run_id = site.start_run("planted")
+    wait_until(lambda: told.exists() and told.read_text(), 60, "the notebook to have shown its secrets")
+    canaries = [*planted.canaries.values()]
+    kernel = Path(told.read_text())
+    assert (kernel / "connection.json").exists()
+    assert files_with(kernel, *canaries) == []
+    goes_on.touch()
 
-    canaries = [f"canary/{number}&{os.urandom(6).hex()} x" for number in range(3)]
-    source = "import base64, urllib.parse, sys\nprint(s)\nprint(base64.b64encode(s.encode()).decode(), urllib.parse.quote(s))"
-    site.notebook(
-        "secret",
-        "s = None  # type: secret",
-        source + "\nprint(s, file=sys.stderr)\nraise ValueError(s)",
-        tags=["parameters"],
-    )
-    body = "\n    ".join((source + "\nraise ValueError(s)").splitlines())
-    site.module("steps_five", f'def tell(s: "secret") -> None:\n    {body}\n')
-    site.pipeline(
-        "secret",
-        parameters={"s": {"type": "secret"}, "t": {"type": "secret"}},
-        steps={
-            "a": {"notebook": "notebooks/secret.ipynb", "parameters": {"s": "${s}"}},
-            "b": {"function": "steps_five:tell", "parameters": {"s": "${t}"}},
-        },
-    )
-
-    KeptSecrets.of(site.home, Keys.of(site.home, KeysSettings())).set("of-t", SecretStr(canaries[1]))
-
-    run = site.run("secret", s=f"file:{site.file('s', canaries[0])}", t="keyset:of-t")
+    run = site.ended(run_id)
 
     assert set(run.states.values()) == {State.FAILED}
-    assert "[secret s]" in cells(Path(run.attempts("a")[0]["output_path"]))
-    found = site.everything(run.page.run["id"])
-    forms = [form for each in canaries for form in (each, base64.b64encode(each.encode()).decode(), quote(each))]
-    assert [form for form in forms if form in found] == []
+    shown = "".join(kept(Path(each["output_path"])) for each in run.page.attempts)
+    assert [name for name in planted.canaries if f"[secret {name}]" not in shown] == []
+    found = site.everything(run_id)
+    assert "carried" in found
+    assert "openlineage" in found
+    (dag,) = compile_pipelines(site.project, ["planted"], Options(target="airflow"))
+    (job,) = compile_pipelines(site.project, ["planted-env"], Options(target="kubernetes", image="one:1"))
+    found += dag.text + job.text
+    forms = {name: forms_of(each) for name, each in planted.canaries.items()}
+    assert [name for name, each in forms.items() if any(form in found.encode() for form in each)] == []
+    assert files_with(site.folder, *canaries) == []
+    # Whoever looks does find: where they were planted, and nowhere else.
+    assert len(files_with(planted.folder, *canaries)) == len(canaries) // 4

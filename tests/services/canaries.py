@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import secrets
 import urllib.parse
@@ -24,7 +25,7 @@ def forms_of(canary: str) -> set[bytes]:
     found = {plain, canary.encode("utf-16-le"), plain.hex().encode(), plain.hex().upper().encode()}
     for quote in (urllib.parse.quote, urllib.parse.quote_plus):
         found |= {quote(canary).encode(), quote(canary, safe="").encode()}
-    found.add(canary.encode("unicode_escape"))
+    found |= {canary.encode("unicode_escape"), json.dumps(canary)[1:-1].encode()}
     for encode in (base64.b64encode, base64.urlsafe_b64encode):
         for shift in range(3):
             text = encode(b"\0" * shift + plain).rstrip(b"=")

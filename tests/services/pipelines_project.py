@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 from pipelines.definition import Project, read_pipeline
+from pipelines.engine.checkpoints.saved import STATE, read_saved
 from pipelines.engine.record.events import Kind, read_events
 from pipelines.engine.record.keeping import read_file, read_lines
 from pipelines.planning.pins import Pins
@@ -36,6 +37,7 @@ from tests.services.pipelines_store import new_store
 from tests.services.postgres_server import OwnPostgres, running_postgres
 from tests.services.process_tree import kill, process_tree
 from tests.services.workbench import ROOT, environment, wait_until
+from workbench.security.encryption.files import read_encrypted
 from workbench.security.keyset.opening import Keys
 
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
@@ -216,9 +218,11 @@ class Run:
 
 def kept(path: Path) -> str:
     """What a file of an attempt says, decrypted."""
-    home = path.parents[4]  # home/pipelines/runs/RUN/ATTEMPT/FILE
+    home = next(each for each in path.parents if each.name == "pipelines").parent
     if path.name.startswith("log."):
         return "".join(line.decode() for line, _ in read_lines(path, open_keys(home)))
+    if path.name == STATE and (saved := read_saved(path.parents[2])):  # of a checkpoint
+        return read_encrypted(open_keys(home), path, saved.context).decode("utf-8", "replace")
     return read_file(path, open_keys(home)).decode("utf-8", "replace")
 
 
