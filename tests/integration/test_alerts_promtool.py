@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from collections import Counter
 
+import pytest
+
 from tests.services import alert_series
+from tests.services import promtool as tools
 from tests.services.promtool import major, promtool
 from workbench.observability.alerts.expressions import Moment
 from workbench.observability.alerts.prometheus import as_rule_file
@@ -99,3 +103,17 @@ def test_the_same_alerts_pend_and_fire_at_the_same_instants(tmp_path):
         (rule.name, "pending") for rule in rules if rule.name not in instant
     }
     assert set(seen) >= wanted - {("lag_exact", "firing"), ("lag_exact", "pending")}
+
+
+@pytest.mark.parametrize(("ci", "ends"), [("true", pytest.fail.Exception), ("", pytest.skip.Exception)])
+def test_without_promtool_the_comparison_fails_in_ci_and_is_skipped_elsewhere(monkeypatch, tmp_path, ci, ends):
+    def fetch(_: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setenv("CI", ci)
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    monkeypatch.setattr(tools, "CACHE", tmp_path)
+    monkeypatch.setattr(tools, "_fetch", fetch)
+
+    with pytest.raises(ends, match=r"promtool.*no network.*is not there"):
+        promtool.__wrapped__()

@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-import pytest
+from tests.conftest import needs
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "workbench-tests"
 FETCH_SECONDS = 60
@@ -18,7 +18,7 @@ FETCH_SECONDS = 60
 
 @functools.cache
 def promtool() -> str:
-    """Its path; skips the test, with the reason, where it cannot be had."""
+    """Its path; where it cannot be had, the test is skipped with the reason, or has failed in CI."""
     if found := shutil.which("promtool"):
         return found
     cached = CACHE / "promtool"
@@ -27,7 +27,7 @@ def promtool() -> str:
             _fetch(cached)
         except (OSError, subprocess.SubprocessError) as error:
             output = getattr(error, "stderr", None) or b""
-            pytest.skip(f"no promtool, and the package prometheus cannot be fetched: {error} {output[-300:]!r}")
+            needs(False, f"promtool, whose package prometheus cannot be fetched ({error} {output[-300:]!r}),")
     return str(cached)
 
 
