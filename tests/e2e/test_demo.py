@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import stat
 from collections import Counter
 from pathlib import Path
@@ -13,8 +14,11 @@ import pytest
 
 import workbench
 from pipelines import nycflights
+from pipelines.engine import run_notebook
 from tests.services.workbench import RunningWorkbench, run, wait_until
+from workbench.resources import resource
 
+START = resource("notebooks") / "00-start-here.ipynb"
 ROWS = {"flights": 336_776, "weather": 26_115}
 
 
@@ -117,8 +121,47 @@ def check_notebook(path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
+@pytest.mark.timeout(400)
+@pytest.mark.usefixtures("first")
+def test_the_first_notebook_of_everybody_runs_to_its_last_cell(settings, tmp_path):
+    table = nycflights.read_table("flights")
+    carriers = Counter(table["carrier"].to_pylist()).most_common(5)
+    origins = Counter(table["origin"].to_pylist())
+    january = Counter(
+        origin
+        for origin, month in zip(table["origin"].to_pylist(), table["month"].to_pylist(), strict=True)
+        if month == 1
+    )
+
+    output = run_notebook(START, tmp_path / "out" / "start.ipynb", {})
+
+    notebook = nbformat.read(output, as_version=4)
+    counted, top, delays, spread = (shown(cell) for cell in notebook.cells if cell.cell_type == "code")
+    assert counted.startswith("10")
+    assert re.findall(r"(\w\w) +(\d+)$", top, re.MULTILINE) == [(name, str(n)) for name, n in carriers]
+    assert re.findall(r"^(\w{3}) +(\d+) +-?\d+\.\d$", delays, re.MULTILINE) == as_texts(january)
+    assert re.findall(r"(\w+)\| *(\d+)\|", spread) == as_texts(origins)
+
+
+def as_texts(counts: Counter[str]) -> list[tuple[str, str]]:
+    return [(name, str(n)) for name, n in sorted(counts.items())]
+
+
+def shown(cell: Any) -> str:
+    """What a cell has put out, as text."""
+    texts = (each.get("text") or each.get("data", {}).get("text/plain", "") for each in cell.outputs)
+    return "\n".join(texts)
+
+
+def test_without_the_demos_data_the_first_notebook_says_what_to_do(settings, monkeypatch):
+    (source,) = (each.source for each in nbformat.read(START, as_version=4).cells if each.id == "start-3")
+    monkeypatch.setenv("DW_DATABASE", "postgres")  # where no demo has run
+
+    with pytest.raises(AssertionError, match="Run `workbench demo` on a terminal"):
+        exec(source, {"workbench": workbench})
+
+
 def test_a_notebook_that_fails_is_kept_with_its_traceback(shared_workbench, settings, tmp_path):
-    from pipelines.engine import run_notebook
     from workbench.errors import NotebookFailed, WorkbenchError
 
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("n = 1"), nbformat.v4.new_code_cell("1 / n")])

@@ -13,7 +13,7 @@ import workbench
 from pipelines.engine import run_notebook
 from workbench.resources import resource
 
-# In their order: each uses what the one before has made. The first one needs the data of the demo, whose test runs its cells.
+# In their order: each uses what the one before has made. The first notebook needs the data of the demo: `e2e/test_demo` runs it.
 LESSONS = ("10-ingest", "20-transform", "30-pipelines", "40-panels")
 SECURITY = "50-security"  #: after them, and once: each time it begins in a new folder of its own
 
