@@ -15,12 +15,17 @@ import pytest
 
 from tests.services.backups import BackedUpWarehouse, Drill, copy_backups, restored
 from tests.services.postgres_server import DATABASE, USER, OwnPostgres, running_postgres
-from tests.services.workbench import wait_until
+from tests.services.workbench import run, wait_until
 from workbench.embedded import recovery
 from workbench.embedded.backups import BackupKeeper
 from workbench.embedded.postgres import PostgresServer
 from workbench.embedded.recovery import server_of
 from workbench.errors import BackupError
+from workbench.flows import ingest_flow
+from workbench.ingestion.cluster.connection import KafkaConnection
+from workbench.ingestion.definition import make_flow
+from workbench.ingestion.producer import OutgoingRecord, produce
+from workbench.ingestion.topics import Topic, apply_topics
 from workbench.loading import DEAD_LETTERS, ORIGIN, Load, Span, Target
 from workbench.runtime.ports import any_free
 from workbench.runtime.supervisor import Supervisor
@@ -30,6 +35,7 @@ from workbench.security.encryption.header import MAGIC
 from workbench.security.keyset.opening import Keys
 from workbench.security.secrets import write_private
 from workbench.security.subjects.keys import SubjectKeys
+from workbench.settings import Settings
 from workbench.warehouse.backup.repository import Repository
 from workbench.warehouse.backup.restoring import Chosen, choose
 from workbench.warehouse.backup.verification import verify
@@ -198,6 +204,43 @@ def test_a_home_that_is_not_empty_is_not_touched(drill, tmp_path):
 
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
     assert drill.warehouse.postgres.server.is_healthy()
+
+
+def test_a_dropped_warehouse_comes_back_as_it_was_before_and_its_flow_has_every_record_once(
+    shared_workbench, tmp_path, monkeypatch
+):
+    """With the real flow: Kafka is the shared one, the warehouse one of its own."""
+    monkeypatch.setenv("WORKBENCH_HOME", str(shared_workbench.home))
+    topic, table = f"t-{uuid.uuid4().hex}", "raw.drilled"
+    flow = make_flow("drilled", {"topic": topic, "into": table, "columns": {"n": "int64"}})
+    connection = KafkaConnection.from_settings(Settings.load().kafka)
+    apply_topics(connection, [Topic(name=topic, partitions=2)])
+
+    def flowed(postgres: OwnPostgres, more: int) -> int:
+        """How many rows the flow brings, when so many records were sent before it."""
+        produce(connection, topic, (OutgoingRecord(b'{"n":%d}' % n, partition=n % 2) for n in range(more)))
+        for name, value in postgres.variables().items():
+            monkeypatch.setenv(name, value)
+        return ingest_flow(Settings.load(), flow, lambda _: None).rows
+
+    with running_postgres(tmp_path / "home", is_backed_up=True) as postgres:
+        warehouse = BackedUpWarehouse(postgres, tmp_path / "backups")
+        with warehouse.keeping():
+            assert flowed(postgres, 500) == 500
+            ((moment,),) = postgres.ask("SELECT clock_timestamp()")
+            assert flowed(postgres, 300) == 300
+            postgres.ask(f"DROP DATABASE {DATABASE} WITH (FORCE)", "postgres")
+            warehouse.switch_wal("postgres")
+        drill = Drill(warehouse=warehouse, rows=[], moment=moment, escrow=warehouse.escrow())
+
+    drill.restore(tmp_path / "new", "--at", moment.isoformat(), WORKBENCH_HOME=str(tmp_path / "none"))
+
+    with restored(tmp_path / "new") as postgres:
+        assert postgres.ask(f"SELECT count(*) FROM {table}") == [(500,)]
+        assert flowed(postgres, 200) == 500
+        verified = run("verify", topic, table, home=shared_workbench.home, **postgres.variables())
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+    assert "1,000 rows, 0 dead letters: 0 missing, 0 doubled" in verified.stdout
 
 
 def test_two_restores_into_one_home_are_refused(tmp_path):

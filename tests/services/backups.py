@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from tests.services.postgres_server import MOUNT, OwnPostgres
+from tests.services.postgres_server import DATABASE, MOUNT, OwnPostgres
 from tests.services.workbench import environment, wait_until
 from workbench.sections import KeysSettings
 from workbench.security.keyset.opening import Keys
@@ -67,10 +67,10 @@ class BackedUpWarehouse:
     def repository(self) -> Repository:
         return Repository.of(self.home, self.folder)
 
-    def switch_wal(self) -> None:
-        """Close the segment that is written, and wait until it is archived."""
-        (name,) = self.postgres.ask("SELECT pg_walfile_name(pg_current_wal_lsn())")[0]
-        self.postgres.ask("SELECT pg_switch_wal()")
+    def switch_wal(self, database: str = DATABASE) -> None:
+        """Close the segment that is written, and wait until it is archived. Asked in *database*, which has to be there."""
+        (name,) = self.postgres.ask("SELECT pg_walfile_name(pg_current_wal_lsn())", database)[0]
+        self.postgres.ask("SELECT pg_switch_wal()", database)
         archive = self.repository().wal
         wait_until(lambda: str(name) in {each.name for each in archive.segments()}, SECONDS, f"{name} to be archived")
 

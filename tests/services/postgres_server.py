@@ -91,16 +91,16 @@ class OwnPostgres:
             "DW_PASSWORD": self.server.password,
         }
 
-    def connect(self) -> psycopg.Connection[tuple[object, ...]]:
+    def connect(self, database: str = DATABASE) -> psycopg.Connection[tuple[object, ...]]:
         """A session of the superuser, without transactions."""
         return psycopg.connect(
-            host=LOOPBACK, port=self.server.port, dbname=DATABASE, user=SUPERUSER, autocommit=True,
+            host=LOOPBACK, port=self.server.port, dbname=database, user=SUPERUSER, autocommit=True,
             password=ensure_token(self.server.home / "keys" / "warehouse-superuser-password"), sslmode="disable",
         )  # fmt: skip
 
-    def ask(self, query: str) -> list[tuple[object, ...]]:
+    def ask(self, query: str, database: str = DATABASE) -> list[tuple[object, ...]]:
         """The answer to a query of the superuser, each in a transaction of its own."""
-        with self.connect() as connection:
+        with self.connect(database) as connection:
             found = connection.execute(query)
             return list(found.fetchall()) if found.description else []
 
