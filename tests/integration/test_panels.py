@@ -176,7 +176,7 @@ def kernel(shared_workbench) -> Iterator[RunningKernel]:
         yield kernel
 
 
-@pytest.mark.parametrize("name", ["ingestion", "warehouse", "spark"])
+@pytest.mark.parametrize("name", ["alerts", "ingestion", "pipelines", "warehouse", "spark"])
 def test_in_a_kernel_a_panel_is_a_widget_with_a_picture_beside_it(kernel, name):
     shown = kernel.run(f"from workbench import panels\npanel = panels.{name}()\npanel")
     assert shown.error == ""
