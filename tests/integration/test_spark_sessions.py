@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 import workbench
@@ -152,6 +153,28 @@ def test_an_interrupt_stops_the_operation_on_the_server_and_the_next_works(spark
     wait_until(lambda: active_tasks(own) == 0, INTERRUPTED_SECONDS, "Spark to stop its tasks")
 
     assert last().outcome is Outcome.CANCELLED
+    assert spark.range(5).count() == 5
+
+
+def test_an_interrupt_does_not_wait_for_a_server_that_hangs_and_the_session_goes_on(spark, own):
+    server = psutil.Process(own.pid())
+
+    def interrupt() -> None:
+        wait_until(lambda: any(each.tasks_running for each in running("slow(spark)")), 60, "tasks to run")
+        server.suspend()
+        _thread.interrupt_main()
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            slow(spark).collect()
+    finally:
+        thread.join()
+        server.resume()
+
+    assert last().outcome is Outcome.CANCELLED
+    wait_until(lambda: active_tasks(own) == 0, INTERRUPTED_SECONDS, "Spark to stop its tasks")
     assert spark.range(5).count() == 5
 
 

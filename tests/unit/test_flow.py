@@ -14,7 +14,7 @@ from workbench.ingestion.cluster import watermarks
 from workbench.ingestion.cluster.watermarks import TopicState
 from workbench.ingestion.freshness import Freshness
 from workbench.ingestion.stalled import Stalled
-from workbench.loading import Claim, Span
+from workbench.loading import Claim, Progress, Span
 from workbench.observability import metrics
 
 
@@ -56,6 +56,38 @@ def test_a_table_is_as_fresh_as_the_last_look_of_which_it_has_everything():
     known.committed([Span(0, 12, 29, 1)])
     assert known.look(220.0, {0: 40, 1: 3}) is None
     assert known.look(250.0, {1: 3}) == 250.0, "partition 0 is another worker's"
+
+
+def test_of_a_partition_that_is_ours_only_since_nobody_knows_what_it_had_before():
+    known = Freshness()
+    known.claimed([Claim(partition=0, next_offset=5, epoch=1)])
+    assert known.look(100.0, {0: 9}) is None
+    known.committed([Span(0, 5, 9, 1)])
+    known.claimed([Claim(partition=1, next_offset=0, epoch=1)])
+
+    assert known.look(130.0, {0: 9, 1: 1000}) is None
+    known.committed([Span(1, 0, 1000, 1)])
+    assert known.look(160.0, {0: 9, 1: 1100}) == 130.0
+
+
+def test_a_worker_without_partitions_asks_the_warehouse_how_fresh_the_table_is(monkeypatch):
+    written = [Progress(0, "c", "t1", 0, 5, 1, 0.0)]
+    monkeypatch.setattr(flow, "read_topic_state", lambda *_: state("t1", 8))
+    monkeypatch.setattr(watermarks, "_log_ends", lambda *_: {0: 8})
+    run: Any = SimpleNamespace(
+        connection=None, topic="t", warehouse=SimpleNamespace(progress=lambda: written),
+        loads=SimpleNamespace(target=SimpleNamespace(table="raw.standby")),
+    )  # fmt: skip
+    session, source = flow._Session(run, 1.0), SimpleNamespace(positions={})
+    session._state = state("t1", 5)
+    gauge = metrics.COMPLETE.labels("t", "raw.standby")
+
+    session._look(source)
+    assert gauge._value.get() == 0, "nobody reads the three records"
+    written[:] = [Progress(0, "c", "t1", 0, 8, 2, 0.0)]
+    session._look(source)
+
+    assert gauge._value.get() == pytest.approx(time.time(), abs=5)
 
 
 def test_a_topic_that_never_rests_makes_no_table_old():

@@ -113,7 +113,7 @@ def test_what_is_elsewhere_takes_no_memory_here(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(memory.LittleMemory) as caught:
         memory.check_memory(Settings.load(), 1_000_000_000)
     assert "REMOTE" not in caught.value.remedy
-    assert "DW_HOST" in caught.value.remedy
+    assert "WORKBENCH_SPARK_PRELOAD=false" in caught.value.remedy
 
 
 @pytest.mark.parametrize(

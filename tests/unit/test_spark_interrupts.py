@@ -36,15 +36,21 @@ def test_the_first_cancels_and_is_raised_when_that_has_ended_it():
 
 
 def test_the_second_breaks_in():
-    passed = []
+    passed: list[str] = []
 
-    with pytest.raises(KeyboardInterrupt), HeldInterrupt():
+    with pytest.raises(KeyboardInterrupt), HeldInterrupt(broken=lambda: passed.append("broken")):
         press()
         passed.append("first")
         press()
         passed.append("second")
 
-    assert passed == ["first"]
+    assert passed == ["first", "broken"]
+
+
+def test_one_that_comes_at_the_very_end_is_raised_all_the_same():
+    with pytest.raises(KeyboardInterrupt), HeldInterrupt() as held:
+        held._ended.set()
+        press()
 
 
 def test_what_does_not_end_is_broken_into(monkeypatch):

@@ -39,15 +39,15 @@ def check_memory(settings: Settings, total: int | None = None) -> str:
     """
     there = (memory_limit() if total is None else total) / 1e9
     sparks = 0 if settings.spark.remote else 2
-    needed = EVERYTHING + JUPYTER - SPARK + sparks * SPARK - (BROKER if settings.kafka.brokers else 0)
+    notebook = JUPYTER - (0 if settings.spark.preload else PRELOADED)
+    needed = EVERYTHING + notebook - SPARK + sparks * SPARK - (BROKER if settings.kafka.brokers else 0)
     taken = f"the servers with one person's notebook take about {needed / 1000:.1f} GB"
     if there >= needed / 1000:
         return f"{there:.1f} GB; {taken}"
     ways = [
         *([f"WORKBENCH_SPARK_REMOTE leads to a Spark elsewhere ({sparks * SPARK} MB less here)"] if sparks else []),
         *([] if settings.kafka.brokers else [f"KAFKA_BROKERS to a broker ({BROKER} MB)"]),
-        *([] if settings.warehouse.host else ["DW_HOST to a warehouse"]),
-        f"WORKBENCH_SPARK_PRELOAD=false makes a kernel {PRELOADED} MB smaller",
+        *([f"WORKBENCH_SPARK_PRELOAD=false makes a kernel {PRELOADED} MB smaller"] if settings.spark.preload else []),
     ]
     raise LittleMemory(f"{there:.1f} GB, and {taken}", remedy=f"Add memory, or set variables: {'; '.join(ways)}.")
 

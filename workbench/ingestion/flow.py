@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -180,14 +180,21 @@ class _Session:
         behind = {each: count for each, count in behind.items() if count > 0}
         labels = (self._run.topic, self._run.loads.target.table)
         metrics.WAITING_RECORDS.labels(*labels).set(sum(behind.values()))
-        fresh = self._freshness.look(now, {each: state.next_offsets.get(each, 0) for each in positions})
-        if fresh is not None:
+        if (fresh := self._complete_since(now, state, positions)) is not None:
             metrics.COMPLETE.labels(*labels).set(fresh)
         stuck = {each: count for each, count in behind.items() if self._seen.get(each) == positions[each]}
         self._seen = positions
         if stuck:
             told = ", ".join(f"{count} in partition {each}" for each, count in sorted(stuck.items()))
             raise Stalled(f"{self._run.topic} has records that have not come for {LOOK_SECONDS:.0f} s: {told}")
+
+    def _complete_since(self, now: float, state: TopicState, ours: Iterable[int]) -> float | None:
+        ends = {each: state.next_offsets.get(each, 0) for each in ours}
+        if not ends:
+            # Other workers have all partitions, or nobody has: the warehouse knows.
+            self._freshness.told(self._run.warehouse.progress())
+            ends = {each: end for each, end in state.next_offsets.items() if end > state.first_offsets.get(each, 0)}
+        return self._freshness.look(now, ends)
 
     def _same_topic(self) -> TopicState:
         """The topic as it is now; raises Stalled when it is another than the session began with."""

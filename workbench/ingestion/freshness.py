@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from workbench.loading import Claim, Span
+from workbench.loading import Claim, Progress, Span
 
 
 @dataclass
@@ -29,6 +29,10 @@ class Freshness:
         """The table has these, too."""
         self._written |= {each.partition: each.end for each in spans}
 
+    def told(self, progress: Iterable[Progress]) -> None:
+        """The warehouse says what the table has."""
+        self._written |= {each.partition: each.next_offset for each in progress}
+
     def look(self, now: float, ends: Mapping[int, int]) -> float | None:
         """The latest known time at which the table has all that the topic had; None when it has come no further.
 
@@ -44,7 +48,8 @@ class Freshness:
         if before is not None and not self._has(before[1], ends):
             return None
         self._awaited = (now, dict(ends))
-        return None if before is None else before[0]
+        # Of a partition that is ours only since, nobody knows what it had then.
+        return before[0] if before is not None and ends.keys() <= before[1].keys() else None
 
     def _has(self, ends: Mapping[int, int], ours: Iterable[int]) -> bool:
         return all(self._written.get(each, 0) >= ends.get(each, 0) for each in ours)

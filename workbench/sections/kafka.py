@@ -50,7 +50,7 @@ class KafkaSettings(Section):
     client_id: str = variable(
         "WORKBENCH_KAFKA_CLIENT_ID",
         "",
-        "`client.id` of every Kafka client, by which brokers log and give quotas; unset is `workbench`, and in Spark what Kafka makes up",
+        "`client.id` of every client of this cluster, by which brokers log and give quotas; unset is `workbench`, and in Spark what Kafka makes up",
     )
     clusters_file: AbsolutePath | None = variable(
         "WORKBENCH_KAFKA_CLUSTERS_FILE", None, "YAML file of named clusters; unset is `pipelines/clusters.yaml`"

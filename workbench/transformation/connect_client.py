@@ -59,6 +59,7 @@ class RecoveringClient(SparkConnectClient):  # type: ignore[misc]
     _restarted: str  #: when its server was last restarted, as people read it
     _rebuilding: threading.RLock
     _attempts: dict[str, int]  #: how often an operation was sent
+    _cancelled: set[str]  #: operations that an interrupt has asked the server to end
 
     @property
     def is_closed(self) -> bool:
@@ -85,20 +86,24 @@ class RecoveringClient(SparkConnectClient):  # type: ignore[misc]
             if session_id != self._session_id:
                 return
             self._builder = self._server.find()
-            # The old channel waits ever longer between its attempts, and threads may still use it.
-            self._channel = self._builder.toChannel()
-            self._internal_stub = _CountingStub(self._channel, self._attempts)
             self._session_id = self._session._session_id = str(uuid.uuid4())  # noqa: SLF001
             self._server_session_id = None
             self._closed = False
             self._plan_compression_threshold = self._plan_compression_algorithm = None
-            self._artifact_manager = ArtifactManager(
-                self._user_id, self._session_id, self._channel, self._builder.metadata()
-            )
+            # The old channel waits ever longer between its attempts, and threads may still use it.
+            self._open_channel()
             super()._analyze(method="spark_version")
             self._server.ready(self._session)
             self._restarted = time.strftime("%H:%M:%S")
         self._server.tell(f"Spark was restarted. {GONE}")
+
+    def _open_channel(self) -> None:
+        """Go on over a channel of its own: also when an interrupt has broken in, which may leave the old one locked."""
+        self._channel = self._builder.toChannel()
+        self._internal_stub = _CountingStub(self._channel, self._attempts)
+        self._artifact_manager = ArtifactManager(
+            self._user_id, self._session_id, self._channel, self._builder.metadata()
+        )
 
     def _may_follow(self, error: BaseException) -> bool:
         return is_lost(error) and not self._is_stopped and not self._is_explaining
@@ -120,24 +125,26 @@ class RecoveringClient(SparkConnectClient):  # type: ignore[misc]
     def _again(self, ask: Callable[[], Any]) -> Any:
         session_id = self._session_id if self._is_explaining else self._ready()
         try:
-            with HeldInterrupt():
+            with HeldInterrupt(broken=self._open_channel):
                 return ask()
         except Exception as error:  # noqa: BLE001 - what is not lost is raised
             if not self._may_follow(error):
                 raise self._explained(error) from None
         self._recover(session_id)
-        with HeldInterrupt():
+        with HeldInterrupt(broken=self._open_channel):
             return ask()
 
     def add_artifacts(self, *paths: str, pyfile: bool, archive: bool, file: bool) -> None:
         """Called for files of people, which go to the session of now."""
         self._ready()
-        super().add_artifacts(*paths, pyfile=pyfile, archive=archive, file=file)
+        with HeldInterrupt(broken=self._open_channel):
+            super().add_artifacts(*paths, pyfile=pyfile, archive=archive, file=file)
 
     def cache_artifacts(self, blobs: list[bytes]) -> Any:
         """Called for local data, which go to the session of now."""
         self._ready()
-        return super().cache_artifacts(blobs)
+        with HeldInterrupt(broken=self._open_channel):
+            return super().cache_artifacts(blobs)
 
     # What is executed: run again only if it reads, or was refused before it began.
 
@@ -205,7 +212,19 @@ class RecoveringClient(SparkConnectClient):  # type: ignore[misc]
     def _held(self, req: Any) -> HeldInterrupt:
         """While the server is asked, Ctrl-C cancels the operation of *req* there, and is raised when it has ended."""
         operation = req.operation_id
-        return HeldInterrupt(lambda: self.interrupt_operation(operation))
+
+        def cancel() -> None:
+            self._cancelled.add(operation)
+            super(RecoveringClient, self).interrupt_operation(operation)
+
+        return HeldInterrupt(cancel, broken=self._open_channel)
+
+    def interrupt_operation(self, op_id: str) -> list[str] | None:
+        """Called by PySpark when an interrupt breaks in, too: the server was asked by the first, and may not answer."""
+        if op_id in self._cancelled and threading.current_thread() is threading.main_thread():
+            return []
+        found: list[str] | None = super().interrupt_operation(op_id)
+        return found
 
     def _next_request(self, req: Any, error: Exception, *, has_given: bool) -> Any:
         """The request to send to the new session, when it may be sent."""
@@ -238,8 +257,11 @@ class RecoveringClient(SparkConnectClient):  # type: ignore[misc]
     def _recorded(self, req: Any) -> Iterator[Callable[[Any], Relay]]:
         """Record the operation of *req*; gives what passes on its progress."""
         operation = req.operation_id
-        with recorded(self._recorder, operation, lambda: self.interrupt_operation(operation)) as relay:
-            yield relay
+        try:
+            with recorded(self._recorder, operation, lambda: self.interrupt_operation(operation)) as relay:
+                yield relay
+        finally:
+            self._cancelled.discard(operation)
         self._attempts.pop(operation, None)
 
 
@@ -303,6 +325,7 @@ def adopt(session: SparkSession, server: Server, recorder: Recorder = RECORDER) 
         _restarted="",
         _rebuilding=threading.RLock(),
         _attempts=attempts,
+        _cancelled=set(),
         _internal_stub=_CountingStub(client._channel, attempts),  # noqa: SLF001
     )
     # In place, because PySpark offers no way to make a session with a client of ours.

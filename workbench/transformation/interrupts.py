@@ -26,10 +26,13 @@ class HeldInterrupt:
 
     Args:
         cancel: brings the end of the context about; called in a thread.
+        broken: called when one has broken in, after which what was interrupted may be in any state.
     """
 
-    def __init__(self, cancel: Callable[[], object] = lambda: None) -> None:
-        self._cancel = cancel
+    def __init__(
+        self, cancel: Callable[[], object] = lambda: None, *, broken: Callable[[], object] = lambda: None
+    ) -> None:
+        self._cancel, self._broken = cancel, broken
         self._before: Any = None
         self._main = threading.main_thread().ident or 0
         self._is_held = False
@@ -52,13 +55,16 @@ class HeldInterrupt:
             self._ended.set()
         finally:
             signal.signal(signal.SIGINT, self._before)
-        if self._is_held and kind is not KeyboardInterrupt:
+        if self._is_held and kind is KeyboardInterrupt:
+            self._broken()
+        elif self._is_held:
             # What the end was otherwise, such as "the operation was cancelled", is what was asked for.
             raise KeyboardInterrupt from None
 
     def _hold(self, number: int, frame: FrameType | None) -> None:
         if self._ended.is_set():
-            return  # it is raised now
+            self._is_held = True  # and raised when `__exit__` gets there
+            return
         if self._is_held:
             raise KeyboardInterrupt
         self._is_held = True
@@ -72,6 +78,6 @@ class HeldInterrupt:
             self._cancel()
 
     def _lose_patience(self) -> None:
-        if not self._ended.wait(PATIENCE_SECONDS):
+        if not self._ended.wait(PATIENCE_SECONDS) and not self._ended.is_set():
             # As from outside: it also ends what the main thread waits for.
             signal.pthread_kill(self._main, signal.SIGINT)

@@ -50,11 +50,13 @@ def _workbench_take_over(path):
         except Exception:
             return False
     # At its end ipykernel ends what was started, and takes what has ended then, as nobody waits for it, for running:
-    # it would try for half a minute.
-    kernel = getattr(get_ipython(), "kernel", None)
-    children = getattr(kernel, "_process_children", None)
-    if children is not None:
+    # it would try for half a minute. Other kernels of Python are left as they are.
+    try:
+        kernel = get_ipython().kernel
+        children = kernel._process_children
         kernel._process_children = lambda: [each for each in children() if is_running(each)]
+    except Exception:
+        pass
     module = types.ModuleType({module!r}, "What this run of the notebook was given.")
     module.secret = secret
     module.forms = tuple(form.encode("utf-8", "surrogatepass") for form in given["forms"])
