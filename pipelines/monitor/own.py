@@ -40,6 +40,7 @@ COMPONENT_GAUGES = (
 )
 OTHER = "other"
 MOST_SEEN = 20_000
+READ_AGAIN = 60  #: times that the same place of the audit log is tried
 MOST_PIPELINES = 300  #: that have series of their own
 
 
@@ -213,13 +214,23 @@ def _follow(home: Path, stopping: threading.Event) -> None:
         if stopping.wait(seconds):
             raise _Stopped
 
+    failures = 0
+
     def failed(error: OSError) -> None:
-        logger.warning("the audit log cannot be followed: %s", error)
+        nonlocal failures
+        failures += 1
+        if failures == 1:
+            logger.warning("the audit log cannot be followed: %s", error)
+        elif failures > READ_AGAIN:
+            # A file that stays unreadable keeps what is written after it from being counted: begin at the end.
+            raise error
         wait(1.0)
 
     while not stopping.is_set():
+        failures = 0
         try:
             for event in follow_events(AuditLog.of(home).path, Search(), wait=wait, failed=failed):
+                failures = 0
                 _count(event)
         except (OSError, ValueError) as error:
             logger.warning("the audit log cannot be followed: %s", error)

@@ -11,6 +11,8 @@ from pipelines.monitor.own import Machine, Pipelines
 from pipelines.store.pages.measures import OVERLAP, Ended, Measures
 from tests.services.certificates import Authority
 from workbench.observability import metrics
+from workbench.security.audit import Action
+from workbench.security.audit.event import Event
 from workbench.settings import Settings
 
 
@@ -57,3 +59,25 @@ def test_ends_that_are_read_again_are_counted_once_however_many_there_are(tmp_pa
 
     look(noon + timedelta(hours=1))
     assert len(pipelines._seen) == 2
+
+
+def test_a_log_that_stays_unreadable_is_followed_anew_and_told_of_twice(tmp_path, monkeypatch, caplog):
+    begun: list[int] = []
+
+    def follow_events(path, search, *, wait, failed):
+        begun.append(1)
+        if len(begun) > 1:
+            yield Event.of(Action.LOGIN_FAILED, actor="", resource="hub")
+            return
+        while True:
+            failed(OSError("unreadable"))
+
+    monkeypatch.setattr(own, "follow_events", follow_events)
+    stopping = SimpleNamespace(wait=lambda _: False, is_set=lambda: len(begun) > 1)
+    counted = metrics.SECURITY_EVENTS.labels(Action.LOGIN_FAILED, "failed")
+    before = counted._value.get()
+
+    own._follow(tmp_path, stopping)
+
+    assert counted._value.get() == before + 1
+    assert caplog.text.count("cannot be followed: unreadable") == 2
