@@ -65,8 +65,11 @@ def count_token(handler: Any) -> None:
 
 def _kind_of_token(handler: Any) -> str:
     try:
-        token = handler.get_token()
+        # What other requests are about to change is not for this one to write.
+        with handler.db.no_autoflush:
+            token = handler.get_token()
     except SQLAlchemyError:
+        handler.db.rollback()
         return "other"
     if token is None:  # the request has revoked it
         return "other"

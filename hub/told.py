@@ -14,7 +14,7 @@ from workbench.security.audit import Action, Event, Outcome
 from workbench.security.audit.commands import audits_itself
 from workbench.security.throttle import Throttle
 
-PER_MINUTE = 60  #: of one kind and one person
+PER_MINUTE = 60  #: of one action and one person
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Kind:
 
 KERNELS = Kind(
     {"start": Action.KERNEL_STARTED, "restart": Action.KERNEL_STARTED, "shutdown": Action.KERNEL_STOPPED},
-    ("action", "kernel", "name"),
+    ("action", "kernel", "name", "by"),
 )
 CONTENTS = Kind(
     {
@@ -55,7 +55,7 @@ CONTENTS = Kind(
         "rename": Action.CONTENTS_RENAMED,
         "delete": Action.CONTENTS_DELETED,
     },
-    ("path", "from"),
+    ("path", "from", "by"),
 )
 
 STATEMENTS = Kind({"query": Action.DATA_QUERIED, "write": Action.DATA_WRITTEN}, ("sha256", "verb", "tables", "rows"))
@@ -71,8 +71,11 @@ class _Told(APIHandler):  # type: ignore[misc]
             raise web.HTTPError(403, "This takes the token of a user's server.")
         event = kind.read(user.name, self.get_json_body())
         # A server could say so a thousand times a second.
-        if (left_out := _by_user[type(self).__name__, user.name].admit()) is not None:
-            details = {**event.details, "left_out": str(left_out + read_left_out(self.get_json_body()))}
+        throttle, left_out_there = _by_user[event.action, user.name], read_left_out(self.get_json_body())
+        if (left_out := throttle.admit()) is None:
+            throttle.leave_out(left_out_there)
+        else:
+            details = {**event.details, "left_out": str(left_out + left_out_there)}
             await self.authenticator.audit.append(replace(event, details=details))
         self.set_status(204)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import Mock
@@ -235,7 +236,8 @@ def test_a_request_with_a_token_is_counted_by_whose_it_is(token, kind):
     before = {each: count.get() for each, count in counts.items()}
     common = {"service_id": None, "client_id": "jupyterhub", "note": ""}
     found = SimpleNamespace(**(common | token)) if isinstance(token, dict) else token
-    handler = SimpleNamespace(get_token=Mock(side_effect=[found]))
+    db = SimpleNamespace(no_autoflush=nullcontext(), rollback=Mock())
+    handler = SimpleNamespace(get_token=Mock(side_effect=[found]), db=db)
 
     count_token(handler)
     assert {each: count.get() for each, count in counts.items()} == before, "it came without a token"
@@ -243,3 +245,5 @@ def test_a_request_with_a_token_is_counted_by_whose_it_is(token, kind):
     handler._token_authenticated = True
     count_token(handler)
     assert [each for each, count in counts.items() if count.get() > before[each]] == [kind]
+    # What failed within JupyterHub's one session would fail the next request.
+    assert db.rollback.called == isinstance(token, Exception)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,10 +18,11 @@ RUN = {"id": 7, "pipeline": "say"}
 
 
 def handler(audit: Any, person: str, repeats: Repeats) -> Any:
-    async def beside(call: Any) -> Any:
-        return await asyncio.to_thread(call)
+    async def beside(call: Any, threads: ThreadPoolExecutor) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(threads, call)
 
-    service = SimpleNamespace(reads=repeats, site=SimpleNamespace(audit=audit))
+    recording = ThreadPoolExecutor(1)
+    service = SimpleNamespace(reads=repeats, recording=recording, site=SimpleNamespace(audit=audit))
     return SimpleNamespace(service=service, person=SimpleNamespace(name=person), beside=beside)
 
 

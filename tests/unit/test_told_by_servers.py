@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from jupyter_core.utils import ensure_async
+from jupyter_server.base.call_context import CallContext
 from jupyter_server.services.contents.largefilemanager import AsyncLargeFileManager, LargeFileManager
 from tornado import web
 from tornado.httpclient import AsyncHTTPClient
@@ -83,7 +86,7 @@ def test_files_that_are_read_are_told_and_those_that_are_only_listed_are_not(tmp
             await ensure_async(contents.get("absent"))
 
     asyncio.run(act())
-    assert heard.told == [("contents", {"action": "get", "path": "data/a.csv", "from": ""})]
+    assert heard.told == [("contents", {"action": "get", "path": "data/a.csv", "from": "", "by": ""})]
 
 
 def test_a_read_succeeds_whatever_becomes_of_its_telling(tmp_path):
@@ -118,7 +121,30 @@ def test_kernels_are_told_once_they_have_started_or_ended():
         {"action": "interrupt", "status": "success", "kernel_id": "k"},
     )
 
-    assert heard.told == [("kernels", {"action": "start", "kernel": "k", "name": "python3"})]
+    assert heard.told == [("kernels", {"action": "start", "kernel": "k", "name": "python3", "by": ""})]
+
+
+def test_who_visits_the_server_of_somebody_else_is_named(monkeypatch):
+    monkeypatch.setenv("JUPYTERHUB_USER", "gh-ada")
+    heard = Heard()
+    reports = ContentsReports(heard)
+
+    def serve(person: str, action: str) -> None:
+        CallContext.set(CallContext.JUPYTER_HANDLER, SimpleNamespace(current_user=SimpleNamespace(username=person)))
+        hear(reports, {"action": action, "path": "a.csv"})
+
+    def act() -> None:
+        serve("gh-ada", "delete")
+        serve("gh-bob", "delete")
+        serve("gh-ada", "save")
+        serve("gh-bob", "save")
+
+    contextvars.copy_context().run(act)
+
+    assert [(said["action"], said["by"]) for _, said in heard.told] == [
+        ("delete", ""), ("delete", "gh-bob"), ("save", ""), ("save", "gh-bob"),
+    ]  # fmt: skip
+    assert told.CONTENTS.read("gh-ada", heard.told[1][1]).details == {"path": "a.csv", "by": "gh-bob"}
 
 
 @pytest.mark.parametrize("schema", [KERNEL_ACTIONS, CONTENTS_ACTIONS])
@@ -147,6 +173,7 @@ def test_a_hub_that_does_not_answer_breaks_nothing_and_piles_up_nothing(monkeypa
             telling.tell("contents", {"action": "get", "path": str(number)})
         while telling._tasks:
             await asyncio.gather(*telling._tasks)
+        assert telling._throttles["contents", "get"].admit() == 5, "none of them is forgotten"
 
     asyncio.run(act())
     assert len(sent) == 3
@@ -159,7 +186,7 @@ def test_a_hub_that_does_not_answer_breaks_nothing_and_piles_up_nothing(monkeypa
 def test_a_server_sends_so_much_in_a_minute_and_says_how_much_it_left_out(monkeypatch):
     sent: list[dict[str, Any]] = []
 
-    async def keep(self: Telling, page: str, said: dict[str, Any]) -> None:
+    async def keep(self: Telling, page: str, said: dict[str, Any], throttle: Throttle) -> None:
         sent.append(said)
 
     monkeypatch.setattr(Telling, "_send", keep)

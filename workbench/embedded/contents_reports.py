@@ -13,7 +13,7 @@ from typing import Any
 
 from jupyter_server.base.handlers import AuthenticatedFileHandler
 
-from workbench.embedded.telling import Telling
+from workbench.embedded.telling import Telling, visitor
 from workbench.security.throttle import Repeats
 
 CONTENTS_ACTIONS = "https://events.jupyter.org/jupyter_server/contents_service/v1"
@@ -55,27 +55,28 @@ class ContentsReports:
             log(handler)
             is_sent = handler.request.method == "GET" and handler.get_status() in SENT
             if is_sent and isinstance(handler, AuthenticatedFileHandler):
-                self._read({"type": "file"}, handler.path_args[0])
+                self._read({"type": "file"}, handler.path_args[0], handler)
 
         settings["log_function"] = heard
 
     async def _await(self, found: Awaitable[Any], path: str) -> Any:
         return self._read(await found, path)
 
-    def _read(self, model: Any, path: str) -> Any:
+    def _read(self, model: Any, path: str, handler: Any = None) -> Any:
         try:
             if model["type"] != "directory":
-                self._tell("get", path)
+                self._tell("get", path, handler=handler)
         except Exception as error:  # noqa: BLE001 - whatever it was, the file is read
             logger.warning("the hub was not told that %r was read: %s", path, error)
         return model
 
-    def _tell(self, action: str, path: str, source: str = "") -> None:
+    def _tell(self, action: str, path: str, source: str = "", handler: Any = None) -> None:
         path = path.strip("/")
         # JupyterLab saves again and again by itself.
-        if action in ("get", "save") and not self._repeats.is_new((action, path)):
+        if action in ("get", "save") and not self._repeats.is_new((action, path, visitor(handler))):
             return
-        self._telling.tell("contents", {"action": action, "path": path, "from": source.strip("/")})
+        by = visitor(handler)
+        self._telling.tell("contents", {"action": action, "path": path, "from": source.strip("/"), "by": by})
 
 
 def _jupyter_server_extension_points() -> list[dict[str, str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from workbench.embedded.telling import Telling
+from workbench.embedded.telling import Telling, visitor
 
 KERNEL_ACTIONS = "https://events.jupyter.org/jupyter_server/kernel_actions/v1"
 TOLD = ("start", "restart", "shutdown")
@@ -20,7 +20,8 @@ class KernelReports:
         """Called by jupyter-server with what has happened to a kernel."""
         if data.get("action") in TOLD and data.get("status") == "success":
             kernel, name = data.get("kernel_id", ""), data.get("kernel_name", "")
-            self._telling.tell("kernels", {"action": data["action"], "kernel": kernel, "name": name})
+            said = {"action": data["action"], "kernel": kernel, "name": name, "by": visitor()}
+            self._telling.tell("kernels", said)
 
 
 def _jupyter_server_extension_points() -> list[dict[str, str]]:

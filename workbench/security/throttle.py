@@ -29,6 +29,10 @@ class Throttle:
         left_out, self._left_out = self._left_out, 0
         return left_out
 
+    def leave_out(self, count: int) -> None:
+        """Add events that were let through and are lost all the same, with those that were left out before them."""
+        self._left_out += count
+
 
 @dataclass
 class Repeats:

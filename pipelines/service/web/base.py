@@ -9,7 +9,7 @@ import hmac
 import json
 import logging
 from collections.abc import Callable
-from concurrent.futures import Executor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from http import HTTPStatus
@@ -98,6 +98,8 @@ class Service:
     sign: Sign  #: of this process
     rendering: Executor  #: where notebooks become HTML, one after the other
     reads: Repeats = field(default_factory=Repeats)  #: of outputs, which the audit log has
+    #: Where reads are recorded: a disk that hangs keeps this thread, and not those that show pages.
+    recording: Executor = field(default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="reads"))
     key: bytes = field(repr=False)  #: signs cookies and the tokens of forms
 
 

@@ -31,7 +31,8 @@ async def record_read(handler: Handler, run: dict[str, Any], attempt: dict[str, 
     resource = f"pipeline:{run['pipeline']}"
     event = Event.of(Action.OUTPUTS_READ, actor=handler.person.name, resource=resource, run=run["id"], **one)
     audit = handler.service.site.audit
-    await asyncio.wait({asyncio.ensure_future(handler.beside(lambda: _append(audit, event)))}, timeout=WAIT_SECONDS)
+    recorded = asyncio.ensure_future(handler.beside(lambda: _append(audit, event), handler.service.recording))
+    await asyncio.wait({recorded}, timeout=WAIT_SECONDS)
 
 
 def _append(audit: AuditLog, event: Event) -> None:
