@@ -21,9 +21,7 @@ log = logging.getLogger(__name__)
 SERVICE = "monitor"
 PATH = "/hub/metrics"
 HUB_SERVICE = "hub"  #: as the metric of attempts names it
-API_CLIENT = (
-    "jupyterhub"  #: JupyterHub's name for itself, where a token was not made by a login to a server or a service
-)
+API_CLIENT = "jupyterhub"  #: whose client made a token, unless a login to a server or a service did
 
 
 def set_monitoring(c: Any, settings: Settings, ports: HubPorts) -> None:

@@ -69,9 +69,10 @@ class _Told(APIHandler):  # type: ignore[misc]
         user = self.current_user
         if user is None or getattr(user, "kind", "user") != "user":
             raise web.HTTPError(403, "This takes the token of a user's server.")
-        event = kind.read(user.name, self.get_json_body())
+        body = self.get_json_body()
+        event = kind.read(user.name, body)
         # A server could say so a thousand times a second.
-        throttle, left_out_there = _by_user[event.action, user.name], read_left_out(self.get_json_body())
+        throttle, left_out_there = _by_user[event.action, user.name], read_left_out(body)
         if (left_out := throttle.admit()) is None:
             throttle.leave_out(left_out_there)
         else:

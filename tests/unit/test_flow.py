@@ -45,7 +45,7 @@ def test_a_topic_that_was_made_anew_before_a_claim_is_not_called_cut_off(monkeyp
 
 def test_a_table_is_as_fresh_as_the_last_look_of_which_it_has_everything():
     known = Freshness()
-    known.claimed([Claim(partition=0, next_offset=5, epoch=1), Claim(partition=1, next_offset=0, epoch=1)])
+    known.told([Claim(partition=0, next_offset=5, epoch=1), Claim(partition=1, next_offset=0, epoch=1)])
 
     assert known.look(100.0, {0: 5, 1: 0}) == 100.0, "nothing has come"
     assert known.look(130.0, {0: 9, 1: 3}) is None
@@ -60,10 +60,10 @@ def test_a_table_is_as_fresh_as_the_last_look_of_which_it_has_everything():
 
 def test_of_a_partition_that_is_ours_only_since_nobody_knows_what_it_had_before():
     known = Freshness()
-    known.claimed([Claim(partition=0, next_offset=5, epoch=1)])
+    known.told([Claim(partition=0, next_offset=5, epoch=1)])
     assert known.look(100.0, {0: 9}) is None
     known.committed([Span(0, 5, 9, 1)])
-    known.claimed([Claim(partition=1, next_offset=0, epoch=1)])
+    known.told([Claim(partition=1, next_offset=0, epoch=1)])
 
     assert known.look(130.0, {0: 9, 1: 1000}) is None
     known.committed([Span(1, 0, 1000, 1)])
@@ -92,7 +92,7 @@ def test_a_worker_without_partitions_asks_the_warehouse_how_fresh_the_table_is(m
 
 def test_a_topic_that_never_rests_makes_no_table_old():
     known, end = Freshness(), 0
-    known.claimed([Claim(partition=0, next_offset=0, epoch=1)])
+    known.told([Claim(partition=0, next_offset=0, epoch=1)])
     known.look(0.0, {0: 10})
 
     for look in range(1, 20):

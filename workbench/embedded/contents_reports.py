@@ -71,11 +71,10 @@ class ContentsReports:
         return model
 
     def _tell(self, action: str, path: str, source: str = "", handler: Any = None) -> None:
-        path = path.strip("/")
+        path, by = path.strip("/"), visitor(handler)
         # JupyterLab saves again and again by itself.
-        if action in ("get", "save") and not self._repeats.is_new((action, path, visitor(handler))):
+        if action in ("get", "save") and not self._repeats.is_new((action, path, by)):
             return
-        by = visitor(handler)
         self._telling.tell("contents", {"action": action, "path": path, "from": source.strip("/"), "by": by})
 
 

@@ -231,7 +231,7 @@ class _Session:
         if any(offset > self._state.next_offsets.get(each, 0) for each, offset in positions.items()):
             # Others have read on since; or the topic was made anew, and its end says nothing of what was read.
             self._refuse_cut_off(positions, self._same_topic())
-        self._freshness.claimed(claims)
+        self._freshness.told(claims)
         return claims
 
     def _committed(self, load: Load, batch: Batch, seconds: float) -> None:

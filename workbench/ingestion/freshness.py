@@ -21,17 +21,13 @@ class Freshness:
     _written: dict[int, int] = field(default_factory=dict, init=False)  #: by partition, the offset after the last
     _awaited: tuple[float, Mapping[int, int]] | None = field(default=None, init=False)  #: an earlier look
 
-    def claimed(self, claims: Iterable[Claim]) -> None:
-        """These partitions are ours from now on, and the table has what is before their offsets."""
-        self._written |= {each.partition: each.next_offset for each in claims}
+    def told(self, known: Iterable[Claim | Progress]) -> None:
+        """The warehouse says what the table has of partitions, as it does when they become ours."""
+        self._written |= {each.partition: each.next_offset for each in known}
 
     def committed(self, spans: Iterable[Span]) -> None:
         """The table has these, too."""
         self._written |= {each.partition: each.end for each in spans}
-
-    def told(self, progress: Iterable[Progress]) -> None:
-        """The warehouse says what the table has."""
-        self._written |= {each.partition: each.next_offset for each in progress}
 
     def look(self, now: float, ends: Mapping[int, int]) -> float | None:
         """The latest known time at which the table has all that the topic had; None when it has come no further.
